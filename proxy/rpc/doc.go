@@ -1,0 +1,41 @@
+// Package rpc is ONC RPC version 2 over byte streams (RFC 5531): record marking, call and reply
+// headers, AUTH_NONE and AUTH_SYS credentials, and [ServeConn], which serves one connection.
+//
+// # Records
+//
+// Each message travels as a record of one or more fragments (RFC 5531 §11). All numbers are big endian:
+//
+//	fragment  | last (1 bit) | length (31 bits) | length bytes |
+//
+//	CALL      | xid | 0 | rpcvers 2 | program | version | procedure | cred | verf | arguments |
+//	REPLY     | xid | 1 | 0 accepted | verf | accept_stat | results or version range |
+//	          | xid | 1 | 1 denied   | 0 RPC_MISMATCH | low | high |
+//	          | xid | 1 | 1 denied   | 1 AUTH_ERROR | auth_stat |
+//
+//	cred/verf | flavour | opaque<400> |
+//	AUTH_SYS  | stamp | machine name <255> | uid | gid | gids <16> |
+//
+// A record whose fragments add up to more than the limit ends the connection before memory is taken
+// for it; memory for a large record is taken as its bytes arrive.
+//
+// # Goroutines of a served connection
+//
+// One goroutine at a time reads: at first the caller of ServeConn. A call that stands alone, with
+// nothing else under way and nothing more received, is handled by the reader itself, which saves a
+// hand-over between processors. If that takes long, a timer's goroutine takes the reading over, and the
+// first one leaves when its call is done. All other calls get a goroutine each, at most
+// Options.MaxInFlight of them; the reader waits for a free place, and so, through TCP, does the client.
+//
+// A reply goes out whole. Whoever finds nobody writing writes; the others leave their replies to that
+// one, who sends several with one system call. A call keeps its place until its reply is written, so
+// replies that a slow client does not fetch are bounded too, in number by MaxInFlight and in time by
+// Options.WriteTimeout.
+//
+// ServeConn waits for all these goroutines. There is one lock, the one of the queue of replies; nothing
+// is called with it held.
+//
+// # Memory
+//
+// Records and replies live in buffers of a few sizes from a [Buffers] pool which connections share. An
+// idle connection holds one small read-ahead buffer. In a steady state a call allocates nothing.
+package rpc

@@ -1,0 +1,54 @@
+package rpc
+
+import "time"
+
+// What the standard fixes.
+const (
+	// Version is the RPC version (RFC 5531 §9).
+	Version = 2
+	// MaxAuthBytes is the longest body of a credential or verifier (RFC 5531 §8.2).
+	MaxAuthBytes = 400
+	// MaxMachineBytes is the longest machine name of AUTH_SYS (RFC 5531 appendix A).
+	MaxMachineBytes = 255
+	// MaxGroups is how many supplementary groups AUTH_SYS carries at most (RFC 5531 appendix A).
+	MaxGroups = 16
+	// maxFragmentBytes is what the 31 bits of a record mark can say.
+	maxFragmentBytes = 1<<31 - 1
+)
+
+// What we chose.
+const (
+	// DefaultMaxRecordBytes holds 1 MiB of data with generous headers around it.
+	DefaultMaxRecordBytes = 1<<20 + 64<<10
+	// DefaultMaxInFlight is how many calls of one connection are under way at once.
+	DefaultMaxInFlight = 64
+	// DefaultIdleTimeout ends a connection on which nothing arrives. Linux clients close theirs
+	// after five idle minutes.
+	DefaultIdleTimeout = 15 * time.Minute
+	// DefaultRecordTimeout is how long the rest of a record may take after its beginning.
+	DefaultRecordTimeout = time.Minute
+	// DefaultWriteTimeout is how long a client may take to fetch a batch of replies.
+	DefaultWriteTimeout = time.Minute
+	// DefaultDrainTimeout is how long calls under way may take at the end before their context is
+	// cancelled.
+	DefaultDrainTimeout = 10 * time.Second
+	// DefaultTakeover is how long the reader handles a call by itself before another goroutine
+	// reads on.
+	DefaultTakeover = 200 * time.Microsecond
+
+	maxInFlightLimit = 4096
+	maxRecordLimit   = 64 << 20
+	minRecordBytes   = 1 << 10
+
+	// maxFragments bounds the fragments of one record: a client that sends empty ones would keep
+	// the reader busy for ever.
+	maxFragments = 4096
+	// readAheadBytes is the buffer that an idle connection holds: a WRITE of 4 KiB fits.
+	readAheadBytes = 8 << 10
+	// firstRoomBytes is what a large record gets before its bytes have arrived.
+	firstRoomBytes = 64 << 10
+	// coalesceBytes is how much of small replies goes into one Write where writev is not to be had.
+	coalesceBytes = 64 << 10
+	// maxBatch is how many replies one system call takes.
+	maxBatch = 64
+)
