@@ -14,6 +14,9 @@ const (
 	MaxFileBytes = 1<<63 - 1
 	// FirstCookie is the least directory cookie; 0, 1 and 2 are reserved by RFC 8881 §18.23.
 	FirstCookie = 3
+	// DirectoryBytes is the Size that every directory shows; its Used is 0, for its entries are not
+	// on the volume.
+	DirectoryBytes = 4096
 )
 
 // Stability says how durable a write must be when it returns (stable_how4, RFC 8881 §18.32).
