@@ -1,0 +1,25 @@
+// Package audit is the append-only record of what was done with keys and through the API. Append
+// returns when the record is on stable storage; a caller whose record can't be written must not do
+// what it was about to do.
+//
+// # Layout
+//
+// A directory of files 00000001.jsonl, 00000002.jsonl, …: one at each start of the daemon, and one
+// more whenever a file reaches Options.MaxFileBytes. A line is
+//
+//	{"hash":"<64 hex digits>","record":{…}}\n
+//
+// where the hash is SHA-256 over the bytes of the record as they stand in the line. Each record has
+// a sequence number, one greater than the one before, and in "previous" the hash of the one before:
+// lines can't be changed, dropped, inserted or reordered without breaking the chain. The chain goes
+// on from file to file. The end of the chain, like that of any log without an outside witness, can
+// be cut off; whoever keeps a copy of the last hash sees it.
+//
+// Only the last line of a file can be incomplete, after a crash; nobody was told that it exists,
+// and the next file continues from the line before it.
+//
+// # Concurrency
+//
+// Append may be called from any number of goroutines; one mutex orders them. The package starts no
+// goroutine.
+package audit

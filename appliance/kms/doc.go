@@ -1,0 +1,38 @@
+// Package kms is the root of trust and what is wrapped under it. The root of trust is a key file of
+// 256 random bits; data keys, and small secrets of the daemon such as the key of its certificate
+// authority, are stored only wrapped under it. Every wrap and unwrap is an audit record, written
+// before the caller has the result: when it can't be written, the operation fails.
+//
+// # Key file
+//
+// 32 raw bytes, or 64 hexadecimal digits and an optional line end; readable by its owner alone
+// (mode 0600 or 0400), or it is refused. Two keys are derived from it by HKDF-SHA-256: the wrapping
+// key, and the key's name (KeyID), which says nothing about the key and is kept with what was
+// wrapped, so that a wrong key file is recognised before anything is touched.
+//
+// # Blob
+//
+// AES-256-GCM with a random nonce. Numbers are big-endian.
+//
+//	offset bytes
+//	     0     4  "NSKW"
+//	     4     1  format version, 1
+//	     5     1  kind: 1 data key, 2 secret
+//	     6     2  zero
+//	     8    16  key id
+//	    24     4  key version, 1 for a key file
+//	    28    12  nonce
+//	    40     n  ciphertext
+//	  40+n    16  tag
+//
+// The additional data is bytes 0 to 27 followed by the canonical encoding of the encryption context
+// (keyring.Context): a blob opens only under the context that it was made for.
+//
+// A key may wrap 2^32 blobs before random nonces become a risk (NIST SP 800-38D §8.3); an appliance
+// wraps a few for each file system it ever creates.
+//
+// # Memory
+//
+// The root key's bytes are wiped after its key schedules were made. The schedules are Go memory of
+// the crypto package and last as long as the process, which is neither dumpable nor leaves a core.
+package kms
