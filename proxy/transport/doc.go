@@ -1,0 +1,32 @@
+// Package transport carries NFS connections: it decides what a new connection speaks, runs the
+// TLS handshake under the appliance's one policy, and on the client's end proves who answered.
+//
+// # Server
+//
+// All connections come in on one port. The first bytes decide:
+//
+//	0x16 0x03 ...            a TLS handshake record, TLS it is
+//	anything else            ONC RPC in the clear (RFC 5531), passed on with Identity.Secure = false
+//
+// A plaintext RPC record can't be mistaken for TLS: its first four bytes are the record mark
+// (RFC 5531 §11), and 0x16030x00 would be a non-final fragment of 369 MB.
+//
+// A connection is "pending" until it has shown its first two bytes and, for TLS, finished the
+// handshake. Pending connections have a deadline and a bounded number; when the number is
+// reached the oldest one is closed to make room, since a real client is through in milliseconds
+// and a silent one never will be.
+//
+// The TLS policy: 1.2, ECDHE with AES-256-GCM, no tickets, no renegotiation, a client certificate
+// is asked for and taken without a chain check. TLS 1.3 is off because crypto/tls has no way to
+// refuse its AES-128 suite.
+//
+// # Client
+//
+// Dial proves chain, host name, dates and OCSP state of the server before it hands out the
+// connection. The stapled OCSP response is looked at first; without a usable one the responder
+// named in the certificate is asked by POST. Anything but a fresh "good" is a refusal. Each refusal is an
+// *Error whose Cause is one of the Cause constants and whose text is one sentence for the
+// person at the terminal.
+//
+// Goroutines: Front and Dial start none that outlive the call. Locks: Front.mu is a leaf.
+package transport

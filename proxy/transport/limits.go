@@ -1,0 +1,46 @@
+package transport
+
+import (
+	"crypto/tls"
+	"time"
+)
+
+// What the policy pins, for both ends.
+const (
+	tlsMinVersion = tls.VersionTLS12
+	tlsMaxVersion = tls.VersionTLS12
+)
+
+// Suites are the cipher suites either end offers or accepts (RFC 5289 §3.2).
+func Suites() []uint16 {
+	return []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384}
+}
+
+// Curves are the key exchange groups either end offers or accepts.
+func Curves() []tls.CurveID {
+	return []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384}
+}
+
+// Our own choices.
+const (
+	// DefaultMaxPending is how many connections may be undecided or in handshake.
+	DefaultMaxPending = 1024
+	// DefaultSniffTimeout is how long a new connection may stay silent.
+	DefaultSniffTimeout = 10 * time.Second
+	// DefaultHandshakeTimeout is how long a TLS handshake may take after the first bytes.
+	DefaultHandshakeTimeout = 10 * time.Second
+
+	// DefaultDialTimeout bounds the TCP connection to the server.
+	DefaultDialTimeout = 10 * time.Second
+	// DefaultOCSPTimeout bounds one question to an OCSP responder.
+	DefaultOCSPTimeout = 10 * time.Second
+
+	maxOCSPResponseBytes = 64 << 10
+	maxOCSPURLs          = 4
+	maxServerNameBytes   = 255
+
+	// clockSkew is how far the clocks of responder and client may be apart.
+	clockSkew = 5 * time.Minute
+	// maxOCSPAge is how old a response without nextUpdate may be.
+	maxOCSPAge = 15 * time.Minute
+)
