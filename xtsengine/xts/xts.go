@@ -110,6 +110,33 @@ func (c *Cipher) Decrypt(dst, src []byte, unitBytes int, first Unit) {
 	c.run(dst, src, unitBytes, first, true)
 }
 
+// EncryptPart encrypts src, whole AES blocks that stand in the data unit from its block-th on
+// (counted from 0). dst is as for Encrypt. It panics on misuse.
+func (c *Cipher) EncryptPart(dst, src []byte, unit Unit, block int) {
+	c.part(dst, src, unit, block, false)
+}
+
+// DecryptPart undoes EncryptPart, under the same rules.
+func (c *Cipher) DecryptPart(dst, src []byte, unit Unit, block int) {
+	c.part(dst, src, unit, block, true)
+}
+
+func (c *Cipher) part(dst, src []byte, unit Unit, block int, decrypt bool) {
+	if len(src)%BlockBytes != 0 || block < 0 || block > MaxUnitBytes/BlockBytes-len(src)/BlockBytes {
+		panic("xts: part is not whole blocks of a data unit")
+	}
+	c.check(dst, src, MaxUnitBytes)
+	if len(src) == 0 {
+		return
+	}
+	var tweaks [tweakBatch][BlockBytes]byte
+	unit.put(&tweaks[0])
+	c.encryptTweaks(&tweaks, 1)
+	advance(&tweaks[0], block)
+	c.blocks(&dst[0], &src[0], len(src)/BlockBytes, &tweaks[0], decrypt)
+	clear(tweaks[:])
+}
+
 // tweakBatch is how many initial tweaks are computed together: enough to keep the AES units full.
 const tweakBatch = 8
 
@@ -167,12 +194,19 @@ func (c *Cipher) steal(dst, src []byte, t *[BlockBytes]byte, decrypt bool) {
 }
 
 // double multiplies t by α.
-func double(t *[BlockBytes]byte) {
+func double(t *[BlockBytes]byte) { advance(t, 1) }
+
+// advance multiplies t by α^n. n is no secret.
+func advance(t *[BlockBytes]byte, n int) {
 	lo := binary.LittleEndian.Uint64(t[:8])
 	hi := binary.LittleEndian.Uint64(t[8:])
-	carry := hi >> 63
-	hi = hi<<1 | lo>>63
-	lo = lo<<1 ^ carry*0x87
+	for n > 0 {
+		k := min(n, 32)
+		over := hi >> (64 - k) // the k bits that leave; α^128 = α^7 + α^2 + α + 1
+		hi = hi<<k | lo>>(64-k)
+		lo = lo<<k ^ over ^ over<<1 ^ over<<2 ^ over<<7
+		n -= k
+	}
 	binary.LittleEndian.PutUint64(t[:8], lo)
 	binary.LittleEndian.PutUint64(t[8:], hi)
 }

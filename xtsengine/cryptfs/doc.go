@@ -1,0 +1,66 @@
+// Package cryptfs is Pebble's vfs.FS over another one, with the content of every file encrypted
+// under a key of its own. File names, which Pebble makes of numbers, and file sizes stay visible.
+//
+// # A file
+//
+//	physical offset
+//	      0   header, 4096 bytes
+//	   4096   data: the logical bytes, XTS-AES-256 in data units of 4096 bytes; the tweak is the
+//	          number of the unit in the file. The last AES block is padded with zeros before it
+//	          is encrypted.
+//	   4096 + size rounded up to 16   filler: zeros, not encrypted
+//	   4096 + size + 15   end
+//
+//	header
+//	  0   8  magic "nfsealCF"
+//	  8   4  format version, big endian: 1
+//	 12   4  zero
+//	 16  32  salt, random
+//	 48  32  check: HMAC-SHA256 of bytes 0 to 47 under the check key
+//	 80   4  CRC-32C of bytes 0 to 79, big endian
+//	 84      zeros up to 4096
+//
+//	file key  = HKDF-SHA512(metadata key, salt, "nfseal cryptfs v1"), 64 bytes
+//	check key = HKDF-SHA512(metadata key, no salt, "nfseal cryptfs header v1"), 32 bytes
+//
+// The CRC tells damage from a key that does not fit, which the check tells.
+//
+// # Why the odd length
+//
+// Pebble appends to its log in pieces of any length and syncs in between, so the end of a file is
+// rewritten again and again, and it must never cost what was synced before. A stream cipher would
+// do that, but would encrypt different bytes with the same key stream when a log is cut by a crash
+// and written again. Ciphertext stealing would change the last whole block at each append. Here
+// only whole AES blocks are encrypted, each on its own: an append rewrites the last block with the
+// bytes it had and new ones behind them. Those 16 bytes lie within one 512-byte sector, which the
+// device writes whole or not at all: both give the old bytes.
+//
+// The logical size needs no field that would have to be updated in step with the data: it is the
+// physical size less 4111. The 15 bytes make room for the last block whatever the size is, and so
+// the physical size grows strictly with the logical one. An append cut anywhere by a crash leaves
+// a size between the old and the new one, and every byte below it lies in a whole AES block.
+//
+// # Holes
+//
+// An AES block that is all zeros on the device reads as zeros: parts of a file that a crash left
+// unwritten, or that WriteAt jumped over, read as they do without encryption, which is how Pebble
+// knows the end of a log. Real data encrypts to such a block with a probability of 2^-128.
+//
+// # Creation
+//
+// Create syncs the header before it returns, so a file with data always has its header. What a
+// crash during Create can leave (a file of no bytes, or a header of zeros with nothing behind it)
+// reads as an empty file. Any other damage to a header is ErrFormat.
+//
+// # What it does not do
+//
+// XTS does not authenticate. Pebble's checksums find accidents, not an adversary who can write to
+// the device.
+//
+// # Concurrency
+//
+// As Pebble's vfs asks: reads at any time, one writer a file. Reads and writes of one file through
+// any number of handles of one FS exclude each other, so that a checkpoint never sees half of an
+// AES block that is being appended to. Lock order: FS.mu and inode.mu are never held together.
+// There are no goroutines.
+package cryptfs
