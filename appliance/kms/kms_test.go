@@ -69,6 +69,8 @@ func keyBytes(t testing.TB, key *keyring.DataKey) []byte {
 	return b
 }
 
+var purpose = keyring.Context{"purpose": "pki"}
+
 var fsContext = keyring.Context{"aws:elasticfilesystem:filesystem:id": "fs-0123456789abcdef0", "b": "c"}
 
 func TestWrapUnwrap(t *testing.T) {
@@ -110,7 +112,7 @@ func TestUnwrapRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	secret, err := s.Seal([]byte("secret"), "p")
+	secret, err := s.Seal(t.Context(), []byte("secret"), purpose)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +135,7 @@ func TestUnwrapRefuses(t *testing.T) {
 		{"case", s, blob, keyring.Context{"AWS:elasticfilesystem:filesystem:id": "fs-0123456789abcdef0", "b": "c"}, ErrInvalidCiphertext},
 		{"other root key", other, blob, fsContext, ErrIncorrectKey},
 		{"newer format", s, newer, fsContext, ErrNewerFormat},
-		{"other kind", s, secret, purposeContext("p"), ErrInvalidCiphertext},
+		{"other kind", s, secret, purpose, ErrInvalidCiphertext},
 		{"not a data key", s, short, fsContext, ErrInvalidCiphertext},
 		{"empty", s, nil, fsContext, ErrInvalidCiphertext},
 		{"context too big", s, blob, keyring.Context{"x": strings.Repeat("x", keyring.MaxContextBytes)}, keyring.ErrContextTooBig},
@@ -180,7 +182,7 @@ func TestNothingWithoutRecord(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sealed, err := s.Seal([]byte("x"), "p")
+	sealed, err := s.Seal(t.Context(), []byte("x"), purpose)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,28 +193,28 @@ func TestNothingWithoutRecord(t *testing.T) {
 	if got, err := s.Unwrap(t.Context(), blob, fsContext); got != nil || !errors.Is(err, log.err) {
 		t.Errorf("Unwrap: %v", err)
 	}
-	if got, err := s.Seal([]byte("x"), "p"); got != nil || !errors.Is(err, log.err) {
+	if got, err := s.Seal(t.Context(), []byte("x"), purpose); got != nil || !errors.Is(err, log.err) {
 		t.Errorf("Seal: %v", err)
 	}
-	if got, err := s.Open(sealed, "p"); got != nil || !errors.Is(err, log.err) {
+	if got, err := s.Open(t.Context(), sealed, purpose); got != nil || !errors.Is(err, log.err) {
 		t.Errorf("Open: %v", err)
 	}
 }
 
 func TestSealOpen(t *testing.T) {
 	s, _ := testService(t, 1)
-	blob, err := s.Seal([]byte("a private key"), "pki")
+	blob, err := s.Seal(t.Context(), []byte("a private key"), purpose)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := s.Open(blob, "pki")
+	got, err := s.Open(t.Context(), blob, map[string]string{"purpose": "pki"})
 	if err != nil || string(got) != "a private key" {
 		t.Fatalf("%q, %v", got, err)
 	}
-	if _, err := s.Open(blob, "other"); !errors.Is(err, ErrInvalidCiphertext) {
+	if _, err := s.Open(t.Context(), blob, map[string]string{"purpose": "other"}); !errors.Is(err, ErrInvalidCiphertext) {
 		t.Errorf("other purpose: %v", err)
 	}
-	if _, err := s.Seal(make([]byte, maxSecretBytes+1), "pki"); err == nil {
+	if _, err := s.Seal(t.Context(), make([]byte, maxSecretBytes+1), purpose); err == nil {
 		t.Error("too large a secret was sealed")
 	}
 }

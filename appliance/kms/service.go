@@ -32,8 +32,8 @@ func (o *Options) Validate() error {
 	return nil
 }
 
-// Service wraps and unwraps under one root key. It implements keyring.Wrapper. Its methods may be
-// called concurrently.
+// Service wraps and unwraps under one root key. It implements keyring.Wrapper, and pki.Sealer for
+// secrets that are no data keys. Its methods may be called concurrently.
 type Service struct{ o Options }
 
 var _ keyring.Wrapper = (*Service)(nil)
@@ -85,12 +85,14 @@ func (s *Service) Unwrap(ctx context.Context, wrapped []byte, ec keyring.Context
 	return key, nil
 }
 
-// Seal encrypts a secret of the daemon, at most 64 KiB, under a context that names its purpose.
-func (s *Service) Seal(plaintext []byte, purpose string) ([]byte, error) {
+// Seal encrypts a secret of the daemon, at most 64 KiB, bound to the encryption context ec.
+func (s *Service) Seal(ctx context.Context, plaintext []byte, ec map[string]string) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	if len(plaintext) > maxSecretBytes {
 		return nil, fmt.Errorf("kms: secret of %d bytes, at most %d are allowed", len(plaintext), maxSecretBytes)
 	}
-	ec := purposeContext(purpose)
 	blob, err := s.o.Root.seal(kindSecret, plaintext, ec)
 	if err := s.record("Encrypt", ec, err); err != nil {
 		return nil, err
@@ -98,19 +100,17 @@ func (s *Service) Seal(plaintext []byte, purpose string) ([]byte, error) {
 	return blob, nil
 }
 
-// Open is the inverse of Seal for the same purpose. The caller wipes what it gets.
-func (s *Service) Open(blob []byte, purpose string) ([]byte, error) {
-	ec := purposeContext(purpose)
-	plaintext, err := s.o.Root.open(kindSecret, blob, ec)
+// Open is the inverse of Seal for the same context. The caller wipes what it gets.
+func (s *Service) Open(ctx context.Context, sealed []byte, ec map[string]string) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	plaintext, err := s.o.Root.open(kindSecret, sealed, ec)
 	if err := s.record("Decrypt", ec, err); err != nil {
 		clear(plaintext)
 		return nil, err
 	}
 	return plaintext, nil
-}
-
-func purposeContext(purpose string) keyring.Context {
-	return keyring.Context{"nfseal:purpose": purpose}
 }
 
 // record writes what was done, or tried, and returns why the caller must not have it: failure, or
