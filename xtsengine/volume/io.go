@@ -1,0 +1,195 @@
+package volume
+
+import (
+	"fmt"
+
+	"github.com/nfseal/nfseal/xtsengine/blockdev"
+	"github.com/nfseal/nfseal/xtsengine/xts"
+)
+
+// IO is one transfer of a batch: plaintext of whole blocks, at any address, from Block on.
+type IO struct {
+	Block Block
+	Buf   []byte
+}
+
+// run is the blocks that an IO covers.
+func (io *IO) run() Run { return Run{io.Block, uint32(len(io.Buf) / BlockBytes)} }
+
+// job is the scratch memory of one window.
+type job struct {
+	requests []blockdev.Request
+}
+
+// release gives the staging buffers back.
+func (j *job) release() {
+	for i := range j.requests {
+		blockdev.Free(j.requests[i].Buf)
+		j.requests[i] = blockdev.Request{}
+	}
+	j.requests = j.requests[:0]
+}
+
+// cursor walks over a batch.
+type cursor struct {
+	batch []IO
+	index int // the IO
+	at    int // bytes into it
+}
+
+func (c *cursor) done() bool { return c.index == len(c.batch) }
+
+// block is where the cursor stands.
+func (c *cursor) block() Block {
+	return c.batch[c.index].Block + Block(c.at/BlockBytes)
+}
+
+// contiguous is how many bytes from the cursor on follow each other on the device, up to limit.
+func (c *cursor) contiguous(limit int) int {
+	length := len(c.batch[c.index].Buf) - c.at
+	next := c.batch[c.index].run().end()
+	for i := c.index + 1; i < len(c.batch) && length < limit && c.batch[i].Block == next; i++ {
+		length += len(c.batch[i].Buf)
+		next = c.batch[i].run().end()
+	}
+	return min(length, limit)
+}
+
+// next gives the bytes at the cursor, up to limit and within one IO, and moves past them.
+func (c *cursor) next(limit int) []byte {
+	buf := c.batch[c.index].Buf[c.at:]
+	if len(buf) > limit {
+		c.at += limit
+		return buf[:limit]
+	}
+	c.index++
+	c.at = 0
+	return buf
+}
+
+// Write encrypts the batch and stores it. The blocks are used ones of this space, and the caller
+// sees to it that no two transfers on one block are under way. A batch is not atomic. Blocks that
+// follow each other, in the order of the batch, become one transfer.
+func (s *Space) Write(batch []IO) error {
+	if err := s.begin(batch, true); err != nil {
+		return err
+	}
+	defer s.gate.RUnlock()
+	v := s.volume
+	j := <-v.jobs
+	defer func() { v.jobs <- j }()
+	for c := (cursor{batch: batch}); !c.done(); {
+		s.seal(j, &c)
+		err := v.dev.Write(j.requests)
+		v.counters.count(&v.counters.writes, &v.counters.bytesWritten, j.requests)
+		j.release()
+		if err != nil {
+			return v.note(fmt.Errorf("volume: write: %w", err))
+		}
+	}
+	return nil
+}
+
+// seal encrypts the next window into staging buffers.
+func (s *Space) seal(j *job, c *cursor) {
+	for staged := 0; !c.done() && staged < windowBytes; {
+		first := c.block()
+		length := c.contiguous(min(transferBytes, windowBytes-staged))
+		buf := blockdev.Alloc(length)
+		for at := 0; at < length; {
+			plain := c.next(length - at)
+			s.cipher.Encrypt(buf[at:at+len(plain)], plain, BlockBytes, xts.UnitOf(uint64(first)+uint64(at/BlockBytes)))
+			at += len(plain)
+		}
+		j.requests = append(j.requests, blockdev.Request{Offset: int64(first) * BlockBytes, Buf: buf})
+		staged += length
+	}
+}
+
+// Read fills the batch with the decrypted contents. The blocks lie in chunks of this space; what was
+// never written, or discarded, reads as noise. After an error the contents of the batch are
+// undefined.
+func (s *Space) Read(batch []IO) error {
+	if err := s.begin(batch, false); err != nil {
+		return err
+	}
+	defer s.gate.RUnlock()
+	v := s.volume
+	j := <-v.jobs
+	defer func() { v.jobs <- j }()
+	for c := (cursor{batch: batch}); !c.done(); {
+		window := c
+		plan(j, &window)
+		err := v.dev.Read(j.requests)
+		v.counters.count(&v.counters.reads, &v.counters.bytesRead, j.requests)
+		if err == nil {
+			s.unseal(j, &c)
+		}
+		j.release()
+		if err != nil {
+			return v.note(fmt.Errorf("volume: read: %w", err))
+		}
+	}
+	return nil
+}
+
+// plan makes the requests of the next window and moves the cursor past it.
+func plan(j *job, c *cursor) {
+	for staged := 0; !c.done() && staged < windowBytes; {
+		first := c.block()
+		length := c.contiguous(min(transferBytes, windowBytes-staged))
+		for at := 0; at < length; {
+			at += len(c.next(length - at))
+		}
+		j.requests = append(j.requests, blockdev.Request{Offset: int64(first) * BlockBytes, Buf: blockdev.Alloc(length)})
+		staged += length
+	}
+}
+
+// unseal decrypts the window from its staging buffers and moves the cursor past it.
+func (s *Space) unseal(j *job, c *cursor) {
+	for i := range j.requests {
+		buf := j.requests[i].Buf
+		first := uint64(j.requests[i].Offset / BlockBytes)
+		for at := 0; at < len(buf); {
+			plain := c.next(len(buf) - at)
+			s.cipher.Decrypt(plain, buf[at:at+len(plain)], BlockBytes, xts.UnitOf(first+uint64(at/BlockBytes)))
+			at += len(plain)
+		}
+	}
+}
+
+// begin checks a batch and enters the gate, which the caller leaves.
+func (s *Space) begin(batch []IO, used bool) error {
+	for i := range batch {
+		if n := len(batch[i].Buf); n == 0 || n%BlockBytes != 0 || n > maxChunkBytes {
+			return fmt.Errorf("%w: transfer of %d bytes", ErrMisuse, n)
+		}
+	}
+	s.gate.RLock()
+	if s.closed {
+		s.gate.RUnlock()
+		return ErrClosed
+	}
+	if err := s.check(batch, used); err != nil {
+		s.gate.RUnlock()
+		return err
+	}
+	return nil
+}
+
+// check says whether the batch keeps to the space.
+func (s *Space) check(batch []IO, used bool) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for i := range batch {
+		run := batch[i].run()
+		if err := s.checkLocked(run, used); err != nil {
+			return fmt.Errorf("transfer of %v: %w", run, err)
+		}
+	}
+	return nil
+}
+
+// Sync makes every Write that returned before the call durable.
+func (s *Space) Sync() error { return s.volume.Sync() }
