@@ -19,16 +19,14 @@ func initialise(planFile string) error {
 	if os.Getpid() != 1 {
 		return errors.New("init is for process 1: it ends by switching the machine off")
 	}
-	err := bootAndReap(planFile)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "guest: init:", err)
-	}
+	fmt.Fprintln(os.Stderr, "guest: init:", bootAndReap(planFile))
 	if err := unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF); err != nil {
 		return err
 	}
 	select {}
 }
 
+// bootAndReap returns why the guest ends, at last.
 func bootAndReap(planFile string) error {
 	plan, err := control.ReadPlan(planFile)
 	if err != nil {

@@ -27,5 +27,10 @@ func run(args []string) error {
 	case len(args) == 1 && args[0] == "serve":
 		return serve(os.Getenv(control.PlanVariable))
 	}
-	return fmt.Errorf("usage: guest launch FILE | init | serve (package uml starts it)")
+	if len(args) > 0 {
+		if tool, ok := tools[args[0]]; ok {
+			return tool(args[1:])
+		}
+	}
+	return fmt.Errorf("usage: guest launch FILE | init | serve | scan DIR | copy [-sync] SRC DST")
 }
