@@ -6,16 +6,21 @@ type path uint8
 const (
 	pathClosed path = iota
 	pathGeneric
+	pathAESNI
+	pathCount
 )
 
-func bestPath() path { return pathGeneric }
-
-func (c *Cipher) expand(key []byte) error { return c.expandGeneric(key) }
-
-func (c *Cipher) encryptTweaks(tweaks *[tweakBatch][BlockBytes]byte, n int) {
-	c.encryptTweaksGeneric(tweaks[:n])
+// String names the path in tests and reports.
+func (p path) String() string {
+	return [pathCount]string{"closed", "generic", "AES-NI"}[p]
 }
 
-func (c *Cipher) blocks(dst, src *byte, n int, t *[BlockBytes]byte, decrypt bool) {
-	c.blocksGeneric(dst, src, n, t, decrypt)
+// bestPath returns the fastest path that this processor has.
+func bestPath() path {
+	for p := pathCount - 1; p > pathGeneric; p-- {
+		if available(p) {
+			return p
+		}
+	}
+	return pathGeneric
 }
