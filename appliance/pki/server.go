@@ -211,7 +211,6 @@ func (s *ServerCertificate) tend() time.Duration {
 			s.restapleIfDue(now)
 			return retryRenewal
 		}
-		c = s.current.Load()
 	}
 	if !s.restapleIfDue(now) {
 		return retryRenewal

@@ -35,6 +35,12 @@ const (
 	// DefaultOCSPTimeout bounds one question to an OCSP responder.
 	DefaultOCSPTimeout = 10 * time.Second
 
+	// A server that has vanished is noticed within a minute, so that a new connection can be made
+	// to its successor: while nothing is sent by keep-alives, otherwise by what is not acknowledged.
+	dialKeepAlive      = 15 * time.Second
+	dialKeepAliveCount = 3
+	dialUnacked        = time.Minute
+
 	maxOCSPResponseBytes = 64 << 10
 	maxOCSPURLs          = 4
 	maxServerNameBytes   = 255

@@ -1,0 +1,104 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync/atomic"
+	"time"
+)
+
+// carry is the life of one local connection.
+func (t *Tunnel) carry(local Conn) {
+	defer local.Close()
+	stop := context.AfterFunc(t.ctx, func() { local.Close() })
+	defer stop()
+
+	// Nothing is dialled for one that only looks whether somebody listens.
+	buf := make([]byte, bufferBytes)
+	n, err := local.Read(buf)
+	if n == 0 || err != nil {
+		return
+	}
+	server, err := t.reach()
+	if err != nil {
+		t.broken.Add(1)
+		reset(local)
+		return
+	}
+	defer server.Close()
+	stopServer := context.AfterFunc(t.ctx, func() { server.SetDeadline(longAgo) })
+	defer stopServer()
+	if err := t.join(local, server, buf, n); err != nil {
+		t.broken.Add(1)
+		reset(local)
+	}
+}
+
+// reach dials for as long as a local connection is held.
+func (t *Tunnel) reach() (Conn, error) {
+	ctx, cancel := context.WithTimeout(t.ctx, t.o.HoldTimeout)
+	defer cancel()
+	return t.dial(ctx)
+}
+
+// join copies both ways until both have ended or one failed. buf[:n] was read from local.
+func (t *Tunnel) join(local, server Conn, buf []byte, n int) error {
+	downErr := make(chan error, 1)
+	t.wg.Go(func() {
+		err := pump(local, server, make([]byte, bufferBytes), 0, &t.down)
+		t.settle(err, local, server)
+		downErr <- err
+	})
+	upErr := pump(server, local, buf, n, &t.up)
+	t.settle(upErr, server, local)
+	return errors.Join(upErr, <-downErr)
+}
+
+// longAgo as a deadline ends what is under way on a connection.
+var longAgo = time.Unix(1, 0)
+
+// settle ends what from has sent to to: by passing the end on and giving the other direction a
+// while, or after an error by ending both.
+func (t *Tunnel) settle(err error, to, from Conn) {
+	if err != nil {
+		to.SetDeadline(longAgo)
+		from.SetDeadline(longAgo)
+		return
+	}
+	to.CloseWrite()
+	to.SetReadDeadline(time.Now().Add(lingerTimeout))
+	if t.ctx.Err() != nil { // or the deadline that Close set would be undone
+		to.SetDeadline(longAgo)
+	}
+}
+
+// pump writes buf[:n] to to, and after it all that from sends. Nil is from's end.
+func pump(to io.Writer, from io.Reader, buf []byte, n int, count *atomic.Uint64) error {
+	for {
+		if n > 0 {
+			if _, err := to.Write(buf[:n]); err != nil {
+				return err
+			}
+			count.Add(uint64(n))
+		}
+		var err error
+		n, err = from.Read(buf)
+		if err == nil || n > 0 {
+			continue
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		return err
+	}
+}
+
+// reset makes the coming Close tell the kernel that the connection broke: it then connects again at
+// once, where after an orderly end it would wait some seconds.
+func reset(local Conn) {
+	if tcp, ok := local.(*net.TCPConn); ok {
+		tcp.SetLinger(0)
+	}
+}
