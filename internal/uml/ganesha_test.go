@@ -5,7 +5,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -64,7 +63,11 @@ func TestMountsAnotherServer(t *testing.T) {
 	startGanesha(t, n, g.HostIP, dir)
 	must(t, g, "mount", "-t", "nfs4", "-o", "vers=4.1", g.HostIP+":/", "/mnt")
 
-	source := filepath.Join(runtime.GOROOT(), "src", "encoding")
+	goroot, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	source := filepath.Join(strings.TrimSpace(string(goroot)), "src", "encoding")
 	began := time.Now()
 	must(t, g, agent, "copy", source, "/mnt/encoding")
 	t.Logf("copied in %v", time.Since(began).Round(time.Millisecond))

@@ -1,0 +1,91 @@
+# The development loop. `make` alone lists what there is.
+
+SHELL := /bin/bash
+GO ?= go
+BIN := bin
+COMMANDS := nfseald nfseal mount.nfseal
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+GOBUILD := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-X main.version=$(VERSION)'
+
+# Seconds for each fuzz target of `make fuzz`, and benchmark names of `make bench`.
+FUZZTIME ?= 10
+BENCH ?= .
+# Where `make run` keeps its data, and what else the daemon is told.
+DATA ?= out/data
+ARGS ?=
+
+export GOFLAGS += -buildvcs=false
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## this list
+	@echo 'nfseal $(VERSION)'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+.PHONY: build
+build: ## the binaries, in bin/
+	@mkdir -p $(BIN)
+	@for c in $(COMMANDS); do echo "build $(BIN)/$$c" && $(GOBUILD) -o $(BIN)/$$c ./cmd/$$c || exit 1; done
+	@$(GOBUILD) -o $(BIN)/nfseal-guest ./internal/uml/guest
+
+.PHONY: run
+run: build ## serve until Ctrl-C, with all data in DATA=out/data; ARGS=... go to nfseald
+	@mkdir -p $(DATA)
+	exec $(BIN)/nfseald -data $(DATA) $(ARGS)
+
+.PHONY: demo
+demo: ## as root: a real Linux client mounts, copies, compares; then the search for plaintext
+	@scripts/deps.sh demo
+	@$(MAKE) --no-print-directory build
+	@exec $(BIN)/nfseal demo
+
+.PHONY: test
+test: ## every test, with a real Linux NFS client for the end-to-end ones (root; some minutes)
+	@scripts/deps.sh test
+	$(GO) test -count=1 -p 2 -timeout 25m ./...
+
+.PHONY: test-long
+test-long: ## the tests that take long too: the soak, wide crash and metamorphic runs
+	@scripts/deps.sh test
+	NFSEAL_LONG=1 $(GO) test -count=1 -p 1 -timeout 120m ./...
+
+.PHONY: race
+race: ## every test under the race detector
+	@scripts/deps.sh test
+	CGO_ENABLED=1 $(GO) test -race -count=1 -p 2 -timeout 60m ./...
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME=10 seconds
+	@scripts/fuzz.sh $(FUZZTIME)
+
+.PHONY: bench
+bench: ## the benchmarks of all packages; BENCH=regexp chooses
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -p 1 -timeout 60m ./...
+
+.PHONY: bench-xts
+bench-xts: ## the cipher alone, on every path that this processor has
+	$(GO) test -run '^$$' -bench . -benchmem -p 1 ./xtsengine/xts
+
+.PHONY: lint
+lint: ## gofmt, vet, staticcheck, package docs, import rules, house rules
+	@bad=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); [ -z "$$bad" ] || { echo "gofmt: $$bad"; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	$(GO) test -count=1 ./test/lint
+
+.PHONY: generate
+generate: ## regenerate committed generated code
+	$(GO) generate ./...
+
+.PHONY: image
+image: ## the bootable disk image
+	@echo 'make image: not built yet: the bootable image is a later issue, see docs/status.md' >&2; exit 1
+
+.PHONY: vm
+vm: ## the image in QEMU
+	@echo 'make vm: not built yet: it comes with the bootable image, see docs/status.md' >&2; exit 1
+
+.PHONY: clean
+clean: ## remove bin/ and out/
+	rm -rf $(BIN) out

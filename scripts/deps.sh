@@ -1,0 +1,54 @@
+#!/bin/bash
+# Installs what Debian has and nfseal's demo or tests need, and is silent when nothing is missing.
+# usage: scripts/deps.sh [demo|test]
+set -euo pipefail
+
+want=${1:-test}
+missing=()
+
+# need PACKAGE TEST...: the package is missing unless the test succeeds.
+need() {
+	local package=$1
+	shift
+	"$@" >/dev/null 2>&1 || missing+=("$package")
+}
+
+has() { PATH=$PATH:/usr/sbin:/sbin command -v "$1"; }
+
+# Both: the kernel client in a process (where this kernel has no NFS), mount.nfs.
+if ! grep -qw nfs4 /proc/filesystems || [ "$want" = test ]; then
+	need user-mode-linux has linux.uml
+fi
+need nfs-common has mount.nfs
+if [ "$want" = test ]; then
+	# Servers and tools of others that ours are held against.
+	need nfs-ganesha has ganesha.nfsd
+	need nfs-ganesha-vfs compgen -G '/usr/lib/*/ganesha/libfsalvfs.so'
+	need openssl has openssl
+	need stunnel4 has stunnel4
+	need procps has pgrep
+	need iproute2 has ip
+fi
+
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+echo "deps: missing: ${missing[*]}"
+if [ "$(id -u)" != 0 ]; then
+	echo "deps: to install them, as root: apt-get install --no-install-recommends ${missing[*]}" >&2
+	exit 1
+fi
+if ! command -v apt-get >/dev/null; then
+	echo "deps: this is not Debian: install what these packages hold by hand" >&2
+	exit 1
+fi
+
+# Installing a server must not start it: it would take port 2049.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e $policy ]; then
+	printf '#!/bin/sh\nexit 101\n' >$policy
+	chmod 755 $policy
+	trap 'rm -f $policy' EXIT
+fi
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq </dev/null
+apt-get install -y -qq --no-install-recommends "${missing[@]}" </dev/null

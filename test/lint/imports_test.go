@@ -1,0 +1,198 @@
+package lint
+
+import (
+	"strings"
+	"testing"
+)
+
+// A rule says which rooms of ours a room may import, outside its tests. An entry that ends with /...
+// stands for a room and all below it.
+type rule struct {
+	room string
+	may  []string
+	why  string
+}
+
+// rules are the table of docs/architecture.md. Every package has one: a new room is a new line here
+// and there.
+var rules = []rule{
+	{"cmd/nfseald", []string{"appliance/..."},
+		"the daemon is flags, log and signals; what it does belongs to appliance, where tests reach it"},
+	{"cmd/nfseal", []string{"appliance/api/...", "proxy/nfsclient", "proxy/transport", "internal/demo"},
+		"the operator's command speaks HTTP like any other client; it must not reach into a data directory"},
+	{"cmd/mount.nfseal", []string{"proxy/tunnel", "proxy/transport"},
+		"it is installed alone on client machines: no server code in it"},
+
+	{"appliance", []string{"appliance/...", "proxy/...", "xtsengine/...", "ownership"},
+		"this room joins both worlds; nothing below it knows the other side"},
+	{"appliance/api", []string{"appliance/catalog", "appliance/audit"},
+		"HTTP over the control plane's state; data paths are behind the interfaces that it declares"},
+	{"appliance/catalog", []string{"appliance/durable"},
+		"durable control-plane state, shaped like etcd, which will replace it: no knowledge of its users"},
+	{"appliance/kms", []string{"appliance/audit", "appliance/durable", "xtsengine/keyring"},
+		"it implements keyring's interfaces and records every unwrap; it serves no files"},
+	{"appliance/pki", []string{"appliance/durable"},
+		"certificates and OCSP answers are made from names and keys alone"},
+	{"appliance/audit", []string{"appliance/durable"},
+		"everybody may record, so it may know nobody"},
+	{"appliance/durable", nil,
+		"a leaf: how a small file is replaced so that a crash leaves the old or the new one"},
+	{"ownership", nil,
+		"a contract package: it says who owns a unit, and imports nothing of ours"},
+
+	{"proxy", []string{"proxy/rpc", "proxy/transport", "proxy/xdr"},
+		"the data plane never imports the control plane: it declares Resolver, and appliance implements it"},
+	{"proxy/transport", []string{"proxy/rpc", "proxy/xdr"},
+		"TLS policy and identity, used by both ends of a connection, so it knows neither server nor tunnel"},
+	{"proxy/xdr", nil,
+		"a leaf: the cursors over untrusted bytes are read and fuzzed alone"},
+	{"proxy/rpc", []string{"proxy/xdr"},
+		"record marking and dispatch know no program: NFS is one handler among others"},
+	{"proxy/nfs4", []string{"proxy/nfs4/...", "proxy/rpc", "proxy/xdr", "xtsengine/vfs", "ownership"},
+		"the protocol sees storage only through the contract vfs, never an engine"},
+	{"proxy/nfs4/wire", []string{"proxy/xdr"},
+		"the codec is pure: bytes in, structures out"},
+	{"proxy/nfs4/state", []string{"proxy/nfs4/wire"},
+		"a pure state machine without I/O, so that its tests own the clock and every interleaving"},
+	{"proxy/nfsclient", []string{"proxy/nfs4/wire", "proxy/rpc", "proxy/xdr"},
+		"a client that shared code with the server beyond the codec would share its mistakes"},
+	{"proxy/tunnel", []string{"proxy/transport"},
+		"the client's end is installed without the server"},
+
+	{"xtsengine/vfs", nil,
+		"the contract between protocol and storage imports nothing, so both sides can be replaced alone"},
+	{"xtsengine/vfs/...", []string{"xtsengine/vfs"},
+		"model and contract suite know the contract, and no implementation of it"},
+	{"xtsengine/filestore", []string{"xtsengine/vfs", "xtsengine/volume"},
+		"files are made of names and blocks; keys and devices are below volume and cryptfs"},
+	{"xtsengine/volume", []string{"xtsengine/blockdev", "xtsengine/xts", "ownership"},
+		"blocks know no files"},
+	{"xtsengine/cryptfs", []string{"xtsengine/keyring", "xtsengine/xts"},
+		"it encrypts what a store writes, whatever that means"},
+	{"xtsengine/keyring", nil,
+		"the package that holds keys must be small enough to be read whole"},
+	{"xtsengine/xts", nil,
+		"a cipher, without policy"},
+	{"xtsengine/blockdev", nil,
+		"a device moves bytes that it cannot read"},
+	{"xtsengine/blockdev/...", []string{"xtsengine/blockdev"},
+		"the device in memory stands in for the contract's other implementations"},
+
+	{"internal/tree", nil,
+		"it judges copies made through the server, so it shares nothing with it"},
+	{"internal/uml", []string{"internal/uml/control"},
+		"it boots a client that is not ours, and works the same for any server"},
+	{"internal/uml/control", nil,
+		"spoken by both sides of a guest's wall"},
+	{"internal/uml/guest", []string{"internal/uml/control", "internal/tree"},
+		"one small static binary for a machine without anything"},
+	{"internal/demo", []string{"internal/uml", "internal/tree", "appliance/api/..."},
+		"the demo uses the built programs from outside, as a user would"},
+	{"test/...", []string{"internal/...", "proxy/...", "appliance/...", "xtsengine/..."},
+		"tests look wherever they must"},
+}
+
+func ruleFor(room string) *rule {
+	var best *rule
+	for i := range rules {
+		r := &rules[i]
+		if matches(r.room, room) && (best == nil || len(r.room) > len(best.room)) {
+			best = r
+		}
+	}
+	return best
+}
+
+func matches(pattern, room string) bool {
+	if below, ok := strings.CutSuffix(pattern, "/..."); ok {
+		return strings.HasPrefix(room, below+"/") || room == below
+	}
+	return pattern == room
+}
+
+func (r *rule) allows(room string) bool {
+	for _, pattern := range r.may {
+		if matches(pattern, room) {
+			return true
+		}
+	}
+	return false
+}
+
+func TestImports(t *testing.T) {
+	for _, p := range listPackages(t) {
+		r := ruleFor(p.room())
+		if r == nil {
+			t.Errorf("%s: no rule says what it may import: add one here and to docs/architecture.md", p.room())
+			continue
+		}
+		for _, path := range p.Imports {
+			room, ours := strings.CutPrefix(path, module+"/")
+			if ours && !r.allows(room) {
+				t.Errorf("%s imports %s, but may import only %q: %s", p.room(), room, r.may, r.why)
+			}
+		}
+	}
+}
+
+// foreign are packages of others that stay out of some rooms.
+var foreign = []struct {
+	path  string
+	rooms []string
+	why   string
+}{
+	{"go.uber.org/zap", []string{"xtsengine/...", "proxy/nfs4/...", "proxy/rpc", "proxy/xdr", "proxy/nfsclient", "ownership"},
+		"no logging on per-operation paths: callbacks and counters"},
+	{"github.com/cockroachdb/pebble/v2", []string{"proxy/...", "xtsengine/volume", "xtsengine/blockdev/...", "xtsengine/vfs/..."},
+		"the metadata store is the engine's own business"},
+	{"crypto/tls", []string{"xtsengine/...", "proxy/nfs4/...", "proxy/rpc", "proxy/xdr"},
+		"transport security ends in proxy/transport"},
+	{"net/http", []string{"xtsengine/...", "proxy/nfs4/...", "proxy/rpc", "proxy/xdr"},
+		"the control plane speaks HTTP, the data plane does not"},
+}
+
+func TestForeignImports(t *testing.T) {
+	for _, p := range listPackages(t) {
+		for _, f := range foreign {
+			for _, pattern := range f.rooms {
+				if !matches(pattern, p.room()) {
+					continue
+				}
+				for _, path := range p.Imports {
+					if path == f.path || strings.HasPrefix(path, f.path+"/") {
+						t.Errorf("%s imports %s: %s", p.room(), path, f.why)
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestRulesAreDocumented(t *testing.T) {
+	text := readFile(t, "docs/architecture.md")
+	for _, r := range rules {
+		if r.why == "" {
+			t.Errorf("the rule for %s has no reason", r.room)
+		}
+		room := strings.TrimSuffix(r.room, "/...")
+		if strings.HasPrefix(room, "internal/uml/") {
+			continue // parts of one room
+		}
+		if !strings.Contains(text, "`"+room+"`") {
+			t.Errorf("docs/architecture.md does not name `%s`", room)
+		}
+	}
+}
+
+// The rules would be worth nothing if they allowed everything.
+func TestRulesRefuse(t *testing.T) {
+	for _, c := range [][2]string{
+		{"proxy", "appliance"}, {"proxy/nfs4", "xtsengine/filestore"}, {"xtsengine/volume", "proxy"},
+		{"xtsengine/vfs", "proxy/xdr"}, {"xtsengine/vfs/memvfs", "xtsengine/filestore"},
+		{"cmd/mount.nfseal", "appliance"}, {"appliance/kms", "appliance"},
+	} {
+		if r := ruleFor(c[0]); r == nil || r.allows(c[1]) {
+			t.Errorf("%s may import %s", c[0], c[1])
+		}
+	}
+}
