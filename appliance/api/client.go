@@ -1,0 +1,127 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// maxResponseBytes bounds what the client reads of one answer.
+const maxResponseBytes = 16 << 20
+
+// Client speaks to a Server over its unix socket.
+type Client struct {
+	socket string
+	http   *http.Client
+}
+
+// NewClient returns a client of the daemon whose socket is at path. It connects when it is used.
+func NewClient(path string) *Client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", path)
+	}
+	return &Client{path, &http.Client{
+		Transport: &http.Transport{DialContext: dial, MaxIdleConns: 1},
+		Timeout:   2 * time.Minute,
+	}}
+}
+
+// Close gives up idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Status asks how everything is.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	var s Status
+	return s, c.do(ctx, http.MethodGet, "/nfseal/v1/status", nil, &s)
+}
+
+// CreateFileSystem makes a file system.
+func (c *Client) CreateFileSystem(ctx context.Context, r CreateFileSystemRequest) (FileSystemDescription, error) {
+	var d FileSystemDescription
+	return d, c.do(ctx, http.MethodPost, efsPath+"file-systems", r, &d)
+}
+
+// DeleteFileSystem destroys a file system and all that it holds.
+func (c *Client) DeleteFileSystem(ctx context.Context, id string) error {
+	return c.do(ctx, http.MethodDelete, efsPath+"file-systems/"+url.PathEscape(id), nil, nil)
+}
+
+// FileSystems lists all file systems, page by page.
+func (c *Client) FileSystems(ctx context.Context) ([]FileSystemDescription, error) {
+	var all []FileSystemDescription
+	marker := ""
+	for {
+		query := url.Values{"MaxItems": {fmt.Sprint(maxPage)}}
+		if marker != "" {
+			query.Set("Marker", marker)
+		}
+		var page DescribeFileSystemsResponse
+		if err := c.do(ctx, http.MethodGet, efsPath+"file-systems?"+query.Encode(), nil, &page); err != nil {
+			return nil, err
+		}
+		all = append(all, page.FileSystems...)
+		if marker = page.NextMarker; marker == "" {
+			return all, nil
+		}
+	}
+}
+
+// do sends one request. A refusal by the API is an *Error.
+func (c *Client) do(ctx context.Context, method, path string, body, into any) error {
+	var payload io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return fmt.Errorf("api: %w", err)
+		}
+		payload = bytes.NewReader(b)
+	}
+	request, err := http.NewRequestWithContext(ctx, method, "http://nfseald"+path, payload)
+	if err != nil {
+		return fmt.Errorf("api: %w", err)
+	}
+	response, err := c.http.Do(request)
+	if err != nil {
+		return fmt.Errorf("api: no answer at %s: %w", c.socket, cause(err))
+	}
+	defer response.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(response.Body, maxResponseBytes))
+	if err != nil {
+		return fmt.Errorf("api: %w", err)
+	}
+	if response.StatusCode >= 300 {
+		return refusal(response.StatusCode, answer)
+	}
+	if into == nil {
+		return nil
+	}
+	if err := json.Unmarshal(answer, into); err != nil {
+		return fmt.Errorf("api: the answer is not understood: %w", err)
+	}
+	return nil
+}
+
+// cause takes the made-up URL out of an error.
+func cause(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		return u.Err
+	}
+	return err
+}
+
+func refusal(status int, body []byte) error {
+	e := Error{Status: status}
+	if json.Unmarshal(body, &e) != nil || e.Code == "" {
+		e.Code, e.Message = http.StatusText(status), string(bytes.TrimSpace(body))
+	}
+	return &e
+}

@@ -1,0 +1,29 @@
+// Package api is the control plane over HTTP, on a unix socket in the data directory. Who may open
+// the socket may do everything: there is no authentication beyond its mode, 0600, and the caller's
+// credentials (SO_PEERCRED) go into the audit log.
+//
+// # What is answered
+//
+//	POST   /2015-02-01/file-systems        CreateFileSystem     EFS, rest-json
+//	GET    /2015-02-01/file-systems        DescribeFileSystems
+//	DELETE /2015-02-01/file-systems/{id}   DeleteFileSystem
+//	GET    /healthz                        200 when every unit serves, else 503
+//	GET    /metrics                        Prometheus text
+//	GET    /nfseal/v1/status               Status as JSON
+//
+// The EFS operations take and give the shapes of the EFS API, version 2015-02-01. What belongs to
+// that API and is not built answers BadRequest and says so; nothing answers an invented success.
+// Errors have the body {"ErrorCode","Message"} and the header X-Amzn-Errortype, as the SDKs read
+// them.
+//
+// # Audit
+//
+// Each EFS call is recorded before it is carried out, and once more if it fails. A call that can't
+// be recorded is not carried out. The other paths only tell how the daemon is; they are not
+// recorded.
+//
+// # Goroutines
+//
+// Server.Serve runs in its caller's goroutine; net/http has one for each connection, of which there
+// are at most maxConnections. Close waits for all of them.
+package api

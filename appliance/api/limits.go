@@ -1,0 +1,24 @@
+package api
+
+import "time"
+
+// Ours.
+const (
+	maxConnections  = 64
+	maxBodyBytes    = 64 << 10
+	maxHeaderBytes  = 16 << 10
+	readTimeout     = 10 * time.Second
+	idleTimeout     = 60 * time.Second
+	shutdownTimeout = 5 * time.Second
+)
+
+// EFS's.
+const (
+	maxTokenChars    = 64
+	maxTags          = 50
+	maxTagKeyChars   = 128
+	maxTagValueChars = 256
+	maxPage          = 1000
+	defaultPage      = 100
+	maxMarkerChars   = 128
+)

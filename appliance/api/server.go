@@ -1,0 +1,248 @@
+package api
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nfseal/nfseal/appliance/audit"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+)
+
+// Recorder is where calls are recorded: an audit.Log.
+type Recorder interface {
+	// Append returns nil when e is on stable storage.
+	Append(e audit.Event) error
+}
+
+// Options says what a Server is made of.
+type Options struct {
+	Backend Backend
+	Audit   Recorder
+	Log     *zap.Logger // default: nothing is logged
+	Region  string
+	Clock   func() time.Time // default time.Now
+}
+
+// EnsureDefaults fills in what was left zero.
+func (o *Options) EnsureDefaults() {
+	if o.Log == nil {
+		o.Log = zap.NewNop()
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+}
+
+// Validate says what is missing.
+func (o *Options) Validate() error {
+	switch {
+	case o.Backend == nil:
+		return errors.New("api: no backend given")
+	case o.Audit == nil:
+		return errors.New("api: no audit log given")
+	case o.Region == "":
+		return errors.New("api: no region given")
+	}
+	return nil
+}
+
+// Server answers the API.
+type Server struct {
+	o    Options
+	http *http.Server
+}
+
+// New returns a Server.
+func New(o Options) (*Server, error) {
+	o.EnsureDefaults()
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	s := &Server{o: o}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", s.health)
+	mux.HandleFunc("GET /nfseal/v1/status", s.status)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Backend.Metrics(), promhttp.HandlerOpts{}))
+	mux.HandleFunc(efsPath, s.efs)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { writeError(w, unknownOperation(r)) })
+	s.http = &http.Server{
+		Handler:           mux,
+		ReadTimeout:       readTimeout,
+		ReadHeaderTimeout: readTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ConnContext:       withPeer,
+		ErrorLog:          zap.NewStdLog(o.Log),
+	}
+	return s, nil
+}
+
+// Handler is what Serve serves.
+func (s *Server) Handler() http.Handler { return s.http.Handler }
+
+// Listen opens the unix socket at path, mode 0600, replacing what an earlier process left there.
+// The caller holds the data directory's lock, so no other process serves it.
+func Listen(path string) (net.Listener, error) {
+	if err := unix.Unlink(path); err != nil && !errors.Is(err, unix.ENOENT) {
+		return nil, fmt.Errorf("api: socket %s can't be replaced: %w", path, err)
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("api: %w", err)
+	}
+	if err := unix.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(fmt.Errorf("api: mode of %s: %w", path, err), l.Close())
+	}
+	return l, nil
+}
+
+// Serve answers on l, which it closes, until Close. It returns nil then.
+func (s *Server) Serve(l net.Listener) error {
+	err := s.http.Serve(newLimited(l, maxConnections))
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("api: %w", err)
+}
+
+// Close ends Serve and waits for the calls under way, but not for ever.
+func (s *Server) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
+	defer cancel()
+	if err := s.http.Shutdown(ctx); err != nil {
+		return errors.Join(fmt.Errorf("api: calls were cut off: %w", err), s.http.Close())
+	}
+	return nil
+}
+
+func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
+	if err := s.o.Backend.Healthy(); err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ok")
+}
+
+func (s *Server) status(w http.ResponseWriter, r *http.Request) {
+	status, err := s.o.Backend.Status(r.Context())
+	if err != nil {
+		writeError(w, asError(err))
+		return
+	}
+	writeJSON(w, http.StatusOK, status)
+}
+
+// efs answers the EFS API.
+func (s *Server) efs(w http.ResponseWriter, r *http.Request) {
+	requestID := newRequestID()
+	w.Header().Set("X-Amzn-Requestid", requestID)
+	status, body, err := s.call(r, requestID)
+	if err != nil {
+		writeError(w, asError(err))
+		return
+	}
+	if body == nil {
+		w.WriteHeader(status)
+		return
+	}
+	writeJSON(w, status, body)
+}
+
+// call does one operation: understand, record, carry out, and record a failure.
+func (s *Server) call(r *http.Request, requestID string) (status int, body any, err error) {
+	op, found := route(r)
+	if !found && !notBuilt(r) {
+		return 0, nil, unknownOperation(r)
+	}
+	event := audit.Event{
+		Source: "elasticfilesystem", Name: op.name, RequestID: requestID,
+		Identity:   audit.Identity{Type: "LocalUser", Principal: peerOf(r)},
+		Parameters: map[string]string{},
+	}
+	if !found {
+		event.Name = "NotBuilt"
+		event.Parameters["request"] = r.Method + " " + clip(r.URL.Path)
+		err := badRequest("%s %s is not available in this version", r.Method, clip(r.URL.Path))
+		return 0, nil, errors.Join(s.record(&event, err), err)
+	}
+	do, err := op.handle(s, r, event.Parameters)
+	if recordErr := s.record(&event, err); recordErr != nil {
+		return 0, nil, recordErr
+	}
+	if err != nil {
+		return 0, nil, err
+	}
+	status, body, err = do(r)
+	if err != nil {
+		err = errors.Join(s.record(&event, err), err)
+	}
+	return status, body, err
+}
+
+// record puts a call on record, with its failure if there was one.
+func (s *Server) record(event *audit.Event, failure error) error {
+	e := *event
+	if failure != nil {
+		known := asError(failure)
+		e.ErrorCode, e.ErrorMessage = known.Code, clip(known.Message)
+	}
+	if err := s.o.Audit.Append(e); err != nil {
+		s.o.Log.Error("API call can't be recorded", zap.String("call", e.Name), zap.Error(err))
+		return &Error{
+			Status: http.StatusInternalServerError, Code: "InternalServerError",
+			Message: "the call was refused because it can't be recorded in the audit log",
+		}
+	}
+	return nil
+}
+
+func newRequestID() string {
+	var b [16]byte
+	rand.Read(b[:]) // never fails (crypto/rand)
+	h := hex.EncodeToString(b[:])
+	return strings.Join([]string{h[:8], h[8:12], h[12:16], h[16:20], h[20:]}, "-")
+}
+
+type peerKey struct{}
+
+// withPeer notes who is at the other end of a unix socket.
+func withPeer(ctx context.Context, conn net.Conn) context.Context {
+	if l, ok := conn.(*limitedConn); ok {
+		conn = l.Conn
+	}
+	socket, ok := conn.(*net.UnixConn)
+	if !ok {
+		return ctx
+	}
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return ctx
+	}
+	var peer *unix.Ucred
+	if err := raw.Control(func(fd uintptr) {
+		peer, _ = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); err != nil || peer == nil {
+		return ctx
+	}
+	return context.WithValue(ctx, peerKey{}, "uid="+strconv.FormatUint(uint64(peer.Uid), 10)+
+		" gid="+strconv.FormatUint(uint64(peer.Gid), 10)+" pid="+strconv.Itoa(int(peer.Pid)))
+}
+
+// peerOf is who made the request: its uid, gid and process, as the kernel knows them.
+func peerOf(r *http.Request) string {
+	peer, _ := r.Context().Value(peerKey{}).(string)
+	if peer == "" {
+		return "unknown"
+	}
+	return peer
+}

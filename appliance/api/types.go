@@ -1,0 +1,129 @@
+package api
+
+import (
+	"context"
+	"time"
+
+	"github.com/nfseal/nfseal/appliance/catalog"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Tag is a name and a value that users give.
+type Tag struct {
+	Key   string `json:"Key"`
+	Value string `json:"Value"`
+}
+
+// CreateFileSystemRequest is the body of CreateFileSystem (EFS API 2015-02-01).
+type CreateFileSystemRequest struct {
+	CreationToken                string  `json:"CreationToken"`
+	PerformanceMode              string  `json:"PerformanceMode,omitempty"`
+	ThroughputMode               string  `json:"ThroughputMode,omitempty"`
+	ProvisionedThroughputInMibps float64 `json:"ProvisionedThroughputInMibps,omitempty"`
+	Encrypted                    *bool   `json:"Encrypted,omitempty"`
+	KmsKeyID                     string  `json:"KmsKeyId,omitempty"`
+	AvailabilityZoneName         string  `json:"AvailabilityZoneName,omitempty"`
+	Backup                       bool    `json:"Backup,omitempty"`
+	Tags                         []Tag   `json:"Tags,omitempty"`
+}
+
+// FileSystemSize is how much a file system holds, and when that was so (seconds since 1970).
+type FileSystemSize struct {
+	Value           uint64  `json:"Value"`
+	Timestamp       float64 `json:"Timestamp"`
+	ValueInIA       uint64  `json:"ValueInIA"`
+	ValueInStandard uint64  `json:"ValueInStandard"`
+	ValueInArchive  uint64  `json:"ValueInArchive"`
+}
+
+// FileSystemDescription is a file system as the EFS API shows it. CreationTime is in seconds since
+// 1970.
+type FileSystemDescription struct {
+	OwnerID              string         `json:"OwnerId"`
+	CreationToken        string         `json:"CreationToken"`
+	FileSystemID         string         `json:"FileSystemId"`
+	FileSystemARN        string         `json:"FileSystemArn"`
+	CreationTime         float64        `json:"CreationTime"`
+	LifeCycleState       string         `json:"LifeCycleState"`
+	Name                 string         `json:"Name,omitempty"`
+	NumberOfMountTargets int            `json:"NumberOfMountTargets"`
+	SizeInBytes          FileSystemSize `json:"SizeInBytes"`
+	PerformanceMode      string         `json:"PerformanceMode"`
+	ThroughputMode       string         `json:"ThroughputMode"`
+	Encrypted            bool           `json:"Encrypted"`
+	Tags                 []Tag          `json:"Tags"`
+}
+
+// DescribeFileSystemsResponse is one page.
+type DescribeFileSystemsResponse struct {
+	FileSystems []FileSystemDescription `json:"FileSystems"`
+	Marker      string                  `json:"Marker,omitempty"`
+	NextMarker  string                  `json:"NextMarker,omitempty"`
+}
+
+// Feature is something that the daemon does, or does not and why.
+type Feature struct {
+	Name   string `json:"name"`
+	On     bool   `json:"on"`
+	Detail string `json:"detail"` // what is used, or why it is not on
+}
+
+// UnitStatus is how one unit is.
+type UnitStatus struct {
+	ID          string `json:"id"`
+	State       string `json:"state"` // serving, stopped, failed
+	Reason      string `json:"reason,omitempty"`
+	VolumeBytes int64  `json:"volumeBytes"`
+	FreeBytes   int64  `json:"freeBytes"`
+	Epoch       uint64 `json:"epoch"`
+	FileSystems int    `json:"fileSystems"`
+}
+
+// FileSystemStatus is a file system as an operator sees it.
+type FileSystemStatus struct {
+	ID           string    `json:"id"`
+	Name         string    `json:"name,omitempty"`
+	State        string    `json:"state"` // life cycle state; "error" when its unit does not serve it
+	Reason       string    `json:"reason,omitempty"`
+	Unit         string    `json:"unit"`
+	Created      time.Time `json:"created"`
+	UsedBytes    uint64    `json:"usedBytes"`
+	DNSName      string    `json:"dnsName"`
+	MountCommand string    `json:"mountCommand"` // on another machine
+}
+
+// Status is all that /nfseal/v1/status tells.
+type Status struct {
+	Version       string             `json:"version"`
+	Started       time.Time          `json:"started"`
+	DataDir       string             `json:"dataDir"`
+	Region        string             `json:"region"`
+	Suffix        string             `json:"suffix"`
+	Addresses     []string           `json:"addresses"` // host:port of NFS
+	CAFile        string             `json:"caFile"`
+	OCSPURL       string             `json:"ocspUrl"`
+	Connections   int64              `json:"connections"`
+	Features      []Feature          `json:"features"`
+	Units         []UnitStatus       `json:"units"`
+	FileSystems   []FileSystemStatus `json:"fileSystems"`
+	MountTemplate string             `json:"mountTemplate"` // mount command with <fs-id> to be filled in
+}
+
+// Backend is what the API acts on: the appliance.
+type Backend interface {
+	// CreateFileSystem makes a file system, ready for use. With a creation token that is in use the
+	// error is catalog.ErrTokenExists and the result that file system.
+	CreateFileSystem(ctx context.Context, f catalog.FileSystem) (catalog.FileSystem, error)
+	// DeleteFileSystem destroys a file system and all that it holds.
+	DeleteFileSystem(ctx context.Context, id string) error
+	// FileSystems lists all, in the order of their ids.
+	FileSystems(ctx context.Context) ([]catalog.FileSystem, error)
+	// UsedBytes is how much a file system holds; false if it can't be known now.
+	UsedBytes(ctx context.Context, id string) (uint64, bool)
+	// Status describes everything.
+	Status(ctx context.Context) (Status, error)
+	// Healthy returns nil if every unit serves, else why not.
+	Healthy() error
+	// Metrics are shown under /metrics.
+	Metrics() prometheus.Gatherer
+}
