@@ -10,6 +10,7 @@ const headroomBytes = 4 << 10
 // connections at once; what it holds is given back to the collector when it is not used.
 type Buffers struct {
 	classes [len(classBytes)]sync.Pool
+	tasks   sync.Pool
 }
 
 // classBytes are the sizes of the classes; above the last one buffers are made to measure.

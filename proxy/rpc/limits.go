@@ -12,8 +12,6 @@ const (
 	MaxMachineBytes = 255
 	// MaxGroups is how many supplementary groups AUTH_SYS carries at most (RFC 5531 appendix A).
 	MaxGroups = 16
-	// maxFragmentBytes is what the 31 bits of a record mark can say.
-	maxFragmentBytes = 1<<31 - 1
 )
 
 // What we chose.

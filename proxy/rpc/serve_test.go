@@ -1,0 +1,582 @@
+package rpc
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nfseal/nfseal/proxy/xdr"
+)
+
+const (
+	testProgram = 400100
+	procEcho    = 1 // answers its argument, an opaque
+	procWait    = 2 // waits for gate, then answers like procEcho
+	procFail    = 3 // leaves the reply in error
+	procSilent  = 4 // does not answer
+	procBig     = 5 // answers as many bytes as it is asked for
+)
+
+// testHandler is a program with the procedures above.
+type testHandler struct {
+	gate chan struct{}
+	mu   sync.Mutex
+	max  int // of calls at once
+	now  int
+}
+
+func (h *testHandler) Handle(ctx context.Context, call *Call, reply *xdr.Encoder) {
+	h.count(1)
+	defer h.count(-1)
+	switch {
+	case call.Program != testProgram:
+		call.ProgUnavail(reply)
+	case call.Version != 3:
+		call.ProgMismatch(reply, 3, 3)
+	case call.Procedure > procBig:
+		call.ProcUnavail(reply)
+	case call.Procedure == procSilent:
+	case call.Procedure == procFail:
+		call.Succeed(reply)
+		reply.Fail(xdr.ErrLimit)
+	case call.Procedure == procBig:
+		n := call.Args.Uint32()
+		call.Succeed(reply)
+		clear(reply.Reserve(int(n)))
+	default:
+		h.echo(ctx, call, reply)
+	}
+}
+
+func (h *testHandler) count(d int) {
+	h.mu.Lock()
+	h.now += d
+	h.max = max(h.max, h.now)
+	h.mu.Unlock()
+}
+
+func (h *testHandler) running() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.now
+}
+
+func (h *testHandler) echo(ctx context.Context, call *Call, reply *xdr.Encoder) {
+	data := call.Args.Opaque(2 << 20)
+	if call.Args.Err() != nil {
+		call.GarbageArgs(reply)
+		return
+	}
+	if call.Procedure == procWait {
+		select {
+		case <-h.gate:
+		case <-ctx.Done():
+		}
+	}
+	call.Succeed(reply)
+	reply.Opaque(data)
+}
+
+// served is a connection to a ServeConn that runs until the test is over.
+type served struct {
+	net.Conn
+	t      *testing.T
+	stats  *Stats
+	cancel context.CancelFunc
+	done   chan error
+	h      *testHandler
+}
+
+func serve(t *testing.T, o Options) *served {
+	t.Helper()
+	client, server := tcpPair(t)
+	return serveOn(t, client, server, o)
+}
+
+func serveOn(t *testing.T, client, server net.Conn, o Options) *served {
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &served{
+		Conn: client, t: t, stats: new(Stats), cancel: cancel, done: make(chan error, 1),
+		h: &testHandler{gate: make(chan struct{})},
+	}
+	o.Stats = s.stats
+	go func() { s.done <- ServeConn(ctx, server, s.h, o) }()
+	t.Cleanup(func() {
+		client.Close()
+		cancel()
+		if s.done != nil {
+			s.wait()
+		}
+	})
+	return s
+}
+
+// wait returns what ServeConn returned.
+func (s *served) wait() error {
+	s.t.Helper()
+	select {
+	case err := <-s.done:
+		s.done = nil
+		return err
+	case <-time.After(10 * time.Second):
+		s.t.Fatal("ServeConn does not return")
+		return nil
+	}
+}
+
+func tcpPair(t testing.TB) (client, server net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	client, err = net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err = l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close(); server.Close() })
+	return client, server
+}
+
+// record puts marks around a message, in fragments of at most size bytes.
+func record(message []byte, size int) []byte {
+	var out []byte
+	for {
+		n := min(size, len(message))
+		mark := uint32(n)
+		if n == len(message) {
+			mark |= lastFragment
+		}
+		out = binary.BigEndian.AppendUint32(out, mark)
+		out = append(out, message[:n]...)
+		if message = message[n:]; len(message) == 0 {
+			return out
+		}
+	}
+}
+
+// message is a call with an opaque argument.
+func message(xid, procedure uint32, arg []byte) []byte {
+	e := xdr.NewEncoder(make([]byte, 0, len(arg)+200))
+	AppendCall(&e, xid, testProgram, 3, procedure, &Auth{Flavor: AuthSys, UID: 7, GIDs: []uint32{1, 2}})
+	e.Opaque(arg)
+	return e.Bytes()
+}
+
+func (s *served) send(b []byte) {
+	s.t.Helper()
+	if _, err := s.Write(b); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *served) receive() []byte {
+	s.t.Helper()
+	s.SetReadDeadline(time.Now().Add(10 * time.Second))
+	b, err := readRecord(s.Conn)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return b
+}
+
+func readRecord(r io.Reader) ([]byte, error) {
+	var mark [4]byte
+	if _, err := io.ReadFull(r, mark[:]); err != nil {
+		return nil, err
+	}
+	b := make([]byte, binary.BigEndian.Uint32(mark[:])&^lastFragment)
+	_, err := io.ReadFull(r, b)
+	return b, err
+}
+
+// echoed receives a reply and checks that it is arg for xid.
+func (s *served) echoed(xid uint32, arg []byte) {
+	s.t.Helper()
+	got, d, err := ParseReply(s.receive())
+	if err != nil || got != xid {
+		s.t.Fatalf("reply to %d: xid %d, %v", xid, got, err)
+	}
+	if data := d.Opaque(2 << 20); !bytes.Equal(data, arg) || d.Err() != nil {
+		s.t.Fatalf("reply to %d has %d bytes, want %d; %v", xid, len(data), len(arg), d.Err())
+	}
+}
+
+func TestServeEcho(t *testing.T) {
+	for _, size := range []int{0, 1, 100, 8000, 8192, 70_000, 300_000, 1 << 20} {
+		for _, fragment := range []int{1 << 20, 4096, 331} {
+			t.Run(fmt.Sprintf("%d in %d", size, fragment), func(t *testing.T) {
+				s := serve(t, Options{})
+				arg := bytes.Repeat([]byte{0xa5, 1, 2}, size/3+1)[:size]
+				s.send(record(message(9, procEcho, arg), fragment))
+				s.echoed(9, arg)
+				s.Close()
+				if err := s.wait(); err != nil {
+					t.Errorf("ServeConn: %v", err)
+				}
+			})
+		}
+	}
+}
+
+// A record that comes byte by byte, with the next one right behind it.
+func TestServeByteByByte(t *testing.T) {
+	s := serve(t, Options{})
+	stream := append(record(message(1, procEcho, []byte("one")), 50), record(message(2, procEcho, []byte("two")), 1<<20)...)
+	for _, b := range stream {
+		s.send([]byte{b})
+	}
+	s.echoed(1, []byte("one"))
+	s.echoed(2, []byte("two"))
+}
+
+func TestServeRefusals(t *testing.T) {
+	good := message(5, procEcho, []byte("x"))
+	with := func(offset int, v uint32) []byte {
+		b := bytes.Clone(good)
+		binary.BigEndian.PutUint32(b[offset:], v)
+		return b
+	}
+	for _, c := range []struct {
+		name    string
+		message []byte
+		want    RejectedError
+	}{
+		{"rpc version", with(8, 3), RejectedError{Denied: true}},
+		{"program", with(12, 1), RejectedError{Accept: ProgUnavail}},
+		{"program version", with(16, 4), RejectedError{Accept: ProgMismatch}},
+		{"procedure", with(20, 99), RejectedError{Accept: ProcUnavail}},
+		{"unknown flavour", with(24, 77), RejectedError{Denied: true, Auth: AuthBadCred}},
+		{"AUTH_TLS", with(24, uint32(AuthTLS)), RejectedError{Denied: true, Auth: AuthBadCred}},
+		{"credential over 400 bytes", with(28, 404), RejectedError{Denied: true, Auth: AuthBadCred}},
+		{"machine name too long", with(36, 300), RejectedError{Denied: true, Auth: AuthBadCred}},
+		{"17 groups", with(48, 17), RejectedError{Denied: true, Auth: AuthBadCred}},
+		{"bytes left in credential", with(48, 1), RejectedError{Denied: true, Auth: AuthBadCred}},
+		{"verifier over 400 bytes", with(64, 404), RejectedError{Denied: true, Auth: AuthBadVerf}},
+		{"arguments cut short", good[:len(good)-8], RejectedError{Accept: GarbageArgs}},
+		{"handler fails", with(20, procFail), RejectedError{Accept: SystemErr}},
+		{"reply over the limit", message(5, procBig, make([]byte, 1<<20)), RejectedError{Accept: SystemErr}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := serve(t, Options{MaxReplyBytes: 1 << 16})
+			s.send(record(c.message, 1<<20))
+			xid, _, err := ParseReply(s.receive())
+			var got *RejectedError
+			if !errors.As(err, &got) || *got != c.want || xid != 5 {
+				t.Errorf("xid %d, %v; want %v", xid, err, &c.want)
+			}
+			s.send(record(message(6, procEcho, []byte("still there")), 1<<20))
+			s.echoed(6, []byte("still there"))
+		})
+	}
+}
+
+// What is no call at all is passed over; the connection goes on.
+func TestServePassesOver(t *testing.T) {
+	var replies [][]byte
+	s := serve(t, Options{OnReply: func(b []byte) { replies = append(replies, bytes.Clone(b)) }})
+	reply := []byte{0, 0, 0, 9, 0, 0, 0, 1, 0, 0, 0, 0}
+	for _, b := range [][]byte{
+		record(reply, 100),
+		record([]byte{1, 2, 3}, 100),
+		record(nil, 100),
+		record([]byte{0, 0, 0, 9, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 0}, 100),
+		record(message(3, procSilent, nil), 1000),
+		record(message(4, procEcho, []byte("x")), 1000),
+	} {
+		s.send(b)
+	}
+	s.echoed(4, []byte("x"))
+	if len(replies) != 1 || !bytes.Equal(replies[0], reply) {
+		t.Errorf("OnReply got %x", replies)
+	}
+	if m := s.stats.Malformed.Load(); m != 3 {
+		t.Errorf("%d malformed records counted, want 3", m)
+	}
+}
+
+func TestServeEndsConnection(t *testing.T) {
+	half := record(message(1, procEcho, make([]byte, 100)), 1000)
+	for _, c := range []struct {
+		name  string
+		bytes []byte
+		close bool
+		want  error
+	}{
+		{"2 GiB mark", []byte{0xff, 0xff, 0xff, 0xff}, false, ErrRecordTooBig},
+		{"one byte over", binary.BigEndian.AppendUint32(nil, lastFragment|(1<<20+1)), false, ErrRecordTooBig},
+		{"sum over", append(record(make([]byte, 1<<20), 1<<20)[4:4], bigFragments(17, 64<<10)...), false, ErrRecordTooBig},
+		{"empty fragments", make([]byte, 4*(maxFragments+2)), false, ErrTooManyFragments},
+		{"half a mark", []byte{0x80, 0}, true, io.ErrUnexpectedEOF},
+		{"half a record", half[:60], true, io.ErrUnexpectedEOF},
+		{"no second fragment", []byte{0, 0, 0, 4, 1, 2, 3, 4}, true, io.ErrUnexpectedEOF},
+		{"nothing", nil, true, nil},
+		{"idle", nil, false, ErrTimeout},
+		{"record stalls", half[:60], false, ErrTimeout},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := serve(t, Options{MaxRecordBytes: 1 << 20, IdleTimeout: time.Second / 2, RecordTimeout: time.Second / 4})
+			s.Write(c.bytes) // the server may have hung up before the last byte
+			if c.close {
+				s.Conn.(*net.TCPConn).CloseWrite()
+			}
+			if err := s.wait(); !errors.Is(err, c.want) {
+				t.Errorf("ServeConn: %v, want %v", err, c.want)
+			}
+		})
+	}
+}
+
+// bigFragments is a record that goes on for n fragments without a last one.
+func bigFragments(n, size int) []byte {
+	var out []byte
+	for range n {
+		out = binary.BigEndian.AppendUint32(out, uint32(size))
+		out = append(out, make([]byte, size)...)
+	}
+	return out
+}
+
+// A mark alone, however large the record that it announces, takes little memory.
+func TestServeTakesMemoryAsBytesArrive(t *testing.T) {
+	var before, after runtime.MemStats
+	const connections = 50
+	all := make([]*served, connections)
+	for i := range all {
+		all[i] = serve(t, Options{MaxRecordBytes: 64 << 20})
+	}
+	runtime.ReadMemStats(&before)
+	for _, s := range all {
+		s.send(binary.BigEndian.AppendUint32(nil, lastFragment|64<<20))
+		s.send(make([]byte, 1000))
+	}
+	time.Sleep(50 * time.Millisecond)
+	runtime.ReadMemStats(&after)
+	if grown := after.TotalAlloc - before.TotalAlloc; grown > connections*100<<10 {
+		t.Errorf("%d bytes taken for %d connections", grown, connections)
+	}
+}
+
+// The calls under way at once are bounded, and all are answered.
+func TestServeManyAtOnce(t *testing.T) {
+	const calls, inFlight = 200, 8
+	s := serve(t, Options{MaxInFlight: inFlight})
+	go func() {
+		for i := range uint32(calls) {
+			s.Write(record(message(i, procWait, []byte{byte(i)}), 1000))
+		}
+	}()
+	for s.stats.InFlight.Load() < inFlight {
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(10 * time.Millisecond)
+	close(s.h.gate)
+	seen := make(map[uint32]bool)
+	for range calls {
+		xid, d, err := ParseReply(s.receive())
+		if err != nil || seen[xid] || d.Opaque(1)[0] != byte(xid) {
+			t.Fatalf("xid %d again %v: %v", xid, seen[xid], err)
+		}
+		seen[xid] = true
+	}
+	s.h.mu.Lock()
+	defer s.h.mu.Unlock()
+	if s.h.max != inFlight {
+		t.Errorf("%d calls at once, want %d", s.h.max, inFlight)
+	}
+}
+
+// A call that stands alone and blocks does not keep the next one from being read.
+func TestServeTakeover(t *testing.T) {
+	s := serve(t, Options{})
+	for round := range uint32(20) {
+		s.send(record(message(2*round, procWait, nil), 1000))
+		time.Sleep(time.Duration(round%4) * 100 * time.Microsecond)
+		s.send(record(message(2*round+1, procEcho, []byte("quick")), 1000))
+		s.echoed(2*round+1, []byte("quick"))
+		s.h.gate <- struct{}{}
+		s.echoed(2*round, nil)
+	}
+	if s.stats.Inline.Load() == 0 || s.stats.Takeovers.Load() == 0 {
+		t.Errorf("%d calls inline, %d takeovers", s.stats.Inline.Load(), s.stats.Takeovers.Load())
+	}
+}
+
+// Cancellation lets calls under way finish and be answered; no further one is read.
+func TestServeDrain(t *testing.T) {
+	s := serve(t, Options{})
+	for i := range uint32(5) {
+		s.send(record(message(i, procWait, []byte("late")), 1000))
+	}
+	for s.stats.InFlight.Load() < 5 {
+		time.Sleep(time.Millisecond)
+	}
+	s.cancel()
+	time.Sleep(20 * time.Millisecond)
+	s.send(record(message(77, procEcho, nil), 1000))
+	close(s.h.gate)
+	for range 5 {
+		xid, d, err := ParseReply(s.receive())
+		if err != nil || xid >= 5 || string(d.Opaque(9)) != "late" {
+			t.Fatalf("xid %d: %v", xid, err)
+		}
+	}
+	if err := s.wait(); !errors.Is(err, context.Canceled) {
+		t.Errorf("ServeConn: %v", err)
+	}
+	if n := s.stats.Calls.Load(); n != 5 {
+		t.Errorf("%d calls were handled", n)
+	}
+	if n := s.stats.Connections.Load(); n != 0 {
+		t.Errorf("%d connections left", n)
+	}
+}
+
+// After DrainTimeout the handlers' context ends.
+func TestServeDrainTimeout(t *testing.T) {
+	s := serve(t, Options{DrainTimeout: 20 * time.Millisecond})
+	s.send(record(message(1, procWait, nil), 1000))
+	for s.stats.InFlight.Load() < 1 {
+		time.Sleep(time.Millisecond)
+	}
+	s.cancel()
+	if err := s.wait(); !errors.Is(err, context.Canceled) {
+		t.Errorf("ServeConn: %v", err)
+	}
+}
+
+// A client that does not fetch its replies is disconnected.
+func TestServeSlowReader(t *testing.T) {
+	s := serve(t, Options{WriteTimeout: 200 * time.Millisecond, MaxInFlight: 4})
+	call := record(message(1, procEcho, make([]byte, 1<<20)), 2<<20)
+	go func() {
+		for {
+			if _, err := s.Write(call); err != nil {
+				return
+			}
+		}
+	}()
+	if err := s.wait(); err == nil {
+		t.Error("ServeConn is content with a client that does not read")
+	}
+	if n := s.stats.InFlight.Load(); n != 0 {
+		t.Errorf("%d calls left in flight", n)
+	}
+}
+
+// hidden hides the type of a connection, as TLS does.
+type hidden struct{ net.Conn }
+
+// Replies of all sizes go out whole when many are waiting, with writev and without.
+func TestServeCoalesces(t *testing.T) {
+	for _, vectored := range []bool{true, false} {
+		t.Run(fmt.Sprintf("vectored %v", vectored), func(t *testing.T) {
+			client, server := tcpPair(t)
+			if !vectored {
+				server = hidden{server}
+			}
+			s := serveOn(t, client, server, Options{})
+			const calls = 48
+			sizes := []int{0, 1 << 20, 9000, 1 << 20, 40_000}
+			go func() {
+				for i := range calls {
+					s.Write(record(message(uint32(i), procWait, bytes.Repeat([]byte{byte(i)}, sizes[i%len(sizes)])), 2<<20))
+				}
+			}()
+			for s.stats.InFlight.Load() < calls {
+				time.Sleep(time.Millisecond)
+			}
+			// The socket does not hold all the replies: most of them wait behind one writer.
+			close(s.h.gate)
+			for s.h.running() > 0 {
+				time.Sleep(time.Millisecond)
+			}
+			for range calls {
+				xid, d, err := ParseReply(s.receive())
+				data := d.Opaque(1 << 20)
+				if err != nil || len(data) != sizes[xid%5] || bytes.Count(data, []byte{byte(xid)}) != len(data) {
+					t.Fatalf("xid %d: %d bytes, %v", xid, len(data), err)
+				}
+			}
+			if n := s.stats.Writes.Load(); n >= calls {
+				t.Errorf("%d writes for %d replies", n, calls)
+			}
+		})
+	}
+}
+
+// In a steady state a call allocates nothing, inline or not.
+func TestServeAllocations(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		takeover time.Duration
+		size     int
+	}{
+		{"inline", time.Minute, 100},
+		{"goroutine", -1, 100},
+		{"64 KiB", time.Minute, 64 << 10},
+		{"1 MiB", time.Minute, 1 << 20},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := serve(t, Options{Takeover: c.takeover})
+			call := record(message(1, procEcho, make([]byte, c.size)), 2<<20)
+			reply := make([]byte, c.size+32)
+			one := func() {
+				if _, err := s.Write(call); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := io.ReadFull(s.Conn, reply); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range 20 {
+				one()
+			}
+			// The race detector makes sync.Pool forget at random.
+			if n := testing.AllocsPerRun(200, one); n >= 1 && !raceEnabled {
+				t.Errorf("%v allocations a call", n)
+			}
+		})
+	}
+}
+
+func BenchmarkServe(b *testing.B) {
+	for _, size := range []int{100, 4 << 10, 1 << 20} {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			client, server := tcpPair(b)
+			done := make(chan error, 1)
+			go func() {
+				done <- ServeConn(context.Background(), server, &testHandler{}, Options{})
+			}()
+			call := record(message(1, procEcho, make([]byte, size)), 2<<20)
+			reply := make([]byte, (size+3)&^3+32)
+			b.SetBytes(int64(size))
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := client.Write(call); err != nil {
+					b.Fatal(err)
+				}
+				if _, err := io.ReadFull(client, reply); err != nil {
+					b.Fatal(err)
+				}
+			}
+			client.Close()
+			if err := <-done; err != nil {
+				b.Fatal(err)
+			}
+		})
+	}
+}

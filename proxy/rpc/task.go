@@ -1,0 +1,152 @@
+package rpc
+
+import (
+	"encoding/binary"
+
+	"github.com/nfseal/nfseal/proxy/xdr"
+)
+
+// markBytes is the size of a record mark.
+const markBytes = 4
+
+// lastFragment is the mark's bit of that name.
+const lastFragment = 1 << 31
+
+// task is one call from its record to its written reply. Tasks are pooled.
+type task struct {
+	s       *server
+	record  *buffer
+	n       int // bytes of the record so far
+	call    Call
+	reply   *buffer // record mark, then what enc has written
+	enc     xdr.Encoder
+	refused bool   // the reply is there already
+	run     func() // handle, then done: made once, so that starting a goroutine allocates nothing
+}
+
+// newTask returns an empty task of s.
+func (s *server) newTask() *task {
+	t, ok := s.o.Buffers.tasks.Get().(*task)
+	if !ok {
+		t = new(task)
+		t.run = func() {
+			wg := &t.s.wg
+			t.handle()
+			wg.Done()
+		}
+	}
+	t.s, t.n, t.refused = s, 0, false
+	return t
+}
+
+// free gives all memory of t back.
+func (t *task) free() {
+	pool := t.s.o.Buffers
+	t.freeRecord()
+	pool.put(t.reply)
+	t.reply, t.s = nil, nil
+	t.enc = xdr.Encoder{}
+	pool.tasks.Put(t)
+}
+
+// freeRecord gives the record back; the call is over then.
+func (t *task) freeRecord() {
+	t.s.o.Buffers.put(t.record)
+	t.record = nil
+	t.call.Auth, t.call.Args = Auth{}, xdr.Decoder{}
+}
+
+// room returns where up to want more bytes of the record go, at least one. It provides for a large
+// record only when a good part of it has arrived.
+func (t *task) room(want int) []byte {
+	total := t.n + want
+	if t.record == nil {
+		t.record = t.s.o.Buffers.get(min(total, firstRoomBytes))
+	}
+	if t.n == len(t.record.mem) {
+		bigger := t.s.o.Buffers.get(max(total, min(2*t.n, t.s.o.MaxRecordBytes)))
+		copy(bigger.mem, t.record.mem)
+		t.s.o.Buffers.put(t.record)
+		t.record = bigger
+	}
+	return t.record.mem[t.n:min(total, len(t.record.mem))]
+}
+
+// parse reads the call's header and says whether there is anything to answer; if it is a refusal, that
+// is written.
+func (t *task) parse() bool {
+	record := t.record.mem[:t.n]
+	stats := t.s.o.Stats
+	err := t.call.parse(record)
+	switch err {
+	case errIsAReply:
+		stats.Replies.Add(1)
+		if t.s.o.OnReply != nil {
+			t.s.o.OnReply(record)
+		}
+		return false
+	case errNotCall, errGarbled:
+		stats.Malformed.Add(1)
+		return false
+	}
+	t.beginReply()
+	if err != nil {
+		stats.Refused.Add(1)
+		t.refuse(err)
+	}
+	return true
+}
+
+// refuse writes why a call does not get to the handler.
+func (t *task) refuse(err error) {
+	t.refused = true
+	switch err {
+	case errVersion:
+		t.call.versionMismatch(&t.enc)
+	case errBadVerf:
+		t.call.AuthError(&t.enc, AuthBadVerf)
+	default:
+		t.call.AuthError(&t.enc, AuthBadCred)
+	}
+	t.freeRecord()
+}
+
+// beginReply points the encoder at a small buffer, behind room for the record mark.
+func (t *task) beginReply() {
+	t.reply = t.s.o.Buffers.get(readAheadBytes)
+	t.enc.Reset(t.reply.mem[markBytes:], t.s.o.MaxReplyBytes, t)
+}
+
+// Grow implements xdr.Grower with the pool's next size.
+func (t *task) Grow(old []byte, need int) []byte {
+	pool := t.s.o.Buffers
+	bigger := pool.get(markBytes + max(need, min(2*len(old), t.s.o.MaxReplyBytes)))
+	copy(bigger.mem[markBytes:], old)
+	pool.put(t.reply)
+	t.reply = bigger
+	return bigger.mem[markBytes:]
+}
+
+// handle has the handler answer the call and sends the reply.
+func (t *task) handle() {
+	t.s.h.Handle(t.s.ctx, &t.call, &t.enc)
+	if t.enc.Err() != nil {
+		t.s.o.Stats.ReplyErrors.Add(1)
+		t.enc.Truncate(0)
+		t.enc.SetLimit(t.s.o.MaxReplyBytes)
+		t.call.SystemErr(&t.enc)
+	}
+	t.freeRecord()
+	if t.enc.Len() == 0 {
+		t.s.release(t)
+		return
+	}
+	t.s.out.send(t)
+}
+
+// frame is the reply with its record mark.
+func (t *task) frame() []byte {
+	n := t.enc.Len()
+	binary.BigEndian.PutUint32(t.reply.mem, lastFragment|uint32(n))
+	return t.reply.mem[:markBytes+n]
+}

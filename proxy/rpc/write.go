@@ -1,0 +1,161 @@
+package rpc
+
+import (
+	"fmt"
+	"net"
+	"sync"
+	"time"
+)
+
+// maxWriteBytes is how much goes out under one write deadline, unless a single reply is larger.
+const maxWriteBytes = 2 << 20
+
+// writer sends replies. Any goroutine may call send; one at a time writes.
+type writer struct {
+	s        *server
+	conn     net.Conn
+	vectored bool // conn has writev
+
+	mu      sync.Mutex
+	queue   []*task // waiting for whoever writes
+	spare   []*task
+	writing bool
+	err     error // first failure; nothing is written after it
+
+	// Of the goroutine that writes.
+	deadline time.Time
+	iov      [][]byte
+	buffers  net.Buffers
+}
+
+func (w *writer) init(s *server) {
+	w.s, w.conn = s, s.conn
+	switch s.conn.(type) {
+	case *net.TCPConn, *net.UnixConn:
+		w.vectored = true
+	}
+}
+
+// failure is why replies could not be written, or nil.
+func (w *writer) failure() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.err
+}
+
+// send writes t's reply, or leaves that to the goroutine which is writing, and releases t afterwards.
+func (w *writer) send(t *task) {
+	w.mu.Lock()
+	w.queue = append(w.queue, t)
+	if w.writing {
+		w.mu.Unlock()
+		return
+	}
+	w.writing = true
+	for len(w.queue) > 0 {
+		batch, failed := w.queue, w.err != nil
+		w.queue = w.spare[:0]
+		w.mu.Unlock()
+		var err error
+		if !failed {
+			err = w.write(batch)
+		}
+		for i, done := range batch {
+			batch[i] = nil
+			w.s.release(done)
+		}
+		w.mu.Lock()
+		w.spare = batch
+		if err != nil {
+			w.err = fmt.Errorf("rpc: write replies: %w", err)
+		}
+	}
+	w.writing = false
+	w.mu.Unlock()
+}
+
+// write sends the replies of batch in runs of bounded size. After a failure the connection is closed,
+// which tells the reader.
+func (w *writer) write(batch []*task) error {
+	for len(batch) > 0 {
+		n, bytes := 1, batch[0].enc.Len()
+		for n < len(batch) && n < maxBatch && bytes+batch[n].enc.Len() <= maxWriteBytes {
+			bytes += batch[n].enc.Len()
+			n++
+		}
+		w.arm()
+		if err := w.writeRun(batch[:n]); err != nil {
+			w.conn.Close()
+			return err
+		}
+		w.s.o.Stats.Writes.Add(1)
+		w.s.o.Stats.BytesOut.Add(uint64(bytes + n*markBytes))
+		batch = batch[n:]
+	}
+	return nil
+}
+
+func (w *writer) writeRun(run []*task) error {
+	switch {
+	case len(run) == 1:
+		_, err := w.conn.Write(run[0].frame())
+		return err
+	case w.vectored:
+		return w.writeVectored(run)
+	}
+	return w.writeCopied(run)
+}
+
+// writeVectored sends run with writev.
+func (w *writer) writeVectored(run []*task) error {
+	w.iov = w.iov[:0]
+	for _, t := range run {
+		w.iov = append(w.iov, t.frame())
+	}
+	w.buffers = w.iov
+	_, err := w.buffers.WriteTo(w.conn)
+	clear(w.iov)
+	return err
+}
+
+// writeCopied sends run with as few writes as possible: small replies are put together.
+func (w *writer) writeCopied(run []*task) error {
+	together := w.s.o.Buffers.get(coalesceBytes)
+	defer w.s.o.Buffers.put(together)
+	n := 0
+	flush := func() error {
+		if n == 0 {
+			return nil
+		}
+		_, err := w.conn.Write(together.mem[:n])
+		n = 0
+		return err
+	}
+	for _, t := range run {
+		frame := t.frame()
+		if n+len(frame) > coalesceBytes {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+		if len(frame) <= coalesceBytes {
+			n += copy(together.mem[n:], frame)
+		} else if _, err := w.conn.Write(frame); err != nil {
+			return err
+		}
+	}
+	return flush()
+}
+
+// arm sets the write deadline; one that still has three quarters to go stays.
+func (w *writer) arm() {
+	timeout := w.s.o.WriteTimeout
+	if timeout <= 0 {
+		return
+	}
+	now := time.Now()
+	if w.deadline.Sub(now) < timeout-timeout/4 {
+		w.deadline = now.Add(timeout)
+		w.conn.SetWriteDeadline(w.deadline) // fails only on a closed connection, as the write will
+	}
+}
