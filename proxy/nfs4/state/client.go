@@ -1,0 +1,285 @@
+package state
+
+import (
+	"time"
+
+	"github.com/nfseal/nfseal/proxy/nfs4/wire"
+)
+
+// client is one client record (RFC 8881 §2.4): one incarnation of one owner.
+type client struct {
+	id        wire.ClientID
+	owner     string
+	verifier  wire.Verifier
+	principal Principal
+
+	confirmed bool
+	recorded  bool // its record is on stable storage
+	reclaimed bool // RECLAIM_COMPLETE was done
+	condemned bool
+
+	renewed  time.Time
+	running  int // requests being executed
+	sessions map[wire.SessionID]*session
+	create   createSlot
+	opens    map[string]*openOwner
+	nOpens   int
+	nRanges  int
+}
+
+// ownership is what an owner string stands for: at most one confirmed record, and one that would
+// take its place.
+type ownership struct {
+	confirmed   *client
+	unconfirmed *client
+}
+
+// ExchangeIDRequest is an EXCHANGE_ID whose flags and state protection have been looked at.
+type ExchangeIDRequest struct {
+	Owner     []byte
+	Verifier  wire.Verifier
+	Principal Principal
+	Update    bool // EXCHGID4_FLAG_UPD_CONFIRMED_REC_A
+}
+
+// ExchangeIDResult is what a client learns of its record.
+type ExchangeIDResult struct {
+	ClientID  wire.ClientID
+	Sequence  uint32 // for the next CREATE_SESSION
+	Confirmed bool
+}
+
+// ExchangeID serves EXCHANGE_ID, all nine cases of RFC 8881 §18.35.5. victim, if not zero, must be
+// condemned and buried first, then the call repeated.
+func (m *Machine) ExchangeID(r *ExchangeIDRequest) (res ExchangeIDResult, victim wire.ClientID, s wire.Status) {
+	m.mu.Lock()
+	defer m.unlock()
+	o := m.owners[string(r.Owner)]
+	if r.Update {
+		res, s = m.updateLocked(o, r)
+		return res, 0, s
+	}
+	if o != nil && o.confirmed != nil {
+		c := o.confirmed
+		switch {
+		case c.principal != r.Principal && (c.hasState() && !m.expiredLocked(c) || c.running > 0):
+			return res, 0, wire.NFS4ERR_CLID_INUSE
+		case c.principal != r.Principal:
+			return res, c.id, wire.NFS4_OK // the old record goes first
+		case c.verifier == r.Verifier:
+			return c.exchangeResult(), 0, wire.NFS4_OK
+		}
+	}
+	if victim, s = m.makeRoomLocked(); victim != 0 || s != wire.NFS4_OK {
+		return res, victim, s
+	}
+	return m.newClientLocked(r).exchangeResult(), 0, wire.NFS4_OK
+}
+
+// makeRoomLocked sees to it that one more client is within the limit, if need be at the cost of the
+// expired client that was silent for longest.
+func (m *Machine) makeRoomLocked() (victim wire.ClientID, s wire.Status) {
+	if len(m.clients) < m.opt.Limits.Clients {
+		return 0, wire.NFS4_OK
+	}
+	m.sweepUnconfirmedLocked()
+	if len(m.clients) < m.opt.Limits.Clients {
+		return 0, wire.NFS4_OK
+	}
+	var oldest *client
+	for _, c := range m.clients {
+		if m.expiredLocked(c) && (oldest == nil || c.renewed.Before(oldest.renewed)) {
+			oldest = c
+		}
+	}
+	if oldest == nil {
+		return 0, wire.NFS4ERR_DELAY
+	}
+	return oldest.id, wire.NFS4_OK
+}
+
+// updateLocked changes a confirmed record: there is nothing in it to change but the time of its
+// last use.
+func (m *Machine) updateLocked(o *ownership, r *ExchangeIDRequest) (ExchangeIDResult, wire.Status) {
+	switch {
+	case o == nil || o.confirmed == nil:
+		return ExchangeIDResult{}, wire.NFS4ERR_NOENT
+	case o.confirmed.principal != r.Principal:
+		return ExchangeIDResult{}, wire.NFS4ERR_PERM
+	case o.confirmed.verifier != r.Verifier:
+		return ExchangeIDResult{}, wire.NFS4ERR_NOT_SAME
+	}
+	return o.confirmed.exchangeResult(), wire.NFS4_OK
+}
+
+func (c *client) exchangeResult() ExchangeIDResult {
+	return ExchangeIDResult{ClientID: c.id, Sequence: c.create.sequence + 1, Confirmed: c.confirmed}
+}
+
+// hasState says whether something would be lost with c.
+func (c *client) hasState() bool { return len(c.sessions) > 0 || c.nOpens > 0 }
+
+// newClientLocked makes an unconfirmed record, in place of the one that the owner may have.
+func (m *Machine) newClientLocked(r *ExchangeIDRequest) *client {
+	if o := m.owners[string(r.Owner)]; o != nil && o.unconfirmed != nil {
+		m.removeClientLocked(o.unconfirmed)
+	}
+	o := m.owners[string(r.Owner)]
+	c := &client{
+		id:        m.newClientIDLocked(),
+		owner:     string(r.Owner),
+		verifier:  r.Verifier,
+		principal: r.Principal,
+		renewed:   m.opt.Now(),
+		sessions:  make(map[wire.SessionID]*session),
+		opens:     make(map[string]*openOwner),
+	}
+	if o == nil {
+		o = new(ownership)
+		m.owners[c.owner] = o
+	}
+	o.unconfirmed = c
+	m.clients[c.id] = c
+	return c
+}
+
+// sweepUnconfirmedLocked drops the records that were not confirmed within a lease.
+func (m *Machine) sweepUnconfirmedLocked() {
+	for _, c := range m.clients {
+		if !c.confirmed && m.expiredLocked(c) {
+			m.removeClientLocked(c)
+		}
+	}
+}
+
+// DestroyClientID serves DESTROY_CLIENTID (RFC 8881 §18.50). When it succeeds, the record of the
+// owner that it returns may be deleted from stable storage if Forgettable says so.
+func (m *Machine) DestroyClientID(id wire.ClientID) (owner string, s wire.Status) {
+	m.mu.Lock()
+	defer m.unlock()
+	c := m.clients[id]
+	switch {
+	case c == nil:
+		return "", wire.NFS4ERR_STALE_CLIENTID
+	case c.hasState() || c.running > 0:
+		return "", wire.NFS4ERR_CLIENTID_BUSY
+	}
+	if c.confirmed {
+		m.recovery.complete(c.owner)
+	}
+	m.removeClientLocked(c)
+	return c.owner, wire.NFS4_OK
+}
+
+// expiredLocked says whether c's lease has run out. One with a request under way has renewed it.
+func (m *Machine) expiredLocked(c *client) bool {
+	return c.running == 0 && m.opt.Now().Sub(c.renewed) > m.opt.Lease
+}
+
+// Lapsed are the clients that should be condemned and buried now: their leases have run out and
+// they hold nothing, or nobody heard of them for very long, or their burial failed before.
+// Unconfirmed records that are too old are dropped on the way.
+func (m *Machine) Lapsed() []wire.ClientID {
+	m.mu.Lock()
+	defer m.unlock()
+	m.sweepUnconfirmedLocked()
+	var ids []wire.ClientID
+	for id, c := range m.clients {
+		if c.confirmed && m.lapsedLocked(c) {
+			ids = append(ids, id)
+		}
+	}
+	for id := range m.condemned {
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+func (m *Machine) lapsedLocked(c *client) bool {
+	if !m.expiredLocked(c) {
+		return false
+	}
+	return c.nOpens == 0 || m.opt.Now().Sub(c.renewed) > courtesyLeases*m.opt.Lease
+}
+
+// Condemn makes an expired client unreachable and returns its owner, whose stable record must be
+// deleted (if Forgettable) before Bury. It does nothing to a client that has come back meanwhile,
+// or that is replaced because it holds nothing.
+func (m *Machine) Condemn(id wire.ClientID) (owner string, ok bool) {
+	m.mu.Lock()
+	defer m.unlock()
+	if c := m.condemned[id]; c != nil {
+		return c.owner, true
+	}
+	c := m.clients[id]
+	if c == nil || !m.expiredLocked(c) && (c.hasState() || c.running > 0) {
+		return "", false
+	}
+	m.condemnLocked(c)
+	return c.owner, true
+}
+
+// condemnLocked takes c out of everything that requests go through. Its opens and locks stay.
+func (m *Machine) condemnLocked(c *client) {
+	for _, s := range c.sessions {
+		m.removeSessionLocked(s)
+	}
+	delete(m.clients, c.id)
+	if o := m.owners[c.owner]; o != nil {
+		if o.confirmed == c {
+			o.confirmed = nil
+		}
+		if o.unconfirmed == c {
+			o.unconfirmed = nil
+		}
+		if o.confirmed == nil && o.unconfirmed == nil {
+			delete(m.owners, c.owner)
+		}
+	}
+	c.condemned = true
+	m.condemned[c.id] = c
+}
+
+// Forgettable says whether the record of owner may be deleted from stable storage: no client that
+// relies on it is known, nor one from before the restart that may still come back. The caller
+// serialises it, and the deletion, with the storing of records.
+func (m *Machine) Forgettable(owner string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	o := m.owners[owner]
+	if o == nil {
+		return true
+	}
+	for _, c := range []*client{o.confirmed, o.unconfirmed} {
+		if c != nil && c.recorded {
+			return false
+		}
+	}
+	return true
+}
+
+// Bury ends a condemned client's opens and locks.
+func (m *Machine) Bury(id wire.ClientID) {
+	m.mu.Lock()
+	defer m.unlock()
+	if c := m.condemned[id]; c != nil {
+		m.releaseLocked(c)
+		delete(m.condemned, id)
+	}
+}
+
+// removeClientLocked takes c and all that it holds away at once.
+func (m *Machine) removeClientLocked(c *client) {
+	m.condemnLocked(c)
+	m.releaseLocked(c)
+	delete(m.condemned, c.id)
+}
+
+// releaseLocked ends c's opens and locks.
+func (m *Machine) releaseLocked(c *client) {
+	for _, oo := range c.opens {
+		for _, o := range oo.opens {
+			m.removeOpenLocked(o)
+		}
+	}
+}

@@ -1,0 +1,40 @@
+// Package state is what an NFSv4.1 server remembers of its clients (RFC 8881 §2.10, §8, §9): client
+// ids, sessions with their slots, leases, opens, byte-range locks and the recovery after a restart.
+//
+// It is a pure state machine. It does no I/O, starts no goroutine, has no timer: the clock is
+// Options.Now, and whoever owns the [Machine] calls [Machine.Lapsed] from time to time. What must
+// be durable is named by a method's result, stored by the caller, and confirmed by a further call.
+//
+// # The life of a client
+//
+//	EXCHANGE_ID ──> unconfirmed ── CREATE_SESSION (record stored first) ──> confirmed
+//	confirmed ── no SEQUENCE for a lease ──> expired: its state stays as a courtesy
+//	expired ── SEQUENCE ──> confirmed, nothing lost
+//	expired ── someone needs what it holds, or nobody asked for long ──> condemned
+//	condemned: no session reaches it; once its record is gone from stable storage it is buried,
+//	and only then may another client have what it held (RFC 8881 §8.4.3)
+//
+// A client is never condemned or replaced while one of its requests is being executed, so whoever
+// has a [Ticket] can rely on what it checked.
+//
+// # Invariants
+//
+//   - A file's share and deny counts are the sums over its opens.
+//   - Ranges of one lock owner on one file are sorted and disjoint; neighbours that touch differ in
+//     type. A write range overlaps with no other owner's range.
+//   - An open's stateid is in the table exactly as long as the open is in its file's list, and the
+//     caller's hold on the file as long (Options.Drop gives it back).
+//   - A slot's sequence id changes only when a request that was accepted on it has finished.
+//
+// # Stateids
+//
+//	seqid (4) | epoch, low half (4) | number, never used again in this epoch (8) |
+//
+// Client ids are epoch (4) and number (4); session ids are epoch (4), number (4) and eight random
+// bytes, so that they cannot be guessed.
+//
+// # Lock order
+//
+// There is one lock, Machine.mu. Its sections are short and call nothing outside; Options.Drop is
+// called after it was released.
+package state

@@ -1,0 +1,72 @@
+package state
+
+import "fmt"
+
+// Limits of a Machine; zero means the default. Hitting one gives the error of the protocol that is
+// named with it.
+type Limits struct {
+	Clients           int // client ids, confirmed or not: 4,096 (NFS4ERR_DELAY)
+	SessionsPerClient int // 16 (NFS4ERR_NOSPC)
+	Slots             int // of a session: 64 (negotiated)
+	CompoundOps       int // operations in a COMPOUND: 64 (negotiated, NFS4ERR_TOO_MANY_OPS)
+	Opens             int // open files of all clients: 262,144 (NFS4ERR_DELAY)
+	OpensPerClient    int // 65,536 (NFS4ERR_DELAY)
+	Locks             int // byte-range locks of all clients: 262,144 (NFS4ERR_DELAY)
+	LocksPerClient    int // 65,536 (NFS4ERR_DELAY)
+	ReplyCacheBytes   int // of all session slots together: 256 MiB (fewer slots, NFS4ERR_NOSPC)
+}
+
+// EnsureDefaults fills in what is zero.
+func (l *Limits) EnsureDefaults() {
+	setDefault(&l.Clients, 4096)
+	setDefault(&l.SessionsPerClient, 16)
+	setDefault(&l.Slots, 64)
+	setDefault(&l.CompoundOps, 64)
+	setDefault(&l.Opens, 262144)
+	setDefault(&l.OpensPerClient, 65536)
+	setDefault(&l.Locks, 262144)
+	setDefault(&l.LocksPerClient, 65536)
+	setDefault(&l.ReplyCacheBytes, 256<<20)
+}
+
+func setDefault(v *int, d int) {
+	if *v == 0 {
+		*v = d
+	}
+}
+
+// Validate says which limit is out of range, after EnsureDefaults.
+func (l *Limits) Validate() error {
+	for _, v := range []int{l.Clients, l.SessionsPerClient, l.Slots, l.CompoundOps, l.Opens,
+		l.OpensPerClient, l.Locks, l.LocksPerClient} {
+		if v < 1 || v > maxLimit {
+			return fmt.Errorf("state: a limit of %d is not in [1, %d]", v, maxLimit)
+		}
+	}
+	if l.CompoundOps < minOps {
+		return fmt.Errorf("state: %d operations in a compound are fewer than %d", l.CompoundOps, minOps)
+	}
+	if l.ReplyCacheBytes < MaxCachedReplyBytes {
+		return fmt.Errorf("state: a reply cache of %d bytes holds no reply", l.ReplyCacheBytes)
+	}
+	return nil
+}
+
+// What we chose.
+const (
+	// MaxCachedReplyBytes is the most that a slot keeps of a reply (ca_maxresponsesize_cached). An
+	// OPEN with attributes takes about 500 bytes.
+	MaxCachedReplyBytes = 8 << 10
+
+	maxLimit = 1 << 24
+
+	// Below these a session could not carry even the smallest requests (NFS4ERR_TOOSMALL).
+	minRequestBytes  = 200
+	minResponseBytes = 200
+	minOps           = 2
+	minSlots         = 1
+
+	// courtesyLeases is for how many lease periods an expired client's state is kept for it when
+	// nobody else needs it.
+	courtesyLeases = 240
+)

@@ -1,0 +1,150 @@
+package state
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"sync"
+	"time"
+
+	"github.com/nfseal/nfseal/proxy/nfs4/wire"
+)
+
+// File identifies a file; the machine only compares it.
+type File struct {
+	Inode      uint64
+	Generation uint32
+}
+
+// Principal is who sent a request, as far as client ids are concerned: those of one principal are
+// not another's (RFC 8881 §2.4.3).
+type Principal struct {
+	Flavor   uint32
+	UID      uint32
+	Identity string // of the connection, if somebody was authenticated below NFS
+}
+
+// Options are the settings of a Machine.
+type Options struct {
+	// Epoch marks everything that the machine gives out; it is greater than that of every earlier
+	// start.
+	Epoch uint64
+	Lease time.Duration
+	// Grace is how long the recovery phase lasts at most. There is none without Known.
+	Grace time.Duration
+	// Known are the clients that had state when the server stopped.
+	Known []Record
+	// MaxRequestBytes and MaxReplyBytes bound a session's requests and replies, RPC headers
+	// included.
+	MaxRequestBytes int
+	MaxReplyBytes   int
+	Limits          Limits
+	// Now is the clock, time.Now by default.
+	Now func() time.Time
+	// Random fills p, crypto/rand by default.
+	Random func(p []byte)
+	// Drop gives back the hold that the caller of Open took. It is called without locks, on the
+	// goroutine of whoever ended the open.
+	Drop func(File)
+}
+
+func (o *Options) ensureDefaults() {
+	o.Limits.EnsureDefaults()
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Random == nil {
+		o.Random = func(p []byte) { _, _ = rand.Read(p) }
+	}
+	if o.Drop == nil {
+		o.Drop = func(File) {}
+	}
+}
+
+// Machine is the state of one server. Its methods may be called concurrently.
+type Machine struct {
+	opt Options
+
+	mu         sync.Mutex
+	clients    map[wire.ClientID]*client // those that requests can reach
+	condemned  map[wire.ClientID]*client
+	owners     map[string]*ownership
+	sessions   map[wire.SessionID]*session
+	tokens     map[uint64]*token
+	files      map[File]*file
+	recovery   recovery
+	opens      int
+	ranges     int
+	cacheBytes int // reserved for replies, of Limits.ReplyCacheBytes
+	lastClient uint32
+	lastSess   uint32
+	lastToken  uint64
+	dropped    []File // for Options.Drop, once mu is released
+}
+
+// New returns a machine without clients, in its recovery phase if there are Known ones.
+func New(o Options) *Machine {
+	o.ensureDefaults()
+	m := &Machine{
+		opt:       o,
+		clients:   make(map[wire.ClientID]*client),
+		condemned: make(map[wire.ClientID]*client),
+		owners:    make(map[string]*ownership),
+		sessions:  make(map[wire.SessionID]*session),
+		tokens:    make(map[uint64]*token),
+		files:     make(map[File]*file),
+	}
+	m.recovery = newRecovery(o.Known, o.Now().Add(o.Grace))
+	return m
+}
+
+// unlock releases mu and gives back the holds that were let go under it.
+func (m *Machine) unlock() {
+	dropped := m.dropped
+	m.dropped = nil
+	m.mu.Unlock()
+	for _, f := range dropped {
+		m.opt.Drop(f)
+	}
+}
+
+// epoch32 is the part of the epoch that ids carry.
+func (m *Machine) epoch32() uint32 { return uint32(m.opt.Epoch) }
+
+// newClientIDLocked returns an id that this epoch has not given out before.
+func (m *Machine) newClientIDLocked() wire.ClientID {
+	m.lastClient++
+	return wire.ClientID(uint64(m.epoch32())<<32 | uint64(m.lastClient))
+}
+
+func (m *Machine) newSessionIDLocked() wire.SessionID {
+	m.lastSess++
+	var id wire.SessionID
+	binary.BigEndian.PutUint32(id[:], m.epoch32())
+	binary.BigEndian.PutUint32(id[4:], m.lastSess)
+	m.opt.Random(id[8:])
+	return id
+}
+
+// Stats is a machine's population.
+type Stats struct {
+	Clients    int
+	Sessions   int
+	Opens      int
+	Locks      int
+	CacheBytes int
+	InGrace    bool
+}
+
+// Stats counts.
+func (m *Machine) Stats() Stats {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return Stats{
+		Clients:    len(m.clients),
+		Sessions:   len(m.sessions),
+		Opens:      m.opens,
+		Locks:      m.ranges,
+		CacheBytes: m.cacheBytes,
+		InGrace:    !m.recovery.over,
+	}
+}

@@ -1,0 +1,195 @@
+package state
+
+import (
+	"github.com/nfseal/nfseal/proxy/nfs4/wire"
+)
+
+// Channel is what is negotiated of one direction of a session (channel_attrs4, RFC 8881 §18.36).
+type Channel struct {
+	MaxRequestBytes  uint32
+	MaxResponseBytes uint32
+	MaxCachedBytes   uint32
+	MaxOperations    uint32
+	MaxRequests      uint32 // slots
+}
+
+// session is one session (RFC 8881 §2.10).
+type session struct {
+	id      wire.SessionID
+	client  *client
+	fore    Channel
+	slots   []slot
+	running int // requests being executed
+}
+
+// createSlot is a client's own replay cache for CREATE_SESSION (RFC 8881 §18.36.4).
+type createSlot struct {
+	sequence uint32
+	done     bool
+	result   CreateSessionResult
+}
+
+// CreateSessionRequest is a CREATE_SESSION whose flags have been looked at.
+type CreateSessionRequest struct {
+	ClientID  wire.ClientID
+	Sequence  uint32
+	Principal Principal
+	Fore      Channel
+	Back      Channel
+}
+
+// CreateSessionResult is what the client learns of its session. No flag is ever granted.
+type CreateSessionResult struct {
+	Session  wire.SessionID
+	Sequence uint32
+	Fore     Channel
+	Back     Channel
+}
+
+// CreateSession serves CREATE_SESSION (RFC 8881 §18.36). When pending is not nil, nothing has
+// happened yet: the caller puts the record on stable storage, calls Recorded, and repeats the call.
+func (m *Machine) CreateSession(r *CreateSessionRequest) (res CreateSessionResult, pending *Record, s wire.Status) {
+	m.mu.Lock()
+	defer m.unlock()
+	c := m.clients[r.ClientID]
+	if c == nil {
+		return res, nil, wire.NFS4ERR_STALE_CLIENTID
+	}
+	if c.create.done && r.Sequence == c.create.sequence {
+		return c.create.result, nil, wire.NFS4_OK
+	}
+	if s := m.checkCreateLocked(c, r); s != wire.NFS4_OK {
+		return res, nil, s
+	}
+	if !c.recorded {
+		return res, &Record{Owner: c.owner, Verifier: c.verifier, Principal: c.principal}, wire.NFS4_OK
+	}
+	fore, s := m.grantLocked(&r.Fore)
+	if s != wire.NFS4_OK {
+		return res, nil, s
+	}
+	m.confirmLocked(c)
+	id := m.newSessionLocked(c, fore)
+	c.create = createSlot{sequence: r.Sequence, done: true,
+		result: CreateSessionResult{Session: id, Sequence: r.Sequence, Fore: fore, Back: r.Back}}
+	return c.create.result, nil, wire.NFS4_OK
+}
+
+// checkCreateLocked refuses what cannot become a session.
+func (m *Machine) checkCreateLocked(c *client, r *CreateSessionRequest) wire.Status {
+	if r.Sequence != c.create.sequence+1 {
+		return wire.NFS4ERR_SEQ_MISORDERED
+	}
+	if !c.confirmed && c.principal != r.Principal {
+		return wire.NFS4ERR_CLID_INUSE
+	}
+	if len(c.sessions) >= m.opt.Limits.SessionsPerClient {
+		return wire.NFS4ERR_NOSPC
+	}
+	for _, ch := range []*Channel{&r.Fore, &r.Back} {
+		if ch.MaxRequestBytes < minRequestBytes || ch.MaxResponseBytes < minResponseBytes ||
+			ch.MaxOperations < minOps || ch.MaxRequests < minSlots {
+			return wire.NFS4ERR_TOOSMALL
+		}
+	}
+	o := m.owners[c.owner]
+	if old := o.confirmed; old != nil && old != c && old.running > 0 {
+		return wire.NFS4ERR_DELAY // until what the former incarnation asked for is done
+	}
+	return wire.NFS4_OK
+}
+
+// grantLocked cuts what was asked for to what can be had.
+func (m *Machine) grantLocked(ask *Channel) (Channel, wire.Status) {
+	got := Channel{
+		MaxRequestBytes:  min(ask.MaxRequestBytes, uint32(m.opt.MaxRequestBytes)),
+		MaxResponseBytes: min(ask.MaxResponseBytes, uint32(m.opt.MaxReplyBytes)),
+		MaxCachedBytes:   min(ask.MaxCachedBytes, MaxCachedReplyBytes, ask.MaxResponseBytes),
+		MaxOperations:    min(ask.MaxOperations, uint32(m.opt.Limits.CompoundOps)),
+		MaxRequests:      min(ask.MaxRequests, uint32(m.opt.Limits.Slots)),
+	}
+	if got.MaxCachedBytes > 0 {
+		room := (m.opt.Limits.ReplyCacheBytes - m.cacheBytes) / int(got.MaxCachedBytes)
+		got.MaxRequests = min(got.MaxRequests, uint32(max(room, 0)))
+	}
+	if got.MaxRequests < minSlots {
+		return Channel{}, wire.NFS4ERR_NOSPC
+	}
+	return got, wire.NFS4_OK
+}
+
+// confirmLocked makes c its owner's confirmed record; a former incarnation goes with all it has.
+func (m *Machine) confirmLocked(c *client) {
+	c.renewed = m.opt.Now()
+	if c.confirmed {
+		return
+	}
+	o := m.owners[c.owner]
+	if o.confirmed != nil {
+		m.removeClientLocked(o.confirmed)
+	}
+	o.confirmed, o.unconfirmed = c, nil
+	c.confirmed = true
+	if k := m.recovery.known[c.owner]; k != nil {
+		k.returned = true
+	}
+}
+
+func (m *Machine) newSessionLocked(c *client, fore Channel) wire.SessionID {
+	s := &session{
+		id:     m.newSessionIDLocked(),
+		client: c,
+		fore:   fore,
+		slots:  make([]slot, fore.MaxRequests),
+	}
+	m.cacheBytes += s.reserved()
+	m.sessions[s.id] = s
+	c.sessions[s.id] = s
+	return s.id
+}
+
+// reserved is what s may take of the reply cache.
+func (s *session) reserved() int { return len(s.slots) * int(s.fore.MaxCachedBytes) }
+
+func (m *Machine) removeSessionLocked(s *session) {
+	m.cacheBytes -= s.reserved()
+	delete(m.sessions, s.id)
+	delete(s.client.sessions, s.id)
+}
+
+// Recorded says that the record of id is on stable storage.
+func (m *Machine) Recorded(id wire.ClientID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if c := m.clients[id]; c != nil {
+		c.recorded = true
+	}
+}
+
+// DestroySession serves DESTROY_SESSION (RFC 8881 §18.37); own is the ticket of the request that
+// asks, if it has one. A session that has other requests under way is NFS4ERR_DELAY.
+func (m *Machine) DestroySession(id wire.SessionID, own *Ticket) wire.Status {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.sessions[id]
+	if s == nil {
+		return wire.NFS4ERR_BADSESSION
+	}
+	running := s.running
+	if own != nil && own.session == s {
+		running--
+	}
+	if running > 0 {
+		return wire.NFS4ERR_DELAY
+	}
+	m.removeSessionLocked(s)
+	return wire.NFS4_OK
+}
+
+// KnowsSession says whether id names a session, for BIND_CONN_TO_SESSION (RFC 8881 §18.34):
+// without state protection every connection may use every session.
+func (m *Machine) KnowsSession(id wire.SessionID) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.sessions[id] != nil
+}
