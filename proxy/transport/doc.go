@@ -3,15 +3,16 @@
 //
 // # Server
 //
-// All connections come in on one port. The first bytes decide:
+// All connections come in on one port. The first byte decides; it is looked at and left in the
+// socket:
 //
-//	0x16 0x03 ...            a TLS handshake record, TLS it is
+//	0x16 (0x03 ...)          a TLS handshake record, TLS it is
 //	anything else            ONC RPC in the clear (RFC 5531), passed on with Identity.Secure = false
 //
 // A plaintext RPC record can't be mistaken for TLS: its first four bytes are the record mark
-// (RFC 5531 §11), and 0x16030x00 would be a non-final fragment of 369 MB.
+// (RFC 5531 §11), and 0x16...... would be a non-final fragment of 369 MB at least.
 //
-// A connection is "pending" until it has shown its first two bytes and, for TLS, finished the
+// A connection is "pending" until it has shown its first byte and, for TLS, finished the
 // handshake. Pending connections have a deadline and a bounded number; when the number is
 // reached the oldest one is closed to make room, since a real client is through in milliseconds
 // and a silent one never will be.

@@ -99,9 +99,9 @@ func (f *Front) Stats() FrontStats {
 }
 
 // Admit finds out what a fresh connection speaks and finishes the TLS handshake if it is TLS. It
-// returns the connection to go on with, without deadlines: a *tls.Conn or one that gives the
-// sniffed bytes again. On an error it has closed conn. It takes no longer than the two time-outs
-// together, and ends early when ctx is done.
+// returns the connection to go on with, without deadlines: a *tls.Conn, or conn itself with
+// nothing read from it. conn must be a socket. On an error Admit has closed it. It takes no longer than
+// the two time-outs together, and ends early when ctx is done.
 func (f *Front) Admit(ctx context.Context, conn net.Conn) (net.Conn, Identity, error) {
 	p, leave := f.enter(conn)
 	defer leave()
@@ -148,13 +148,13 @@ func (f *Front) admit(ctx context.Context, conn net.Conn) (net.Conn, Identity, e
 	if err := conn.SetDeadline(time.Now().Add(f.o.SniffTimeout)); err != nil {
 		return nil, Identity{}, fmt.Errorf("%w: %w", ErrGone, err)
 	}
-	sniffed, isTLS, err := sniff(conn)
+	first, err := sniff(conn)
 	if err != nil {
 		return nil, Identity{}, err
 	}
-	if !isTLS {
+	if !looksLikeTLS(first) {
 		f.plain.Add(1)
-		return sniffed, plainIdentity(conn), conn.SetDeadline(time.Time{})
+		return conn, plainIdentity(conn), conn.SetDeadline(time.Time{})
 	}
 	if f.o.TLS == nil {
 		return nil, Identity{}, ErrNoTLS
@@ -162,7 +162,7 @@ func (f *Front) admit(ctx context.Context, conn net.Conn) (net.Conn, Identity, e
 	if err := conn.SetDeadline(time.Now().Add(f.o.HandshakeTimeout)); err != nil {
 		return nil, Identity{}, fmt.Errorf("%w: %w", ErrGone, err)
 	}
-	secure := tls.Server(sniffed, f.o.TLS)
+	secure := tls.Server(conn, f.o.TLS)
 	if err := secure.HandshakeContext(ctx); err != nil {
 		if isTimeout(err) {
 			return nil, Identity{}, ErrSlow

@@ -1,52 +1,53 @@
 package transport
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
-// sniffBytes is how many bytes decide.
-const sniffBytes = 2
+// handshakeRecord is the first byte of a TLS connection: content type 22 (RFC 5246 §6.2.1).
+const handshakeRecord = 0x16
 
-// looksLikeTLS tells a TLS handshake record (content type 22, major version 3: RFC 5246 §6.2.1)
-// from the record mark of a plaintext RPC.
-func looksLikeTLS(b [sniffBytes]byte) bool { return b[0] == 0x16 && b[1] == 0x03 }
+// looksLikeTLS tells a TLS handshake record from the record mark of a plaintext RPC by the first byte.
+func looksLikeTLS(first byte) bool { return first == handshakeRecord }
 
-// sniff reads the first bytes under the deadline that conn has and gives a connection that starts with
-// them.
-func sniff(conn net.Conn) (*sniffedConn, bool, error) {
-	s := &sniffedConn{Conn: conn}
-	if _, err := io.ReadFull(conn, s.first[:]); err != nil {
-		if isTimeout(err) {
-			return nil, false, ErrSilent
+// sniff waits, under the deadline that conn has, for the first byte and leaves it where it is.
+func sniff(conn net.Conn) (byte, error) {
+	sc, ok := conn.(syscall.Conn)
+	if !ok {
+		return 0, fmt.Errorf("%w: not a socket", ErrGone)
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", ErrGone, err)
+	}
+	var (
+		first [1]byte
+		n     int
+		peek  error
+	)
+	err = raw.Read(func(fd uintptr) bool {
+		for {
+			n, _, peek = unix.Recvfrom(int(fd), first[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+			if !errors.Is(peek, unix.EINTR) {
+				return !errors.Is(peek, unix.EAGAIN)
+			}
 		}
-		return nil, false, fmt.Errorf("%w: %w", ErrGone, err)
+	})
+	switch {
+	case err != nil && isTimeout(err):
+		return 0, ErrSilent
+	case err != nil:
+		return 0, fmt.Errorf("%w: %w", ErrGone, err)
+	case peek != nil:
+		return 0, fmt.Errorf("%w: %w", ErrGone, peek)
+	case n == 0:
+		return 0, fmt.Errorf("%w: %w", ErrGone, io.EOF)
 	}
-	return s, looksLikeTLS(s.first), nil
-}
-
-// sniffedConn gives the sniffed bytes first, then what the connection has. Like any net.Conn it
-// is read by one goroutine at a time.
-type sniffedConn struct {
-	net.Conn
-	first [sniffBytes]byte
-	given int
-}
-
-func (s *sniffedConn) Read(p []byte) (int, error) {
-	if s.given == sniffBytes {
-		return s.Conn.Read(p)
-	}
-	n := copy(p, s.first[s.given:])
-	s.given += n
-	return n, nil
-}
-
-// CloseWrite ends the sending direction where the connection has two of them.
-func (s *sniffedConn) CloseWrite() error {
-	if half, ok := s.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return s.Conn.Close()
+	return first[0], nil
 }

@@ -1,0 +1,25 @@
+// Package proxy is the server in front of the file systems: it accepts connections, has package
+// transport find out what they speak and who they are, asks a Resolver for the session that
+// answers them, and serves their calls through package rpc.
+//
+//	listener → transport.Front (sniff, TLS) → Resolver → Session → rpc.ServeConn
+//
+// Plaintext connections take the same way with Identity.Secure unset: whether to serve them is
+// the session's decision, made inside NFS, because a client whose connection is merely closed tries
+// again for ever.
+//
+// # Bounds
+//
+// Connections being admitted are bounded by transport.Front, those being served by
+// Options.MaxConnections, the calls of each by rpc.Options. One above MaxConnections is closed
+// at once and counted.
+//
+// # Goroutines
+//
+// Serve owns one goroutine a listener and one a connection, besides those of rpc.ServeConn.
+// Close drains: no more accepting, no more reading, what was begun is answered within
+// Options.DrainTimeout, then connections are closed under the rest. Serve and Close both return
+// only when every goroutine has gone.
+//
+// Server.mu is a leaf: nothing is called with it held.
+package proxy

@@ -1,0 +1,245 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/nfseal/nfseal/proxy/rpc"
+	"github.com/nfseal/nfseal/proxy/transport"
+)
+
+// ErrClosed says that the Server was closed before.
+var ErrClosed = errors.New("proxy: server is closed")
+
+// errCrowded says why a connection above the limit was closed.
+var errCrowded = errors.New("proxy: too many connections")
+
+// Stats are counters since the start, and Active, which is now.
+type Stats struct {
+	// Front counts what became of connections before their session.
+	Front transport.FrontStats
+	// Active connections are being served.
+	Active int64
+	// Accepted counts TCP connections, AcceptErrors failed accepts.
+	Accepted, AcceptErrors uint64
+	// Refused were above MaxConnections, Unresolved got an error from the Resolver.
+	Refused, Unresolved uint64
+	// Served counts the connections that had a session and are over, Forced those of them that Close
+	// did not wait for.
+	Served, Forced uint64
+}
+
+// Server accepts and serves connections. Its methods may be called concurrently.
+type Server struct {
+	o     Options
+	log   *zap.Logger
+	front *transport.Front
+
+	ctx    context.Context // ends when draining begins
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	mu      sync.Mutex
+	closing bool
+	serving bool
+	conns   map[net.Conn]struct{} // every open connection, as accepted
+
+	active                                                      atomic.Int64
+	accepted, acceptErrors, refused, unresolved, served, forced atomic.Uint64
+}
+
+// New checks the options. The listeners belong to the Server from then on, and only then.
+func New(o Options) (*Server, error) {
+	o.EnsureDefaults()
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	front, err := transport.NewFront(transport.FrontOptions{
+		TLS: o.TLS, MaxPending: o.MaxPending,
+		SniffTimeout: o.SniffTimeout, HandshakeTimeout: o.HandshakeTimeout,
+	})
+	if err != nil {
+		return nil, err
+	}
+	// Whoever can reach the port can cause lines in the log.
+	sampled := zap.WrapCore(func(c zapcore.Core) zapcore.Core {
+		return zapcore.NewSamplerWithOptions(c, time.Second, logFirst, logEvery)
+	})
+	s := &Server{o: o, log: o.Log.WithOptions(sampled), front: front, conns: make(map[net.Conn]struct{})}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s, nil
+}
+
+// Stats gives the counters.
+func (s *Server) Stats() Stats {
+	return Stats{
+		Front: s.front.Stats(), Active: s.active.Load(),
+		Accepted: s.accepted.Load(), AcceptErrors: s.acceptErrors.Load(),
+		Refused: s.refused.Load(), Unresolved: s.unresolved.Load(),
+		Served: s.served.Load(), Forced: s.forced.Load(),
+	}
+}
+
+// Addrs gives the listeners' addresses.
+func (s *Server) Addrs() []net.Addr {
+	addrs := make([]net.Addr, len(s.o.Listeners))
+	for i, l := range s.o.Listeners {
+		addrs[i] = l.Addr()
+	}
+	return addrs
+}
+
+// Serve accepts and serves until ctx is done, Close is called or a listener breaks; then it drains. It
+// returns nil in the first two cases. It can be called once.
+func (s *Server) Serve(ctx context.Context) error {
+	broken := make(chan error, len(s.o.Listeners))
+	if err := s.start(broken); err != nil {
+		return err
+	}
+	var err error
+	select {
+	case <-ctx.Done():
+	case <-s.ctx.Done():
+	case err = <-broken:
+	}
+	return errors.Join(err, s.Close())
+}
+
+func (s *Server) start(broken chan<- error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return ErrClosed
+	}
+	if s.serving {
+		return errors.New("proxy: Serve was called before")
+	}
+	s.serving = true
+	for _, l := range s.o.Listeners {
+		s.wg.Go(func() {
+			if err := s.accept(l); err != nil {
+				broken <- err
+			}
+		})
+	}
+	return nil
+}
+
+// Close drains and waits for every goroutine. Connections that are not done in time are closed
+// under their calls. A second call waits likewise.
+func (s *Server) Close() error {
+	s.mu.Lock()
+	s.closing = true
+	s.mu.Unlock()
+	s.cancel()
+	for _, l := range s.o.Listeners {
+		l.Close()
+	}
+	// The calls' own context ends with DrainTimeout; a little more lets their replies go out.
+	force := time.AfterFunc(s.o.DrainTimeout+s.o.DrainTimeout/4, s.closeConns)
+	defer force.Stop()
+	s.wg.Wait()
+	return nil
+}
+
+func (s *Server) closeConns() {
+	s.mu.Lock()
+	conns := make([]net.Conn, 0, len(s.conns))
+	for conn := range s.conns {
+		conns = append(conns, conn)
+	}
+	s.mu.Unlock()
+	for _, conn := range conns {
+		s.forced.Add(1)
+		conn.Close()
+	}
+}
+
+// accept takes connections from l until the server closes or l breaks.
+func (s *Server) accept(l net.Listener) error {
+	pause := time.Duration(0)
+	for {
+		conn, err := l.Accept()
+		if err == nil {
+			pause = 0
+			s.accepted.Add(1)
+			s.adopt(conn)
+			continue
+		}
+		if s.ctx.Err() != nil {
+			return nil
+		}
+		if errors.Is(err, net.ErrClosed) {
+			return fmt.Errorf("proxy: listener %s: %w", l.Addr(), err)
+		}
+		s.acceptErrors.Add(1)
+		s.log.Warn("connection not accepted", zap.Error(err))
+		pause = min(max(2*pause, minAcceptPause), maxAcceptPause)
+		select {
+		case <-time.After(pause):
+		case <-s.ctx.Done():
+			return nil
+		}
+	}
+}
+
+// adopt starts the goroutine of a new connection.
+func (s *Server) adopt(conn net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		conn.Close()
+		return
+	}
+	s.conns[conn] = struct{}{}
+	s.wg.Go(func() {
+		s.run(conn)
+		conn.Close()
+		s.mu.Lock()
+		delete(s.conns, conn)
+		s.mu.Unlock()
+	})
+}
+
+// run is the life of one connection.
+func (s *Server) run(raw net.Conn) {
+	tune(raw)
+	log := s.log.With(zap.Stringer("peer", raw.RemoteAddr()))
+	conn, id, err := s.front.Admit(s.ctx, raw)
+	if err != nil {
+		log.Info("connection not admitted", zap.Error(err))
+		return
+	}
+	defer conn.Close()
+	defer s.active.Add(-1)
+	if s.active.Add(1) > int64(s.o.MaxConnections) {
+		s.refused.Add(1)
+		log.Warn("connection refused", zap.Error(errCrowded))
+		return
+	}
+	session, err := s.resolve(id)
+	if err != nil {
+		s.unresolved.Add(1)
+		log.Warn("connection without a session", zap.String("file_system", id.FileSystem), zap.Error(err))
+		return
+	}
+	defer s.served.Add(1)
+	defer session.Close()
+	log.Info("connection opened", zap.Bool("tls", id.Secure), zap.String("server_name", id.ServerName))
+	err = rpc.ServeConn(s.ctx, conn, session, s.o.RPC)
+	log.Info("connection closed", zap.Error(err))
+}
+
+func (s *Server) resolve(id transport.Identity) (Session, error) {
+	ctx, cancel := context.WithTimeout(s.ctx, s.o.ResolveTimeout)
+	defer cancel()
+	return s.o.Resolver.Resolve(ctx, id)
+}
