@@ -12,15 +12,8 @@ import (
 	"time"
 )
 
-// Why ServeConn gave a connection up.
-var (
-	// ErrRecordTooBig: a record mark announced more than Options.MaxRecordBytes.
-	ErrRecordTooBig = errors.New("rpc: record over the size limit")
-	// ErrTooManyFragments: a record came in an absurd number of pieces.
-	ErrTooManyFragments = errors.New("rpc: record in too many fragments")
-	// ErrTimeout: nothing arrived, or the rest of a record did not, in time.
-	ErrTimeout = errors.New("rpc: timeout")
-)
+// ErrTimeout: on a served connection nothing arrived, or the rest of a record did not, in time.
+var ErrTimeout = errors.New("rpc: timeout")
 
 // The baton says who may read from the connection.
 const (
@@ -129,7 +122,7 @@ func (s *server) readLoop() {
 		if t == nil {
 			continue
 		}
-		alone := len(s.slots) == 0 && !s.in.buffered() && s.o.Takeover > 0
+		alone := len(s.slots) == 0 && !s.in.f.buffered() && s.o.Takeover > 0
 		s.slots <- struct{}{}
 		s.o.Stats.InFlight.Add(1)
 		if t.refused {

@@ -239,8 +239,17 @@ func TestServeByteByByte(t *testing.T) {
 	for _, b := range stream {
 		s.send([]byte{b})
 	}
-	s.echoed(1, []byte("one"))
-	s.echoed(2, []byte("two"))
+	got := make(map[uint32]string) // replies may overtake each other
+	for range 2 {
+		xid, d, err := ParseReply(s.receive())
+		if err != nil {
+			t.Fatal(err)
+		}
+		got[xid] = string(d.Opaque(10))
+	}
+	if got[1] != "one" || got[2] != "two" {
+		t.Errorf("replies %v", got)
+	}
 }
 
 func TestServeRefusals(t *testing.T) {

@@ -6,12 +6,6 @@ import (
 	"github.com/nfseal/nfseal/proxy/xdr"
 )
 
-// markBytes is the size of a record mark.
-const markBytes = 4
-
-// lastFragment is the mark's bit of that name.
-const lastFragment = 1 << 31
-
 // task is one call from its record to its written reply. Tasks are pooled.
 type task struct {
 	s       *server
@@ -56,8 +50,7 @@ func (t *task) freeRecord() {
 	t.call.Auth, t.call.Args = Auth{}, xdr.Decoder{}
 }
 
-// room returns where up to want more bytes of the record go, at least one. It provides for a large
-// record only when a good part of it has arrived.
+// room implements sink. It provides for a large record only when a good part of it has arrived.
 func (t *task) room(want int) []byte {
 	total := t.n + want
 	if t.record == nil {
@@ -72,10 +65,19 @@ func (t *task) room(want int) []byte {
 	return t.record.mem[t.n:min(total, len(t.record.mem))]
 }
 
+// add implements sink.
+func (t *task) add(n int) { t.n += n }
+
+// len implements sink.
+func (t *task) len() int { return t.n }
+
 // parse reads the call's header and says whether there is anything to answer; if it is a refusal, that
 // is written.
 func (t *task) parse() bool {
-	record := t.record.mem[:t.n]
+	var record []byte
+	if t.record != nil {
+		record = t.record.mem[:t.n]
+	}
 	stats := t.s.o.Stats
 	err := t.call.parse(record)
 	switch err {
