@@ -1,0 +1,49 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "workload:", err)
+		os.Exit(1)
+	}
+}
+
+var errUsage = errors.New("usage: workload ops DIR [NAME...] | fill DIR | make DIR N | list DIR | hammer DIR SECONDS SEED")
+
+func run(args []string) error {
+	if len(args) < 2 {
+		return errUsage
+	}
+	name, dir, rest := args[0], args[1], args[2:]
+	switch {
+	case name == "ops":
+		return runOps(dir, rest)
+	case name == "child":
+		return runChild(dir, rest)
+	case name == "fill" && len(rest) == 0:
+		return fill(dir)
+	case name == "list" && len(rest) == 0:
+		return list(dir)
+	case name == "make" && len(rest) == 1:
+		n, err := strconv.Atoi(rest[0])
+		if err != nil {
+			return err
+		}
+		return makeFiles(dir, n)
+	case name == "hammer" && len(rest) == 2:
+		seconds, err1 := strconv.Atoi(rest[0])
+		seed, err2 := strconv.ParseUint(rest[1], 10, 64)
+		if err := errors.Join(err1, err2); err != nil {
+			return err
+		}
+		return hammer(dir, time.Duration(seconds)*time.Second, seed)
+	}
+	return errUsage
+}

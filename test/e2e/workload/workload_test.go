@@ -1,0 +1,48 @@
+package main
+
+import (
+	"os"
+	"testing"
+	"time"
+)
+
+// TestMain lets this test binary be the second process that some checks start.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 4 && os.Args[1] == "child" {
+		if err := run(os.Args[1:]); err != nil {
+			os.Stderr.WriteString(err.Error() + "\n")
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// The checks pass on a file system that is known to be right.
+func TestChecksOnTheLocalFileSystem(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("acts as several users: runs as root in make test and .ci/run")
+	}
+	// Other users must be able to come in.
+	dir, err := os.MkdirTemp("/var/tmp", "nfseal-workload-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range checks {
+		t.Run(c.name, func(t *testing.T) {
+			if err := runCheck(dir, c); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+func TestHammerOnTheLocalFileSystem(t *testing.T) {
+	if err := hammer(t.TempDir(), time.Second, uint64(time.Now().UnixNano())); err != nil {
+		t.Fatal(err)
+	}
+}
