@@ -225,6 +225,7 @@ func (s *Server) run(raw net.Conn) {
 		log.Warn("connection refused", zap.Error(errCrowded))
 		return
 	}
+	id.HangUp = func() { raw.Close() }
 	session, err := s.resolve(id)
 	if err != nil {
 		s.unresolved.Add(1)

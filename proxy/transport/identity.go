@@ -22,6 +22,9 @@ type Identity struct {
 	ClientCertificate *x509.Certificate
 	// Peer and Local are the two ends of the TCP connection.
 	Peer, Local netip.AddrPort
+	// HangUp closes the connection under its calls, which lose their replies. It may be called from
+	// anywhere. Nil if nobody set it.
+	HangUp func()
 }
 
 func plainIdentity(conn net.Conn) Identity {
