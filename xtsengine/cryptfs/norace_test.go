@@ -1,0 +1,5 @@
+//go:build !race
+
+package cryptfs
+
+const raceEnabled = false
