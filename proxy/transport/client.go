@@ -57,7 +57,11 @@ func Dial(ctx context.Context, address string, o ClientOptions) (*tls.Conn, erro
 		return nil, err
 	}
 	raw, err := dialer(o.DialTimeout).DialContext(ctx, "tcp", address)
-	if err != nil {
+	var unresolved *net.DNSError
+	switch {
+	case errors.As(err, &unresolved):
+		return nil, &Error{Cause: CauseResolve, Server: o.ServerName, Err: err}
+	case err != nil:
 		return nil, &Error{Cause: CauseUnreachable, Server: o.ServerName, Err: err}
 	}
 	return Client(ctx, raw, o)

@@ -320,6 +320,7 @@ func TestServersThatAreNone(t *testing.T) {
 		})
 	}
 	checkRefusal(t, dial(t, "127.0.0.1:1", ca, nil), transport.CauseUnreachable)
+	checkRefusal(t, dial(t, "no.such.name.invalid:1", ca, nil), transport.CauseResolve)
 }
 
 func TestClientOptions(t *testing.T) {

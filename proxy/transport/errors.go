@@ -10,6 +10,8 @@ type Cause int
 const (
 	// CauseUnreachable: no TCP connection.
 	CauseUnreachable Cause = iota + 1
+	// CauseResolve: the server's DNS name has no address.
+	CauseResolve
 	// CauseHandshake: the other end doesn't speak TLS 1.2 with AES-256-GCM, or stopped.
 	CauseHandshake
 	// CauseUntrusted: the certificate doesn't come from a CA that is trusted here.
@@ -43,6 +45,7 @@ const (
 // causeText is what happened and what to do about it.
 var causeText = map[Cause]struct{ what, remedy string }{
 	CauseUnreachable:     {"the server can't be reached", "check its address, the port and the firewalls between"},
+	CauseResolve:         {"the server's name can't be resolved", "correct the name or the DNS, or give the address with mounttargetip="},
 	CauseHandshake:       {"no TLS 1.2 connection with AES-256-GCM could be made", "check that this is an nfseal server and see its log"},
 	CauseUntrusted:       {"the server's certificate is not from a trusted CA", "give the server's own ca.pem with cafile="},
 	CauseName:            {"the server's certificate is for another name", "mount by a name in the certificate, or have it issued for this one"},

@@ -23,7 +23,7 @@ func (t *Tunnel) carry(local Conn) {
 	}
 	server, err := t.reach()
 	if err != nil {
-		t.broken.Add(1)
+		t.lost.Add(1)
 		reset(local)
 		return
 	}
@@ -31,7 +31,6 @@ func (t *Tunnel) carry(local Conn) {
 	stopServer := context.AfterFunc(t.ctx, func() { server.SetDeadline(longAgo) })
 	defer stopServer()
 	if err := t.join(local, server, buf, n); err != nil {
-		t.broken.Add(1)
 		reset(local)
 	}
 }
@@ -46,12 +45,17 @@ func (t *Tunnel) reach() (Conn, error) {
 // join copies both ways until both have ended or one failed. buf[:n] was read from local.
 func (t *Tunnel) join(local, server Conn, buf []byte, n int) error {
 	downErr := make(chan error, 1)
+	var kernelDone atomic.Bool
 	t.wg.Go(func() {
 		err := pump(local, server, make([]byte, bufferBytes), 0, &t.down)
+		if !kernelDone.Load() {
+			t.lost.Add(1)
+		}
 		t.settle(err, local, server)
 		downErr <- err
 	})
 	upErr := pump(server, local, buf, n, &t.up)
+	kernelDone.Store(upErr == nil)
 	t.settle(upErr, server, local)
 	return errors.Join(upErr, <-downErr)
 }

@@ -72,8 +72,8 @@ type Stats struct {
 	Accepted, Refused uint64
 	// Dialled server connections and DialErrors.
 	Dialled, DialErrors uint64
-	// Broken connections ended by an error, not by one side's will.
-	Broken uint64
+	// Lost connections ended otherwise than by the kernel's will: it will connect again.
+	Lost uint64
 	// Up and Down are bytes to and from the server.
 	Up, Down uint64
 }
@@ -93,8 +93,8 @@ type Tunnel struct {
 	// dialMu keeps calls of OnDial apart. It is taken before mu.
 	dialMu sync.Mutex
 
-	active                                                   atomic.Int64
-	accepted, refused, dialled, dialErrors, broken, up, down atomic.Uint64
+	active                                                 atomic.Int64
+	accepted, refused, dialled, dialErrors, lost, up, down atomic.Uint64
 }
 
 // New checks the options. The listener belongs to the Tunnel from then on, and only then.
@@ -128,7 +128,7 @@ func Listen(ctx context.Context) (net.Listener, error) {
 func (t *Tunnel) Stats() Stats {
 	return Stats{
 		Active: t.active.Load(), Accepted: t.accepted.Load(), Refused: t.refused.Load(),
-		Dialled: t.dialled.Load(), DialErrors: t.dialErrors.Load(), Broken: t.broken.Load(),
+		Dialled: t.dialled.Load(), DialErrors: t.dialErrors.Load(), Lost: t.lost.Load(),
 		Up: t.up.Load(), Down: t.down.Load(),
 	}
 }

@@ -1,0 +1,353 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+
+	"github.com/nfseal/nfseal/proxy/transport"
+)
+
+const usage = `usage: mount.nfseal SPEC DIRECTORY [-fhnsv] [-o OPTIONS]
+
+Mounts a file system of an nfseal server over TLS; mount(8) runs it for "mount -t nfseal".
+
+SPEC is fs-<hex>:/path, <DNS name>:/path or <address>:/path.
+
+Options of nfseal:
+  tls, notls           encrypt (default), or mount in the clear if the server lets you
+  cafile=FILE          CAs to trust, in PEM (default /etc/nfseal/ca.pem if there, else the system's)
+  ocsp, noocsp         refuse a server that OCSP doesn't call good (default), or don't ask
+  region=REGION        of the server's DNS name (default local-1)
+  dns_name_suffix=NAME likewise; also suffix= (default nfseal.internal)
+  mounttargetip=IP     connect to this address instead of what the DNS name resolves to
+  servername=NAME      the name that the server's certificate must hold, if it is another
+  port=N               the server's port (default 2049)
+Options of NFS, such as hard, soft, timeo=, rsize=, nconnect=, lookupcache=, and of every
+mount, such as ro, noatime, nosuid, _netdev, are passed on.
+
+  -f  do all but mount     -s  let unknown options pass     -v  say what is done     -h  this
+
+/etc/nfseal/mount.conf may hold lines "key = value" for cafile, region and dns_name_suffix.
+The log is /var/log/nfseal/mount.log.
+`
+
+// places are the files used, in one place for tests.
+type places struct {
+	config, ca, state, log string
+}
+
+// command is the command line.
+type command struct {
+	spec, dir             string
+	lists                 []string
+	fake, sloppy, verbose bool
+	help                  bool
+}
+
+// usageError is a mistake of whoever called.
+type usageError struct{ error }
+
+func main() {
+	if len(os.Args) == 2 && os.Args[1] == tunnelWord {
+		os.Exit(tunnelMain(os.Stdin, os.NewFile(3, "ready")))
+	}
+	p := places{config: configPath, ca: defaultCAPath, state: statePath, log: logPath}
+	os.Exit(run(os.Args[1:], p, os.Stdout, os.Stderr))
+}
+
+// run is the program: it gives the exit status.
+func run(args []string, p places, stdout, stderr io.Writer) int {
+	c, err := parseArgs(args)
+	if err != nil {
+		fmt.Fprintf(stderr, "mount.nfseal: %v; see mount.nfseal -h\n", err)
+		return exitUsage
+	}
+	if c.help {
+		fmt.Fprint(stdout, usage)
+		return exitOK
+	}
+	log, closeLog := openLog(p.log)
+	defer closeLog()
+	m, err := prepare(c, p)
+	if err == nil {
+		m.log, m.say = log, func(format string, a ...any) {
+			if c.verbose {
+				fmt.Fprintf(stdout, "mount.nfseal: "+format+"\n", a...)
+			}
+		}
+		m.warn(stderr)
+		err = m.do(context.Background())
+	}
+	if err == nil {
+		return exitOK
+	}
+	fmt.Fprintf(stderr, "mount.nfseal: %v\n", err)
+	log.Error("mount failed", zap.String("spec", c.spec), zap.String("directory", c.dir), zap.Error(err))
+	var mistake usageError
+	if errors.As(err, &mistake) {
+		return exitUsage
+	}
+	return exitMount
+}
+
+// parseArgs reads SPEC DIR [-fhnsv] [-o list] in any order, letters together or apart.
+func parseArgs(args []string) (command, error) {
+	var c command
+	var words []string
+	for i := 0; i < len(args); i++ {
+		arg := args[i]
+		if arg == "--help" {
+			arg = "-h"
+		}
+		if len(arg) < 2 || arg[0] != '-' {
+			words = append(words, arg)
+			continue
+		}
+		takesNext, err := c.letters(arg[1:])
+		if err != nil {
+			return c, err
+		}
+		if takesNext {
+			if i++; i == len(args) {
+				return c, fmt.Errorf("%s needs a list of options", arg)
+			}
+			c.lists = append(c.lists, args[i])
+		}
+	}
+	if c.help {
+		return c, nil
+	}
+	if len(words) != 2 {
+		return c, errors.New("what to mount and where is needed, and nothing else")
+	}
+	c.spec, c.dir = words[0], words[1]
+	return c, nil
+}
+
+// letters takes in one argument of switches; true asks for the next one as a list.
+func (c *command) letters(text string) (bool, error) {
+	for i, letter := range text {
+		switch letter {
+		case 'f':
+			c.fake = true
+		case 's':
+			c.sloppy = true
+		case 'v':
+			c.verbose = true
+		case 'h':
+			c.help = true
+		case 'n': // no entry in /etc/mtab: there is none anyway
+		case 'o':
+			if rest := text[i+1:]; rest != "" {
+				c.lists = append(c.lists, rest)
+				return false, nil
+			}
+			return true, nil
+		default:
+			return false, fmt.Errorf("switch -%c is not known", letter)
+		}
+	}
+	return false, nil
+}
+
+// mount is one mount to be made.
+type mount struct {
+	spec       spec
+	o          options
+	dir        string
+	fake       bool
+	serverName string
+	target     string // host:port
+	ca         []byte
+	places     places
+	log        *zap.Logger
+	say        func(format string, a ...any)
+}
+
+// prepare checks all that can be checked without the server.
+func prepare(c command, p places) (*mount, error) {
+	if os.Geteuid() != 0 && !c.fake {
+		return nil, usageError{errors.New("only root can mount")}
+	}
+	conf, err := readConfig(p.config)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	s, err := parseSpec(c.spec)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	o, err := parseOptions(c.lists, conf, c.sloppy)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	m := &mount{spec: s, o: o, fake: c.fake, places: p, serverName: s.serverName(o.region, o.suffix)}
+	host := m.serverName
+	if o.address != "" {
+		host = o.address
+	}
+	m.target = net.JoinHostPort(host, strconv.Itoa(o.port))
+	if o.serverName != "" {
+		m.serverName = strings.ToLower(strings.TrimSuffix(o.serverName, "."))
+	}
+	if m.dir, err = directory(c.dir); err != nil {
+		return nil, err
+	}
+	if o.tls {
+		m.ca, err = readCA(o.cafile, p.ca)
+	}
+	return m, err
+}
+
+// directory gives the mount point without symbolic links.
+func directory(dir string) (string, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	abs, err = filepath.EvalSymlinks(abs)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("mount point %s does not exist", dir)
+	}
+	if err != nil {
+		return "", fmt.Errorf("mount point: %w", err)
+	}
+	if fi, err := os.Stat(abs); err != nil || !fi.IsDir() {
+		return "", fmt.Errorf("mount point %s is not a directory", dir)
+	}
+	return abs, nil
+}
+
+// readCA gives the CA file that was named, or the default one if there is one, or nothing.
+func readCA(named, fallback string) ([]byte, error) {
+	path := named
+	if path == "" {
+		path = fallback
+	}
+	f, err := os.Open(path)
+	if named == "" && errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("CA file: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxCAFileBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("CA file: %w", err)
+	}
+	if len(data) == 0 || len(data) > maxCAFileBytes {
+		return nil, fmt.Errorf("CA file %s is empty or too large", path)
+	}
+	return data, nil
+}
+
+// warn says what is less safe than by default.
+func (m *mount) warn(stderr io.Writer) {
+	if !m.o.tls {
+		fmt.Fprintln(stderr, "mount.nfseal: warning: notls: all data will go over the network in the clear")
+	}
+	if !m.o.ocsp {
+		fmt.Fprintln(stderr, "mount.nfseal: warning: noocsp: a revoked certificate of the server will not be noticed")
+	}
+}
+
+// do makes the mount.
+func (m *mount) do(ctx context.Context) error {
+	if !m.o.tls {
+		return m.plain(ctx)
+	}
+	s := settings{
+		Target: m.target, ServerName: m.serverName, NoOCSP: !m.o.ocsp, CA: m.ca,
+		Directory: m.dir, StateDir: m.places.state, LogPath: m.places.log,
+	}
+	if err := m.verify(ctx, s); err != nil {
+		return err
+	}
+	if m.fake {
+		return nil
+	}
+	p, err := startProcess(s)
+	if err != nil {
+		return err
+	}
+	m.say("tunnel of process %d listens on 127.0.0.1 port %d", p.cmd.Process.Pid, p.port)
+	if err := m.attach(netip.AddrFrom4([4]byte{127, 0, 0, 1}), p.port); err != nil {
+		p.stop()
+		return err
+	}
+	if err := p.release(); err != nil {
+		unix.Unmount(m.dir, unix.MNT_DETACH)
+		p.stop()
+		return err
+	}
+	m.log.Info("Successfully mounted " + m.serverName + " at " + m.dir)
+	return nil
+}
+
+// verify connects to the server once and says what is wrong with it.
+func (m *mount) verify(ctx context.Context, s settings) error {
+	client, err := s.client()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, verifyTimeout)
+	defer cancel()
+	m.say("connecting to %s as %s", s.Target, s.ServerName)
+	conn, err := transport.Dial(ctx, s.Target, client)
+	if err != nil {
+		return err
+	}
+	m.say("the server's certificate is good")
+	return conn.Close()
+}
+
+// attach calls mount(2).
+func (m *mount) attach(server netip.Addr, port int) error {
+	host := server.String()
+	if server.Is6() {
+		host = "[" + host + "]"
+	}
+	source, data := host+":"+m.spec.path, m.o.data(server, port)
+	m.say("mount(%q, %q, \"nfs4\", %#x, %q)", source, m.dir, m.o.flags, data)
+	if m.fake {
+		return nil
+	}
+	if err := unix.Mount(source, m.dir, "nfs4", m.o.flags, data); err != nil {
+		return explainMount(m.serverName+":"+m.spec.path, m.dir, err)
+	}
+	return nil
+}
+
+// plain mounts without a tunnel, in the clear.
+func (m *mount) plain(ctx context.Context) error {
+	host, _, err := net.SplitHostPort(m.target)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, verifyTimeout)
+	defer cancel()
+	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return fmt.Errorf("%s: the name can't be resolved (%w); give its address with mounttargetip=", host, err)
+	}
+	if err := m.attach(addrs[0].Unmap(), m.o.port); err != nil {
+		return err
+	}
+	if !m.fake {
+		m.log.Info("Successfully mounted " + m.serverName + " at " + m.dir)
+	}
+	return nil
+}
