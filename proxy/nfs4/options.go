@@ -62,8 +62,8 @@ type Events struct {
 	// errors, fencing, a key that is not there. op is its name in the protocol.
 	StorageError func(op string, err error)
 	// GraceEnded reports that the recovery phase is over; lost is how many clients known from
-	// before did not come back, err what kept the file system from tidying up.
-	GraceEnded func(lost int, err error)
+	// before did not come back.
+	GraceEnded func(lost int)
 	// ClientExpired reports that a client's state was dropped because its lease had run out.
 	ClientExpired func(owner string)
 }
@@ -99,8 +99,12 @@ const maxIdentityBytes = 1024 // NFS4_OPAQUE_LIMIT
 
 // EnsureDefaults fills in what is zero.
 func (o *Options) EnsureDefaults() {
-	setDefault(&o.LeaseSeconds, 15)
-	setDefault(&o.GraceSeconds, max(20, o.LeaseSeconds))
+	if o.LeaseSeconds == 0 {
+		o.LeaseSeconds = 15
+	}
+	if o.GraceSeconds == 0 {
+		o.GraceSeconds = max(20, o.LeaseSeconds)
+	}
 	if o.Squash.AnonUID == 0 && o.Squash.AnonGID == 0 {
 		o.Squash.AnonUID, o.Squash.AnonGID = 65534, 65534
 	}
@@ -130,19 +134,5 @@ func (o *Options) Validate() error {
 	case o.Squash.Mode > SquashAll:
 		return fmt.Errorf("nfs4: squash mode %d is not known", o.Squash.Mode)
 	}
-	return o.Limits.validate()
-}
-
-// validate says which limit is out of range.
-func (l *Limits) validate() error {
-	for _, v := range []int{l.Clients, l.SessionsPerClient, l.Slots, l.CompoundOps, l.Opens,
-		l.OpensPerClient, l.Locks, l.LocksPerClient} {
-		if v < 1 || v > 1<<24 {
-			return fmt.Errorf("nfs4: a limit of %d is not in [1, %d]", v, 1<<24)
-		}
-	}
-	if l.ReplyCacheBytes < cachedReplyBytes {
-		return fmt.Errorf("nfs4: a reply cache of %d bytes holds no reply", l.ReplyCacheBytes)
-	}
-	return nil
+	return o.Limits.Validate()
 }

@@ -2,67 +2,198 @@ package nfs4
 
 import (
 	"context"
-	"net/netip"
+	"fmt"
+	"hash/maphash"
+	"sync"
+	"sync/atomic"
+	"time"
 
-	"github.com/nfseal/nfseal/proxy/rpc"
-	"github.com/nfseal/nfseal/proxy/xdr"
+	"github.com/nfseal/nfseal/proxy/nfs4/state"
+	"github.com/nfseal/nfseal/proxy/nfs4/wire"
+	"github.com/nfseal/nfseal/xtsengine/vfs"
 )
 
 // Service serves one file system to any number of connections.
 type Service struct {
-	opt Options
+	opt       Options
+	fs        vfs.FileSystem
+	state     *state.Machine
+	sealer    *sealer
+	constants wire.Attrs
+	verifier  wire.Verifier
+	compounds sync.Pool
+	counters  [opSlots]opCounter
+	seed      maphash.Seed // of fingerprints
+
+	// gate is held for reading by every request and for writing by Close.
+	gate    sync.RWMutex
+	stopped atomic.Bool
+	stop    chan struct{} // closed by halt
+	kick    chan struct{} // capacity 1: the grace period may be over
+	reaper  sync.WaitGroup
+
+	// records serialises the storing and deleting of client records.
+	records sync.Mutex
+
+	mu       sync.Mutex
+	bindings map[*Binding]struct{}
 }
 
-// New starts a Service. The caller closes it before the file system below.
+// New starts a Service: it reads the records of the clients that were known before and begins the
+// recovery phase if there are any. The caller closes it before the file system below.
 func New(o Options) (*Service, error) {
 	o.EnsureDefaults()
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	return &Service{opt: o}, nil
+	known, err := readRecords(o.FS)
+	if err != nil {
+		return nil, err
+	}
+	seal, err := newSealer(o.HandleKey, o.FSID)
+	if err != nil {
+		return nil, fmt.Errorf("nfs4: handle key: %w", err)
+	}
+	s := &Service{
+		opt:       o,
+		fs:        o.FS,
+		sealer:    seal,
+		constants: o.constants(),
+		verifier:  o.FS.WriteVerifier(),
+		seed:      maphash.MakeSeed(),
+		stop:      make(chan struct{}),
+		kick:      make(chan struct{}, 1),
+		bindings:  make(map[*Binding]struct{}),
+	}
+	s.compounds.New = func() any { return newCompound(s) }
+	s.state = state.New(state.Options{
+		Epoch:           o.Epoch,
+		Lease:           time.Duration(o.LeaseSeconds) * time.Second,
+		Grace:           time.Duration(o.GraceSeconds) * time.Second,
+		Known:           known,
+		MaxRequestBytes: maxSessionBytes,
+		MaxReplyBytes:   maxSessionBytes,
+		Limits:          o.Limits,
+		Now:             o.Now,
+		Drop:            func(f state.File) { s.fs.Drop(vfs.FileID(f)) },
+	})
+	if len(known) == 0 {
+		if err := o.FS.EndRecovery(context.Background()); err != nil {
+			return nil, fmt.Errorf("nfs4: free what was deleted before the start: %w", err)
+		}
+	}
+	s.reaper.Go(s.reap)
+	return s, nil
 }
 
-// Close ends the service: it returns when no request is under way any more. Requests that come later
-// are not answered.
-func (s *Service) Close() error { return nil }
-
-// Grant says what a connection may do: elasticfilesystem:ClientMount, ClientWrite and
-// ClientRootAccess.
-type Grant struct {
-	Mount bool // see anything at all; without it file handles are refused with NFS4ERR_ACCESS
-	Write bool // change anything; without it NFS4ERR_ROFS
-	Root  bool // act as uid 0; without it uid 0 is squashed
+// readRecords reads what is known of clients from before. A damaged record is an error: to go on
+// without it would let others take what its client is entitled to reclaim.
+func readRecords(fs vfs.FileSystem) ([]state.Record, error) {
+	var known []state.Record
+	err := fs.EachClientRecord(context.Background(), func(key, value []byte) error {
+		r, err := state.ParseRecord(key, value)
+		known = append(known, r)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("nfs4: read client records: %w", err)
+	}
+	return known, nil
 }
 
-// ConnInfo is what is known of a connection.
-type ConnInfo struct {
-	Peer   netip.AddrPort
-	Secure bool // inside TLS
-	Grant  Grant
-	// Identity names whoever was authenticated below NFS, if anybody was: client ids that were
-	// made under one identity are not for others.
-	Identity string
-	// HangUp, if not nil, is called once when the connection must end without further replies:
-	// the term of ownership is over, or the Service is closed. It must not wait for the
-	// connection's handlers.
-	HangUp func()
+// Close ends the service: it returns when no request is under way any more and its goroutine has
+// gone. Connections that are still bound are told to hang up; requests that come later are not
+// answered.
+func (s *Service) Close() error {
+	s.halt()
+	s.gate.Lock() // no request is under way, and those that come find the service stopped
+	defer s.gate.Unlock()
+	s.reaper.Wait()
+	return nil
 }
 
-// Binding is the Service seen by one connection. It implements rpc.Handler.
-type Binding struct {
-	s    *Service
-	conn ConnInfo
+// halt stops answering. It may be called by a request.
+func (s *Service) halt() {
+	if s.stopped.Swap(true) {
+		return
+	}
+	close(s.stop)
+	s.mu.Lock()
+	bound := make([]*Binding, 0, len(s.bindings))
+	for b := range s.bindings {
+		bound = append(bound, b)
+	}
+	s.mu.Unlock()
+	for _, b := range bound {
+		b.hangUp()
+	}
 }
 
-var _ rpc.Handler = (*Binding)(nil)
+// Done is closed when the service has stopped answering: it was closed, its term of ownership is
+// over, or the file system below is fenced or closed.
+func (s *Service) Done() <-chan struct{} { return s.stop }
 
-// Bind returns the handler for one connection. Close it when the connection is gone.
-func (s *Service) Bind(conn ConnInfo) *Binding { return &Binding{s: s, conn: conn} }
+// mayAnswer says whether replies may still be sent; if not, the service stops.
+func (s *Service) mayAnswer() bool {
+	if s.stopped.Load() {
+		return false
+	}
+	if s.opt.Term != nil && !s.opt.Term.Valid() {
+		s.halt()
+		return false
+	}
+	return true
+}
 
-// Close forgets the connection.
-func (b *Binding) Close() {}
+// reap looks after clients that went silent, the end of the recovery phase and that of the term.
+func (s *Service) reap() {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	tick := time.NewTicker(time.Duration(s.opt.LeaseSeconds) * time.Second / reapsPerLease)
+	defer tick.Stop()
+	var over <-chan struct{}
+	if s.opt.Term != nil {
+		over = s.opt.Term.Done()
+	}
+	recovered := !s.state.InGrace()
+	for {
+		select {
+		case <-s.stop:
+			return
+		case <-over:
+			s.halt()
+			return
+		case <-tick.C:
+			s.endGraceIfDue(ctx)
+			for _, id := range s.state.Lapsed() {
+				s.expire(ctx, id)
+			}
+		case <-s.kick:
+		}
+		if !recovered && !s.state.InGrace() {
+			recovered = s.recover(ctx)
+		}
+	}
+}
 
-// Handle implements rpc.Handler.
-func (b *Binding) Handle(_ context.Context, call *rpc.Call, reply *xdr.Encoder) {
-	call.SystemErr(reply)
+// recover frees what nobody reclaimed. It says whether it is done with.
+func (s *Service) recover(ctx context.Context) bool {
+	err := s.fs.EndRecovery(ctx)
+	if err == nil {
+		return true
+	}
+	s.storageError("EndRecovery", err)
+	return false
+}
+
+// storageError reports err if it is one to be reported and stops the service if it is fatal.
+func (s *Service) storageError(op string, err error) wire.Status {
+	st, sev := translate(err)
+	if sev != expected && s.opt.Events.StorageError != nil {
+		s.opt.Events.StorageError(op, err)
+	}
+	if sev == fatal {
+		s.halt()
+	}
+	return st
 }

@@ -1,0 +1,190 @@
+package nfs4
+
+import (
+	"github.com/nfseal/nfseal/proxy/nfs4/wire"
+	"github.com/nfseal/nfseal/xtsengine/vfs"
+)
+
+// settableAttrs is what SETATTR, CREATE and OPEN can set; an exclusive OPEN sets as much
+// (suppattr_exclcreat), because its verifier is kept apart from the attributes.
+var settableAttrs = wire.BitmapOf(
+	wire.FATTR4_SIZE, wire.FATTR4_MODE, wire.FATTR4_OWNER, wire.FATTR4_OWNER_GROUP,
+	wire.FATTR4_TIME_ACCESS_SET, wire.FATTR4_TIME_MODIFY_SET,
+)
+
+// writeOnlyAttrs can be set and not be read (RFC 8881 §5.5).
+var writeOnlyAttrs = wire.BitmapOf(wire.FATTR4_TIME_ACCESS_SET, wire.FATTR4_TIME_MODIFY_SET)
+
+// statAttrs are those of the file system that must be counted.
+var statAttrs = wire.BitmapOf(
+	wire.FATTR4_FILES_AVAIL, wire.FATTR4_FILES_FREE, wire.FATTR4_FILES_TOTAL,
+	wire.FATTR4_SPACE_AVAIL, wire.FATTR4_SPACE_FREE, wire.FATTR4_SPACE_TOTAL,
+)
+
+// identityAttrs can be told without a file's attributes: from its identity and kind.
+var identityAttrs = wire.BitmapOf(
+	wire.FATTR4_TYPE, wire.FATTR4_FILEHANDLE, wire.FATTR4_FILEID, wire.FATTR4_MOUNTED_ON_FILEID,
+)
+
+// constantAttrs are the same for all files of the file system.
+var constantAttrs = wire.BitmapOf(
+	wire.FATTR4_SUPPORTED_ATTRS, wire.FATTR4_FH_EXPIRE_TYPE, wire.FATTR4_LINK_SUPPORT,
+	wire.FATTR4_SYMLINK_SUPPORT, wire.FATTR4_NAMED_ATTR, wire.FATTR4_FSID, wire.FATTR4_UNIQUE_HANDLES,
+	wire.FATTR4_LEASE_TIME, wire.FATTR4_RDATTR_ERROR, wire.FATTR4_ACLSUPPORT, wire.FATTR4_CANSETTIME,
+	wire.FATTR4_CASE_INSENSITIVE, wire.FATTR4_CASE_PRESERVING, wire.FATTR4_CHOWN_RESTRICTED,
+	wire.FATTR4_HOMOGENEOUS, wire.FATTR4_MAXFILESIZE, wire.FATTR4_MAXLINK, wire.FATTR4_MAXNAME,
+	wire.FATTR4_MAXREAD, wire.FATTR4_MAXWRITE, wire.FATTR4_NO_TRUNC, wire.FATTR4_TIME_DELTA,
+	wire.FATTR4_SUPPATTR_EXCLCREAT, wire.FATTR4_FS_CHARSET_CAP,
+)
+
+// fileAttrs are a file's own.
+var fileAttrs = wire.BitmapOf(
+	wire.FATTR4_CHANGE, wire.FATTR4_SIZE, wire.FATTR4_MODE, wire.FATTR4_NUMLINKS, wire.FATTR4_OWNER,
+	wire.FATTR4_OWNER_GROUP, wire.FATTR4_RAWDEV, wire.FATTR4_SPACE_USED, wire.FATTR4_TIME_ACCESS,
+	wire.FATTR4_TIME_CREATE, wire.FATTR4_TIME_METADATA, wire.FATTR4_TIME_MODIFY,
+)
+
+var readableAttrs = constantAttrs.Or(statAttrs).Or(identityAttrs).Or(fileAttrs)
+
+var supportedAttrs = readableAttrs.Or(writeOnlyAttrs)
+
+// charsetCap says that names are bytes: any are taken, and given back as they were
+// (FSCHARSET_CAP4_CONTAINS_NON_UTF8, RFC 8881 §14.4).
+const charsetCap = 1
+
+// constants returns the attributes that are the same for all files.
+func (o *Options) constants() wire.Attrs {
+	return wire.Attrs{
+		SupportedAttrs:    supportedAttrs,
+		LinkSupport:       true,
+		SymlinkSupport:    true,
+		FSID:              wire.FSID{Major: o.FSID.Major, Minor: o.FSID.Minor},
+		UniqueHandles:     true,
+		LeaseTime:         uint32(o.LeaseSeconds),
+		CanSetTime:        true,
+		CasePreserving:    true,
+		ChownRestricted:   true,
+		Homogeneous:       true,
+		MaxFileSize:       vfs.MaxFileBytes,
+		MaxLink:           vfs.MaxLinks,
+		MaxName:           maxNameBytes,
+		MaxRead:           MaxIOBytes,
+		MaxWrite:          MaxIOBytes,
+		NoTrunc:           true,
+		TimeDelta:         wire.Time{Nsec: 1},
+		SuppattrExclcreat: settableAttrs,
+		FSCharsetCap:      charsetCap,
+	}
+}
+
+var fileTypes = [...]wire.FileType{
+	vfs.Regular:     wire.NF4REG,
+	vfs.Directory:   wire.NF4DIR,
+	vfs.Symlink:     wire.NF4LNK,
+	vfs.Fifo:        wire.NF4FIFO,
+	vfs.Socket:      wire.NF4SOCK,
+	vfs.CharDevice:  wire.NF4CHR,
+	vfs.BlockDevice: wire.NF4BLK,
+}
+
+// present puts the attributes of a that are in mask into out, whose constants are there already. The
+// file handle is made in h.
+func (s *Service) present(out *wire.Attrs, h *handle, a *vfs.Attr, mask wire.Bitmap) {
+	out.Mask = mask
+	out.Type = fileTypes[a.Kind]
+	out.FileID = a.ID.Inode
+	out.MountedOnFileID = a.ID.Inode
+	if mask.Has(wire.FATTR4_FILEHANDLE) {
+		out.Filehandle = s.sealer.seal(h, a.ID)
+	}
+	if mask.And(fileAttrs).IsZero() {
+		return
+	}
+	out.Change = a.Change
+	out.Size = a.Size
+	out.Mode = a.Mode
+	out.NumLinks = a.Links
+	out.Owner.ID, out.OwnerGroup.ID = a.UID, a.GID
+	out.Rawdev = wire.Specdata{Major: a.Major, Minor: a.Minor}
+	out.SpaceUsed = a.Used
+	out.TimeAccess = wire.Time(a.ATime)
+	out.TimeCreate = wire.Time(a.BTime)
+	out.TimeMetadata = wire.Time(a.CTime)
+	out.TimeModify = wire.Time(a.MTime)
+}
+
+// presentStat puts the capacity of the file system into out.
+func presentStat(out *wire.Attrs, st *vfs.StatFS) {
+	out.FilesAvail, out.FilesFree, out.FilesTotal = st.FreeFiles, st.FreeFiles, st.TotalFiles
+	out.SpaceAvail, out.SpaceFree, out.SpaceTotal = st.AvailBytes, st.FreeBytes, st.TotalBytes
+}
+
+// toSet turns attributes that a client sends to be set into set.
+func toSet(in *wire.Attrs, set *vfs.SetAttr) wire.Status {
+	*set = vfs.SetAttr{}
+	switch {
+	case in.Unknown || !in.Mask.Without(supportedAttrs).IsZero():
+		return wire.NFS4ERR_ATTRNOTSUPP
+	case !in.Mask.Without(settableAttrs).IsZero():
+		return wire.NFS4ERR_INVAL
+	}
+	if in.Mask.Has(wire.FATTR4_SIZE) {
+		set.Mask |= vfs.SetSize
+		set.Size = in.Size
+	}
+	if in.Mask.Has(wire.FATTR4_MODE) {
+		set.Mask |= vfs.SetMode
+		set.Mode = in.Mode & 0o7777
+	}
+	for _, who := range []struct {
+		attr wire.AttrNumber
+		in   *wire.Principal
+		bit  vfs.SetMask
+		out  *uint32
+	}{
+		{wire.FATTR4_OWNER, &in.Owner, vfs.SetUID, &set.UID},
+		{wire.FATTR4_OWNER_GROUP, &in.OwnerGroup, vfs.SetGID, &set.GID},
+	} {
+		if !in.Mask.Has(who.attr) {
+			continue
+		}
+		if who.in.Name != nil {
+			return badOwner(who.in.Name)
+		}
+		set.Mask |= who.bit
+		*who.out = who.in.ID
+	}
+	return timesToSet(in, set)
+}
+
+// badOwner refuses an owner that is not a number: there is no directory of names.
+func badOwner(name []byte) wire.Status {
+	if len(name) == 0 {
+		return wire.NFS4ERR_INVAL
+	}
+	return wire.NFS4ERR_BADOWNER
+}
+
+func timesToSet(in *wire.Attrs, set *vfs.SetAttr) wire.Status {
+	for _, t := range []struct {
+		attr          wire.AttrNumber
+		in            *wire.SetTime
+		given, server vfs.SetMask
+		out           *vfs.Time
+	}{
+		{wire.FATTR4_TIME_ACCESS_SET, &in.TimeAccessSet, vfs.SetATime, vfs.SetATimeNow, &set.ATime},
+		{wire.FATTR4_TIME_MODIFY_SET, &in.TimeModifySet, vfs.SetMTime, vfs.SetMTimeNow, &set.MTime},
+	} {
+		switch {
+		case !in.Mask.Has(t.attr):
+		case !t.in.Client:
+			set.Mask |= t.server
+		case t.in.Time.Nsec >= 1e9:
+			return wire.NFS4ERR_INVAL
+		default:
+			set.Mask |= t.given
+			*t.out = vfs.Time(t.in.Time)
+		}
+	}
+	return wire.NFS4_OK
+}

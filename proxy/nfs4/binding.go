@@ -1,0 +1,105 @@
+package nfs4
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+
+	"github.com/nfseal/nfseal/proxy/nfs4/wire"
+	"github.com/nfseal/nfseal/proxy/rpc"
+	"github.com/nfseal/nfseal/proxy/xdr"
+)
+
+// Grant says what a connection may do: elasticfilesystem:ClientMount, ClientWrite and
+// ClientRootAccess.
+type Grant struct {
+	Mount bool // see anything at all; without it file handles are refused with NFS4ERR_ACCESS
+	Write bool // change anything; without it NFS4ERR_ROFS
+	Root  bool // act as uid 0; without it uid 0 is squashed
+}
+
+// ConnInfo is what is known of a connection.
+type ConnInfo struct {
+	Peer   netip.AddrPort
+	Secure bool // inside TLS
+	Grant  Grant
+	// Identity names whoever was authenticated below NFS, if anybody was: client ids that were
+	// made under one identity are not for others. It must stay the same when the client connects
+	// anew.
+	Identity string
+	// HangUp, if not nil, is called once when the connection must end without further replies:
+	// the term of ownership is over, or the Service is closed. It may be called by one of the
+	// connection's handlers and must not wait for them.
+	HangUp func()
+}
+
+// Binding is the Service seen by one connection. It implements rpc.Handler.
+type Binding struct {
+	s    *Service
+	conn ConnInfo
+	once sync.Once
+}
+
+var _ rpc.Handler = (*Binding)(nil)
+
+// Bind returns the handler for one connection. Close it when the connection is gone.
+func (s *Service) Bind(conn ConnInfo) *Binding {
+	b := &Binding{s: s, conn: conn}
+	s.mu.Lock()
+	s.bindings[b] = struct{}{}
+	s.mu.Unlock()
+	if s.stopped.Load() {
+		b.hangUp()
+	}
+	return b
+}
+
+// Close forgets the connection.
+func (b *Binding) Close() {
+	b.s.mu.Lock()
+	defer b.s.mu.Unlock()
+	delete(b.s.bindings, b)
+}
+
+func (b *Binding) hangUp() {
+	b.once.Do(func() {
+		if b.conn.HangUp != nil {
+			b.conn.HangUp()
+		}
+	})
+}
+
+// Handle implements rpc.Handler. When the service has stopped, before or while the call is executed,
+// the reply stays empty and the connection is hung up.
+func (b *Binding) Handle(ctx context.Context, call *rpc.Call, reply *xdr.Encoder) {
+	if !b.s.gate.TryRLock() { // closing
+		return
+	}
+	defer b.s.gate.RUnlock()
+	if !b.s.mayAnswer() {
+		b.hangUp()
+		return
+	}
+	b.dispatch(ctx, call, reply)
+	if !b.s.mayAnswer() {
+		reply.Truncate(0)
+	}
+}
+
+// dispatch serves the two procedures of the program (RFC 8881 §16).
+func (b *Binding) dispatch(ctx context.Context, call *rpc.Call, reply *xdr.Encoder) {
+	switch {
+	case call.Program != wire.Program:
+		call.ProgUnavail(reply)
+	case call.Version != wire.RPCVersion:
+		call.ProgMismatch(reply, wire.RPCVersion, wire.RPCVersion)
+	case call.Procedure == wire.ProcNull:
+		call.Succeed(reply)
+	case call.Procedure == wire.ProcCompound:
+		c := b.s.compounds.Get().(*compound)
+		c.serve(ctx, b, call, reply)
+		c.release()
+	default:
+		call.ProcUnavail(reply)
+	}
+}

@@ -1,0 +1,275 @@
+package nfs4
+
+import (
+	"context"
+
+	"github.com/nfseal/nfseal/proxy/nfs4/state"
+	"github.com/nfseal/nfseal/proxy/nfs4/wire"
+	"github.com/nfseal/nfseal/proxy/rpc"
+	"github.com/nfseal/nfseal/proxy/xdr"
+	"github.com/nfseal/nfseal/xtsengine/vfs"
+)
+
+// place is what the current and the saved filehandle are: a file, and the stateid that goes with it
+// (RFC 8881 §16.2.3.1).
+type place struct {
+	set        bool
+	id         vfs.FileID
+	hasStateid bool
+	stateid    wire.Stateid
+}
+
+// compound is a COMPOUND being executed. It is pooled, and all that an operation needs on its usual
+// path is in it, so that nothing is allocated there. It belongs to one goroutine.
+type compound struct {
+	s    *Service
+	b    *Binding
+	ctx  context.Context
+	args xdr.Decoder
+	out  *xdr.Encoder
+	w    wire.CompoundWriter
+	head wire.CompoundArgs
+
+	cred      vfs.Cred
+	groups    [rpc.MaxGroups]uint32
+	principal state.Principal
+
+	op         wire.Op // being executed
+	index      int     // its place in the COMPOUND
+	at         int     // where its result begins
+	inSession  bool
+	ticket     state.Ticket
+	replyStart int // where the COMPOUND begins in out, behind the RPC header
+	requestLen int
+	limit      int // of out's length
+	tooBig     wire.Status
+
+	current place
+	saved   place
+	// attr is the current file's attributes if fresh; an operation that changes the file, or goes
+	// to another, says otherwise.
+	attr  vfs.Attr
+	fresh bool
+
+	// Room for the operations' arguments and results.
+	handle     handle
+	entry      handle // of a directory entry
+	setAttr    vfs.SetAttr
+	statFS     vfs.StatFS
+	outAttrs   wire.Attrs // its constants are filled in
+	readWriter wire.ReadWriter
+	sequence   state.SequenceRequest
+	a          arguments
+}
+
+// arguments is room for what the operations decode.
+type arguments struct {
+	sequence wire.SequenceArgs
+	putFH    wire.PutFHArgs
+	getAttr  wire.GetAttrArgs
+	access   wire.AccessArgs
+	read     wire.ReadArgs
+	write    wire.WriteArgs
+	setAttr  wire.SetAttrArgs
+	open     wire.OpenArgs
+	create   wire.CreateArgs
+	verify   wire.VerifyArgs
+	commit   wire.CommitArgs
+}
+
+func newCompound(s *Service) *compound {
+	return &compound{s: s, outAttrs: s.constants}
+}
+
+// release gives c back to the pool without anything of the call.
+func (c *compound) release() {
+	c.b, c.ctx, c.out = nil, nil, nil
+	c.args = xdr.Decoder{}
+	c.w = wire.CompoundWriter{}
+	c.head = wire.CompoundArgs{}
+	c.principal = state.Principal{}
+	c.a = arguments{}
+	c.s.compounds.Put(c)
+}
+
+// serve executes one COMPOUND (RFC 8881 §16.2).
+func (c *compound) serve(ctx context.Context, b *Binding, call *rpc.Call, out *xdr.Encoder) {
+	c.b, c.ctx, c.out, c.args = b, ctx, out, call.Args
+	c.requestLen = c.args.Offset() + c.args.Remaining()
+	c.head.Decode(&c.args)
+	if c.args.Err() != nil {
+		call.GarbageArgs(out)
+		return
+	}
+	c.identify(&call.Auth)
+	c.current, c.saved, c.fresh = place{}, place{}, false
+	c.inSession, c.index = false, 0
+	c.limit, c.tooBig = out.Limit(), wire.NFS4ERR_REP_TOO_BIG
+	call.Succeed(out)
+	c.replyStart = out.Len()
+	c.w.Begin(out, c.head.Tag)
+	switch {
+	case c.head.MinorVersion != 1:
+		c.w.End(wire.NFS4ERR_MINOR_VERS_MISMATCH)
+	case c.head.Ops == 0:
+		c.w.End(wire.NFS4_OK)
+	default:
+		c.first()
+	}
+}
+
+// first executes the operation that decides about the others: SEQUENCE, or one of the few that are
+// allowed without a session and then alone (RFC 8881 §2.10.6.4).
+func (c *compound) first() {
+	args := c.args
+	op := wire.ReadOp(&args)
+	if op == wire.OP_SEQUENCE {
+		c.args = args
+		c.sequenceFirst()
+		return
+	}
+	switch def := lookupOp(op); {
+	case args.Err() != nil || !op.In(1):
+		c.run() // says so
+	case !def.alone:
+		c.refuse(op, wire.NFS4ERR_OP_NOT_IN_SESSION)
+	case c.head.Ops != 1:
+		c.refuse(op, wire.NFS4ERR_NOT_ONLY_OP)
+	default:
+		c.run()
+	}
+}
+
+// refuse ends the compound with the failure of its first operation, unexecuted.
+func (c *compound) refuse(op wire.Op, st wire.Status) {
+	c.at = c.w.BeginOp(op)
+	c.w.EndOp(c.at, st)
+	c.w.End(st)
+	c.s.counters[slotOf(op)].add(st)
+}
+
+// sequenceFirst executes SEQUENCE, and what follows it if it lets it.
+func (c *compound) sequenceFirst() {
+	c.at = c.w.BeginOp(wire.OP_SEQUENCE)
+	verdict, st := c.enterSession()
+	c.s.counters[slotOf(wire.OP_SEQUENCE)].add(st)
+	switch verdict {
+	case state.Execute:
+		c.inSession = true
+		c.index = 1
+		st = c.run()
+		c.s.state.Finish(&c.ticket, c.out.Bytes()[c.replyStart:], st != wire.NFS4_OK)
+	case state.Replayed:
+		c.out.Truncate(c.replyStart)
+		c.out.Append(c.ticket.Reply)
+		c.ticket = state.Ticket{}
+	case state.Uncached:
+		c.uncached()
+		c.ticket = state.Ticket{}
+	default:
+		c.w.EndOp(c.at, st)
+		c.w.End(st)
+	}
+}
+
+// uncached answers a retry whose reply was not kept: SEQUENCE succeeds, and what follows it does not.
+func (c *compound) uncached() {
+	const st = wire.NFS4ERR_RETRY_UNCACHED_REP
+	if c.head.Ops == 1 {
+		c.w.Rewind(c.at)
+		c.w.EndOp(c.at, st)
+		c.w.End(st)
+		return
+	}
+	c.w.EndOp(c.at, wire.NFS4_OK)
+	op := wire.ReadOp(&c.args)
+	c.at = c.w.BeginOp(op)
+	c.w.EndOp(c.at, st)
+	c.w.End(st)
+}
+
+// run executes operations until one fails, and returns its status.
+func (c *compound) run() wire.Status {
+	st := wire.NFS4_OK
+	for ; c.index < c.head.Ops && st == wire.NFS4_OK; c.index++ {
+		st = c.step()
+	}
+	c.out.SetLimit(c.limit)
+	c.w.End(st)
+	return st
+}
+
+// step executes one operation and writes its result.
+func (c *compound) step() wire.Status {
+	op := wire.ReadOp(&c.args)
+	if c.malformed() {
+		return c.result(wire.OP_ILLEGAL, lookupOp(wire.OP_ILLEGAL), wire.NFS4ERR_BADXDR)
+	}
+	def := lookupOp(op)
+	switch {
+	case !op.In(1):
+		return c.result(wire.OP_ILLEGAL, def, wire.NFS4ERR_OP_ILLEGAL)
+	case def.run == nil:
+		return c.result(op, def, wire.NFS4ERR_NOTSUPP)
+	}
+	return c.result(op, def, wire.NFS4_OK)
+}
+
+// result writes the result of op: of executing it if st is NFS4_OK, else of failing with st.
+func (c *compound) result(op wire.Op, def *opDef, st wire.Status) wire.Status {
+	c.op = op
+	c.out.SetLimit(c.limit)
+	c.at = c.w.BeginOp(op)
+	if c.index < c.head.Ops-1 {
+		c.out.SetLimit(c.limit - tailBytes)
+	}
+	if st == wire.NFS4_OK {
+		st = c.admit(def)
+	}
+	if st == wire.NFS4_OK {
+		st = def.run(c)
+	}
+	if c.out.Err() != nil || c.out.Len() > c.out.Limit() {
+		st = c.tooBig
+		c.w.Rewind(c.at)
+	} else if st != wire.NFS4_OK && !def.failureBody {
+		c.w.Rewind(c.at)
+	}
+	if op == wire.OP_SETATTR && c.out.Len() == c.at+resultHeaderBytes {
+		c.out.SetLimit(c.limit)
+		wire.Bitmap{}.Encode(c.out) // attrsset is there whatever happens
+	}
+	c.w.EndOp(c.at, st)
+	c.s.counters[slotOf(op)].add(st)
+	return st
+}
+
+// resultHeaderBytes is the number and the status in front of a result.
+const resultHeaderBytes = 8
+
+// admit says what is missing for an operation to be executed at all.
+func (c *compound) admit(def *opDef) wire.Status {
+	switch {
+	case def.needs&needCurrent != 0 && !c.current.set:
+		return wire.NFS4ERR_NOFILEHANDLE
+	case def.needs&needSaved != 0 && !c.saved.set:
+		return wire.NFS4ERR_NOFILEHANDLE
+	case def.modifies && !c.b.conn.Grant.Write:
+		return wire.NFS4ERR_ROFS
+	case def.modifies && c.out.Room() < def.resultBytes:
+		return c.tooBig // before anything has happened
+	}
+	return wire.NFS4_OK
+}
+
+// malformed says whether the arguments could not be decoded.
+func (c *compound) malformed() bool { return c.args.Err() != nil }
+
+// fail translates an error of the file system, and reports it if it is one to be reported.
+func (c *compound) fail(err error) wire.Status {
+	st, sev := translate(err)
+	if sev == expected {
+		return st
+	}
+	return c.s.storageError(c.op.String(), err)
+}

@@ -1,0 +1,56 @@
+package nfs4
+
+import (
+	"github.com/nfseal/nfseal/proxy/nfs4/wire"
+	"github.com/nfseal/nfseal/xtsengine/vfs"
+)
+
+const (
+	accessKnown = wire.ACCESS4_READ | wire.ACCESS4_LOOKUP | wire.ACCESS4_MODIFY | wire.ACCESS4_EXTEND |
+		wire.ACCESS4_DELETE | wire.ACCESS4_EXECUTE
+	accessChanges = wire.ACCESS4_MODIFY | wire.ACCESS4_EXTEND | wire.ACCESS4_DELETE
+	accessOfDir   = accessKnown &^ wire.ACCESS4_EXECUTE
+	accessOfFile  = accessKnown &^ (wire.ACCESS4_LOOKUP | wire.ACCESS4_DELETE)
+)
+
+// permissions says what mode bits each of the rights stands for.
+var permissions = [...]struct {
+	right uint32
+	want  vfs.Access
+}{
+	{wire.ACCESS4_READ, vfs.MayRead},
+	{wire.ACCESS4_LOOKUP, vfs.MayExecute},
+	{wire.ACCESS4_MODIFY, vfs.MayWrite},
+	{wire.ACCESS4_EXTEND, vfs.MayWrite},
+	{wire.ACCESS4_DELETE, vfs.MayWrite},
+	{wire.ACCESS4_EXECUTE, vfs.MayExecute},
+}
+
+// opAccess serves ACCESS (RFC 8881 §18.1).
+func opAccess(c *compound) wire.Status {
+	a := &c.a.access
+	a.Decode(&c.args)
+	switch {
+	case c.malformed():
+		return wire.NFS4ERR_BADXDR
+	case a.Access&^accessKnown != 0:
+		return wire.NFS4ERR_INVAL
+	}
+	if st := c.know(); st != wire.NFS4_OK {
+		return st
+	}
+	res := wire.AccessRes{Supported: a.Access & accessOfFile}
+	if c.attr.Kind == vfs.Directory {
+		res.Supported = a.Access & accessOfDir
+	}
+	for _, p := range permissions {
+		if res.Supported&p.right != 0 && vfs.Permitted(&c.attr, &c.cred, p.want) {
+			res.Access |= p.right
+		}
+	}
+	if !c.b.conn.Grant.Write {
+		res.Access &^= accessChanges
+	}
+	res.Encode(c.out)
+	return wire.NFS4_OK
+}

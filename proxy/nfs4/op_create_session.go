@@ -1,0 +1,70 @@
+package nfs4
+
+import (
+	"github.com/nfseal/nfseal/proxy/nfs4/state"
+	"github.com/nfseal/nfseal/proxy/nfs4/wire"
+)
+
+const createSessionFlags = wire.CREATE_SESSION4_FLAG_PERSIST | wire.CREATE_SESSION4_FLAG_CONN_BACK_CHAN |
+	wire.CREATE_SESSION4_FLAG_CONN_RDMA
+
+// opCreateSession serves CREATE_SESSION (RFC 8881 §18.36). The client's record is durable before the
+// client id is confirmed. There is no backchannel, so that flag is not granted.
+func opCreateSession(c *compound) wire.Status {
+	var a wire.CreateSessionArgs
+	a.Decode(&c.args)
+	switch {
+	case c.malformed():
+		return wire.NFS4ERR_BADXDR
+	case a.Flags&^createSessionFlags != 0:
+		return wire.NFS4ERR_INVAL
+	}
+	req := state.CreateSessionRequest{
+		ClientID:  a.ClientID,
+		Sequence:  a.SequenceID,
+		Principal: c.principal,
+		Fore:      channelOf(&a.Fore),
+		Back:      channelOf(&a.Back),
+	}
+	res, record, st := c.s.state.CreateSession(&req)
+	if record != nil {
+		if err := c.s.storeRecord(c.ctx, a.ClientID, record); err != nil {
+			return c.fail(err)
+		}
+		res, record, st = c.s.state.CreateSession(&req)
+	}
+	switch {
+	case st != wire.NFS4_OK:
+		return st
+	case record != nil:
+		return wire.NFS4ERR_DELAY // the client was replaced meanwhile
+	}
+	out := wire.CreateSessionRes{
+		SessionID:  res.Session,
+		SequenceID: res.Sequence,
+		Fore:       channelAttrs(&res.Fore),
+		Back:       channelAttrs(&res.Back),
+	}
+	out.Encode(c.out)
+	return wire.NFS4_OK
+}
+
+func channelOf(a *wire.ChannelAttrs) state.Channel {
+	return state.Channel{
+		MaxRequestBytes:  a.MaxRequestSize,
+		MaxResponseBytes: a.MaxResponseSize,
+		MaxCachedBytes:   a.MaxResponseSizeCached,
+		MaxOperations:    a.MaxOperations,
+		MaxRequests:      a.MaxRequests,
+	}
+}
+
+func channelAttrs(c *state.Channel) wire.ChannelAttrs {
+	return wire.ChannelAttrs{
+		MaxRequestSize:        c.MaxRequestBytes,
+		MaxResponseSize:       c.MaxResponseBytes,
+		MaxResponseSizeCached: c.MaxCachedBytes,
+		MaxOperations:         c.MaxOperations,
+		MaxRequests:           c.MaxRequests,
+	}
+}

@@ -1,0 +1,53 @@
+package nfs4
+
+import (
+	"github.com/nfseal/nfseal/proxy/nfs4/state"
+	"github.com/nfseal/nfseal/proxy/nfs4/wire"
+)
+
+// exchangeFlags are what minor version 1 lets a client set in EXCHANGE_ID; SUPP_FENCE_OPS is of
+// minor version 2.
+const exchangeFlags = wire.EXCHGID4_FLAG_MASK_A &^ wire.EXCHGID4_FLAG_SUPP_FENCE_OPS
+
+// opExchangeID serves EXCHANGE_ID (RFC 8881 §18.35).
+func opExchangeID(c *compound) wire.Status {
+	var a wire.ExchangeIDArgs
+	a.Decode(&c.args)
+	switch {
+	case c.malformed():
+		return wire.NFS4ERR_BADXDR
+	case a.Flags&^exchangeFlags != 0 || len(a.OwnerID) == 0:
+		return wire.NFS4ERR_INVAL
+	case a.Protect == wire.SP4_MACH_CRED:
+		return wire.NFS4ERR_INVAL // needs RPCSEC_GSS
+	case a.Protect == wire.SP4_SSV:
+		return wire.NFS4ERR_ENCR_ALG_UNSUPP
+	}
+	req := state.ExchangeIDRequest{
+		Owner:     a.OwnerID,
+		Verifier:  a.Verifier,
+		Principal: c.principal,
+		Update:    a.Flags&wire.EXCHGID4_FLAG_UPD_CONFIRMED_REC_A != 0,
+	}
+	var got state.ExchangeIDResult
+	st := c.unblock(func() (victim wire.ClientID, st wire.Status) {
+		got, victim, st = c.s.state.ExchangeID(&req)
+		return victim, st
+	})
+	if st != wire.NFS4_OK {
+		return st
+	}
+	res := wire.ExchangeIDRes{
+		ClientID:    got.ClientID,
+		SequenceID:  got.Sequence,
+		Flags:       wire.EXCHGID4_FLAG_USE_NON_PNFS,
+		Protect:     wire.SP4_NONE,
+		ServerMajor: c.s.opt.ServerOwner,
+		ServerScope: c.s.opt.ServerScope,
+	}
+	if got.Confirmed {
+		res.Flags |= wire.EXCHGID4_FLAG_CONFIRMED_R
+	}
+	res.Encode(c.out)
+	return wire.NFS4_OK
+}

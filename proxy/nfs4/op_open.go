@@ -1,0 +1,251 @@
+package nfs4
+
+import (
+	"github.com/nfseal/nfseal/proxy/nfs4/state"
+	"github.com/nfseal/nfseal/proxy/nfs4/wire"
+	"github.com/nfseal/nfseal/xtsengine/vfs"
+)
+
+// wantMask are the bits of share_access that are wishes for delegations.
+const wantMask = wire.OPEN4_SHARE_ACCESS_WANT_DELEG_MASK |
+	wire.OPEN4_SHARE_ACCESS_WANT_SIGNAL_DELEG_WHEN_RESRC_AVAIL |
+	wire.OPEN4_SHARE_ACCESS_WANT_PUSH_DELEG_WHEN_UNCONTENDED
+
+// opening is one OPEN on its way: the file in c.attr, and what is known of how it got there.
+type opening struct {
+	a      *wire.OpenArgs
+	access uint32 // without wishes
+	set    vfs.SetAttr
+	dir    vfs.ChangeInfo
+	done   wire.Bitmap // attributes that were set
+	// created says that this OPEN made the file, or is the retry of one that did: the mode that it
+	// asked for does not keep it from the access that it asked for.
+	created  bool
+	truncate bool
+}
+
+// opOpen serves OPEN (RFC 8881 §18.16).
+func opOpen(c *compound) wire.Status {
+	a := &c.a.open
+	a.Decode(&c.args)
+	if c.malformed() {
+		return wire.NFS4ERR_BADXDR
+	}
+	o := opening{a: a, access: a.ShareAccess &^ wantMask}
+	if st := c.admitOpen(&o); st != wire.NFS4_OK {
+		return st
+	}
+	var res state.OpenResult
+	st := wire.NFS4ERR_STALE
+	for range maxAttempts {
+		c.fresh = false
+		if st = c.find(&o); st != wire.NFS4_OK {
+			return st
+		}
+		if res, st = c.openFound(&o); st != wire.NFS4ERR_STALE || a.Claim != wire.CLAIM_NULL {
+			break
+		}
+		// Somebody removed it between the look and the hold: look again.
+	}
+	if st != wire.NFS4_OK {
+		return st
+	}
+	c.arrive()
+	c.answerOpen(&o, res.Stateid)
+	return wire.NFS4_OK
+}
+
+// admitOpen refuses what cannot succeed, before anything has changed.
+func (c *compound) admitOpen(o *opening) wire.Status {
+	a := o.a
+	switch {
+	case o.access == 0 || o.access > wire.OPEN4_SHARE_ACCESS_BOTH || a.ShareDeny > wire.OPEN4_SHARE_DENY_BOTH,
+		a.ShareAccess&wire.OPEN4_SHARE_ACCESS_WANT_DELEG_MASK > wire.OPEN4_SHARE_ACCESS_WANT_CANCEL,
+		a.Create && a.Claim != wire.CLAIM_NULL:
+		return wire.NFS4ERR_INVAL
+	case a.Claim == wire.CLAIM_DELEGATE_CUR || a.Claim == wire.CLAIM_DELEG_CUR_FH:
+		return wire.NFS4ERR_BAD_STATEID // no stateid is one of a delegation
+	case a.Claim == wire.CLAIM_DELEGATE_PREV || a.Claim == wire.CLAIM_DELEG_PREV_FH:
+		return wire.NFS4ERR_NOTSUPP
+	case !c.b.conn.Grant.Write && (a.Create || o.access&wire.OPEN4_SHARE_ACCESS_WRITE != 0):
+		return wire.NFS4ERR_ROFS
+	case c.out.Room() < openResultBytes:
+		return c.tooBig
+	}
+	if a.Claim == wire.CLAIM_NULL {
+		if st := wire.CheckComponent(a.Name, maxNameBytes); st != wire.NFS4_OK {
+			return st
+		}
+	}
+	if a.Create && a.CreateMode != wire.EXCLUSIVE4 {
+		if st := toSet(&a.Attrs, &o.set); st != wire.NFS4_OK {
+			return st
+		}
+	}
+	return c.s.state.MayObtain(&c.ticket, a.Claim == wire.CLAIM_PREVIOUS)
+}
+
+// find gets c.attr to be the file's that is to be opened, and makes the file if it has to.
+func (c *compound) find(o *opening) wire.Status {
+	switch {
+	case o.a.Claim != wire.CLAIM_NULL:
+		return c.know()
+	case o.a.Create:
+		return c.findOrCreate(o)
+	}
+	err := c.s.fs.Lookup(c.ctx, &c.cred, c.current.id, string(o.a.Name), &c.attr)
+	if err != nil {
+		return c.fail(err)
+	}
+	return c.noteDir(o)
+}
+
+// noteDir takes down the directory's change attribute, which an OPEN that makes nothing leaves alone.
+func (c *compound) noteDir(o *opening) wire.Status {
+	var dir vfs.Attr
+	if err := c.s.fs.GetAttr(c.ctx, c.current.id, &dir); err != nil {
+		return c.fail(err)
+	}
+	o.dir = vfs.ChangeInfo{Before: dir.Change, After: dir.Change}
+	return wire.NFS4_OK
+}
+
+var createModes = [...]vfs.CreateMode{
+	wire.UNCHECKED4:   vfs.Unchecked,
+	wire.GUARDED4:     vfs.Guarded,
+	wire.EXCLUSIVE4:   vfs.Exclusive,
+	wire.EXCLUSIVE4_1: vfs.Exclusive,
+}
+
+func (c *compound) findOrCreate(o *opening) wire.Status {
+	req := vfs.CreateRequest{
+		Kind:     vfs.Regular,
+		Mode:     createModes[o.a.CreateMode],
+		Verifier: o.a.Verifier,
+		Attr:     o.set,
+	}
+	var made vfs.CreateResult
+	err := c.s.fs.Create(c.ctx, &c.cred, c.current.id, string(o.a.Name), &req, &made)
+	if err != nil {
+		return c.failCreate(o, err)
+	}
+	c.attr, o.dir = made.Attr, made.Dir
+	o.created = !made.Existed || req.Mode == vfs.Exclusive
+	o.truncate = !o.created && o.set.Mask&vfs.SetSize != 0 && o.set.Size == 0
+	switch {
+	case o.created && o.a.CreateMode != wire.EXCLUSIVE4:
+		o.done = o.a.Attrs.Mask
+	case o.truncate:
+		o.done.Set(wire.FATTR4_SIZE)
+	}
+	return wire.NFS4_OK
+}
+
+// failCreate is fail for a Create of a regular file: without GUARDED4, a name that stands for another
+// sort of file gets the failure that opening it would.
+func (c *compound) failCreate(o *opening, err error) wire.Status {
+	st := c.fail(err)
+	unchecked := o.a.CreateMode == wire.UNCHECKED4
+	if !unchecked || st != wire.NFS4ERR_WRONG_TYPE && st != wire.NFS4ERR_ISDIR && st != wire.NFS4ERR_EXIST {
+		return st
+	}
+	if err := c.s.fs.Lookup(c.ctx, &c.cred, c.current.id, string(o.a.Name), &c.attr); err != nil {
+		return c.fail(err)
+	}
+	if other := wantRegular(c.attr.Kind); other != wire.NFS4_OK {
+		return other
+	}
+	return st
+}
+
+// openFound opens the file of c.attr: it checks access, holds the file, enters the open, and truncates
+// it if that is what was asked for.
+func (c *compound) openFound(o *opening) (res state.OpenResult, st wire.Status) {
+	if st = c.mayOpen(o); st != wire.NFS4_OK {
+		return res, st
+	}
+	id := c.attr.ID
+	if err := c.s.fs.Hold(id); err != nil {
+		return res, c.fail(err)
+	}
+	req := state.OpenRequest{
+		File:    state.File(id),
+		Owner:   o.a.Owner.Owner,
+		Access:  o.access,
+		Deny:    o.a.ShareDeny,
+		Reclaim: o.a.Claim == wire.CLAIM_PREVIOUS,
+	}
+	st = c.unblock(func() (victim wire.ClientID, st wire.Status) {
+		res, victim, st = c.s.state.Open(&c.ticket, &req)
+		return victim, st
+	})
+	if st != wire.NFS4_OK || !res.New {
+		c.s.fs.Drop(id)
+	}
+	if st != wire.NFS4_OK || !o.truncate {
+		return res, st
+	}
+	set := vfs.SetAttr{Mask: vfs.SetSize}
+	if err := c.s.fs.SetAttr(c.ctx, &c.cred, id, &set, &c.attr); err != nil {
+		c.s.state.Rollback(&res)
+		return res, c.fail(err)
+	}
+	return res, wire.NFS4_OK
+}
+
+// mayOpen checks the sort of the file and, unless it was just created, access by mode bits. Execute
+// permission is good for reading, because a client reads what it executes; and an owner may reclaim
+// what it had open whatever the mode is now.
+func (c *compound) mayOpen(o *opening) wire.Status {
+	if st := wantRegular(c.attr.Kind); st != wire.NFS4_OK {
+		return st
+	}
+	if o.created || o.a.Claim == wire.CLAIM_PREVIOUS && c.cred.UID == c.attr.UID {
+		return wire.NFS4_OK
+	}
+	var want vfs.Access
+	if o.access&wire.OPEN4_SHARE_ACCESS_READ != 0 {
+		want |= vfs.MayRead
+	}
+	if o.access&wire.OPEN4_SHARE_ACCESS_WRITE != 0 || o.truncate {
+		want |= vfs.MayWrite
+	}
+	if vfs.Permitted(&c.attr, &c.cred, want) {
+		return wire.NFS4_OK
+	}
+	if want == vfs.MayRead && vfs.Permitted(&c.attr, &c.cred, vfs.MayExecute) {
+		return wire.NFS4_OK
+	}
+	return wire.NFS4ERR_ACCESS
+}
+
+// openResultBytes is the longest result of OPEN without a delegation.
+const openResultBytes = wire.StateidBytes + changeInfoBytes + 4 + bitmapBytes + 12
+
+// answerOpen writes the result. Files stay alive while they are open, whoever removes them, so a
+// client need not rename them instead (OPEN4_RESULT_PRESERVE_UNLINKED).
+func (c *compound) answerOpen(o *opening, id wire.Stateid) {
+	c.remember(id)
+	res := wire.OpenRes{
+		Stateid:    id,
+		Dir:        changed(o.dir),
+		Flags:      wire.OPEN4_RESULT_LOCKTYPE_POSIX | wire.OPEN4_RESULT_PRESERVE_UNLINKED,
+		Set:        o.done,
+		Delegation: noDelegation(o.a.ShareAccess),
+	}
+	res.Encode(c.out)
+}
+
+// noDelegation says why there is none, to a client that said anything about it.
+func noDelegation(shareAccess uint32) wire.Delegation {
+	why := uint32(wire.WND4_NOT_SUPP_FTYPE)
+	switch shareAccess & wire.OPEN4_SHARE_ACCESS_WANT_DELEG_MASK {
+	case wire.OPEN4_SHARE_ACCESS_WANT_NO_PREFERENCE:
+		return wire.Delegation{Type: wire.OPEN_DELEGATE_NONE}
+	case wire.OPEN4_SHARE_ACCESS_WANT_NO_DELEG:
+		why = wire.WND4_NOT_WANTED
+	case wire.OPEN4_SHARE_ACCESS_WANT_CANCEL:
+		why = wire.WND4_CANCELLED
+	}
+	return wire.Delegation{Type: wire.OPEN_DELEGATE_NONE_EXT, Why: why}
+}

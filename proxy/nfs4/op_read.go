@@ -1,0 +1,61 @@
+package nfs4
+
+import (
+	"errors"
+
+	"github.com/nfseal/nfseal/proxy/nfs4/state"
+	"github.com/nfseal/nfseal/proxy/nfs4/wire"
+	"github.com/nfseal/nfseal/xtsengine/vfs"
+)
+
+// readOverheadBytes are the eof flag, the length and the padding around the data.
+const readOverheadBytes = 12
+
+// mayDo says whether the current file may be read or written under stateid id. cred is whose access
+// remains to be checked: nil if the file is open.
+func (c *compound) mayDo(id *wire.Stateid, write bool) (cred *vfs.Cred, st wire.Status) {
+	if st := c.resolve(id); st != wire.NFS4_OK {
+		return nil, st
+	}
+	class := state.Classify(id)
+	if class == state.Ordinary {
+		return nil, c.s.state.CheckIO(&c.ticket, id, c.file(), write)
+	}
+	return &c.cred, c.s.state.CheckAnonymous(c.file(), write, class == state.Bypass)
+}
+
+// failContent is fail for operations on a file's content.
+func (c *compound) failContent(err error) wire.Status {
+	if !errors.Is(err, vfs.ErrWrongType) {
+		return c.fail(err)
+	}
+	if st := c.know(); st != wire.NFS4_OK {
+		return st
+	}
+	return wantRegular(c.attr.Kind)
+}
+
+// opRead serves READ (RFC 8881 §18.22): the data goes straight into the reply.
+func opRead(c *compound) wire.Status {
+	a := &c.a.read
+	a.Decode(&c.args)
+	if c.malformed() {
+		return wire.NFS4ERR_BADXDR
+	}
+	cred, st := c.mayDo(&a.Stateid, false)
+	if st != wire.NFS4_OK {
+		return st
+	}
+	room := c.out.Room() - readOverheadBytes
+	if room < 0 {
+		return c.tooBig
+	}
+	count := min(int64(a.Count), MaxIOBytes, int64(room))
+	data := c.readWriter.Begin(c.out, int(count))
+	n, eof, err := c.s.fs.Read(c.ctx, cred, c.current.id, a.Offset, data)
+	if err != nil {
+		return c.failContent(err)
+	}
+	c.readWriter.End(n, eof)
+	return wire.NFS4_OK
+}

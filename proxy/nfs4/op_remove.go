@@ -1,0 +1,85 @@
+package nfs4
+
+import (
+	"github.com/nfseal/nfseal/proxy/nfs4/wire"
+	"github.com/nfseal/nfseal/xtsengine/vfs"
+)
+
+// mayUnlink says whether names may go now: in the recovery phase a file without a name could be gone
+// before the client that has it open has said so.
+func (c *compound) mayUnlink() wire.Status {
+	if c.s.state.InGrace() {
+		return wire.NFS4ERR_GRACE
+	}
+	return wire.NFS4_OK
+}
+
+// opRemove serves REMOVE (RFC 8881 §18.25).
+func opRemove(c *compound) wire.Status {
+	var a wire.RemoveArgs
+	a.Decode(&c.args)
+	if c.malformed() {
+		return wire.NFS4ERR_BADXDR
+	}
+	if st := wire.CheckComponent(a.Name, maxNameBytes); st != wire.NFS4_OK {
+		return st
+	}
+	if st := c.mayUnlink(); st != wire.NFS4_OK {
+		return st
+	}
+	c.fresh = false
+	var removed vfs.Attr
+	ci, err := c.s.fs.Remove(c.ctx, &c.cred, c.current.id, string(a.Name), &removed)
+	if err != nil {
+		return c.fail(err)
+	}
+	res := wire.RemoveRes{Dir: changed(ci)}
+	res.Encode(c.out)
+	return wire.NFS4_OK
+}
+
+// opRename serves RENAME (RFC 8881 §18.26): from the saved directory to the current one.
+func opRename(c *compound) wire.Status {
+	var a wire.RenameArgs
+	a.Decode(&c.args)
+	if c.malformed() {
+		return wire.NFS4ERR_BADXDR
+	}
+	for _, name := range [][]byte{a.OldName, a.NewName} {
+		if st := wire.CheckComponent(name, maxNameBytes); st != wire.NFS4_OK {
+			return st
+		}
+	}
+	if st := c.mayUnlink(); st != wire.NFS4_OK {
+		return st
+	}
+	c.fresh = false
+	var replaced vfs.Attr
+	src, dst, err := c.s.fs.Rename(c.ctx, &c.cred, c.saved.id, string(a.OldName), c.current.id,
+		string(a.NewName), &replaced)
+	if err != nil {
+		return c.failRename(err)
+	}
+	res := wire.RenameRes{Source: changed(src), Target: changed(dst)}
+	res.Encode(c.out)
+	return wire.NFS4_OK
+}
+
+// failRename is fail for RENAME: that the files do not match is NFS4ERR_EXIST (RFC 8881 §18.26.3),
+// unless it is one of the two directories that is none.
+func (c *compound) failRename(err error) wire.Status {
+	st := c.fail(err)
+	if st != wire.NFS4ERR_ISDIR && st != wire.NFS4ERR_NOTDIR {
+		return st
+	}
+	for _, id := range []vfs.FileID{c.saved.id, c.current.id} {
+		var a vfs.Attr
+		if err := c.s.fs.GetAttr(c.ctx, id, &a); err != nil {
+			return c.fail(err)
+		}
+		if a.Kind != vfs.Directory {
+			return wire.NFS4ERR_NOTDIR
+		}
+	}
+	return wire.NFS4ERR_EXIST
+}

@@ -1,0 +1,90 @@
+package nfs4
+
+import "github.com/nfseal/nfseal/proxy/nfs4/wire"
+
+// opDestroySession serves DESTROY_SESSION (RFC 8881 §18.37). The session that the request itself
+// uses can only be destroyed by the last operation.
+func opDestroySession(c *compound) wire.Status {
+	var a wire.DestroySessionArgs
+	a.Decode(&c.args)
+	if c.malformed() {
+		return wire.NFS4ERR_BADXDR
+	}
+	if !c.inSession {
+		return c.s.state.DestroySession(a.SessionID, nil)
+	}
+	if a.SessionID == c.a.sequence.SessionID && c.index != c.head.Ops-1 {
+		return wire.NFS4ERR_NOT_ONLY_OP
+	}
+	return c.s.state.DestroySession(a.SessionID, &c.ticket)
+}
+
+// opDestroyClientID serves DESTROY_CLIENTID (RFC 8881 §18.50).
+func opDestroyClientID(c *compound) wire.Status {
+	var a wire.DestroyClientIDArgs
+	a.Decode(&c.args)
+	if c.malformed() {
+		return wire.NFS4ERR_BADXDR
+	}
+	owner, st := c.s.state.DestroyClientID(a.ClientID)
+	if st != wire.NFS4_OK {
+		return st
+	}
+	// A record too many does no harm but to keep the next recovery phase waiting: the client is
+	// gone whether it can be deleted or not.
+	if err := c.s.forget(c.ctx, owner); err != nil {
+		c.fail(err)
+	}
+	return wire.NFS4_OK
+}
+
+// opBindConnToSession serves BIND_CONN_TO_SESSION (RFC 8881 §18.34). Without state protection any
+// connection may use any session; there is no backchannel to bind to.
+func opBindConnToSession(c *compound) wire.Status {
+	var a wire.BindConnToSessionArgs
+	a.Decode(&c.args)
+	switch {
+	case c.malformed():
+		return wire.NFS4ERR_BADXDR
+	case c.inSession:
+		return wire.NFS4ERR_NOT_ONLY_OP
+	case a.Dir != wire.CDFC4_FORE && a.Dir != wire.CDFC4_FORE_OR_BOTH &&
+		a.Dir != wire.CDFC4_BACK && a.Dir != wire.CDFC4_BACK_OR_BOTH:
+		return wire.NFS4ERR_BADXDR
+	case !c.s.state.KnowsSession(a.SessionID):
+		return wire.NFS4ERR_BADSESSION
+	case a.Dir == wire.CDFC4_BACK:
+		return wire.NFS4ERR_INVAL
+	}
+	res := wire.BindConnToSessionRes{SessionID: a.SessionID, Dir: wire.CDFS4_FORE}
+	res.Encode(c.out)
+	return wire.NFS4_OK
+}
+
+// opBackchannelCtl serves BACKCHANNEL_CTL (RFC 8881 §18.33): what it would change is not used.
+func opBackchannelCtl(c *compound) wire.Status {
+	var a wire.BackchannelCtlArgs
+	a.Decode(&c.args)
+	if c.malformed() {
+		return wire.NFS4ERR_BADXDR
+	}
+	return wire.NFS4_OK
+}
+
+// opReclaimComplete serves RECLAIM_COMPLETE (RFC 8881 §18.51). For one file system it says nothing
+// that matters: none moves here.
+func opReclaimComplete(c *compound) wire.Status {
+	var a wire.ReclaimCompleteArgs
+	a.Decode(&c.args)
+	switch {
+	case c.malformed():
+		return wire.NFS4ERR_BADXDR
+	case a.OneFS && !c.current.set:
+		return wire.NFS4ERR_NOFILEHANDLE
+	case a.OneFS:
+		return wire.NFS4_OK
+	}
+	st := c.s.state.ReclaimComplete(&c.ticket)
+	c.s.endGraceIfDue(c.ctx)
+	return st
+}

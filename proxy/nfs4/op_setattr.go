@@ -1,0 +1,77 @@
+package nfs4
+
+import (
+	"github.com/nfseal/nfseal/proxy/nfs4/state"
+	"github.com/nfseal/nfseal/proxy/nfs4/wire"
+	"github.com/nfseal/nfseal/xtsengine/vfs"
+)
+
+// opSetAttr serves SETATTR (RFC 8881 §18.30). The attributes that were set are told whatever the
+// status is.
+func opSetAttr(c *compound) wire.Status {
+	a := &c.a.setAttr
+	a.Decode(&c.args)
+	if c.malformed() {
+		return wire.NFS4ERR_BADXDR
+	}
+	done, st := c.applyAttrs(a)
+	done.Encode(c.out)
+	return st
+}
+
+// applyAttrs sets a's attributes and returns those that were set.
+func (c *compound) applyAttrs(a *wire.SetAttrArgs) (done wire.Bitmap, st wire.Status) {
+	if st := toSet(&a.Attrs, &c.setAttr); st != wire.NFS4_OK {
+		return done, st
+	}
+	held := false
+	if c.setAttr.Mask&vfs.SetSize != 0 {
+		if held, st = c.maySetSize(&a.Stateid); st != wire.NFS4_OK {
+			return done, st
+		}
+	}
+	c.fresh = false
+	if held {
+		return c.applyHeld(a.Attrs.Mask)
+	}
+	if err := c.s.fs.SetAttr(c.ctx, &c.cred, c.current.id, &c.setAttr, &c.attr); err != nil {
+		return done, c.fail(err)
+	}
+	c.fresh = true
+	return a.Attrs.Mask, wire.NFS4_OK
+}
+
+// maySetSize says whether the size may be changed, as by a WRITE under the stateid; held, that the
+// file is open for it, so that the mode does not matter any more.
+func (c *compound) maySetSize(id *wire.Stateid) (held bool, st wire.Status) {
+	if st := c.resolve(id); st != wire.NFS4_OK {
+		return false, st
+	}
+	if state.Classify(id) != state.Ordinary {
+		return false, c.s.state.CheckAnonymous(c.file(), true, false)
+	}
+	return true, c.s.state.CheckIO(&c.ticket, id, c.file(), true)
+}
+
+// withSize are the attributes that whoever has a file open for writing may set besides its size.
+const withSize = vfs.SetSize | vfs.SetATimeNow | vfs.SetMTimeNow
+
+// applyHeld sets the size of a file that the client has open for writing, and before it whatever else
+// was asked for and is not the client's by that.
+func (c *compound) applyHeld(mask wire.Bitmap) (done wire.Bitmap, st wire.Status) {
+	rest := c.setAttr
+	if rest.Mask&^withSize != 0 {
+		rest.Mask &^= vfs.SetSize
+		c.setAttr.Mask = vfs.SetSize
+		if err := c.s.fs.SetAttr(c.ctx, &c.cred, c.current.id, &rest, &c.attr); err != nil {
+			return done, c.fail(err)
+		}
+		done = mask
+		done.Clear(wire.FATTR4_SIZE)
+	}
+	if err := c.s.fs.SetAttr(c.ctx, nil, c.current.id, &c.setAttr, &c.attr); err != nil {
+		return done, c.fail(err)
+	}
+	c.fresh = true
+	return mask, wire.NFS4_OK
+}

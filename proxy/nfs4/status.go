@@ -1,0 +1,69 @@
+package nfs4
+
+import (
+	"context"
+	"errors"
+
+	"github.com/nfseal/nfseal/proxy/nfs4/wire"
+	"github.com/nfseal/nfseal/xtsengine/vfs"
+)
+
+// severity says what a storage error means beyond the operation that met it.
+type severity uint8
+
+const (
+	expected severity = iota // part of ordinary use
+	reported                 // Events.StorageError
+	fatal                    // reported, and the service stops: it must not answer any more
+)
+
+// statusTable translates the file system's words into the protocol's.
+//
+// ErrKeyUnavailable is NFS4ERR_DELAY: the client keeps its data and asks again until the key is back,
+// as with a server that is away. With NFS4ERR_IO it would throw unwritten data away.
+var statusTable = []struct {
+	err      error
+	status   wire.Status
+	severity severity
+}{
+	{vfs.ErrNotFound, wire.NFS4ERR_NOENT, expected},
+	{vfs.ErrExist, wire.NFS4ERR_EXIST, expected},
+	{vfs.ErrNotDir, wire.NFS4ERR_NOTDIR, expected},
+	{vfs.ErrIsDir, wire.NFS4ERR_ISDIR, expected},
+	{vfs.ErrNotEmpty, wire.NFS4ERR_NOTEMPTY, expected},
+	{vfs.ErrPerm, wire.NFS4ERR_PERM, expected},
+	{vfs.ErrAccess, wire.NFS4ERR_ACCESS, expected},
+	{vfs.ErrStale, wire.NFS4ERR_STALE, expected},
+	{vfs.ErrNoSpace, wire.NFS4ERR_NOSPC, expected},
+	{vfs.ErrQuota, wire.NFS4ERR_DQUOT, expected},
+	{vfs.ErrNameTooLong, wire.NFS4ERR_NAMETOOLONG, expected},
+	{vfs.ErrBadName, wire.NFS4ERR_BADNAME, expected},
+	{vfs.ErrInvalid, wire.NFS4ERR_INVAL, expected},
+	{vfs.ErrTooManyLinks, wire.NFS4ERR_MLINK, expected},
+	{vfs.ErrFileTooBig, wire.NFS4ERR_FBIG, expected},
+	{vfs.ErrReadOnly, wire.NFS4ERR_ROFS, expected},
+	{vfs.ErrWrongType, wire.NFS4ERR_WRONG_TYPE, expected},
+	{vfs.ErrBadCookie, wire.NFS4ERR_BAD_COOKIE, expected},
+	{vfs.ErrBusy, wire.NFS4ERR_DELAY, expected},
+	{context.Canceled, wire.NFS4ERR_DELAY, expected},
+	{context.DeadlineExceeded, wire.NFS4ERR_DELAY, expected},
+	{vfs.ErrKeyUnavailable, wire.NFS4ERR_DELAY, reported},
+	{vfs.ErrCorrupt, wire.NFS4ERR_IO, reported},
+	{vfs.ErrIO, wire.NFS4ERR_IO, reported},
+	{vfs.ErrFenced, wire.NFS4ERR_DELAY, fatal},
+	{vfs.ErrClosed, wire.NFS4ERR_DELAY, fatal},
+}
+
+// translate returns what the protocol says for err. An error that nobody announced is NFS4ERR_IO and
+// reported.
+func translate(err error) (wire.Status, severity) {
+	if err == nil {
+		return wire.NFS4_OK, expected
+	}
+	for i := range statusTable {
+		if errors.Is(err, statusTable[i].err) {
+			return statusTable[i].status, statusTable[i].severity
+		}
+	}
+	return wire.NFS4ERR_IO, reported
+}
