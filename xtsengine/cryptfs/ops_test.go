@@ -58,7 +58,7 @@ func TestRandomOperations(t *testing.T) {
 		t.Logf("seed %d, append only %v", seed, appendOnly)
 		r := rand.New(rand.NewPCG(seed, 0))
 		fs := newFS(t, vfs.NewMem(), newKey(t))
-		for range 30 {
+		for range 5 {
 			randomFile(t, r, fs, appendOnly)
 		}
 		if len(fs.inodes) != 0 {
