@@ -1,0 +1,8 @@
+// Package bench measures NFSv4.1 servers through package nfsclient: throughput and latency of reads and
+// writes, attributes, files created and removed, directories listed. Several servers are measured in
+// turn, workload by workload, so that what else the machine does falls on all of them, and compared by
+// the medians of several rounds.
+//
+// The package starts servers to compare with, too: [StartGanesha] runs nfs-ganesha with its VFS back end,
+// [StartStunnel] puts TLS in front of any server. Both need their Debian packages.
+package bench
