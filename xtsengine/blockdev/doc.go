@@ -13,4 +13,16 @@
 // # Memory
 //
 // Buffers are aligned to BlockBytes and come from Alloc; the device uses them during the call only.
+//
+// # File devices
+//
+// File is a device on a regular file, preallocated, or on a block device node. A batch of one
+// contiguous range is one preadv or pwritev in the calling goroutine. Several ranges go to io_uring
+// (a ring for each batch, one system call to submit and wait, no goroutine) or, where the kernel
+// refuses that, to a fixed number of goroutines, which Close ends. Requests that follow each other
+// in a batch and on the device are joined. What the kernel does in part is continued.
+//
+// # Locks
+//
+// File.gate is held shared by every call and alone by Close; File.growing comes after it.
 package blockdev

@@ -144,14 +144,18 @@ func allocate(fd int, offset, length int64) error {
 	if err != unix.EOPNOTSUPP && err != unix.ENOSYS {
 		return err
 	}
+	return fillZeros(fd, offset, length)
+}
+
+// fillZeros writes length zeros at offset.
+func fillZeros(fd int, offset, length int64) error {
 	zeros := Alloc(maxPooledBytes)
 	defer Free(zeros)
 	clear(zeros)
 	for length > 0 {
 		n := min(length, int64(len(zeros)))
-		t := transfer{fd: fd, offset: offset, write: true}
+		t := transfer{fd: fd, offset: offset, write: true, left: int(n)}
 		t.parts = []unix.Iovec{{Base: &zeros[0], Len: uint64(n)}}
-		t.left = int(n)
 		if t.run(); t.failure != nil {
 			return t.failure
 		}

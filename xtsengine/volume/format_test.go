@@ -87,41 +87,53 @@ func TestFormatKeepsExisting(t *testing.T) {
 }
 
 // TestFormatCrash crashes at every write of Format over an old volume: there is the old one, none,
-// or the new one, never a mixture.
+// or the new one, never a mixture, also when both have one uuid.
 func TestFormatCrash(t *testing.T) {
-	v, dev := newVolume(t, 6)
-	s := openSpace(t, v, 1)
-	s.Loaded()
-	if _, err := s.Alloc(1); err != nil {
-		t.Fatal(err)
-	}
-	o := testOptions
-	o.UUID, o.Overwrite = UUID{9}, true
 	rng := newRand(t)
-	seen := map[string]int{}
-	dev.OnEvent(func(memdev.Event) {
-		for range 20 {
-			v, err := Open(dev.CrashClone(memdev.Torn, rng), Options{})
-			switch {
-			case errors.Is(err, ErrForeign) || errors.Is(err, ErrCorrupt):
-				seen["none"]++
-			case err != nil:
-				t.Errorf("after a crash in Format: %v", err)
-			case v.UUID() == testUUID && len(v.Spaces()) == 1:
-				seen["old"]++
-			case v.UUID() == o.UUID && len(v.Spaces()) == 0:
-				seen["new"]++
-			default:
-				t.Errorf("a mixture: uuid %v with %d spaces", v.UUID(), len(v.Spaces()))
-			}
+	for _, uuid := range []UUID{{9}, testUUID} {
+		v, dev := newVolume(t, 6)
+		s := openSpace(t, v, 1)
+		s.Loaded()
+		if _, err := s.Alloc(1); err != nil {
+			t.Fatal(err)
 		}
-	})
-	if err := Format(dev, o); err != nil {
-		t.Fatal(err)
+		if _, err := v.BumpEpoch(); err != nil {
+			t.Fatal(err)
+		}
+		seen := map[string]int{}
+		dev.OnEvent(func(memdev.Event) {
+			for range 20 {
+				seen[afterFormatCrash(t, dev.CrashClone(memdev.Torn, rng), uuid)]++
+			}
+		})
+		o := testOptions
+		o.UUID, o.Overwrite = uuid, true
+		if err := Format(dev, o); err != nil {
+			t.Fatal(err)
+		}
+		if seen["none"] == 0 || seen["old"] == 0 || seen["new"] == 0 {
+			t.Errorf("saw %v, want all three", seen)
+		}
 	}
-	if seen["none"] == 0 || seen["old"] == 0 || seen["new"] == 0 {
-		t.Errorf("saw %v, want all three", seen)
+}
+
+// afterFormatCrash says what there is. The old volume has epoch 1 and one space.
+func afterFormatCrash(t *testing.T, dev *memdev.Device, uuid UUID) string {
+	t.Helper()
+	v, err := Open(dev, Options{})
+	switch {
+	case errors.Is(err, ErrForeign) || errors.Is(err, ErrCorrupt):
+		return "none"
+	case err != nil:
+		t.Errorf("after a crash in Format: %v", err)
+	case v.UUID() == testUUID && v.Epoch() == 1 && len(v.Spaces()) == 1:
+		return "old"
+	case v.UUID() == uuid && v.Epoch() == 0 && len(v.Spaces()) == 0:
+		return "new"
+	default:
+		t.Errorf("a mixture: uuid %v, epoch %d, %d spaces", v.UUID(), v.Epoch(), len(v.Spaces()))
 	}
+	return "error"
 }
 
 func TestDefaultGeometry(t *testing.T) {

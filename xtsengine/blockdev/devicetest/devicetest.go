@@ -141,7 +141,7 @@ func testRandomBatches(t *testing.T, d blockdev.Device) {
 	const blocks = deviceBytes / blockdev.BlockBytes
 	model := make([]byte, deviceBytes)
 	rng := rand.New(rand.NewPCG(1, 2))
-	for round := range 60 {
+	for round := range 30 {
 		var batch []blockdev.Request
 		for at := rng.IntN(200); at < blocks && len(batch) < 40; {
 			n := min(1+rng.IntN(30), blocks-at)
@@ -176,7 +176,7 @@ func testRandomBatches(t *testing.T, d blockdev.Device) {
 
 // testManyRequests has more transfers that can't be joined than any queue is deep.
 func testManyRequests(t *testing.T, d blockdev.Device) {
-	const count = 1500
+	const count = 400
 	var batch []blockdev.Request
 	for i := range count {
 		b := filled(blockdev.BlockBytes, uint64(i))

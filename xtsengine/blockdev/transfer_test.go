@@ -1,0 +1,215 @@
+package blockdev
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestPrepareJoins checks what becomes one transfer.
+func TestPrepareJoins(t *testing.T) {
+	b := Alloc(1 << 20)
+	at := func(offset int64, blocks int) Request { return Request{offset * BlockBytes, b[:blocks*BlockBytes]} }
+	many := make([]Request, 2*maxSegmentParts+1)
+	for i := range many {
+		many[i] = at(int64(i), 1)
+	}
+	tests := []struct {
+		name  string
+		batch []Request
+		want  []int // bytes of each transfer, in blocks
+	}{
+		{"one", []Request{at(5, 2)}, []int{2}},
+		{"adjacent", []Request{at(5, 2), at(7, 1), at(8, 3)}, []int{6}},
+		{"gap", []Request{at(5, 2), at(8, 1)}, []int{2, 1}},
+		{"backwards", []Request{at(7, 1), at(6, 1)}, []int{1, 1}},
+		{"same", []Request{at(7, 1), at(7, 1)}, []int{1, 1}},
+		{"too many parts", many, []int{maxSegmentParts, maxSegmentParts, 1}},
+		{"too many bytes", []Request{at(0, 256), at(256, 256), at(512, 256), at(768, 256), at(1024, 1)}, []int{1024, 1}},
+	}
+	for _, test := range tests {
+		var p plan
+		p.prepare(0, test.batch, true)
+		var got []int
+		for _, transfer := range p.transfers {
+			got = append(got, transfer.left/BlockBytes)
+		}
+		if len(got) != len(test.want) {
+			t.Errorf("%s: transfers of %v blocks, want %v", test.name, got, test.want)
+			continue
+		}
+		for i := range got {
+			if got[i] != test.want[i] {
+				t.Errorf("%s: transfers of %v blocks, want %v", test.name, got, test.want)
+			}
+		}
+	}
+}
+
+// TestPartialTransfers has a kernel that does random parts, interrupts and asks to try again: every
+// byte goes where it belongs, once.
+func TestPartialTransfers(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 1))
+	for range 300 {
+		var batch []Request
+		var want []byte
+		for i := range 1 + rng.IntN(6) {
+			b := bytes.Repeat([]byte{byte(i + 1)}, (1+rng.IntN(3))*BlockBytes)
+			batch = append(batch, Request{int64(len(want)), b})
+			want = append(want, b...)
+		}
+		var p plan
+		p.prepare(0, batch, true)
+		one := &p.transfers[0]
+		got := make([]byte, len(want))
+		for one.left > 0 {
+			switch rng.IntN(4) {
+			case 0:
+				one.finish(0, unix.EINTR)
+			case 1:
+				one.finish(0, unix.EAGAIN)
+			default:
+				n := 512 * (1 + rng.IntN(one.left/512))
+				at, rest := one.offset, n
+				for _, part := range one.parts {
+					k := min(rest, int(part.Len))
+					at += int64(copy(got[at:], unsafe.Slice(part.Base, k)))
+					rest -= k
+				}
+				one.finish(n, 0)
+			}
+		}
+		if one.failure != nil || !bytes.Equal(got, want) {
+			t.Fatalf("parts were done twice or not at all (%v)", one.failure)
+		}
+	}
+}
+
+func TestTransferFailures(t *testing.T) {
+	tests := []struct {
+		n     int
+		errno unix.Errno
+		write bool
+		want  error
+	}{
+		{0, unix.EIO, false, unix.EIO},
+		{0, unix.ENOSPC, true, unix.ENOSPC},
+		{0, unix.EBADE, true, ErrFenced},
+		{0, 0, true, io.ErrShortWrite},
+		{0, 0, false, io.ErrUnexpectedEOF},
+	}
+	for _, test := range tests {
+		one := transfer{write: test.write, left: BlockBytes}
+		if one.finish(test.n, test.errno); !errors.Is(one.failure, test.want) {
+			t.Errorf("%+v: %v", test, one.failure)
+		}
+	}
+}
+
+// TestRing uses a ring as File never would: refused submissions, bad files, a queue of one.
+func TestRing(t *testing.T) {
+	r, err := newRing(4)
+	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) {
+		t.Skipf("no io_uring here: %v", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.close()
+	f, err := os.Create(filepath.Join(t.TempDir(), "file"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var batch []Request
+	for i := range 4 {
+		batch = append(batch, Request{int64(2*i) * BlockBytes, bytes.Repeat([]byte{byte('a' + i)}, BlockBytes)})
+	}
+	check := func(what string) {
+		t.Helper()
+		for i := range batch {
+			got := make([]byte, BlockBytes)
+			if _, err := f.ReadAt(got, batch[i].Offset); err != nil || !bytes.Equal(got, batch[i].Buf) {
+				t.Fatalf("%s: request %d was not done (%v)", what, i, err)
+			}
+		}
+		if err := f.Truncate(0); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	var p plan
+	p.prepare(int(f.Fd()), batch, true)
+	for i := range p.transfers {
+		r.queue(&p.transfers[i], uint64(i))
+	}
+	if n := r.takeBack(&p); n != 4 || p.err() != nil {
+		t.Fatalf("took back %d, %v", n, p.err())
+	}
+	check("taken back")
+
+	p.prepare(int(f.Fd()), batch, true)
+	if r.run(&p); p.err() != nil {
+		t.Fatal(p.err())
+	}
+	check("after taking back")
+
+	p.prepare(-1, batch, true)
+	if r.run(&p); !errors.Is(p.err(), unix.EBADF) {
+		t.Fatalf("a file that is not open: %v", p.err())
+	}
+	p.prepare(int(f.Fd()), batch, true)
+	p.transfers[2].fd = -1
+	if r.run(&p); !errors.Is(p.err(), unix.EBADF) {
+		t.Fatalf("one of four fails: %v", p.err())
+	}
+	for i, one := range p.transfers {
+		if (one.failure != nil) != (i == 2) || (one.left != 0) != (i == 2) {
+			t.Errorf("transfer %d: %d bytes left, %v", i, one.left, one.failure)
+		}
+	}
+}
+
+// TestFailedFlushPoisons: one failure and the device is of no use any more, but can be closed.
+func TestFailedFlushPoisons(t *testing.T) {
+	d, err := CreateFile(filepath.Join(t.TempDir(), "device"), 1<<20, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.flush(func(int) error { return unix.EIO }); !errors.Is(err, ErrPoisoned) || !errors.Is(err, unix.EIO) {
+		t.Errorf("failed flush: %v", err)
+	}
+	batch := []Request{{0, Alloc(BlockBytes)}}
+	for name, err := range map[string]error{
+		"Read": d.Read(batch), "Write": d.Write(batch), "Sync": d.Sync(), "Discard": d.Discard(0, 4096), "Grow": d.Grow(2 << 20),
+	} {
+		if !errors.Is(err, ErrPoisoned) {
+			t.Errorf("%s: %v, want ErrPoisoned", name, err)
+		}
+	}
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestFlushRepeatsInterrupted: EINTR is not a failure.
+func TestFlushRepeatsInterrupted(t *testing.T) {
+	var d File
+	calls := 0
+	err := d.flush(func(int) error {
+		if calls++; calls < 3 {
+			return unix.EINTR
+		}
+		return nil
+	})
+	if err != nil || calls != 3 || d.poisoned.Load() {
+		t.Errorf("%v after %d calls, poisoned %v", err, calls, d.poisoned.Load())
+	}
+}
