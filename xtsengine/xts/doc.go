@@ -12,6 +12,17 @@
 //
 // A data unit that is not a multiple of 16 bytes ends with ciphertext stealing.
 //
+// # Paths
+//
+//	generic  crypto/aes a block at a time; for other processors, and the yardstick of the tests
+//	AES-NI   8 blocks interleaved in xmm registers (needs AVX for its three operands)
+//	VAES     16 blocks interleaved in ymm registers (VAES with AVX2)
+//
+// New takes the fastest one that the processor has and that passes a comparison with the generic
+// one, made once a process. The assembly paths compute tweaks beside the blocks and fold them into
+// the last round; the first tweaks of eight consecutive units are encrypted together, which is why
+// the API takes runs.
+//
 // # Invariants
 //
 //   - The two halves of a key differ.

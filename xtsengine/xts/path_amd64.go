@@ -2,7 +2,11 @@
 
 package xts
 
-import "golang.org/x/sys/cpu"
+import (
+	"unsafe"
+
+	"golang.org/x/sys/cpu"
+)
 
 // available says whether this processor can take path p.
 func available(p path) bool {
@@ -11,9 +15,18 @@ func available(p path) bool {
 		return true
 	case pathAESNI:
 		return cpu.X86.HasAES && cpu.X86.HasAVX
+	case pathVAES:
+		return cpu.X86.HasAES && cpu.X86.HasAVX2 && cpuidLeaf7()&hasVAES != 0
 	}
 	return false
 }
+
+// hasVAES is the bit of ECX of CPUID leaf 7 for AES instructions on ymm registers. Package cpu has
+// it only for processors with AVX-512. A processor with AVX2 has leaf 7.
+const hasVAES = 1 << 9
+
+// vaesBlocks is how many blocks the VAES path does together.
+const vaesBlocks = 16
 
 // expand makes the schedules that the path needs.
 func (c *Cipher) expand(key []byte) error {
@@ -40,13 +53,30 @@ func (c *Cipher) encryptTweaks(tweaks *[tweakBatch][BlockBytes]byte, n int) {
 
 // blocks does n whole blocks and leaves the tweak of the block after them in t.
 func (c *Cipher) blocks(dst, src *byte, n int, t *[BlockBytes]byte, decrypt bool) {
-	switch {
-	case c.path == pathGeneric:
+	if c.path == pathGeneric {
 		c.blocksGeneric(dst, src, n, t, decrypt)
-	case decrypt:
-		decryptAESNI(&c.dec, dst, src, n, t)
-	default:
-		encryptAESNI(&c.enc, dst, src, n, t)
+		return
+	}
+	keys := &c.enc
+	if decrypt {
+		keys = &c.dec
+	}
+	if many := n &^ (vaesBlocks - 1); c.path == pathVAES && many > 0 {
+		if decrypt {
+			decryptVAES(keys, dst, src, many, t)
+		} else {
+			encryptVAES(keys, dst, src, many, t)
+		}
+		if n -= many; n == 0 {
+			return
+		}
+		dst = (*byte)(unsafe.Add(unsafe.Pointer(dst), many*BlockBytes))
+		src = (*byte)(unsafe.Add(unsafe.Pointer(src), many*BlockBytes))
+	}
+	if decrypt {
+		decryptAESNI(keys, dst, src, n, t)
+	} else {
+		encryptAESNI(keys, dst, src, n, t)
 	}
 }
 
@@ -75,3 +105,14 @@ func expandAESNI(key *byte, keys *[scheduleBytes]byte)
 
 //go:noescape
 func invertAESNI(keys, inverse *[scheduleBytes]byte)
+
+// Assembly, VAES on ymm registers. blocks is a positive multiple of vaesBlocks; else as above.
+
+//go:noescape
+func encryptVAES(keys *[scheduleBytes]byte, dst, src *byte, blocks int, tweak *[BlockBytes]byte)
+
+//go:noescape
+func decryptVAES(keys *[scheduleBytes]byte, dst, src *byte, blocks int, tweak *[BlockBytes]byte)
+
+// cpuidLeaf7 returns ECX of CPUID leaf 7, subleaf 0.
+func cpuidLeaf7() (ecx uint32)

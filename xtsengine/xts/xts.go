@@ -88,6 +88,9 @@ func newOnPath(key []byte, p path) (*Cipher, error) {
 	return c, nil
 }
 
+// Path names the implementation that New chose for this processor: "generic", "AES-NI" or "VAES".
+func (c *Cipher) Path() string { return c.path.String() }
+
 // Close wipes the key. Any use afterwards panics; a second Close does nothing. The generic path's
 // schedules belong to crypto/aes, which can't be told to wipe them: they are let go.
 func (c *Cipher) Close() {

@@ -266,6 +266,44 @@ func TestLongestUnit(t *testing.T) {
 	})
 }
 
+// TestSelfTest: every path here passes, and a path with one wrong bit in either direction does not.
+func TestSelfTest(t *testing.T) {
+	eachPath(t, func(t *testing.T, p path) {
+		if !selfTest(p) {
+			t.Fatal("refused")
+		}
+	})
+	if p := bestPath(); !available(p) {
+		t.Fatalf("%s was chosen", p)
+	}
+	key := testKey(rand.New(rand.NewPCG(19, 20)))
+	g := mustOpen(t, key, pathGeneric)
+	if c := mustOpen(t, key, bestPath()); c.path != pathGeneric {
+		for _, keys := range []*[scheduleBytes]byte{&c.enc, &c.dec, &c.tweak} {
+			keys[100] ^= 1
+			if sameAnswers(c, g) {
+				t.Fatal("a wrong bit went unnoticed")
+			}
+			keys[100] ^= 1
+		}
+		if !sameAnswers(c, g) {
+			t.Fatal("a right path was refused")
+		}
+	}
+}
+
+// TestPath: New takes the best path and says which.
+func TestPath(t *testing.T) {
+	c, err := New(testKey(rand.New(rand.NewPCG(21, 22))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if c.Path() != bestPath().String() {
+		t.Fatalf("path %q, want %q", c.Path(), bestPath())
+	}
+}
+
 func TestNoAllocation(t *testing.T) {
 	eachPath(t, func(t *testing.T, p path) {
 		c := mustOpen(t, testKey(rand.New(rand.NewPCG(15, 16))), p)
