@@ -1,0 +1,127 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func dialer(addr string) func(context.Context) (net.Conn, error) {
+	return func(ctx context.Context) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "tcp", addr)
+	}
+}
+
+// All workloads against a real server, twice under two names: the ratio of a server to itself is not
+// far from 1, and nothing is left behind.
+func TestRunAgainstGanesha(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("nfs-ganesha needs root; `make test` as root runs this")
+	}
+	dir := t.TempDir()
+	p, err := StartGanesha(t.Context(), GaneshaOptions{Dir: dir})
+	if errors.Is(err, ErrNotInstalled) {
+		t.Skipf("%v; `make test` installs it", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	lines := 0
+	report, err := Run(t.Context(), Options{
+		Targets: []Target{{Name: "one", Dial: dialer(p.Addr)}, {Name: "two", Dial: dialer(p.Addr)}},
+		Goals: []Goal{
+			{Workload: "getattr-d16", Target: "one", Reference: "two", AtLeast: 0.1},
+			{Workload: "getattr-d16", Target: "one", Reference: "two", AtLeast: 100},
+		},
+		Rounds: 1, Duration: 50 * time.Millisecond, FileBytes: 8 << 20, Files: 40, Entries: 300,
+		Progress: func(string) { lines++ },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, target := range []string{"one", "two"} {
+		for _, w := range Workloads() {
+			m := report.Median(target, w)
+			hasData := strings.Contains(w, "4k") || strings.Contains(w, "1m")
+			if m.Rounds != 1 || m.OpsPerSecond <= 0 || m.P50 <= 0 || m.P99 < m.P50 || (m.MBPerSecond > 0) != hasData {
+				t.Errorf("%s on %s: %+v", w, target, m)
+			}
+		}
+	}
+	if want := 2 * len(Workloads()); lines != want || len(report.Results) != want {
+		t.Errorf("%d lines, %d results, want %d", lines, len(report.Results), want)
+	}
+	missed := report.Missed()
+	if len(missed) != 1 || missed[0].AtLeast != 100 {
+		t.Errorf("missed %v", missed)
+	}
+	left, err := os.ReadDir(filepath.Join(dir, "export"))
+	if err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+func TestReport(t *testing.T) {
+	r := Report{
+		targets: []string{"ours", "theirs"}, workloads: []string{"read-4k-d1"},
+		goals: []Goal{{"read-4k-d1", "ours", "theirs", 1.5}},
+	}
+	for round, ops := range []int{100, 900, 300} {
+		r.Results = append(r.Results,
+			Result{Target: "ours", Workload: "read-4k-d1", Round: round, Ops: ops, Bytes: int64(ops) * 4096,
+				Elapsed: time.Second, P50: time.Duration(ops) * time.Microsecond, P99: time.Second},
+			Result{Target: "theirs", Workload: "read-4k-d1", Round: round, Ops: 100, Elapsed: time.Second / 2})
+	}
+	var b strings.Builder
+	if err := r.Print(&b); err != nil {
+		t.Fatal(err)
+	}
+	want := `workload                 target                       op/s       MB/s          p50          p99
+read-4k-d1               ours                          300        1.2        300µs           1s
+read-4k-d1               theirs                        200        0.0           0s           0s
+ratio read-4k-d1/ours/theirs 1.50 goal 1.50
+`
+	if b.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
+	}
+	if m := r.Missed(); len(m) != 0 {
+		t.Errorf("missed %v", m)
+	}
+}
+
+func TestOptionsValidate(t *testing.T) {
+	ok := func() Options {
+		return Options{Targets: []Target{{Name: "a", Dial: dialer("x")}, {Name: "b", Dial: dialer("y")}}}
+	}
+	for _, c := range []struct {
+		name   string
+		change func(*Options)
+		valid  bool
+	}{
+		{"defaults", func(*Options) {}, true},
+		{"no target", func(o *Options) { o.Targets = nil }, false},
+		{"a name twice", func(o *Options) { o.Targets[1].Name = "a" }, false},
+		{"unknown workload", func(o *Options) { o.Workloads = []string{"nap"} }, false},
+		{"goal for a stranger", func(o *Options) { o.Goals = []Goal{{"readdir", "a", "c", 1}} }, false},
+		{"odd file size", func(o *Options) { o.FileBytes = 1000 }, false},
+		{"no rounds", func(o *Options) { o.Rounds = -1 }, false},
+	} {
+		o := ok()
+		c.change(&o)
+		o.EnsureDefaults()
+		if err := o.Validate(); (err == nil) != c.valid {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+	if !slices.Contains(Workloads(), "write-4k-sync-d32") {
+		t.Error("the workloads of the goals are gone")
+	}
+}
