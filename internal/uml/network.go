@@ -270,6 +270,21 @@ func configure(name, cidr string, mtu int) error {
 	return nil
 }
 
+// HostHasNFS says whether the host's own kernel can mount NFSv4, loading its module if it has one.
+func HostHasNFS() bool {
+	if kernelHas("nfs4") {
+		return true
+	}
+	// Where there is no modprobe or no module, the answer is in the table all the same.
+	_ = exec.Command("modprobe", "nfsv4").Run()
+	return kernelHas("nfs4")
+}
+
+func kernelHas(fileSystem string) bool {
+	table, err := os.ReadFile("/proc/filesystems")
+	return err == nil && strings.Contains(string(table), "\t"+fileSystem+"\n")
+}
+
 // Supported says in words what is missing for a guest on user-mode Linux, or returns nil.
 func Supported() error {
 	if os.Geteuid() != 0 {

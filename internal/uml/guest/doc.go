@@ -9,7 +9,8 @@
 // and, because a process costs more there than elsewhere, tools that do much in one:
 //
 //	guest scan DIR                 describes a tree on standard output (package tree)
-//	guest copy [-sync] SRC DST     copies one; with -sync, names each file once it is synced
+//	guest copy [-sync|-list] SRC DST
+//	                               copies one; names each file once it is synced, or copied
 //
 // FILE is a Plan as JSON. The init finds it through the environment variable GUEST_PLAN, which is how
 // a kernel passes words of its command line to its first process.

@@ -31,14 +31,15 @@ func scanTree(args []string) error {
 func copyTree(args []string) error {
 	flags := flag.NewFlagSet("copy", flag.ContinueOnError)
 	sync := flags.Bool("sync", false, "fsync each file, then print its path")
+	list := flags.Bool("list", false, "print the path of each file that is copied")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	if flags.NArg() != 2 {
-		return fmt.Errorf("usage: guest copy [-sync] SRC DST")
+		return fmt.Errorf("usage: guest copy [-sync] [-list] SRC DST")
 	}
 	o := tree.CopyOptions{Workers: toolWorkers, Sync: *sync}
-	if *sync {
+	if *sync || *list {
 		o.Copied = printPath()
 	}
 	return tree.Copy(flags.Arg(1), flags.Arg(0), o)
