@@ -19,8 +19,9 @@ type LocalOptions struct {
 	// Lock keeps every other owner of the unit away until its result is closed, or fails with
 	// ownership.ErrOwned at once: LockFile of the unit's volume or directory, or ProcessLocks.
 	Lock func(unit string) (io.Closer, error)
-	// Open opens the unit's volume. It is called with the lock held. The volume stays the
-	// caller's, who closes it before Release.
+	// Open opens the unit's device and the volume on it. It is called with the lock held. Both are
+	// the caller's, who closes the volume, then the device, before Release. When Acquire fails
+	// after Open succeeded, it has closed the volume; the device is left to the caller.
 	Open func(ctx context.Context, unit string) (*Volume, error)
 }
 
