@@ -45,15 +45,15 @@ func (e *Encoder) open(n int) {
 
 // Uint32 appends an unsigned int, an int or an enum.
 func (e *Encoder) Uint32(v uint32) {
-	if p := e.next(4); p != nil {
-		binary.BigEndian.PutUint32(p, v)
+	if cap(e.buf)-len(e.buf) >= 4 || e.makeRoom(4) {
+		e.buf = binary.BigEndian.AppendUint32(e.buf, v)
 	}
 }
 
 // Uint64 appends an unsigned hyper.
 func (e *Encoder) Uint64(v uint64) {
-	if p := e.next(8); p != nil {
-		binary.BigEndian.PutUint64(p, v)
+	if cap(e.buf)-len(e.buf) >= 8 || e.makeRoom(8) {
+		e.buf = binary.BigEndian.AppendUint64(e.buf, v)
 	}
 }
 
@@ -173,27 +173,27 @@ func (e *Encoder) Fail(err error) {
 
 // next appends n bytes of room and returns them, or nil. n = 0 yields an empty slice.
 func (e *Encoder) next(n int) []byte {
-	at := len(e.buf)
-	if n > cap(e.buf)-at {
-		return e.nextSlow(n)
+	if cap(e.buf)-len(e.buf) < n && !e.makeRoom(n) {
+		return nil
 	}
+	at := len(e.buf)
 	e.buf = e.buf[:at+n]
-	return e.buf[at : at+n]
+	return e.buf[at:]
 }
 
-// nextSlow asks the Grower, and fails without one.
-func (e *Encoder) nextSlow(n int) []byte {
+// makeRoom asks the Grower for room for n more bytes, and fails without one.
+func (e *Encoder) makeRoom(n int) bool {
 	at := len(e.buf)
 	if e.err != nil || e.grow == nil || n > e.limit-at {
 		e.Fail(ErrLimit)
-		return nil
+		return false
 	}
 	bigger := e.grow.Grow(e.whole[:at], at+n)
 	if cap(bigger) < at+n {
 		e.Fail(ErrLimit)
-		return nil
+		return false
 	}
 	e.whole = bigger[:0]
-	e.open(at + n)
-	return e.buf[at : at+n]
+	e.open(at)
+	return true
 }
