@@ -4,10 +4,27 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/nfseal/nfseal/xtsengine/vfs"
 	"github.com/nfseal/nfseal/xtsengine/vfs/memvfs"
+	"github.com/nfseal/nfseal/xtsengine/vfs/vfstest"
 )
+
+// TestContract runs the suite that every file system passes.
+func TestContract(t *testing.T) {
+	vfstest.Run(t, func(t *testing.T, now func() vfs.Time) vfs.FileSystem {
+		fs, err := memvfs.New(memvfs.Options{
+			MaxBytes: 1 << 62,
+			Now:      func() time.Time { return time.Unix(now().Sec, int64(now().Nsec)) },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { fs.Close() })
+		return fs
+	})
+}
 
 // TestCapacity fills a small file system, frees it and fills it again.
 func TestCapacity(t *testing.T) {

@@ -223,9 +223,6 @@ func (fs *FS) checkRename(sd, sn, dd, dn *node, cred *vfs.Cred) error {
 	if sn.dir != nil && fs.inside(dd, sn) {
 		return vfs.ErrInvalid
 	}
-	if dn != nil && dn.dir != nil && fs.inside(sd, dn) {
-		return vfs.ErrNotEmpty
-	}
 	var over *vfs.Attr
 	if dn != nil {
 		over = &dn.attr

@@ -1,0 +1,2 @@
+// Package filestore is the engine's file system.
+package filestore

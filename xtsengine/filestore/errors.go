@@ -1,0 +1,63 @@
+package filestore
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/nfseal/nfseal/xtsengine/blockdev"
+	"github.com/nfseal/nfseal/xtsengine/vfs"
+	"github.com/nfseal/nfseal/xtsengine/volume"
+)
+
+// What Create and Open answer besides vfs errors.
+var (
+	// ErrNewerFormat says that a newer version of the program wrote the store.
+	ErrNewerFormat = errors.New("filestore: the format is newer than this program understands")
+	// ErrForeign says that there is no file store in the directory.
+	ErrForeign = errors.New("filestore: there is no file store here")
+	// ErrExists says that Create found a store.
+	ErrExists = errors.New("filestore: there is a file store already")
+	// ErrWrongSpace says that the metadata belong to another file system than the space.
+	ErrWrongSpace = errors.New("filestore: metadata and volume space belong to different file systems")
+)
+
+// spaceErr translates an error of the volume and stops the store if it is final.
+func (s *Store) spaceErr(err error) error {
+	switch {
+	case errors.Is(err, volume.ErrNoSpace):
+		return vfs.ErrNoSpace
+	case errors.Is(err, blockdev.ErrFenced):
+		return s.fail(fmt.Errorf("%w: %w", vfs.ErrFenced, err))
+	case errors.Is(err, blockdev.ErrPoisoned):
+		return s.fail(fmt.Errorf("%w: %w", vfs.ErrIO, err))
+	}
+	return fmt.Errorf("%w: %w", vfs.ErrIO, err)
+}
+
+// metaErr translates an error of a read from the metadata store.
+func metaErr(err error) error {
+	if pebble.IsCorruptionError(err) {
+		return fmt.Errorf("%w: %w", vfs.ErrCorrupt, err)
+	}
+	return fmt.Errorf("%w: %w", vfs.ErrIO, err)
+}
+
+// fail stops the store: from now on every operation answers with the first error. It returns that.
+func (s *Store) fail(err error) error {
+	if s.failure.CompareAndSwap(nil, &err) {
+		s.stats.failures.Add(1)
+		s.throttle.broadcast()
+		s.opts.Events.stopped(err)
+	}
+	return *s.failure.Load()
+}
+
+// failed returns why the store is stopped, nil if it is not.
+func (s *Store) failed() error {
+	if p := s.failure.Load(); p != nil {
+		return *p
+	}
+	return nil
+}

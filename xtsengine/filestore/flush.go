@@ -1,0 +1,380 @@
+package filestore
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/nfseal/nfseal/xtsengine/vfs"
+	"github.com/nfseal/nfseal/xtsengine/volume"
+)
+
+// flush is one passage of a file's unstable data to stable storage, or of journalled blocks to the
+// volume. All of the file's writes up to one go together, so that none is ever there in part.
+type flush struct {
+	i      *inode
+	layer  *layer
+	moving bool   // from the journal: nothing of the record changes
+	size   uint64 // of the file with these writes
+	number uint64 // the last write
+
+	files   []uint64 // the dirty blocks, in order
+	where   place    // where they go
+	runs    []volume.Run
+	over    extents // what the flush lays over the committed extents
+	windows []changedWindow
+	gone    []volume.Run // replaced blocks of the volume
+	hidden  extents      // replaced blocks in the metadata store
+	batch   *pebble.Batch
+	delta   int64 // change of the number of blocks
+	moved   int64 // change of the number of journalled blocks
+}
+
+// changedWindow is a window as it will be.
+type changedWindow struct {
+	index    uint64
+	was, now extents
+}
+
+// Commit implements vfs.FileSystem: it makes all of the file's writes durable.
+func (s *Store) Commit(ctx context.Context, id vfs.FileID, _, _ uint64) error {
+	if err := s.enter(ctx); err != nil {
+		return err
+	}
+	defer s.life.RUnlock()
+	s.stats.commits.Add(1)
+	i := s.pin(id.Inode)
+	defer s.unpin(i)
+	i.mu.RLock()
+	err := i.checkFile(id, nil, 0)
+	number := i.writes
+	i.mu.RUnlock()
+	if err != nil {
+		return err
+	}
+	return s.commit(i, number)
+}
+
+// commit makes the file's writes durable up to a number.
+func (s *Store) commit(i *inode, number uint64) error {
+	i.flushing.Lock()
+	defer i.flushing.Unlock()
+	return s.flushLocked(i, number)
+}
+
+// flushLocked is commit for who holds i.flushing.
+func (s *Store) flushLocked(i *inode, number uint64) error {
+	if i.stable >= number {
+		return nil
+	}
+	f, err := s.seal(i)
+	if f == nil {
+		return err
+	}
+	s.stats.flushes.Add(1)
+	if err := s.flush(f); err != nil {
+		s.stats.flushFailures.Add(1)
+		return err
+	}
+	i.stable = f.number
+	return nil
+}
+
+// seal takes the file's unstable data for a flush; nil if there is none.
+func (s *Store) seal(i *inode) (*flush, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.dead.Load() {
+		return nil, vfs.ErrStale
+	}
+	if i.active.empty() {
+		return nil, nil
+	}
+	l := i.active
+	i.active, i.sealed = layer{}, &l
+	return &flush{i: i, layer: &l, size: i.rec.attr.Size, number: i.writes}, nil
+}
+
+// flush does one; after an error the data is unstable as before.
+func (s *Store) flush(f *flush) error {
+	err := s.placeBlocks(f)
+	if err == nil {
+		err = s.switchOver(f)
+	}
+	if err != nil {
+		s.unseal(f)
+		return err
+	}
+	if err := s.settle(f.batch); err != nil {
+		return err
+	}
+	s.finish(f)
+	return nil
+}
+
+// placeBlocks decides where the dirty blocks go and writes those for the volume, durably.
+func (s *Store) placeBlocks(f *flush) error {
+	f.files = f.layer.sorted(make([]uint64, 0, len(f.layer.dirty)))
+	f.where = s.choose(f)
+	if f.where == onVolume {
+		if err := s.writeDirty(f); err != nil {
+			return err
+		}
+		if err := s.opts.Space.Sync(); err != nil {
+			return s.spaceErr(err)
+		}
+	}
+	f.over = overlay(nil, f.layer.placed, f.dirtyExtents(), func(extent) {})
+	return nil
+}
+
+// choose says where the dirty blocks go. A few of them, alone, ride in the metadata batch.
+func (s *Store) choose(f *flush) place {
+	switch n := len(f.files); {
+	case f.moving || len(f.layer.placed) > 0 || n > journalCommitBlocks:
+		return onVolume
+	case n == 1 && f.files[0] == 0 && f.size <= inlineBytes:
+		return inInode
+	case (s.journaled.Load()+int64(n))*blockBytes > s.opts.JournalBytes:
+		return onVolume
+	}
+	return inJournal
+}
+
+// writeDirty turns the promises of the dirty blocks into blocks of the volume and writes them.
+func (s *Store) writeDirty(f *flush) error {
+	if len(f.files) == 0 {
+		return nil
+	}
+	f.runs = s.pool.take(nil, uint64(len(f.files)))
+	ios := make([]volume.IO, 0, min(len(f.files), transferBlocks))
+	k := 0
+	for _, run := range f.runs {
+		for n := range run.Count {
+			ios = append(ios, volume.IO{Block: run.Start + volume.Block(n), Buf: f.layer.dirty[f.files[k]][:]})
+			if k++; len(ios) < transferBlocks && k < len(f.files) {
+				continue
+			}
+			if err := s.opts.Space.Write(ios); err != nil {
+				return s.spaceErr(err)
+			}
+			ios = ios[:0]
+		}
+	}
+	return nil
+}
+
+// dirtyExtents says where the dirty blocks are.
+func (f *flush) dirtyExtents() extents {
+	var e extents
+	if f.where != onVolume {
+		for _, file := range f.files {
+			e = e.add(extent{file: file, count: 1, place: f.where})
+		}
+		return e
+	}
+	k := 0
+	for _, run := range f.runs {
+		for n := range run.Count {
+			e = e.add(extent{file: f.files[k], count: 1, start: run.Start + volume.Block(n)})
+			k++
+		}
+	}
+	return e
+}
+
+// switchOver makes the metadata refer to the new blocks, and memory with them.
+func (s *Store) switchOver(f *flush) error {
+	f.batch = s.db.NewBatch()
+	if err := f.over.byWindow(func(index uint64, part extents) error { return s.changeWindow(f, index, part) }); err != nil {
+		return err
+	}
+	for k := range f.hidden {
+		delBlocks(f.batch, f.i.number, &f.hidden[k])
+	}
+	f.putBlocks()
+	i := f.i
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.dead.Load() {
+		return vfs.ErrStale
+	}
+	was := i.rec.blocks
+	i.rec.blocks = uint64(int64(was) + f.delta)
+	if !f.moving {
+		size := i.size
+		i.size = f.size
+		i.put(f.batch)
+		i.size = size
+	}
+	if err := s.apply(f.batch); err != nil {
+		i.rec.blocks = was
+		return err
+	}
+	if !f.moving {
+		i.size, i.sealed = f.size, nil
+		if i.active.empty() {
+			s.dirty.remove(i)
+		}
+	}
+	for _, w := range f.windows {
+		s.setWindow(i, w.index, w.now)
+	}
+	s.journaled.Add(f.moved)
+	return nil
+}
+
+// changeWindow lays the flush's extents in one window over what is there.
+func (s *Store) changeWindow(f *flush, index uint64, part extents) error {
+	was, err := s.window(f.i, index, false)
+	if err != nil {
+		return err
+	}
+	now := overlay(make(extents, 0, len(was)+len(part)), was, part, func(x extent) {
+		if x.place == onVolume {
+			f.gone = append(f.gone, x.run())
+		} else {
+			f.hidden = append(f.hidden, x)
+		}
+	})
+	putWindow(f.batch, f.i.number, was, now)
+	f.windows = append(f.windows, changedWindow{index, was, now})
+	f.delta += int64(now.blocks()) - int64(was.blocks())
+	f.moved += int64(now.blocksAt(inJournal)) - int64(was.blocksAt(inJournal))
+	return nil
+}
+
+// putBlocks puts dirty blocks that stay in the metadata store into the batch.
+func (f *flush) putBlocks() {
+	table := tableJournal
+	switch f.where {
+	case onVolume:
+		return
+	case inInode:
+		table = tableInline
+	}
+	for _, file := range f.files {
+		set(f.batch, pairKey(table, f.i.number, file), trim(f.layer.dirty[file][:]))
+	}
+}
+
+// finish gives back what a durable flush has replaced.
+func (s *Store) finish(f *flush) {
+	s.free(f.gone)
+	n := uint64(len(f.files))
+	switch f.where {
+	case inJournal:
+		s.unpromise(n)
+		s.stats.journaledBlocks.Add(n)
+		if f.i.journal == nil {
+			f.i.journal = map[uint64]struct{}{}
+		}
+		for _, file := range f.files {
+			f.i.journal[file] = struct{}{}
+		}
+		s.journal.add(f.i, s.opts.Clock())
+		if s.journaled.Load()*blockBytes > s.opts.JournalBytes/8 {
+			s.background.wakeMover()
+		}
+	case inInode:
+		s.unpromise(n)
+		s.stats.inlineBlocks.Add(n)
+	case onVolume:
+		s.stats.placedBlocks.Add(n + f.layer.onVol)
+	}
+	s.dropLayer(f)
+}
+
+// dropLayer gives the memory of a layer back that nobody sees any more.
+func (s *Store) dropLayer(f *flush) {
+	for _, file := range f.files {
+		freeBlock(f.layer.dirty[file])
+	}
+	if f.moving {
+		return
+	}
+	s.dirtyMem.Add(-int64(len(f.files)) * blockBytes)
+	s.unstable.Add(-int64(f.layer.onVol) * blockBytes)
+	s.throttle.broadcast()
+}
+
+// unseal undoes a flush that failed: its data is unstable again, under what was written since. If the
+// file is no more, its blocks are freed.
+func (s *Store) unseal(f *flush) {
+	if f.moving {
+		s.free(f.runs)
+		s.dropLayer(f)
+		return
+	}
+	s.pool.untake(f.runs)
+	i := f.i
+	i.mu.Lock()
+	i.sealed = nil
+	if i.dead.Load() {
+		i.mu.Unlock()
+		s.discard(f.layer)
+		return
+	}
+	var freed []volume.Run
+	dropped := i.active.under(f.layer, &freed)
+	i.mu.Unlock()
+	s.dirtyMem.Add(-int64(dropped) * blockBytes)
+	s.unstable.Add(-blocksOf(freed) * blockBytes)
+	s.unpromise(dropped)
+	s.free(freed)
+}
+
+// discard drops unstable data that nobody sees any more.
+func (s *Store) discard(l *layer) {
+	for _, b := range l.dirty {
+		freeBlock(b)
+	}
+	s.dirtyMem.Add(-int64(len(l.dirty)) * blockBytes)
+	s.unstable.Add(-int64(l.onVol) * blockBytes)
+	s.unpromise(uint64(len(l.dirty)))
+	s.free(l.runs(nil))
+	*l = layer{}
+	s.throttle.broadcast()
+}
+
+// flushAll makes the unstable data of all files stable that have any now.
+func (s *Store) flushAll() error {
+	return s.flushEach(s.dirty.oldest(1<<30, farFuture))
+}
+
+// flushEach flushes pinned files, several at a time, and unpins them. It returns the first error.
+func (s *Store) flushEach(list []*inode) error {
+	var wait sync.WaitGroup
+	var mu sync.Mutex
+	var first error
+	for part := range slices.Chunk(list, max(1, (len(list)+flushers-1)/flushers)) {
+		wait.Go(func() {
+			for _, i := range part {
+				err := s.flushOne(i)
+				mu.Lock()
+				if err != nil && first == nil {
+					first = err
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	wait.Wait()
+	return first
+}
+
+// flushOne flushes a pinned file and unpins it; one that is no more has nothing to flush.
+func (s *Store) flushOne(i *inode) error {
+	defer s.unpin(i)
+	i.mu.RLock()
+	number := i.writes
+	i.mu.RUnlock()
+	err := s.commit(i, number)
+	if errors.Is(err, vfs.ErrStale) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,66 @@
+package filestore
+
+import (
+	"time"
+
+	"github.com/nfseal/nfseal/xtsengine/volume"
+)
+
+// blockBytes is the unit of file content and of the volume.
+const blockBytes = volume.BlockBytes
+
+// Limits of the format, version 1.
+const (
+	// windowBlocks is the span of file blocks whose extents are loaded and changed together: 16 MiB
+	// of a file. No extent crosses the border of a window.
+	windowBlocks = 4096
+	// inlineBytes is the largest file whose only block stays in the metadata store for good.
+	inlineBytes = 3072
+	// maxClientKey and maxClientValue are those of vfs.ClientRecords, in bytes.
+	maxClientKey   = 1024
+	maxClientValue = 4096
+	// maxInodes is what StatFS reports as the number of files there can be.
+	maxInodes = 1 << 48
+)
+
+// Limits of our choosing.
+const (
+	// directBlocks is from how many whole blocks on a write goes to the volume at once instead of
+	// being gathered in memory.
+	directBlocks = 16
+	// journalCommitBlocks is up to how many blocks a commit takes along in the metadata batch, which
+	// saves the flush of the volume.
+	journalCommitBlocks = 16
+	// migrateBlocks bounds the blocks that are moved from the journal to the volume in one round.
+	migrateBlocks = 1024
+	// migrateInodes bounds the files that one round holds.
+	migrateInodes = 64
+	// transferBlocks bounds the blocks of one call to Space.Write or Space.Read.
+	transferBlocks = 1024
+
+	// poolRunBlocks is how many blocks the pool takes from the space at least; poolSpareBlocks how
+	// many it keeps beyond what is reserved.
+	poolRunBlocks   = 256
+	poolSpareBlocks = 512
+
+	// pointDeletes is up to how many extents of a file are deleted key by key; more go by range, and
+	// their blocks are freed in the background, reapBatch runs at a time. maxReaps bounds the files
+	// that wait for that.
+	pointDeletes = 512
+	reapBatch    = 4096
+	maxReaps     = 64
+
+	// shards is how many parts the table of inodes has.
+	shards = 64
+	// evictSteps bounds the search for an inode that can leave the cache.
+	evictSteps = 32
+
+	// Leases of counters: how many values one durable update covers.
+	inodeLease  = 4096
+	changeLease = 1 << 32
+
+	// flushers is how many files the background flusher and Close flush at a time.
+	flushers = 4
+	// tick is how often the background looks at ages.
+	tick = 500 * time.Millisecond
+)

@@ -1,0 +1,236 @@
+package filestore
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/sstable"
+
+	"github.com/nfseal/nfseal/xtsengine/vfs"
+)
+
+// pebbleFormat is the version of Pebble's own format; formatVersion 1 has this one.
+const pebbleFormat = pebble.FormatTableFormatV6
+
+// bloomBits is how many bits a key has in the filters: one lookup in a hundred goes wrong.
+const bloomBits = 10
+
+// logger is what Pebble logs to.
+type logger struct{ s *Store }
+
+func (l logger) Infof(format string, args ...any) {
+	l.s.opts.Events.metadataLog(fmt.Sprintf(format, args...))
+}
+
+func (l logger) Errorf(format string, args ...any) {
+	l.s.opts.Events.metadataLog("error: " + fmt.Sprintf(format, args...))
+}
+
+// Fatalf is called by Pebble where it cannot go on, and is not expected to return. One store must not
+// end the process, so the store stops instead. Where an operation of ours is the caller (a failed
+// write to the log) Fatalf does return, and apply notices the failure. Elsewhere it is a goroutine of
+// Pebble's own, or one that openPebble or closePebble started, which ends.
+func (l logger) Fatalf(format string, args ...any) {
+	l.s.fail(fmt.Errorf("%w: metadata store: %s", vfs.ErrIO, fmt.Sprintf(format, args...)))
+	if !strings.HasPrefix(format, "pebble: fatal commit error") {
+		runtime.Goexit()
+	}
+}
+
+// hiddenKey keeps names out of messages: it shows a key's table and length only.
+type hiddenKey []byte
+
+// Format implements fmt.Formatter.
+func (k hiddenKey) Format(f fmt.State, _ rune) {
+	if len(k) == 0 {
+		fmt.Fprint(f, "key")
+		return
+	}
+	fmt.Fprintf(f, "key of table %d, %d bytes", k[0], len(k))
+}
+
+func (s *Store) pebbleOptions() *pebble.Options {
+	cache := pebble.NewCache(s.opts.CacheBytes)
+	comparer := *pebble.DefaultComparer
+	comparer.FormatKey = func(key []byte) fmt.Formatter { return hiddenKey(key) }
+	o := &pebble.Options{
+		Comparer:                    &comparer,
+		FS:                          s.opts.Meta,
+		Cache:                       cache,
+		FormatMajorVersion:          pebbleFormat,
+		MemTableSize:                uint64(s.opts.MemTableBytes),
+		MemTableStopWritesThreshold: 4,
+		L0CompactionThreshold:       4,
+		L0StopWritesThreshold:       24,
+		LBaseMaxBytes:               64 << 20,
+		MaxOpenFiles:                512,
+		Logger:                      logger{s},
+		EventListener: &pebble.EventListener{
+			BackgroundError: func(err error) { s.opts.Events.backgroundError(err) },
+			DataCorruption: func(info pebble.DataCorruptionInfo) {
+				s.opts.Events.backgroundError(fmt.Errorf("%w: %s", vfs.ErrCorrupt, info.String()))
+			},
+		},
+	}
+	o.EnsureDefaults()
+	for i := range o.Levels {
+		o.Levels[i].FilterPolicy = bloom.FilterPolicy(bloomBits)
+		o.Levels[i].Compression = func() *sstable.CompressionProfile { return sstable.SnappyCompression }
+	}
+	return o
+}
+
+// guarded runs a call into Pebble in a goroutine of its own and waits, so that Fatalf can end it.
+func guarded(call func() error) error {
+	result := make(chan error, 1)
+	go func() {
+		err := errors.New("filestore: the metadata store gave up")
+		defer func() { result <- err }()
+		defer caught(&err)
+		err = call()
+	}()
+	return <-result
+}
+
+// caught, deferred, makes an error of a panic by which Pebble reports one; faults of the program
+// stay what they are.
+func caught(err *error) {
+	switch r := recover().(type) {
+	case nil:
+	case runtime.Error:
+		panic(r)
+	default:
+		*err = fmt.Errorf("panic: %v", r)
+	}
+}
+
+// openPebble opens the metadata store, and makes one where there is none.
+func (s *Store) openPebble() error {
+	o := s.pebbleOptions()
+	defer o.Cache.Unref()
+	err := guarded(func() (err error) {
+		s.db, err = pebble.Open(s.opts.Meta.PathJoin(s.opts.MetaDir, storeName), o)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("filestore: opening the metadata store: %w", err)
+	}
+	return nil
+}
+
+// closePebble closes it. After a failure Pebble's state is not to be relied on: it is left alone, with
+// its lock, until the process ends.
+func (s *Store) closePebble() error {
+	if s.failed() != nil {
+		return nil
+	}
+	if err := guarded(s.db.Close); err != nil {
+		return fmt.Errorf("filestore: closing the metadata store: %w", err)
+	}
+	return nil
+}
+
+// set and del put one change into a batch, which can't fail for a batch of an open store.
+func set(b *pebble.Batch, key, value []byte) {
+	if err := b.Set(key, value, nil); err != nil {
+		panic(fmt.Sprintf("filestore: batch: %v", err))
+	}
+}
+
+func del(b *pebble.Batch, key []byte) {
+	if err := b.Delete(key, nil); err != nil {
+		panic(fmt.Sprintf("filestore: batch: %v", err))
+	}
+}
+
+func delRange(b *pebble.Batch, lo, hi []byte) {
+	if err := b.DeleteRange(lo, hi, nil); err != nil {
+		panic(fmt.Sprintf("filestore: batch: %v", err))
+	}
+}
+
+// get calls read with the value of a key, if there is one.
+func (s *Store) get(key []byte, read func(value []byte) error) (found bool, err error) {
+	value, closer, err := s.db.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, metaErr(err)
+	}
+	err = read(value)
+	if e := closer.Close(); e != nil && err == nil {
+		err = metaErr(e)
+	}
+	return true, err
+}
+
+// scan calls visit for every key from lo up to hi, in order; key and value are valid during the call.
+func (s *Store) scan(lo, hi []byte, visit func(key, value []byte) error) error {
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: lo, UpperBound: hi})
+	if err != nil {
+		return metaErr(err)
+	}
+	return scanIter(it, visit)
+}
+
+// scanIter goes through an iterator and closes it.
+func scanIter(it *pebble.Iterator, visit func(key, value []byte) error) error {
+	for ok := it.First(); ok; ok = it.Next() {
+		value, err := it.ValueAndErr()
+		if err == nil {
+			err = visit(it.Key(), value)
+		} else {
+			err = metaErr(err)
+		}
+		if err != nil {
+			it.Close()
+			return err
+		}
+	}
+	if err := it.Close(); err != nil {
+		return metaErr(err)
+	}
+	return nil
+}
+
+// apply makes a batch visible, in the order of the calls; the caller holds the locks of what the
+// batch is about. It is not durable before settle returned, which needs no lock, so that many wait
+// for one flush of the log.
+func (s *Store) apply(b *pebble.Batch) error {
+	if err := s.failed(); err != nil {
+		return err
+	}
+	err := func() (err error) {
+		defer caught(&err)
+		return s.db.ApplyNoSyncWait(b, pebble.Sync)
+	}()
+	if err != nil {
+		return s.fail(fmt.Errorf("%w: metadata store: %w", vfs.ErrIO, err))
+	}
+	s.stats.batches.Add(1)
+	return s.failed()
+}
+
+// settle waits until an applied batch is durable and gives it back.
+func (s *Store) settle(b *pebble.Batch) error {
+	if err := b.SyncWait(); err != nil {
+		return s.fail(fmt.Errorf("%w: metadata log: %w", vfs.ErrIO, err))
+	}
+	if err := b.Close(); err != nil {
+		return fmt.Errorf("%w: metadata store: %w", vfs.ErrIO, err)
+	}
+	return nil
+}
+
+// store applies a batch that needs no lock and waits for it.
+func (s *Store) store(b *pebble.Batch) error {
+	if err := s.apply(b); err != nil {
+		return err
+	}
+	return s.settle(b)
+}

@@ -1,0 +1,173 @@
+package filestore
+
+import (
+	"errors"
+	"sync"
+
+	"github.com/nfseal/nfseal/xtsengine/volume"
+)
+
+// pool keeps blocks of the space that hold nothing yet, so that a write into memory can be promised
+// a place: what is reserved is always there. Blocks in the pool are used ones to the space.
+type pool struct {
+	space *volume.Space
+
+	mu       sync.Mutex
+	runs     []volume.Run
+	blocks   uint64 // in runs
+	reserved uint64 // of blocks
+}
+
+// reserve promises n blocks.
+func (p *pool) reserve(n uint64) error {
+	if n == 0 {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for p.blocks-p.reserved < n {
+		missing := n - (p.blocks - p.reserved)
+		run, err := p.space.Alloc(uint32(min(max(missing, poolRunBlocks), 1<<20)))
+		if err != nil {
+			return err
+		}
+		p.runs = append(p.runs, run)
+		p.blocks += uint64(run.Count)
+	}
+	p.reserved += n
+	return nil
+}
+
+// release takes back a promise of n blocks and gives back what is too much.
+func (p *pool) release(n uint64) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.reserved -= n
+	return p.shrinkLocked(poolSpareBlocks)
+}
+
+// shrinkLocked gives blocks back to the space until at most spare are not reserved.
+func (p *pool) shrinkLocked(spare uint64) error {
+	for p.blocks-p.reserved > spare {
+		last := &p.runs[len(p.runs)-1]
+		n := uint32(min(uint64(last.Count), p.blocks-p.reserved-spare))
+		last.Count -= n
+		p.blocks -= uint64(n)
+		run := volume.Run{Start: last.Start + volume.Block(last.Count), Count: n}
+		if last.Count == 0 {
+			p.runs = p.runs[:len(p.runs)-1]
+		}
+		if err := p.space.Free(run); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// shrink gives back everything that is not reserved.
+func (p *pool) shrink() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.shrinkLocked(0)
+}
+
+// take turns a promise of n blocks into blocks, in few runs.
+func (p *pool) take(dst []volume.Run, n uint64) []volume.Run {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.reserved -= n
+	p.blocks -= n
+	for n > 0 {
+		i := p.fitLocked(n)
+		run := p.runs[i]
+		if uint64(run.Count) > n {
+			run.Count = uint32(n)
+			p.runs[i].Start += volume.Block(n)
+			p.runs[i].Count -= uint32(n)
+		} else {
+			p.runs[i] = p.runs[len(p.runs)-1]
+			p.runs = p.runs[:len(p.runs)-1]
+		}
+		dst = append(dst, run)
+		n -= uint64(run.Count)
+	}
+	return dst
+}
+
+// fitLocked chooses the first run that has n blocks, else the longest.
+func (p *pool) fitLocked(n uint64) int {
+	best := 0
+	for i := range p.runs {
+		if uint64(p.runs[i].Count) >= n {
+			return i
+		}
+		if p.runs[i].Count > p.runs[best].Count {
+			best = i
+		}
+	}
+	return best
+}
+
+// untake undoes take: the blocks are promised again.
+func (p *pool) untake(runs []volume.Run) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, run := range runs {
+		p.runs = append(p.runs, run)
+		p.blocks += uint64(run.Count)
+		p.reserved += uint64(run.Count)
+	}
+}
+
+// idle is how many blocks are in the pool without being promised, held how many are in it.
+func (p *pool) counts() (idle, held uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.blocks - p.reserved, p.blocks
+}
+
+// allocate gives n blocks in as few runs as there are, or none and an error.
+func (p *pool) allocate(dst []volume.Run, n uint64) ([]volume.Run, error) {
+	for left := n; left > 0; {
+		run, err := p.space.Alloc(uint32(min(left, 1<<20)))
+		if errors.Is(err, volume.ErrNoSpace) {
+			run, err = p.spare(left, err)
+		}
+		if err != nil {
+			return dst[:0], errors.Join(err, p.freeAll(dst))
+		}
+		dst = append(dst, run)
+		left -= uint64(run.Count)
+	}
+	return dst, nil
+}
+
+// spare gives a run of the pool that nothing is promised of; none is why there must be one.
+func (p *pool) spare(want uint64, none error) (volume.Run, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	idle := p.blocks - p.reserved
+	if idle == 0 {
+		return volume.Run{}, none
+	}
+	last := &p.runs[len(p.runs)-1]
+	n := uint32(min(uint64(last.Count), idle, want))
+	last.Count -= n
+	p.blocks -= uint64(n)
+	run := volume.Run{Start: last.Start + volume.Block(last.Count), Count: n}
+	if last.Count == 0 {
+		p.runs = p.runs[:len(p.runs)-1]
+	}
+	return run, nil
+}
+
+// freeAll gives runs back to the space. Nothing durable refers to them.
+func (p *pool) freeAll(runs []volume.Run) error {
+	var first error
+	for _, run := range runs {
+		if err := p.space.Free(run); err != nil && first == nil {
+			first = err
+		}
+	}
+	return first
+}

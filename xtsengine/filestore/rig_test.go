@@ -1,0 +1,161 @@
+package filestore
+
+import (
+	"context"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	pebblevfs "github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/nfseal/nfseal/xtsengine/blockdev"
+	"github.com/nfseal/nfseal/xtsengine/blockdev/memdev"
+	"github.com/nfseal/nfseal/xtsengine/vfs"
+	"github.com/nfseal/nfseal/xtsengine/vfs/vfstest"
+	"github.com/nfseal/nfseal/xtsengine/volume"
+	"github.com/nfseal/nfseal/xtsengine/xts"
+)
+
+var bg = context.Background()
+
+// testID is the file system's id in tests.
+var testID = volume.SpaceID{1, 2, 3}
+
+// rig is a store with what it stands on.
+type rig struct {
+	t      testing.TB
+	dev    blockdev.Device
+	meta   pebblevfs.FS
+	opts   Options
+	cipher *xts.Cipher
+
+	vol   *volume.Volume
+	space *volume.Space
+	*Store
+}
+
+// newRig makes a store on a device in memory. change may adjust the options.
+func newRig(t testing.TB, deviceBytes int64, change func(*Options)) *rig {
+	t.Helper()
+	return newRigOn(t, memdev.New(deviceBytes), pebblevfs.NewCrashableMem(), change)
+}
+
+func newRigOn(t testing.TB, dev blockdev.Device, meta pebblevfs.FS, change func(*Options)) *rig {
+	t.Helper()
+	key := make([]byte, xts.KeyBytes)
+	for i := range key {
+		key[i] = byte(i)
+	}
+	c, err := xts.New(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &rig{t: t, dev: dev, meta: meta, cipher: c}
+	r.opts = Options{ID: testID, Meta: meta, MetaDir: "meta", UnitUUID: [16]byte{9}, Epoch: 1,
+		CacheBytes: 8 << 20, MemTableBytes: 4 << 20}
+	if change != nil {
+		change(&r.opts)
+	}
+	if err := volume.Format(dev, volume.Options{UUID: volume.UUID{7}, ChunkBytes: 1 << 20, MaxChunks: 252}); err != nil {
+		t.Fatal(err)
+	}
+	if err := Create(bg, r.opts); err != nil {
+		t.Fatal(err)
+	}
+	r.open()
+	t.Cleanup(r.close)
+	return r
+}
+
+// open starts the store on what is there.
+func (r *rig) open() {
+	r.t.Helper()
+	if err := r.tryOpen(); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *rig) tryOpen() error {
+	var err error
+	if r.vol, err = volume.Open(r.dev, volume.Options{}); err != nil {
+		return err
+	}
+	if r.space, err = r.vol.OpenSpace(testID, r.cipher); err != nil {
+		return err
+	}
+	r.opts.Space = r.space
+	r.Store, err = Open(bg, r.opts)
+	return err
+}
+
+// close stops the store and checks it first.
+func (r *rig) close() {
+	if r.Store == nil {
+		return
+	}
+	r.t.Helper()
+	if err := r.Store.failed(); err == nil {
+		r.check()
+	}
+	if err := r.Store.Close(); err != nil {
+		r.t.Errorf("close: %v", err)
+	}
+	r.drop()
+}
+
+// drop lets the volume go after the store.
+func (r *rig) drop() {
+	r.Store = nil
+	if err := r.vol.Close(); err != nil {
+		r.t.Errorf("closing the volume: %v", err)
+	}
+}
+
+// reopen stops and starts the store.
+func (r *rig) reopen() {
+	r.t.Helper()
+	r.close()
+	r.open()
+}
+
+// check runs the store's own check.
+func (r *rig) check() {
+	r.t.Helper()
+	report, err := r.Store.Check(bg)
+	if err != nil {
+		r.t.Fatalf("check: %v", err)
+	}
+	for _, problem := range report.Problems {
+		r.t.Errorf("check: %s", problem)
+	}
+}
+
+// TestContract runs the suite that every file system passes.
+func TestContract(t *testing.T) {
+	vfstest.Run(t, func(t *testing.T, now func() vfs.Time) vfs.FileSystem {
+		return newRig(t, 64<<20, func(o *Options) {
+			o.Clock = func() time.Time { return time.Unix(now().Sec, int64(now().Nsec)) }
+		})
+	})
+}
+
+// file makes a regular file in the root directory.
+func (r *rig) file(name string) vfs.FileID {
+	r.t.Helper()
+	var out vfs.CreateResult
+	req := vfs.CreateRequest{Kind: vfs.Regular, Mode: vfs.Guarded, Attr: vfs.SetAttr{Mask: vfs.SetMode, Mode: 0o644}}
+	if err := r.Create(bg, nil, r.Root(), name, &req, &out); err != nil {
+		r.t.Fatal(err)
+	}
+	return out.Attr.ID
+}
+
+// noise is reproducible content that is never zero.
+func noise(seed uint64, n int) []byte {
+	rng := rand.New(rand.NewPCG(seed, 77))
+	p := make([]byte, n)
+	for i := range p {
+		p[i] = byte(rng.Uint32()) | 1
+	}
+	return p
+}

@@ -1,0 +1,59 @@
+package filestore
+
+import "sync/atomic"
+
+// counters counts for one store.
+type counters struct {
+	reads, writes, commits, namespace atomic.Uint64
+	bytesRead, bytesWritten           atomic.Uint64
+	batches, inodeLoads, extentLoads  atomic.Uint64
+	journaledBlocks, migratedBlocks   atomic.Uint64
+	inlineBlocks, placedBlocks        atomic.Uint64
+	flushes, flushFailures            atomic.Uint64
+	freedBlocks, throttled, failures  atomic.Uint64
+}
+
+// Stats counts since Open, and says what is in memory.
+type Stats struct {
+	// Reads, Writes, Commits and Namespace count calls; Namespace those that change names or
+	// attributes.
+	Reads, Writes, Commits, Namespace uint64
+	BytesRead, BytesWritten           uint64
+	// Batches counts durable updates of metadata.
+	Batches uint64
+	// InodeLoads and ExtentLoads count what was not in memory.
+	InodeLoads, ExtentLoads uint64
+	// JournaledBlocks went into the metadata store first, MigratedBlocks were moved from there to the
+	// volume, InlineBlocks stay there, PlacedBlocks went to the volume at once.
+	JournaledBlocks, MigratedBlocks, InlineBlocks, PlacedBlocks uint64
+	// Flushes made a file's data stable.
+	Flushes, FlushFailures uint64
+	FreedBlocks            uint64
+	// Throttled counts writes that had to wait for memory.
+	Throttled uint64
+	// Stopped is 1 once the store has stopped.
+	Stopped uint64
+
+	// DirtyBytes is unstable data in memory, UnstableBytes on the volume, JournalBytes stable data
+	// that is yet to be moved.
+	DirtyBytes, UnstableBytes, JournalBytes int64
+	// CachedInodes and CachedExtents are in memory.
+	CachedInodes, CachedExtents int64
+}
+
+// Stats says what the store did.
+func (s *Store) Stats() Stats {
+	c := &s.stats
+	return Stats{
+		Reads: c.reads.Load(), Writes: c.writes.Load(), Commits: c.commits.Load(), Namespace: c.namespace.Load(),
+		BytesRead: c.bytesRead.Load(), BytesWritten: c.bytesWritten.Load(),
+		Batches: c.batches.Load(), InodeLoads: c.inodeLoads.Load(), ExtentLoads: c.extentLoads.Load(),
+		JournaledBlocks: c.journaledBlocks.Load(), MigratedBlocks: c.migratedBlocks.Load(),
+		InlineBlocks: c.inlineBlocks.Load(), PlacedBlocks: c.placedBlocks.Load(),
+		Flushes: c.flushes.Load(), FlushFailures: c.flushFailures.Load(),
+		FreedBlocks: c.freedBlocks.Load(), Throttled: c.throttled.Load(), Stopped: c.failures.Load(),
+		DirtyBytes: s.dirtyMem.Load(), UnstableBytes: s.unstable.Load(),
+		JournalBytes: s.journaled.Load() * blockBytes,
+		CachedInodes: s.table.count(), CachedExtents: s.extents.Load(),
+	}
+}

@@ -1,0 +1,250 @@
+package filestore
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/nfseal/nfseal/xtsengine/vfs"
+	"github.com/nfseal/nfseal/xtsengine/volume"
+)
+
+var _ vfs.FileSystem = (*Store)(nil)
+
+// Store is an open file system.
+type Store struct {
+	opts       Options
+	root       vfs.FileID
+	verifier   [8]byte
+	generation uint32
+	db         *pebble.DB
+
+	// life is held shared by every operation and alone by Close and Check.
+	life   sync.RWMutex
+	closed bool
+	// failure is why the store has stopped; nil while it runs.
+	failure atomic.Pointer[error]
+
+	table    table
+	inodes   lease
+	changes  lease
+	pool     pool
+	renaming sync.Mutex // held while a directory gets another parent
+
+	dirty     inodeList // files with unstable data, oldest first
+	journal   inodeList // files with blocks in the journal, oldest first
+	journaled atomic.Int64
+	dirtyMem  atomic.Int64 // bytes of unstable data in memory
+	unstable  atomic.Int64 // bytes of unstable data on the volume
+	throttle  throttle
+	metaFull  atomic.Bool
+	extents   atomic.Int64 // extents in memory
+
+	background background
+	reaper     reaper
+	stats      counters
+}
+
+// Open starts the file system in Options.MetaDir. A store of a newer format is ErrNewerFormat, and
+// nothing is written then; the other errors are ErrForeign, ErrWrongSpace, vfs.ErrCorrupt and
+// those of the layers below.
+func Open(ctx context.Context, o Options) (*Store, error) {
+	o.EnsureDefaults()
+	if err := o.validateOpen(); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	id, err := readFormat(o.Meta, o.MetaDir)
+	if err != nil {
+		return nil, err
+	}
+	if id != o.ID {
+		return nil, ErrWrongSpace
+	}
+	s := &Store{opts: o}
+	s.pool.space = o.Space
+	s.table.init(o.CachedInodes)
+	s.dirty.which, s.journal.which = listDirty, listJournal
+	s.throttle.init()
+	s.reaper.init()
+	if err := s.openPebble(); err != nil {
+		return nil, err
+	}
+	if err := s.load(ctx); err != nil {
+		return nil, errors.Join(err, s.closePebble())
+	}
+	s.startBackground()
+	return s, nil
+}
+
+// load reads what a start needs, tells the space which blocks are used, and records the start.
+func (s *Store) load(ctx context.Context) error {
+	if err := s.checkIdentity(); err != nil {
+		return err
+	}
+	if err := s.inodes.open(s, counterInode, inodeLease); err != nil {
+		return err
+	}
+	if err := s.changes.open(s, counterChange, changeLease); err != nil {
+		return err
+	}
+	if err := s.loadRoot(); err != nil {
+		return err
+	}
+	if err := s.loadExtents(ctx); err != nil {
+		return err
+	}
+	s.opts.Space.Loaded()
+	if err := s.loadJournal(); err != nil {
+		return err
+	}
+	return s.recordStart()
+}
+
+func (s *Store) checkIdentity() error {
+	found, err := s.get([]byte{tableIdentity}, func(value []byte) error {
+		if !bytes.Equal(value, s.opts.ID[:]) {
+			return ErrWrongSpace
+		}
+		return nil
+	})
+	if err == nil && !found {
+		err = fmt.Errorf("filestore: the store has no identity: %w", vfs.ErrCorrupt)
+	}
+	return err
+}
+
+func (s *Store) loadRoot() error {
+	found, err := s.get(numberKey(tableInode, rootInode), func(value []byte) error {
+		r, err := decodeRecord(rootInode, value)
+		if err == nil && r.attr.Kind != vfs.Directory {
+			err = damaged("kind", rootInode)
+		}
+		s.root = r.attr.ID
+		return err
+	})
+	if err == nil && !found {
+		err = fmt.Errorf("filestore: the root directory is missing: %w", vfs.ErrCorrupt)
+	}
+	return err
+}
+
+// loadExtents marks every block that a file has.
+func (s *Store) loadExtents(ctx context.Context) error {
+	lo, hi := []byte{tableExtent}, []byte{tableExtent + 1}
+	seen := 0
+	return s.scan(lo, hi, func(key, value []byte) error {
+		number, file, ok := splitPair(key)
+		if !ok {
+			return damaged("extent key", 0)
+		}
+		x, err := decodeExtent(number, file, value)
+		if err != nil || x.place != onVolume {
+			return err
+		}
+		if seen++; seen%4096 == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err := s.opts.Space.MarkUsed(x.run()); err != nil {
+			if errors.Is(err, volume.ErrCorrupt) {
+				return fmt.Errorf("%w: inode %d: %w", vfs.ErrCorrupt, number, err)
+			}
+			return fmt.Errorf("filestore: inode %d: %w", number, err)
+		}
+		return nil
+	})
+}
+
+// recordStart counts this start, durably, and makes of it what must differ between starts.
+func (s *Store) recordStart() error {
+	starts, err := s.readCounter(counterStarts)
+	if err != nil {
+		return err
+	}
+	starts++
+	b := s.db.NewBatch()
+	set(b, counterKey(counterStarts), be.AppendUint64(nil, starts))
+	if err := s.store(b); err != nil {
+		return err
+	}
+	h := sha256.New()
+	h.Write([]byte("nfseal write verifier 1"))
+	h.Write(s.opts.UnitUUID[:])
+	h.Write(s.opts.ID[:])
+	h.Write(be.AppendUint64(be.AppendUint64(nil, s.opts.Epoch), starts))
+	copy(s.verifier[:], h.Sum(nil))
+	s.generation, err = newGeneration(s.opts.Random)
+	return err
+}
+
+// Close makes all data stable, stops the background and closes the metadata store. Operations fail
+// with vfs.ErrClosed from then on. The error says whether unstable data was lost.
+func (s *Store) Close() error {
+	s.life.Lock()
+	if s.closed {
+		s.life.Unlock()
+		return vfs.ErrClosed
+	}
+	s.closed = true
+	s.life.Unlock()
+	s.stopBackground()
+	err := s.failed()
+	if err == nil {
+		err = s.flushAll()
+	}
+	if e := s.pool.shrink(); e != nil && err == nil {
+		err = s.spaceErr(e)
+	}
+	return errors.Join(err, s.closePebble())
+}
+
+// enter begins an operation, which ends with s.life.RUnlock if the error is nil.
+func (s *Store) enter(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.life.RLock()
+	err := s.failed()
+	if s.closed {
+		err = vfs.ErrClosed
+	}
+	if err != nil {
+		s.life.RUnlock()
+	}
+	return err
+}
+
+func (s *Store) now() vfs.Time { return vfs.TimeOf(s.opts.Clock()) }
+
+// Root implements vfs.FileSystem.
+func (s *Store) Root() vfs.FileID { return s.root }
+
+// WriteVerifier implements vfs.FileSystem: a hash of unit, file system, epoch and a count of starts.
+func (s *Store) WriteVerifier() [8]byte { return s.verifier }
+
+// StatFS implements vfs.FileSystem. What other file systems of the volume leave counts as free.
+func (s *Store) StatFS(ctx context.Context, out *vfs.StatFS) error {
+	if err := s.enter(ctx); err != nil {
+		return err
+	}
+	defer s.life.RUnlock()
+	space := s.opts.Space.Stat()
+	idle, _ := s.pool.counts()
+	free := space.Free + space.VolumeFree + idle
+	used := space.Used - min(idle, space.Used)
+	files := s.inodes.next.Load()
+	*out = vfs.StatFS{
+		TotalBytes: (used + free) * blockBytes, FreeBytes: free * blockBytes,
+		AvailBytes: free * blockBytes, UsedBytes: used * blockBytes,
+		TotalFiles: maxInodes, FreeFiles: maxInodes - min(files, maxInodes),
+	}
+	return nil
+}

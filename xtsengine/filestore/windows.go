@@ -1,0 +1,127 @@
+package filestore
+
+import (
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// window returns the committed extents of one window of i. The caller holds i.mu alone or
+// i.flushing, with mu free; locked says which.
+func (s *Store) window(i *inode, index uint64, locked bool) (extents, error) {
+	if !locked {
+		i.mu.RLock()
+	}
+	e, ok := i.windows[index]
+	empty := i.rec.blocks == 0
+	if !locked {
+		i.mu.RUnlock()
+	}
+	if ok || empty {
+		return e, nil
+	}
+	e, err := s.readWindow(i.number, index)
+	if err != nil {
+		return nil, err
+	}
+	if !locked {
+		i.mu.Lock()
+		defer i.mu.Unlock()
+	}
+	s.setWindow(i, index, e)
+	return e, nil
+}
+
+// readWindow reads one window from the metadata store.
+func (s *Store) readWindow(number, index uint64) (extents, error) {
+	s.stats.extentLoads.Add(1)
+	var e extents
+	lo := pairKey(tableExtent, number, index*windowBlocks)
+	hi := pairKey(tableExtent, number, (index+1)*windowBlocks)
+	err := s.scan(lo, hi, func(key, value []byte) error {
+		_, file, ok := splitPair(key)
+		if !ok {
+			return damaged("extent key", number)
+		}
+		x, err := decodeExtent(number, file, value)
+		if err != nil {
+			return err
+		}
+		if len(e) > 0 && e[len(e)-1].end() > file {
+			return damaged("order of extents", number)
+		}
+		e = append(e, x)
+		return nil
+	})
+	return e, err
+}
+
+// setWindow keeps a window in memory; i.mu is held alone. When there are too many extents in memory,
+// those of the file's other windows go.
+func (s *Store) setWindow(i *inode, index uint64, e extents) {
+	if s.extents.Load() > int64(s.opts.CachedExtents) {
+		for other := range i.windows {
+			if other+1 < index || other > index+1 {
+				s.dropWindow(i, other)
+			}
+		}
+	}
+	s.dropWindow(i, index)
+	if i.windows == nil {
+		i.windows = map[uint64]extents{}
+	}
+	i.windows[index] = e
+	s.extents.Add(int64(len(e)) + 1)
+}
+
+func (s *Store) dropWindow(i *inode, index uint64) {
+	if e, ok := i.windows[index]; ok {
+		delete(i.windows, index)
+		s.extents.Add(-int64(len(e)) - 1)
+	}
+}
+
+// forgetWindows drops all of them.
+func (s *Store) forgetWindows(i *inode) {
+	for index := range i.windows {
+		s.dropWindow(i, index)
+	}
+}
+
+// putWindow stores in a batch what makes was into now.
+func putWindow(b *pebble.Batch, number uint64, was, now extents) {
+	k := 0
+	for _, x := range was {
+		for ; k < len(now) && now[k].file < x.file; k++ {
+			putExtent(b, number, &now[k])
+		}
+		switch {
+		case k == len(now) || now[k].file > x.file:
+			del(b, pairKey(tableExtent, number, x.file))
+		default:
+			if now[k] != x {
+				putExtent(b, number, &now[k])
+			}
+			k++
+		}
+	}
+	for ; k < len(now); k++ {
+		putExtent(b, number, &now[k])
+	}
+}
+
+func putExtent(b *pebble.Batch, number uint64, x *extent) {
+	set(b, pairKey(tableExtent, number, x.file), appendExtent(make([]byte, 0, 14), x))
+}
+
+// delBlocks deletes from a batch's store the contents of blocks that x has in the metadata store.
+func delBlocks(b *pebble.Batch, number uint64, x *extent) {
+	table := tableJournal
+	switch x.place {
+	case onVolume:
+		return
+	case inInode:
+		table = tableInline
+	}
+	for file := x.file; file < x.end(); file++ {
+		del(b, pairKey(table, number, file))
+	}
+}

@@ -1,0 +1,359 @@
+package filestore
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/nfseal/nfseal/xtsengine/vfs"
+	"github.com/nfseal/nfseal/xtsengine/volume"
+)
+
+// writePlan is the scratch memory of one Write.
+type writePlan struct {
+	i      *inode
+	offset uint64
+	p      []byte
+
+	first, end             uint64 // file blocks that are touched
+	directFirst, directEnd uint64 // those among them that go to the volume at once
+	promised               uint64 // promises of the pool that are not used yet
+
+	runs  []volume.Run // of the direct blocks
+	ios   []volume.IO
+	freed []volume.Run
+	bases [2]*block // what the first and the last block are built on, where they need it
+}
+
+var writePlans = sync.Pool{New: func() any { return new(writePlan) }}
+
+// release gives the memory back.
+func (w *writePlan) release() {
+	clear(w.ios)
+	*w = writePlan{runs: w.runs[:0], ios: w.ios[:0], freed: w.freed[:0]}
+	writePlans.Put(w)
+}
+
+// Write implements vfs.FileSystem.
+//
+// Whole blocks of a large write go to fresh blocks of the volume at once, before any lock of the file
+// is taken; the rest is kept in memory. Both are unstable until a flush.
+func (s *Store) Write(ctx context.Context, writer *vfs.Cred, check bool, id vfs.FileID, offset uint64, p []byte,
+	want vfs.Stability) (vfs.Stability, error) {
+	if err := s.enter(ctx); err != nil {
+		return 0, err
+	}
+	defer s.life.RUnlock()
+	if err := s.waitForRoom(); err != nil {
+		return 0, err
+	}
+	s.stats.writes.Add(1)
+	i := s.pin(id.Inode)
+	defer s.unpin(i)
+	asked := writer
+	if !check {
+		asked = nil
+	}
+	if err := s.checkWrite(i, id, asked, offset, uint64(len(p))); err != nil || len(p) == 0 {
+		return want, err
+	}
+	number, err := s.write(i, id, asked, writer, offset, p)
+	if err != nil {
+		return 0, err
+	}
+	s.stats.bytesWritten.Add(uint64(len(p)))
+	if want == vfs.Unstable {
+		return vfs.Unstable, nil
+	}
+	return vfs.FileSync, s.commit(i, number)
+}
+
+// checkWrite says early what write would say under its lock, before anything is done for it.
+func (s *Store) checkWrite(i *inode, id vfs.FileID, asked *vfs.Cred, offset, length uint64) error {
+	i.mu.RLock()
+	err := i.checkFile(id, asked, vfs.MayWrite)
+	i.mu.RUnlock()
+	switch {
+	case err != nil:
+		return err
+	case offset > vfs.MaxFileBytes || length > vfs.MaxFileBytes-offset:
+		return vfs.ErrFileTooBig
+	case length > 0 && s.metaFull.Load():
+		return vfs.ErrNoSpace
+	}
+	return nil
+}
+
+// write stores p, which is not empty, as unstable data and returns the number of the write.
+func (s *Store) write(i *inode, id vfs.FileID, asked, writer *vfs.Cred, offset uint64, p []byte) (uint64, error) {
+	w := writePlans.Get().(*writePlan)
+	defer w.release()
+	w.i, w.offset, w.p = i, offset, p
+	w.split()
+
+	i.gate.RLock()
+	defer i.gate.RUnlock()
+	err := s.provide(w)
+	if errors.Is(err, vfs.ErrNoSpace) {
+		s.relieve()
+		err = s.provide(w)
+	}
+	if err != nil {
+		return 0, err
+	}
+	number, err := s.place(w, id, asked, writer)
+	if err != nil {
+		s.free(w.runs)
+	}
+	s.free(w.freed)
+	if w.promised > 0 {
+		s.unpromise(w.promised)
+	}
+	return number, err
+}
+
+// split says which blocks go where.
+func (w *writePlan) split() {
+	end := w.offset + uint64(len(w.p))
+	w.first, w.end = w.offset/blockBytes, (end+blockBytes-1)/blockBytes
+	w.directFirst, w.directEnd = w.first, w.first
+	wholeFirst, wholeEnd := (w.offset+blockBytes-1)/blockBytes, end/blockBytes
+	if wholeEnd >= wholeFirst+directBlocks {
+		w.directFirst, w.directEnd = wholeFirst, wholeEnd
+	}
+}
+
+// provide gets the blocks that the write needs and writes the direct ones; after an error it has none.
+func (s *Store) provide(w *writePlan) error {
+	direct := w.directEnd - w.directFirst
+	w.promised = w.end - w.first - direct
+	if err := s.pool.reserve(w.promised); err != nil {
+		w.promised = 0
+		return s.spaceErr(err)
+	}
+	err := s.writeDirect(w, direct)
+	if err != nil {
+		s.free(w.runs)
+		s.unpromise(w.promised)
+		w.runs, w.promised = w.runs[:0], 0
+	}
+	return err
+}
+
+// writeDirect allocates and writes the whole blocks of a large write.
+func (s *Store) writeDirect(w *writePlan, blocks uint64) (err error) {
+	if blocks == 0 {
+		return nil
+	}
+	if w.runs, err = s.pool.allocate(w.runs, blocks); err != nil {
+		return s.spaceErr(err)
+	}
+	buf := w.p[w.directFirst*blockBytes-w.offset:]
+	for _, run := range w.runs {
+		n := int(run.Count) * blockBytes
+		w.ios = append(w.ios, volume.IO{Block: run.Start, Buf: buf[:n]})
+		buf = buf[n:]
+	}
+	if err := s.opts.Space.Write(w.ios); err != nil {
+		return s.spaceErr(err)
+	}
+	return nil
+}
+
+// place makes the write visible. After an error nothing has changed.
+func (s *Store) place(w *writePlan, id vfs.FileID, asked, writer *vfs.Cred) (uint64, error) {
+	i := w.i
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if err := i.checkFile(id, asked, vfs.MayWrite); err != nil {
+		return 0, err
+	}
+	change, err := s.changes.take(s)
+	if err != nil {
+		return 0, err
+	}
+	if err := s.readBases(w); err != nil {
+		return 0, err
+	}
+	if i.active.empty() {
+		s.dirty.add(i, s.opts.Clock())
+	}
+	s.placeDirect(w)
+	s.placeDirty(w)
+	a := &i.rec.attr
+	a.Size = max(a.Size, w.offset+uint64(len(w.p)))
+	a.Written(writer, s.now())
+	a.Change = change
+	i.writes++
+	return i.writes, nil
+}
+
+// readBases reads what the first and the last block hold already, where the write covers them in part
+// and they are not in memory.
+func (s *Store) readBases(w *writePlan) error {
+	for k, file := range [...]uint64{w.first, w.end - 1} {
+		if w.covers(file) || w.i.active.dirty[file] != nil || (k == 1 && file == w.first) {
+			continue
+		}
+		b := newBlock()
+		if err := s.readBlock(w.i, file, b); err != nil {
+			freeBlock(b)
+			if w.bases[0] != nil {
+				freeBlock(w.bases[0])
+				w.bases[0] = nil
+			}
+			return err
+		}
+		w.bases[k] = b
+	}
+	return nil
+}
+
+// covers says whether the write replaces all of a block.
+func (w *writePlan) covers(file uint64) bool {
+	return file*blockBytes >= w.offset && (file+1)*blockBytes <= w.offset+uint64(len(w.p))
+}
+
+// placeDirect lays the blocks that are on the volume into the active layer.
+func (s *Store) placeDirect(w *writePlan) {
+	file := w.directFirst
+	before := len(w.freed)
+	for _, run := range w.runs {
+		x := extent{file: file, start: run.Start, count: run.Count}
+		dropped := w.i.active.putPlaced(x, &w.freed)
+		w.promised += dropped
+		s.dirtyMem.Add(-int64(dropped) * blockBytes)
+		file = x.end()
+	}
+	s.unstable.Add((int64(file-w.directFirst) - blocksOf(w.freed[before:])) * blockBytes)
+}
+
+// blocksOf counts the blocks of runs.
+func blocksOf(runs []volume.Run) int64 {
+	n := int64(0)
+	for _, run := range runs {
+		n += int64(run.Count)
+	}
+	return n
+}
+
+// placeDirty copies the rest into blocks in memory.
+func (s *Store) placeDirty(w *writePlan) {
+	l := &w.i.active
+	for file := w.first; file < w.end; file++ {
+		if file >= w.directFirst && file < w.directEnd {
+			file = w.directEnd - 1
+			continue
+		}
+		b := l.dirty[file]
+		if b == nil {
+			b = w.base(file)
+			before := len(w.freed)
+			l.putDirty(file, b, &w.freed)
+			s.unstable.Add(-blocksOf(w.freed[before:]) * blockBytes)
+			s.dirtyMem.Add(blockBytes)
+			w.promised--
+		}
+		w.copyTo(file, b)
+	}
+}
+
+// base returns a block to build the content of a file block on.
+func (w *writePlan) base(file uint64) *block {
+	switch {
+	case file == w.first && w.bases[0] != nil:
+		return w.bases[0]
+	case file == w.end-1 && w.bases[1] != nil:
+		return w.bases[1]
+	}
+	return newBlock()
+}
+
+// copyTo copies into b what the write has for a file block.
+func (w *writePlan) copyTo(file uint64, b *block) {
+	at := file * blockBytes
+	if at < w.offset {
+		copy(b[w.offset-at:], w.p)
+		return
+	}
+	copy(b[:], w.p[at-w.offset:])
+}
+
+// unpromise gives promises of the pool back.
+func (s *Store) unpromise(n uint64) {
+	if n == 0 {
+		return
+	}
+	if err := s.pool.release(n); err != nil {
+		s.opts.Events.backgroundError(s.spaceErr(err))
+	}
+}
+
+// free gives blocks of the volume back that nothing refers to any more.
+func (s *Store) free(runs []volume.Run) {
+	if len(runs) == 0 {
+		return
+	}
+	s.stats.freedBlocks.Add(uint64(blocksOf(runs)))
+	if err := s.pool.freeAll(runs); err != nil {
+		s.opts.Events.backgroundError(s.spaceErr(err))
+	}
+}
+
+// relieve frees what can be freed when the volume is full: what is being freed in the background,
+// what unstable data will replace, and what the pool keeps.
+func (s *Store) relieve() {
+	s.reaper.wait()
+	if err := s.flushAll(); err != nil {
+		s.opts.Events.backgroundError(err)
+	}
+	if err := s.pool.shrink(); err != nil {
+		s.opts.Events.backgroundError(s.spaceErr(err))
+	}
+}
+
+// throttle lets writers wait for memory.
+type throttle struct {
+	mu    sync.Mutex
+	freed sync.Cond
+	err   error // of the flusher's last round
+}
+
+func (t *throttle) init() { t.freed.L = &t.mu }
+
+func (t *throttle) broadcast() {
+	t.mu.Lock()
+	t.freed.Broadcast()
+	t.mu.Unlock()
+}
+
+// report records how the flusher's round ended.
+func (t *throttle) report(err error) {
+	t.mu.Lock()
+	t.err = err
+	t.freed.Broadcast()
+	t.mu.Unlock()
+}
+
+// waitForRoom returns when unstable data in memory is within its bound, or with the error that keeps
+// it there.
+func (s *Store) waitForRoom() error {
+	if s.dirtyMem.Load() <= s.opts.DirtyBytes {
+		return nil
+	}
+	s.stats.throttled.Add(1)
+	s.background.wakeFlusher()
+	t := &s.throttle
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for s.dirtyMem.Load() > s.opts.DirtyBytes {
+		if err := s.failed(); err != nil {
+			return err
+		}
+		if t.err != nil {
+			return t.err
+		}
+		t.freed.Wait()
+	}
+	return nil
+}
