@@ -74,7 +74,6 @@ func ServeConn(ctx context.Context, conn net.Conn, h Handler, o Options) error {
 		s.startDrain()
 	})
 	s.readLoop()
-	s.startDrain()
 	s.wg.Wait()
 	if !stop() {
 		<-drained
@@ -117,6 +116,7 @@ func (s *server) readLoop() {
 		t, err := s.in.next()
 		if err != nil {
 			s.readErr = err
+			s.startDrain()
 			return
 		}
 		if t == nil {
