@@ -54,56 +54,70 @@ func (s settings) client() (transport.ClientOptions, error) {
 
 // tunnelMain is the tunnel process.
 func tunnelMain(in io.Reader, ready io.WriteCloser) int {
-	settings, port, run, err := startTunnel(in)
-	answer := started{Port: port}
+	// Before anybody knows of this process, or a signal would end it without its tidying up.
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
+	defer stop()
+	e, err := newEntrance(in)
+	answer := started{}
 	if err != nil {
 		answer.Error = err.Error()
+	} else {
+		defer e.close()
+		answer.Port = e.port
 	}
-	if err := errors.Join(json.NewEncoder(ready).Encode(answer), ready.Close()); err != nil {
+	answered := errors.Join(json.NewEncoder(ready).Encode(answer), ready.Close())
+	if answered != nil || err != nil {
 		return exitSystem
 	}
-	if err != nil {
-		return exitSystem
-	}
-	log, closeLog := openLog(settings.LogPath)
+	log, closeLog := openLog(e.LogPath)
 	defer closeLog()
-	log = log.With(zap.Int("port", port), zap.String("server", settings.ServerName))
-	if err := run(in, log); err != nil {
+	log = log.With(zap.Int("port", e.port), zap.String("server", e.ServerName))
+	if err := e.run(ctx, in, log); err != nil {
 		log.Error("tunnel failed", zap.Error(err))
 		return exitSystem
 	}
 	return exitOK
 }
 
-// startTunnel reads the settings and listens. run then is the tunnel's life.
-func startTunnel(in io.Reader) (s settings, port int, run func(io.Reader, *zap.Logger) error, err error) {
+// entrance is a tunnel process that listens, with its state file in place.
+type entrance struct {
+	settings
+	client    transport.ClientOptions
+	l         net.Listener
+	port      int
+	stateFile string
+}
+
+// newEntrance reads the settings and listens.
+func newEntrance(in io.Reader) (*entrance, error) {
 	line, err := readLine(in, maxSettingsBytes)
 	if err != nil {
-		return s, 0, nil, fmt.Errorf("settings: %w", err)
+		return nil, fmt.Errorf("settings: %w", err)
 	}
-	if err := json.Unmarshal(line, &s); err != nil {
-		return s, 0, nil, fmt.Errorf("settings: %w", err)
+	e := &entrance{}
+	if err := json.Unmarshal(line, &e.settings); err != nil {
+		return nil, fmt.Errorf("settings: %w", err)
 	}
-	client, err := s.client()
-	if err != nil {
-		return s, 0, nil, err
+	if e.client, err = e.settings.client(); err != nil {
+		return nil, err
 	}
-	l, err := tunnel.Listen(context.Background())
-	if err != nil {
-		return s, 0, nil, err
+	if e.l, err = tunnel.Listen(context.Background()); err != nil {
+		return nil, err
 	}
-	port = l.Addr().(*net.TCPAddr).Port
-	path, err := writeState(s.StateDir, state{
-		PID: os.Getpid(), Port: port, Target: s.Target, ServerName: s.ServerName, Directory: s.Directory,
+	e.port = e.l.Addr().(*net.TCPAddr).Port
+	e.stateFile, err = writeState(e.StateDir, state{
+		PID: os.Getpid(), Port: e.port, Target: e.Target, ServerName: e.ServerName, Directory: e.Directory,
 	})
 	if err != nil {
-		l.Close()
-		return s, 0, nil, err
+		e.l.Close()
+		return nil, err
 	}
-	return s, port, func(in io.Reader, log *zap.Logger) error {
-		defer os.Remove(path)
-		return runTunnel(in, l, s.Target, client, log)
-	}, nil
+	return e, nil
+}
+
+func (e *entrance) close() {
+	e.l.Close()
+	os.Remove(e.stateFile)
 }
 
 // readLine reads bytes up to a newline and none after it.
@@ -122,12 +136,11 @@ func readLine(in io.Reader, limit int) ([]byte, error) {
 	return nil, fmt.Errorf("longer than %d bytes", limit)
 }
 
-func runTunnel(in io.Reader, l net.Listener, target string, client transport.ClientOptions, log *zap.Logger) error {
-	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
-	defer stop()
+// run is the life of the tunnel.
+func (e *entrance) run(ctx context.Context, in io.Reader, log *zap.Logger) error {
 	t, err := tunnel.New(tunnel.Options{
-		Listener: l,
-		Dial:     func(ctx context.Context) (tunnel.Conn, error) { return transport.Dial(ctx, target, client) },
+		Listener: e.l,
+		Dial:     func(ctx context.Context) (tunnel.Conn, error) { return transport.Dial(ctx, e.Target, e.client) },
 		OnDial: func(err error) {
 			if err != nil {
 				log.Warn("server connection failed, trying again", zap.Error(err))
@@ -137,10 +150,8 @@ func runTunnel(in io.Reader, l net.Listener, target string, client transport.Cli
 		},
 	})
 	if err != nil {
-		l.Close()
 		return err
 	}
-	port := l.Addr().(*net.TCPAddr).Port
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	served := make(chan error, 1)
@@ -148,7 +159,7 @@ func runTunnel(in io.Reader, l net.Listener, target string, client transport.Cli
 	over := make(chan error, 1)
 	// This one is not waited for when the tunnel is told to end: a read from standard input can't
 	// be called off, and the process ends.
-	go func() { over <- untilUnwanted(ctx, in, t, port, log) }()
+	go func() { over <- untilUnwanted(ctx, in, t, e.port, log) }()
 	select {
 	case err = <-served:
 		return err

@@ -1,0 +1,390 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ocsp"
+	"golang.org/x/sys/unix"
+
+	"github.com/nfseal/nfseal/proxy/transport"
+	"github.com/nfseal/nfseal/proxy/transport/transporttest"
+)
+
+// TestMain lets the test binary be the tunnel process, as the program itself is.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == tunnelWord {
+		os.Exit(tunnelMain(os.Stdin, os.NewFile(3, "ready")))
+	}
+	os.Exit(m.Run())
+}
+
+// bed is a server, a mount point and the files of one mount helper.
+type bed struct {
+	ca      *transporttest.CA
+	address string
+	port    string
+	dir     string
+	places  places
+}
+
+func newBed(t *testing.T, certificate func(*transporttest.CA) *tls.Certificate) *bed {
+	t.Helper()
+	b := &bed{ca: transporttest.NewCA(t), dir: t.TempDir()}
+	root := t.TempDir()
+	b.places = places{
+		config: filepath.Join(root, "mount.conf"), ca: filepath.Join(root, "ca.pem"),
+		state: filepath.Join(root, "run"), log: filepath.Join(root, "log", "mount.log"),
+	}
+	if err := os.WriteFile(b.places.ca, b.ca.PEM(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cert := certificate(b.ca)
+	config, err := transport.ServerConfig(func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert, nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := tls.Listen("tcp", "127.0.0.1:0", config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				io.Copy(conn, conn)
+			}()
+		}
+	}()
+	b.address = l.Addr().String()
+	_, b.port, _ = net.SplitHostPort(b.address)
+	return b
+}
+
+// good is a certificate that a mount accepts.
+func good(t *testing.T, edit func(*ocsp.Response)) func(*transporttest.CA) *tls.Certificate {
+	return func(ca *transporttest.CA) *tls.Certificate {
+		cert := ca.Issue(t, nil)
+		cert.OCSPStaple = ca.Respond(t, cert.Leaf, edit)
+		return cert
+	}
+}
+
+// mount runs the helper as mount(8) does.
+func (b *bed) mount(t *testing.T, options string, more ...string) (status int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	list := "mounttargetip=127.0.0.1,port=" + b.port
+	if options != "" {
+		list += "," + options
+	}
+	args := append([]string{"fs-0123456789abcdef0:/", b.dir, "-o", list}, more...)
+	return run(args, b.places, &out, &errs), out.String(), errs.String()
+}
+
+// nothingLeft wants no child process, no state and no mount.
+func (b *bed) nothingLeft(t *testing.T) {
+	t.Helper()
+	if pid, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil); err != syscall.ECHILD {
+		t.Errorf("a child process is left: %d, %v", pid, err)
+	}
+	if files, _ := filepath.Glob(b.places.state + "/*"); len(files) > 0 {
+		t.Errorf("state is left: %q", files)
+	}
+	mounts, err := os.ReadFile(mountInfo)
+	if err != nil || bytes.Contains(mounts, []byte(b.dir)) {
+		t.Errorf("a mount is left: %v\n%s", err, mounts)
+	}
+}
+
+// needRoot skips tests of the way past the check for root.
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("only root can mount")
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	needRoot(t)
+	revoked := func(r *ocsp.Response) { r.Status, r.RevokedAt = ocsp.Revoked, time.Now().Add(-time.Hour) }
+	otherCA := filepath.Join(t.TempDir(), "other.pem")
+	if err := os.WriteFile(otherCA, transporttest.NewCA(t).PEM(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	noCA := filepath.Join(t.TempDir(), "none.pem")
+	if err := os.WriteFile(noCA, []byte("no certificate"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		cert    func(*transporttest.CA) *tls.Certificate
+		options string
+		status  int
+		want    string
+	}{
+		"wrong CA":         {good(t, nil), "cafile=" + otherCA, exitMount, "not from a trusted CA"},
+		"no CA in file":    {good(t, nil), "cafile=" + noCA, exitMount, "holds no certificate"},
+		"no such CA file":  {good(t, nil), "cafile=/does/not/exist", exitMount, "no such file"},
+		"wrong host name":  {good(t, nil), "servername=other.example", exitMount, "for another name"},
+		"wrong region":     {good(t, nil), "region=other-1", exitMount, "for another name"},
+		"revoked":          {good(t, revoked), "", exitMount, "has been revoked"},
+		"unknown option":   {good(t, nil), "bogus", exitUsage, `option "bogus" is not known`},
+		"connection fails": {good(t, nil), "port=1", exitMount, "can't be reached"},
+		"expired": {func(ca *transporttest.CA) *tls.Certificate {
+			return ca.Issue(t, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })
+		}, "", exitMount, "outside its dates"},
+		"unstapled, unreachable": {func(ca *transporttest.CA) *tls.Certificate {
+			return ca.Issue(t, func(c *x509.Certificate) { c.OCSPServer = []string{"http://127.0.0.1:1/"} })
+		}, "", exitMount, "responder can't be reached"},
+		"no OCSP at all": {func(ca *transporttest.CA) *tls.Certificate { return ca.Issue(t, nil) }, "", exitMount, "nothing says"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBed(t, c.cert)
+			status, _, stderr := b.mount(t, c.options)
+			if status != c.status || !strings.Contains(stderr, c.want) || strings.Count(stderr, "\n") != 1 ||
+				!strings.HasPrefix(stderr, "mount.nfseal: ") {
+				t.Errorf("status %d, %q; want %d with %q", status, stderr, c.status, c.want)
+			}
+			b.nothingLeft(t)
+			if log, err := os.ReadFile(b.places.log); err != nil || !strings.Contains(string(log), "mount failed") {
+				t.Errorf("log: %q, %v", log, err)
+			}
+		})
+	}
+}
+
+func TestBadMountPoints(t *testing.T) {
+	needRoot(t)
+	b := newBed(t, good(t, nil))
+	file := filepath.Join(b.dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for dir, want := range map[string]string{
+		filepath.Join(b.dir, "none"): "does not exist", file: "is not a directory",
+	} {
+		b.dir = dir
+		if status, _, stderr := b.mount(t, ""); status != exitMount || !strings.Contains(stderr, want) {
+			t.Errorf("%s: status %d, %q", dir, status, stderr)
+		}
+	}
+}
+
+func TestUsage(t *testing.T) {
+	b := newBed(t, good(t, nil))
+	var out, errs bytes.Buffer
+	if status := run([]string{"-h"}, b.places, &out, &errs); status != exitOK || !strings.Contains(out.String(), "mounttargetip=") {
+		t.Errorf("status %d, %q", status, out.String())
+	}
+	if status := run([]string{"only-one"}, b.places, &out, &errs); status != exitUsage || strings.Count(errs.String(), "\n") != 1 {
+		t.Errorf("status %d, %q", status, errs.String())
+	}
+	if err := os.WriteFile(b.places.config, []byte("colour = red\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if status, _, stderr := b.mount(t, "", "-f"); status != exitUsage || !strings.Contains(stderr, "colour") {
+		t.Errorf("status %d, %q", status, stderr)
+	}
+}
+
+func TestFakeVerifiesOnly(t *testing.T) {
+	b := newBed(t, good(t, nil))
+	status, stdout, stderr := b.mount(t, "", "-f", "-v")
+	if status != exitOK || stderr != "" || !strings.Contains(stdout, "certificate is good") {
+		t.Errorf("status %d, %q, %q", status, stdout, stderr)
+	}
+	b.nothingLeft(t)
+	revoked := newBed(t, good(t, func(r *ocsp.Response) { r.Status, r.RevokedAt = ocsp.Revoked, time.Now() }))
+	if status, _, _ := revoked.mount(t, "", "-f"); status != exitMount {
+		t.Errorf("revoked: status %d", status)
+	}
+	if status, _, stderr := revoked.mount(t, "noocsp", "-f"); status != exitOK || !strings.Contains(stderr, "warning: noocsp") {
+		t.Errorf("noocsp: status %d, %q", status, stderr)
+	}
+	if status, stdout, stderr := b.mount(t, "notls", "-fv"); status != exitOK || !strings.Contains(stderr, "warning: notls") ||
+		!strings.Contains(stdout, "port="+b.port+",addr=127.0.0.1") {
+		t.Errorf("notls: status %d, %q, %q", status, stdout, stderr)
+	}
+}
+
+// TestFailedMountLeavesNoTunnel mounts for real. Where the kernel has an NFS client it finds a server
+// that only echoes, otherwise there is no NFS: the mount fails either way, with the tunnel running.
+func TestFailedMountLeavesNoTunnel(t *testing.T) {
+	needRoot(t)
+	b := newBed(t, good(t, nil))
+	status, stdout, stderr := b.mount(t, "soft,timeo=10,retrans=1", "-v")
+	if status != exitMount || !strings.Contains(stderr, "can't be mounted on "+b.dir) || strings.Count(stderr, "\n") != 1 {
+		t.Errorf("status %d, %q", status, stderr)
+	}
+	if !strings.Contains(stdout, "listens on 127.0.0.1 port 20") {
+		t.Errorf("no tunnel was started: %q", stdout)
+	}
+	b.nothingLeft(t)
+}
+
+func (b *bed) settings() settings {
+	return settings{
+		Target: b.address, ServerName: transporttest.ServerName, CA: b.ca.PEM(),
+		Directory: b.dir, StateDir: b.places.state, LogPath: b.places.log,
+	}
+}
+
+func echoThrough(t *testing.T, port int) error {
+	t.Helper()
+	conn, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := conn.Write([]byte("hello")); err != nil {
+		return err
+	}
+	_, err = io.ReadFull(conn, make([]byte, 5))
+	return err
+}
+
+func TestTunnelProcess(t *testing.T) {
+	b := newBed(t, good(t, nil))
+	p, err := startProcess(b.settings())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := echoThrough(t, p.port); err != nil {
+		t.Error(err)
+	}
+	path := filepath.Join(b.places.state, strconv.Itoa(p.port)+".json")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s state
+	if err := json.Unmarshal(data, &s); err != nil {
+		t.Fatal(err)
+	}
+	if want := (state{p.cmd.Process.Pid, p.port, b.address, transporttest.ServerName, b.dir}); s != want {
+		t.Errorf("state %+v, want %+v", s, want)
+	}
+	if fi, err := os.Stat(b.places.state); err != nil || fi.Mode().Perm() != 0o700 {
+		t.Errorf("state directory: %v, %v", fi.Mode(), err)
+	}
+	if sid, err := unix.Getsid(s.PID); err != nil || sid != s.PID {
+		t.Errorf("session %d of process %d, %v", sid, s.PID, err)
+	}
+	p.stop()
+	b.nothingLeft(t)
+	if !p.cmd.ProcessState.Success() {
+		t.Errorf("ended with %v", p.cmd.ProcessState)
+	}
+}
+
+// TestTunnelProcessEndsWithItsMount says that a mount was made which isn't there.
+func TestTunnelProcessEndsWithItsMount(t *testing.T) {
+	b := newBed(t, good(t, nil))
+	p, err := startProcess(b.settings())
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(p.port)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(p.stdin, mountedWord); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- p.cmd.Wait() }()
+	select {
+	case err := <-ended:
+		t.Fatalf("ended under a connection of the kernel's: %v", err)
+	case <-time.After(3 * goneTick):
+	}
+	conn.Close()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		p.cmd.Process.Kill()
+		t.Fatal("still there without mount and connections")
+	}
+	b.nothingLeft(t)
+}
+
+func TestTunnelProcessObeysSIGTERM(t *testing.T) {
+	b := newBed(t, good(t, nil))
+	p, err := startProcess(b.settings())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.cmd.Process.Signal(unix.SIGTERM)
+	if err := p.cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+	b.nothingLeft(t)
+}
+
+func TestTunnelProcessRefusesBadSettings(t *testing.T) {
+	for name, input := range map[string]string{
+		"nothing": "", "garbage": "garbage\n", "no CA": `{"ca":"YWJj"}` + "\n", "no end": strings.Repeat("a", 100),
+	} {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		status := tunnelMain(strings.NewReader(input), w)
+		var answer started
+		if err := json.NewDecoder(r).Decode(&answer); err != nil || answer.Error == "" || status != exitSystem {
+			t.Errorf("%s: status %d, %+v, %v", name, status, answer, err)
+		}
+		r.Close()
+	}
+}
+
+// TestKilledHelperLeavesNoTunnel kills the parent of a tunnel before its mount.
+func TestKilledHelperLeavesNoTunnel(t *testing.T) {
+	b := newBed(t, good(t, nil))
+	p, err := startProcess(b.settings())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.stdin.Close() // what the kernel does to a dead parent's end of the pipe
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- p.cmd.Wait() }()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-ctx.Done():
+		p.cmd.Process.Kill()
+		t.Fatal("the tunnel is still there")
+	}
+	b.nothingLeft(t)
+}
