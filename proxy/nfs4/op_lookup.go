@@ -5,13 +5,20 @@ import (
 	"github.com/nfseal/nfseal/xtsengine/vfs"
 )
 
-// notDir is the failure of an operation that wants a directory and found kind: LOOKUP and its like
-// tell a symbolic link apart.
-func notDir(kind vfs.Kind) wire.Status {
-	if kind == vfs.Symlink {
+// failDir is fail for operations that want a directory and tell a symbolic link apart from the rest.
+func (c *compound) failDir(err error) wire.Status {
+	st := c.fail(err)
+	c.fresh = false
+	if st != wire.NFS4ERR_NOTDIR {
+		return st
+	}
+	if st := c.know(); st != wire.NFS4_OK {
+		return st
+	}
+	if c.attr.Kind == vfs.Symlink {
 		return wire.NFS4ERR_SYMLINK
 	}
-	return wire.NFS4ERR_NOTDIR
+	return st
 }
 
 // lookup makes the file called name in the current directory the current file.
@@ -19,19 +26,11 @@ func (c *compound) lookup(name []byte) wire.Status {
 	if st := wire.CheckComponent(name, maxNameBytes); st != wire.NFS4_OK {
 		return st
 	}
-	err := c.s.fs.Lookup(c.ctx, &c.cred, c.current.id, string(name), &c.attr)
-	if err == nil {
-		c.arrive()
-		return wire.NFS4_OK
+	if err := c.s.fs.Lookup(c.ctx, &c.cred, c.current.id, string(name), &c.attr); err != nil {
+		return c.failDir(err)
 	}
-	c.fresh = false
-	if st := c.fail(err); st != wire.NFS4ERR_NOTDIR {
-		return st
-	}
-	if st := c.know(); st != wire.NFS4_OK {
-		return st
-	}
-	return notDir(c.attr.Kind)
+	c.arrive()
+	return wire.NFS4_OK
 }
 
 // opLookup serves LOOKUP (RFC 8881 §18.13).
@@ -47,8 +46,7 @@ func opLookup(c *compound) wire.Status {
 // opLookupP serves LOOKUPP (RFC 8881 §18.14).
 func opLookupP(c *compound) wire.Status {
 	if err := c.s.fs.LookupParent(c.ctx, &c.cred, c.current.id, &c.attr); err != nil {
-		c.fresh = false
-		return c.fail(err)
+		return c.failDir(err)
 	}
 	c.arrive()
 	return wire.NFS4_OK
