@@ -197,23 +197,18 @@ func saysMounted(in io.Reader) bool {
 
 // untilGone returns when there is no mount through our port and no connection of the kernel's. A
 // connection that the kernel did not end itself will be made again, when it renews its lease at the
-// latest, if a lazily unmounted or a sharing mount still needs it: so much time it is given.
+// latest, if a lazily unmounted or a sharing mount still needs it: so much time is given.
 func untilGone(ctx context.Context, w *mountWatch, t *tunnel.Tunnel, log *zap.Logger) error {
-	var lost uint64
-	var until time.Time
 	for ctx.Err() == nil {
 		there, err := w.mounted()
 		if err != nil {
 			return err
 		}
 		stats := t.Stats()
-		if stats.Lost != lost {
-			lost, until = stats.Lost, time.Now().Add(reconnectTime)
-		}
 		switch {
 		case there:
 			w.wait(watchTick)
-		case stats.Active > 0 || time.Now().Before(until):
+		case stats.Active > 0 || time.Since(stats.LostAt) < reconnectTime:
 			time.Sleep(goneTick)
 		default:
 			log.Info("mount is gone, tunnel ends")

@@ -23,16 +23,28 @@ func (t *Tunnel) carry(local Conn) {
 	}
 	server, err := t.reach()
 	if err != nil {
-		t.lost.Add(1)
 		reset(local)
+		t.ended(true)
 		return
 	}
 	defer server.Close()
 	stopServer := context.AfterFunc(t.ctx, func() { server.SetDeadline(longAgo) })
 	defer stopServer()
-	if err := t.join(local, server, buf, n); err != nil {
+	lost, err := t.join(local, server, buf, n)
+	if err != nil {
 		reset(local)
 	}
+	t.ended(lost)
+}
+
+// ended notes how a connection ended.
+func (t *Tunnel) ended(lost bool) {
+	if !lost {
+		t.lostAt.Store(0)
+		return
+	}
+	t.lost.Add(1)
+	t.lostAt.Store(time.Now().UnixNano())
 }
 
 // reach dials for as long as a local connection is held.
@@ -42,22 +54,22 @@ func (t *Tunnel) reach() (Conn, error) {
 	return t.dial(ctx)
 }
 
-// join copies both ways until both have ended or one failed. buf[:n] was read from local.
-func (t *Tunnel) join(local, server Conn, buf []byte, n int) error {
+// join copies both ways until both have ended or one failed. buf[:n] was read from local. lost says
+// that it wasn't the kernel who ended it.
+func (t *Tunnel) join(local, server Conn, buf []byte, n int) (lost bool, err error) {
 	downErr := make(chan error, 1)
 	var kernelDone atomic.Bool
 	t.wg.Go(func() {
 		err := pump(local, server, make([]byte, bufferBytes), 0, &t.down)
-		if !kernelDone.Load() {
-			t.lost.Add(1)
-		}
+		lost = !kernelDone.Load()
 		t.settle(err, local, server)
 		downErr <- err
 	})
 	upErr := pump(server, local, buf, n, &t.up)
 	kernelDone.Store(upErr == nil)
 	t.settle(upErr, server, local)
-	return errors.Join(upErr, <-downErr)
+	err = errors.Join(upErr, <-downErr)
+	return lost, err
 }
 
 // longAgo as a deadline ends what is under way on a connection.

@@ -74,6 +74,8 @@ type Stats struct {
 	Dialled, DialErrors uint64
 	// Lost connections ended otherwise than by the kernel's will: it will connect again.
 	Lost uint64
+	// LostAt is when the connection that ended last was lost; zero if the kernel ended it.
+	LostAt time.Time
 	// Up and Down are bytes to and from the server.
 	Up, Down uint64
 }
@@ -94,6 +96,7 @@ type Tunnel struct {
 	dialMu sync.Mutex
 
 	active                                                 atomic.Int64
+	lostAt                                                 atomic.Int64 // in nanoseconds of Unix time, or 0
 	accepted, refused, dialled, dialErrors, lost, up, down atomic.Uint64
 }
 
@@ -126,8 +129,12 @@ func Listen(ctx context.Context) (net.Listener, error) {
 
 // Stats gives the counters.
 func (t *Tunnel) Stats() Stats {
+	var lostAt time.Time
+	if ns := t.lostAt.Load(); ns != 0 {
+		lostAt = time.Unix(0, ns)
+	}
 	return Stats{
-		Active: t.active.Load(), Accepted: t.accepted.Load(), Refused: t.refused.Load(),
+		LostAt: lostAt, Active: t.active.Load(), Accepted: t.accepted.Load(), Refused: t.refused.Load(),
 		Dialled: t.dialled.Load(), DialErrors: t.dialErrors.Load(), Lost: t.lost.Load(),
 		Up: t.up.Load(), Down: t.down.Load(),
 	}

@@ -198,7 +198,7 @@ func TestBytesBothWays(t *testing.T) {
 	}
 	wg.Wait()
 	waitFor(t, "all connections over", func() bool { return tun.Stats().Active == 0 })
-	if s := tun.Stats(); s.Up != conns*size || s.Down != conns*size || s.Dialled != conns || s.Lost != 0 {
+	if s := tun.Stats(); s.Up != conns*size || s.Down != conns*size || s.Dialled != conns || s.Lost != 0 || !s.LostAt.IsZero() {
 		t.Errorf("stats %+v", s)
 	}
 }
@@ -222,7 +222,7 @@ func TestServerEndsFirst(t *testing.T) {
 	}
 	conn.Close()
 	waitFor(t, "connection over", func() bool { return tun.Stats().Active == 0 })
-	if s := tun.Stats(); s.Lost != 1 {
+	if s := tun.Stats(); s.Lost != 1 || time.Since(s.LostAt) > time.Minute {
 		t.Errorf("stats %+v", s)
 	}
 }
@@ -273,8 +273,14 @@ func TestServerRestart(t *testing.T) {
 		}
 		first = next
 	}
+	if s := tun.Stats(); s.Lost != 3 || s.LostAt.IsZero() {
+		t.Errorf("stats %+v", s)
+	}
 	first.Close()
 	waitFor(t, "connection over", func() bool { return tun.Stats().Active == 0 })
+	if s := tun.Stats(); s.Lost != 3 || !s.LostAt.IsZero() {
+		t.Errorf("stats after the kernel's own end %+v", s)
+	}
 	if err := tun.Close(); err != nil {
 		t.Fatal(err)
 	}
