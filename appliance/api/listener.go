@@ -13,6 +13,9 @@ type limited struct {
 	closed chan struct{}
 }
 
+// Limit returns a listener that accepts from l while fewer than limit connections are open.
+func Limit(l net.Listener, limit int) net.Listener { return newLimited(l, limit) }
+
 func newLimited(l net.Listener, limit int) *limited {
 	return &limited{Listener: l, places: make(chan struct{}, limit), closed: make(chan struct{})}
 }

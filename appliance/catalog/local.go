@@ -85,6 +85,9 @@ func CheckFormat(fs vfs.FS, dir string) error {
 		return nil
 	}
 	desc, err := pebble.Peek(dir, fs)
+	if err != nil && strings.Contains(err.Error(), "unknown format major version") { // Pebble has no type for it
+		return fmt.Errorf("%w: %w", ErrNewerFormat, err)
+	}
 	if err != nil {
 		return fmt.Errorf("catalog: %w", err)
 	}

@@ -9,13 +9,13 @@ import (
 	"path/filepath"
 )
 
-// tempSuffix marks a file that was being written when the process ended; it never holds the only
+// TempSuffix marks a file that was being written when the process ended; it never holds the only
 // copy of anything.
-const tempSuffix = ".tmp"
+const TempSuffix = ".tmp"
 
 // WriteFile puts data at path with the permission bits perm, replacing what was there in one step.
 func WriteFile(path string, data []byte, perm fs.FileMode) error {
-	temp := path + tempSuffix
+	temp := path + TempSuffix
 	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -28,10 +28,17 @@ func WriteFile(path string, data []byte, perm fs.FileMode) error {
 	return SyncDir(filepath.Dir(path))
 }
 
-// CreateFile puts data at path, which must not exist (fs.ErrExist if it does). A crash can leave a
-// part of data at path only if the caller has not been answered yet.
+// CreateFile puts data at path, which must not exist (fs.ErrExist if it does). A crash leaves all of
+// it there or nothing.
 func CreateFile(path string, data []byte, perm fs.FileMode) error {
-	if err := create(path, data, perm); err != nil {
+	temp := path + TempSuffix
+	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := create(temp, data, perm); err != nil {
+		return err
+	}
+	if err := errors.Join(os.Link(temp, path), os.Remove(temp)); err != nil {
 		return err
 	}
 	return SyncDir(filepath.Dir(path))

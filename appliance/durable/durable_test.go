@@ -10,7 +10,7 @@ import (
 
 func TestWriteFileReplacesWhole(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
-	if err := os.WriteFile(path+tempSuffix, []byte("left by a crash"), 0o644); err != nil {
+	if err := os.WriteFile(path+TempSuffix, []byte("left by a crash"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	for _, content := range []string{"first and long", "second"} {
@@ -26,7 +26,7 @@ func TestWriteFileReplacesWhole(t *testing.T) {
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Fatalf("mode %v, %v; want 0600", info.Mode(), err)
 	}
-	if _, err := os.Stat(path + tempSuffix); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(path + TempSuffix); !errors.Is(err, fs.ErrNotExist) {
 		t.Fatalf("temporary file left: %v", err)
 	}
 }
@@ -41,6 +41,9 @@ func TestCreateFileKeepsWhatIsThere(t *testing.T) {
 	}
 	if got, _ := os.ReadFile(path); string(got) != "one" {
 		t.Fatalf("content is %q", got)
+	}
+	if names, _ := os.ReadDir(filepath.Dir(path)); len(names) != 1 {
+		t.Fatalf("left behind: %v", names)
 	}
 }
 

@@ -1,0 +1,479 @@
+package appliance
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/nfseal/nfseal/appliance/api"
+	"github.com/nfseal/nfseal/appliance/audit"
+	"github.com/nfseal/nfseal/appliance/catalog"
+	"github.com/nfseal/nfseal/appliance/durable"
+	"github.com/nfseal/nfseal/appliance/kms"
+	"github.com/nfseal/nfseal/appliance/pki"
+	"github.com/nfseal/nfseal/proxy"
+	"github.com/nfseal/nfseal/proxy/nfs4"
+	"github.com/nfseal/nfseal/proxy/transport"
+	"github.com/nfseal/nfseal/xtsengine/keyring"
+)
+
+// Appliance is an open data directory with everything that serves it. Its methods may be called
+// concurrently.
+type Appliance struct {
+	o       Options
+	log     *zap.Logger
+	started time.Time
+
+	dir        *dataDir
+	audit      *audit.Log
+	keys       *kms.Service
+	catalogKey *keyring.DataKey
+	store      *catalog.Local
+	catalog    *catalog.Catalog
+	authority  *pki.Authority
+	table      *table
+	units      []*Unit // does not change after Open
+
+	nfs       []net.Listener
+	ocsp, api net.Listener
+	server    *proxy.Server
+	apiServer *api.Server
+	responder *http.Server
+
+	// admin is held while a file system or a unit is made, started, stopped or destroyed.
+	admin sync.Mutex
+
+	closing sync.Once
+	closed  error
+}
+
+var _ api.Backend = (*Appliance)(nil)
+
+// Open opens the data directory, or makes it, starts its units and listens; Run serves. What can be
+// refused is refused before anything is written.
+func Open(ctx context.Context, o Options) (*Appliance, error) {
+	o.EnsureDefaults()
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	a := &Appliance{o: o, log: o.Log, started: o.Clock()}
+	if err := a.open(ctx); err != nil {
+		return nil, errors.Join(err, a.Close())
+	}
+	return a, nil
+}
+
+func (a *Appliance) open(ctx context.Context) error {
+	var err error
+	if a.dir, err = openDataDir(a.o.DataDir, a.o.KeyFile); err != nil {
+		return err
+	}
+	volumeBytes := int64(0) // of a new volume
+	if a.dir.fresh {
+		if volumeBytes, err = chooseVolumeBytes(a.dir.dir, a.o.VolumeBytes); err != nil {
+			return err
+		}
+		if err := a.listen(ctx); err != nil {
+			return err
+		}
+		if err := a.dir.create(a.o.KeyFile, a.o.Clock()); err != nil {
+			return err
+		}
+	}
+	pending := &pendingLog{}
+	if a.keys, err = kms.New(kms.Options{Root: a.dir.root, Audit: pending}); err != nil {
+		return err
+	}
+	if !a.dir.fresh {
+		if err := a.dir.check(ctx, a.keys); err != nil {
+			return fmt.Errorf("%s can't be served, and nothing was changed: %w", a.dir.dir, err)
+		}
+		if err := a.listen(ctx); err != nil {
+			return err
+		}
+	}
+	return a.openForWriting(ctx, pending, volumeBytes)
+}
+
+// openForWriting goes on where nothing is left to be refused.
+func (a *Appliance) openForWriting(ctx context.Context, pending *pendingLog, volumeBytes int64) error {
+	if err := a.dir.announce(); err != nil {
+		return err
+	}
+	var err error
+	if a.audit, err = audit.Open(audit.Options{Dir: a.dir.audit(), Host: a.o.Host, Clock: a.o.Clock}); err != nil {
+		return err
+	}
+	if err := pending.attach(a.audit); err != nil {
+		return err
+	}
+	if err := a.record("StartDaemon"); err != nil {
+		return err
+	}
+	if a.store, a.catalogKey, err = openCatalog(ctx, a.dir.layout, a.keys, a.catalogFailed); err != nil {
+		return err
+	}
+	a.catalog = catalog.New(a.store)
+	if err := a.openAuthority(ctx); err != nil {
+		return err
+	}
+	if err := a.openUnits(ctx, volumeBytes); err != nil {
+		return err
+	}
+	return a.prepareServers()
+}
+
+func (a *Appliance) catalogFailed(err error) {
+	a.log.Error("the catalog has failed: file systems are served, none can be made or deleted", zap.Error(err))
+}
+
+// record puts on record what the daemon itself does.
+func (a *Appliance) record(event string) error {
+	return a.audit.Append(audit.Event{
+		Source: "nfseal", Name: event, Identity: audit.Identity{Type: "AWSService", InvokedBy: "nfseald"},
+		Parameters: map[string]string{"version": a.o.Version},
+	})
+}
+
+// listen takes the addresses. Clients that connect wait until Run serves them.
+func (a *Appliance) listen(ctx context.Context) error {
+	for _, address := range a.o.Listen {
+		l, err := proxy.Listen(ctx, address)
+		if err != nil {
+			return fmt.Errorf("NFS: %w", err)
+		}
+		a.nfs = append(a.nfs, l)
+	}
+	var err error
+	if a.ocsp, err = proxy.Listen(ctx, a.o.OCSPListen); err != nil {
+		return fmt.Errorf("OCSP responder: %w", err)
+	}
+	a.o.OCSPListen = a.ocsp.Addr().String() // with the port that it has
+	return nil
+}
+
+func (a *Appliance) openAuthority(ctx context.Context) error {
+	var err error
+	a.authority, err = pki.Open(ctx, pki.Options{
+		Dir: a.dir.pki(), Sealer: a.keys, Region: a.o.Region, Suffix: a.o.Suffix, OCSPURL: a.o.OCSPURL(),
+		Events: func(e pki.Event) {
+			a.log.Info("certificates", zap.String("what", e.What), zap.String("serial", e.Serial),
+				zap.Strings("names", e.Names), zap.Error(e.Err))
+		},
+	})
+	return err
+}
+
+// openUnits opens the units, or makes the first one, and starts them.
+func (a *Appliance) openUnits(ctx context.Context, volumeBytes int64) error {
+	nowhere, err := newNowhere()
+	if err != nil {
+		return err
+	}
+	a.table = &table{
+		allowPlaintext: a.o.AllowPlaintext, mountTargets: a.o.MountTargets, nowhere: nowhere,
+		served: make(map[string]*nfs4.Service),
+	}
+	dirs, err := a.prepareUnits(volumeBytes)
+	if err != nil {
+		return err
+	}
+	if err := a.announceRecords(ctx); err != nil {
+		return err
+	}
+	a.admin.Lock()
+	defer a.admin.Unlock()
+	for _, dir := range dirs {
+		u, err := NewUnit(dir, a.unitOptions())
+		if err != nil {
+			return err
+		}
+		a.units = append(a.units, u)
+		if err := a.startUnit(ctx, u); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// prepareUnits lists the units, after making the first one if there is none.
+func (a *Appliance) prepareUnits(volumeBytes int64) ([]string, error) {
+	root := a.dir.units()
+	if err := durable.MakeDir(root, 0o700); err != nil {
+		return nil, fmt.Errorf("appliance: %w", err)
+	}
+	if err := removeUnfinished(root); err != nil {
+		return nil, err
+	}
+	dirs, err := unitDirs(root)
+	if err != nil || len(dirs) > 0 {
+		return dirs, err
+	}
+	if volumeBytes == 0 { // a first start was cut short, or all units were taken away
+		if volumeBytes, err = chooseVolumeBytes(root, a.o.VolumeBytes); err != nil {
+			return nil, err
+		}
+	}
+	a.log.Info("making a volume", zap.Int64("bytes", volumeBytes))
+	dir, err := MakeUnit(root, volumeBytes, a.o.Clock())
+	return []string{dir}, err
+}
+
+// announceRecords tells the table which file systems exist, before any is served.
+func (a *Appliance) announceRecords(ctx context.Context) error {
+	records, err := a.catalog.List(ctx)
+	if err != nil {
+		return err
+	}
+	for i := range records {
+		a.table.set(records[i].ID, nil)
+	}
+	return nil
+}
+
+func (a *Appliance) unitOptions() UnitOptions {
+	squash, _ := parseSquash(a.o.Squash) // was validated
+	return UnitOptions{
+		Keys:         a.keys,
+		Authority:    a.authority,
+		Names:        pki.AddressesOf(a.o.Advertise),
+		CacheBytes:   max(a.o.CacheBytes/cacheShares, minCacheBytes),
+		Squash:       squash,
+		LeaseSeconds: a.o.LeaseSeconds,
+		GraceSeconds: a.o.GraceSeconds,
+		Clock:        a.o.Clock,
+		Log:          a.log,
+		Served:       a.table.set,
+	}
+}
+
+// prepareServers makes the three servers; Run lets them serve.
+func (a *Appliance) prepareServers() error {
+	config, err := transport.ServerConfig(a.certificate)
+	if err != nil {
+		return err
+	}
+	a.server, err = proxy.New(proxy.Options{
+		Listeners: a.nfs, TLS: config, Resolver: a.table, Log: a.log.With(zap.String("component", "proxy")),
+	})
+	if err != nil {
+		return err
+	}
+	a.apiServer, err = api.New(api.Options{
+		Backend: a, Audit: a.audit, Region: a.o.Region, Clock: a.o.Clock, Log: a.log.With(zap.String("component", "api")),
+	})
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.Handle(ocspPath, a.authority.Responder())
+	mux.Handle(ocspPath+"/", a.authority.Responder())
+	a.responder = &http.Server{
+		Handler: mux, ReadTimeout: ocspTimeout, WriteTimeout: ocspTimeout, IdleTimeout: ocspTimeout,
+		MaxHeaderBytes: 8 << 10, ErrorLog: zap.NewStdLog(a.log.With(zap.String("component", "ocsp"))),
+	}
+	a.api, err = api.Listen(a.dir.socket())
+	return err
+}
+
+// certificate is that of the first unit that serves: the certificates of all units hold the same
+// wildcard and addresses.
+func (a *Appliance) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	for _, u := range a.units {
+		if certificate := u.Certificate(); certificate != nil {
+			return certificate.GetCertificate(hello)
+		}
+	}
+	return nil, errors.New("appliance: no unit serves")
+}
+
+// Run serves until ctx ends or a server breaks, then drains: calls under way are answered, and
+// connections ended. It is called once; Close follows it.
+func (a *Appliance) Run(ctx context.Context) error {
+	broken := make(chan error, 3) // room for all three: none waits to say so
+	var servers sync.WaitGroup
+	serve := func(name string, f func() error) {
+		servers.Go(func() {
+			if err := f(); err != nil {
+				broken <- fmt.Errorf("%s: %w", name, err)
+			}
+		})
+	}
+	serve("NFS", func() error { return a.server.Serve(context.Background()) })
+	serve("API", func() error { return a.apiServer.Serve(a.api) })
+	serve("OCSP responder", func() error { return a.serveOCSP() })
+	var err error
+	select {
+	case <-ctx.Done():
+		a.log.Info("draining")
+	case err = <-broken:
+		a.log.Error("a server broke, draining", zap.Error(err))
+	}
+	err = errors.Join(err, a.stopServers())
+	servers.Wait()
+	return err
+}
+
+func (a *Appliance) serveOCSP() error {
+	err := a.responder.Serve(api.Limit(a.ocsp, maxOCSPConnections))
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// stopServers ends NFS first, and the responder last: clients that are served still need it.
+func (a *Appliance) stopServers() error {
+	var errs []error
+	if a.server != nil {
+		errs = append(errs, a.server.Close())
+	}
+	if a.apiServer != nil {
+		errs = append(errs, a.apiServer.Close())
+	}
+	if a.responder != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), ocspTimeout)
+		defer cancel()
+		errs = append(errs, a.responder.Shutdown(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// Close stops the units and gives the data directory back. It is for after Run, or instead of it. A
+// second call does nothing but return what the first did.
+func (a *Appliance) Close() error {
+	a.closing.Do(func() { a.closed = a.close() })
+	return a.closed
+}
+
+func (a *Appliance) close() error {
+	errs := []error{a.stopServers()}
+	for _, l := range append(a.nfs, a.ocsp, a.api) {
+		if l != nil {
+			l.Close() // most of them are closed by their server
+		}
+	}
+	a.admin.Lock()
+	defer a.admin.Unlock()
+	for _, u := range a.units {
+		errs = append(errs, u.Stop())
+	}
+	if a.table != nil {
+		errs = append(errs, a.table.nowhere.Close())
+	}
+	if a.store != nil {
+		errs = append(errs, a.store.Close(), a.catalogKey.Close())
+	}
+	if a.audit != nil {
+		errs = append(errs, a.record("StopDaemon"), a.audit.Close(), a.dir.withdraw())
+	}
+	if a.dir != nil {
+		errs = append(errs, a.dir.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// CreateFileSystem implements api.Backend. It finishes though the caller goes away.
+func (a *Appliance) CreateFileSystem(ctx context.Context, f catalog.FileSystem) (catalog.FileSystem, error) {
+	ctx = context.WithoutCancel(ctx)
+	a.admin.Lock()
+	defer a.admin.Unlock()
+	u := a.roomiestUnit()
+	if u == nil {
+		return catalog.FileSystem{}, fmt.Errorf("%w: no unit serves that could hold a file system", ErrNotServing)
+	}
+	f.Created, f.Unit = a.o.Clock().UTC(), u.ID()
+	f, err := a.catalog.Create(ctx, f)
+	if err != nil {
+		return f, err
+	}
+	made, err := a.make(ctx, u, &f)
+	if err != nil {
+		a.log.Error("file system could not be made", zap.String("file_system", f.ID), zap.Error(err))
+		return catalog.FileSystem{}, err
+	}
+	a.log.Info("file system made", zap.String("file_system", made.ID), zap.String("unit", made.Unit))
+	return made, nil
+}
+
+// roomiestUnit is the serving unit with the most free space, nil if none serves.
+func (a *Appliance) roomiestUnit() *Unit {
+	var best *Unit
+	var most int64
+	for _, u := range a.units {
+		if v := u.view(); v.state == UnitServing && (best == nil || v.freeBytes() > most) {
+			best, most = u, v.freeBytes()
+		}
+	}
+	return best
+}
+
+// DeleteFileSystem implements api.Backend. It finishes though the caller goes away.
+func (a *Appliance) DeleteFileSystem(ctx context.Context, id string) error {
+	ctx = context.WithoutCancel(ctx)
+	a.admin.Lock()
+	defer a.admin.Unlock()
+	f, err := a.catalog.Get(ctx, id)
+	if err != nil {
+		return err
+	}
+	u := a.unit(f.Unit)
+	if u == nil {
+		return fmt.Errorf("%w: unit %s, which holds %s, is not here", ErrNotServing, f.Unit, id)
+	}
+	if state, reason := u.State(); state != UnitServing {
+		return errors.Join(fmt.Errorf("%w: unit %s, which holds %s, has to serve for that", ErrNotServing, f.Unit, id), reason)
+	}
+	if _, err := a.catalog.SetState(ctx, id, catalog.Deleting, catalog.Available, catalog.Deleting); err != nil {
+		return err
+	}
+	if err := a.unmake(ctx, u, id); err != nil {
+		a.log.Error("file system could not be deleted", zap.String("file_system", id), zap.Error(err))
+		return err
+	}
+	a.log.Info("file system deleted", zap.String("file_system", id))
+	return nil
+}
+
+func (a *Appliance) unit(id string) *Unit {
+	for _, u := range a.units {
+		if u.ID() == id {
+			return u
+		}
+	}
+	return nil
+}
+
+// StopUnit stops the unit id; the others go on.
+func (a *Appliance) StopUnit(id string) error {
+	a.admin.Lock()
+	defer a.admin.Unlock()
+	u := a.unit(id)
+	if u == nil {
+		return fmt.Errorf("appliance: there is no unit %s", id)
+	}
+	return u.Stop()
+}
+
+// StartUnit starts the unit id, after StopUnit or a failure.
+func (a *Appliance) StartUnit(ctx context.Context, id string) error {
+	a.admin.Lock()
+	defer a.admin.Unlock()
+	u := a.unit(id)
+	if u == nil {
+		return fmt.Errorf("appliance: there is no unit %s", id)
+	}
+	return a.startUnit(ctx, u)
+}
+
+// FileSystems implements api.Backend.
+func (a *Appliance) FileSystems(ctx context.Context) ([]catalog.FileSystem, error) {
+	return a.catalog.List(ctx)
+}

@@ -1,0 +1,50 @@
+package appliance
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/nfseal/nfseal/appliance/api"
+	"github.com/nfseal/nfseal/appliance/kms"
+)
+
+// Check looks at a data directory, which no daemon may be serving, and at the host, and changes
+// nothing. The report says what is well; the error what is not.
+func Check(ctx context.Context, o Options) ([]api.Feature, error) {
+	o.EnsureDefaults()
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	report := append([]api.Feature{{Name: "encryption at rest", On: true, Detail: "XTS-AES-256, " + processorAES()}}, hostFeatures()...)
+	if _, err := os.Stat(o.DataDir); err != nil {
+		return report, fmt.Errorf("appliance: %w", err)
+	}
+	d, err := openDataDir(o.DataDir, o.KeyFile)
+	if err != nil {
+		return report, err
+	}
+	defer d.Close()
+	if d.fresh {
+		size, err := chooseVolumeBytes(d.dir, o.VolumeBytes)
+		if err != nil {
+			return report, err
+		}
+		return append(report, api.Feature{
+			Name: "data directory", Detail: d.dir + " is empty: a start makes it, with a volume of " + formatBytes(size),
+		}), nil
+	}
+	report = append(report, api.Feature{Name: "root key", On: true, Detail: d.root.ID().String() + " in " + o.KeyFile})
+	keys, err := kms.New(kms.Options{Root: d.root, Audit: &pendingLog{}})
+	if err != nil {
+		return report, err
+	}
+	if err := d.check(ctx, keys); err != nil {
+		return report, err
+	}
+	dirs, err := unitDirs(d.units())
+	for _, dir := range dirs {
+		report = append(report, api.Feature{Name: "unit", On: true, Detail: dir})
+	}
+	return report, err
+}

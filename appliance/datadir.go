@@ -1,0 +1,223 @@
+package appliance
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/nfseal/nfseal/appliance/durable"
+	"github.com/nfseal/nfseal/appliance/kms"
+	"golang.org/x/sys/unix"
+)
+
+// Why a data directory is refused. Nothing has been written then.
+var (
+	// ErrInUse says that another daemon has the directory.
+	ErrInUse = errors.New("the data directory is in use")
+	// ErrForeign says that the directory holds something else.
+	ErrForeign = errors.New("this is no nfseal data directory")
+	// ErrWrongKey says that the key file is not the one that the directory was made with.
+	ErrWrongKey = errors.New("the key file does not belong to this data directory")
+	// ErrNewerFormat says that a later version wrote something in it.
+	ErrNewerFormat = errors.New("written by a newer version of nfseal")
+)
+
+// dirFormat is the version of the data directory's layout.
+const dirFormat = 1
+
+// manifest is nfseal.json.
+type manifest struct {
+	Format    int       `json:"format"`
+	RootKeyID string    `json:"rootKeyId"`
+	Created   time.Time `json:"created"`
+}
+
+// layout names what is in a data directory.
+type layout struct{ dir string }
+
+func (l layout) manifest() string   { return filepath.Join(l.dir, "nfseal.json") }
+func (l layout) rootKey() string    { return filepath.Join(l.dir, "root.key") }
+func (l layout) lock() string       { return filepath.Join(l.dir, "lock") }
+func (l layout) socket() string     { return filepath.Join(l.dir, "api.sock") }
+func (l layout) audit() string      { return filepath.Join(l.dir, "audit") }
+func (l layout) catalog() string    { return filepath.Join(l.dir, "catalog") }
+func (l layout) catalogKey() string { return filepath.Join(l.dir, "catalog", "key.json") }
+func (l layout) store() string      { return filepath.Join(l.dir, "catalog", "store") }
+func (l layout) pki() string        { return filepath.Join(l.dir, "pki") }
+func (l layout) caFile() string     { return filepath.Join(l.dir, "pki", "ca.pem") }
+func (l layout) units() string      { return filepath.Join(l.dir, "units") }
+
+// SocketPath is where the API of the daemon with this data directory listens.
+func SocketPath(dataDir string) string { return layout{dataDir}.socket() }
+
+// dataDir is a directory that this process has, and the root key that belongs to it.
+type dataDir struct {
+	layout
+	lockFile *os.File
+	root     *kms.RootKey
+	fresh    bool // not made yet
+}
+
+// openDataDir takes the directory or refuses it, and writes nothing. An empty or missing directory
+// is fresh: create makes a data directory of it.
+func openDataDir(dir, keyFile string) (*dataDir, error) {
+	d, err := lockDataDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.load(keyFile); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+func lockDataDir(dir string) (*dataDir, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("appliance: %w", err)
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("appliance: %w", err)
+	}
+	d := &dataDir{layout: layout{dir}, lockFile: f}
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return nil, errors.Join(fmt.Errorf("%w: %s%s; stop it first", ErrInUse, dir, holder(d.lock())), f.Close())
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("appliance: lock %s: %w", dir, err), f.Close())
+	}
+	return d, nil
+}
+
+// holder says who has a directory, as far as its lock file tells.
+func holder(lockFile string) string {
+	text, err := durable.ReadFile(lockFile, 32)
+	if pid := strings.TrimSpace(string(text)); err == nil && pid != "" {
+		return " by nfseald with pid " + pid
+	}
+	return " by another nfseald, which is just starting"
+}
+
+// announce tells others who has the directory.
+func (d *dataDir) announce() error {
+	if err := os.WriteFile(d.lock(), fmt.Appendln(nil, os.Getpid()), 0o600); err != nil {
+		return fmt.Errorf("appliance: %w", err)
+	}
+	return nil
+}
+
+// load reads the manifest and the key that it names.
+func (d *dataDir) load(keyFile string) error {
+	m, err := readManifest(d.manifest())
+	if errors.Is(err, fs.ErrNotExist) {
+		d.fresh = true
+		return d.refuseForeign(keyFile)
+	}
+	if err != nil {
+		return err
+	}
+	root, err := kms.ReadKeyFile(keyFile)
+	if errors.Is(err, kms.ErrNoKeyFile) {
+		return fmt.Errorf("%w; the data in %s can't be read without key %s: put its key file back", err, d.dir, m.RootKeyID)
+	}
+	if err != nil {
+		return err
+	}
+	if root.ID().String() != m.RootKeyID {
+		return fmt.Errorf("%w: %s holds key %s, the data in %s was made with key %s",
+			ErrWrongKey, keyFile, root.ID(), d.dir, m.RootKeyID)
+	}
+	d.root = root
+	return nil
+}
+
+func readManifest(path string) (manifest, error) {
+	var m manifest
+	text, err := durable.ReadFile(path, maxJSONBytes)
+	if err != nil {
+		return m, err
+	}
+	if err := json.Unmarshal(text, &m); err != nil || m.Format < 1 {
+		return m, fmt.Errorf("appliance: %s is damaged", path)
+	}
+	if m.Format > dirFormat {
+		return m, fmt.Errorf("%w: %s has format %d, this version knows %d", ErrNewerFormat, path, m.Format, dirFormat)
+	}
+	if _, err := kms.ParseKeyID(m.RootKeyID); err != nil {
+		return m, fmt.Errorf("appliance: %s is damaged: %w", path, err)
+	}
+	return m, nil
+}
+
+// create makes a data directory of a fresh one, with a new key file if there is none.
+func (d *dataDir) create(keyFile string, now time.Time) error {
+	root, err := kms.ReadKeyFile(keyFile)
+	if errors.Is(err, kms.ErrNoKeyFile) {
+		if err := kms.CreateKeyFile(keyFile); err != nil {
+			return err
+		}
+		root, err = kms.ReadKeyFile(keyFile)
+	}
+	if err != nil {
+		return err
+	}
+	if err := os.Chmod(d.dir, 0o700); err != nil {
+		return fmt.Errorf("appliance: %w", err)
+	}
+	m := manifest{Format: dirFormat, RootKeyID: root.ID().String(), Created: now.UTC()}
+	if err := writeJSON(d.manifest(), m); err != nil {
+		return err
+	}
+	d.root = root
+	return nil
+}
+
+// refuseForeign lets only a directory pass in which nothing is but what a start that was cut short
+// leaves.
+func (d *dataDir) refuseForeign(keyFile string) error {
+	entries, err := os.ReadDir(d.dir)
+	if err != nil {
+		return fmt.Errorf("appliance: %w", err)
+	}
+	own := map[string]bool{"lost+found": true, "lock": true}
+	for _, path := range []string{d.manifest(), d.rootKey()} {
+		own[filepath.Base(path)], own[filepath.Base(path)+durable.TempSuffix] = true, true
+	}
+	if filepath.Dir(keyFile) == filepath.Clean(d.dir) {
+		own[filepath.Base(keyFile)], own[filepath.Base(keyFile)+durable.TempSuffix] = true, true
+	}
+	for _, e := range entries {
+		if !own[e.Name()] {
+			return fmt.Errorf("%w, and not empty: %s holds %s but no nfseal.json", ErrForeign, d.dir, e.Name())
+		}
+	}
+	return nil
+}
+
+// Close gives the directory back.
+func (d *dataDir) Close() error { return d.lockFile.Close() }
+
+// withdraw undoes announce.
+func (d *dataDir) withdraw() error {
+	if err := os.Truncate(d.lock(), 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("appliance: %w", err)
+	}
+	return nil
+}
+
+func writeJSON(path string, value any) error {
+	text, err := json.MarshalIndent(value, "", "  ")
+	if err != nil {
+		return fmt.Errorf("appliance: %w", err)
+	}
+	if err := durable.WriteFile(path, append(text, '\n'), 0o600); err != nil {
+		return fmt.Errorf("appliance: %w", err)
+	}
+	return nil
+}

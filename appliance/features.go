@@ -1,0 +1,109 @@
+package appliance
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/cpu"
+	"golang.org/x/sys/unix"
+
+	"github.com/nfseal/nfseal/appliance/api"
+)
+
+// Features lists what the daemon does, and what it does not and why. Nothing stands there as on that
+// is not.
+func (a *Appliance) Features() []api.Feature {
+	list := []api.Feature{
+		{Name: "encryption at rest", On: true, Detail: "XTS-AES-256, " + processorAES()},
+		{Name: "encryption in transit", On: true, Detail: "TLS 1.2, ECDHE with AES-256-GCM only"},
+		{Name: "OCSP", On: true, Detail: "stapled, responder at " + a.o.OCSPURL()},
+		a.plaintextFeature(),
+		a.squashFeature(),
+	}
+	for _, u := range a.units {
+		if v := u.view(); v.state == UnitServing {
+			list = append(list, v.direct, v.ring)
+			break // the units of one host share its kernel
+		}
+	}
+	list = append(list, a.lockedMemoryFeature())
+	return append(list, hostFeatures()...)
+}
+
+// hostFeatures are those that depend on host and version alone.
+func hostFeatures() []api.Feature {
+	return []api.Feature{
+		dumpFeature(),
+		{Name: "kernel TLS", Detail: "not built in this version; " + kernelTLS()},
+		{Name: "XDP gate", Detail: "not built in this version"},
+		{Name: "sk_lookup steering", Detail: "not built in this version"},
+	}
+}
+
+func (a *Appliance) plaintextFeature() api.Feature {
+	f := api.Feature{Name: "plaintext NFS", On: a.o.AllowPlaintext}
+	f.Detail = "refused with NFS4ERR_ACCESS"
+	if f.On {
+		f.Detail = "served, as -allow-plaintext asks: whoever reads the network reads the files"
+	}
+	return f
+}
+
+func (a *Appliance) squashFeature() api.Feature {
+	f := api.Feature{Name: "squash", On: a.o.Squash != "none", Detail: "uid 0 of a client is uid 0 here"}
+	switch a.o.Squash {
+	case "root":
+		f.Detail = "uid 0 of a client is nobody here"
+	case "all":
+		f.Detail = "everybody is nobody here"
+	}
+	return f
+}
+
+func (a *Appliance) lockedMemoryFeature() api.Feature {
+	f := api.Feature{Name: "keys in locked memory", On: a.catalogKey.Locked(), Detail: "mlock"}
+	if !f.On {
+		f.Detail = "the limit of locked memory (RLIMIT_MEMLOCK) is too small: keys may be swapped out"
+	}
+	return f
+}
+
+func dumpFeature() api.Feature {
+	f := api.Feature{Name: "no core dumps", Detail: "the process can be dumped: it was not started as nfseald"}
+	if dumpable, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0); err == nil && dumpable == 0 {
+		f.On, f.Detail = true, "not dumpable, not traceable"
+	}
+	return f
+}
+
+// processorAES says what the processor offers for AES.
+func processorAES() string {
+	switch {
+	case cpu.X86.HasAES && cpu.X86.HasAVX512VAES && cpu.X86.HasAVX512:
+		return "processor has AES-NI and VAES"
+	case cpu.X86.HasAES, cpu.ARM64.HasAES:
+		return "processor has AES instructions"
+	}
+	return "processor has no AES instructions: slow"
+}
+
+// kernelTLS says whether the kernel could.
+func kernelTLS() string {
+	text, err := os.ReadFile("/proc/sys/net/ipv4/tcp_available_ulp")
+	if err == nil && strings.Contains(" "+strings.TrimSpace(string(text))+" ", " tls ") {
+		return "this kernel has it"
+	}
+	return "this kernel does not have it, or has not loaded its module tls"
+}
+
+// Harden keeps the process's memory, and so the keys in it, from dumps and debuggers.
+func Harden() error {
+	dumpErr := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+	coreErr := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
+	if err := errors.Join(dumpErr, coreErr); err != nil {
+		return fmt.Errorf("appliance: the process can't be kept from dumps: %w", err)
+	}
+	return nil
+}

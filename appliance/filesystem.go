@@ -1,0 +1,195 @@
+package appliance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"go.uber.org/zap"
+
+	"github.com/nfseal/nfseal/appliance/catalog"
+	"github.com/nfseal/nfseal/appliance/durable"
+	"github.com/nfseal/nfseal/proxy/nfs4"
+	"github.com/nfseal/nfseal/xtsengine/cryptfs"
+	"github.com/nfseal/nfseal/xtsengine/filestore"
+	enginevfs "github.com/nfseal/nfseal/xtsengine/vfs"
+	"github.com/nfseal/nfseal/xtsengine/volume"
+	"github.com/nfseal/nfseal/xtsengine/xts"
+)
+
+// fsDir names what is in a file system's directory.
+type fsDir string
+
+func (d fsDir) keys() string { return filepath.Join(string(d), "keys.json") }
+func (d fsDir) meta() string { return filepath.Join(string(d), "meta") }
+
+// fileSystem is one file system that is being served. What it is made of is closed in the opposite
+// order.
+type fileSystem struct {
+	id      string
+	keys    *unlocked
+	cipher  *xts.Cipher
+	space   *volume.Space
+	store   *filestore.Store
+	service *nfs4.Service
+}
+
+// createFileSystem makes the keys and the empty metadata store of f in dir, which must not hold any.
+func (u *Unit) createFileSystem(ctx context.Context, f *catalog.FileSystem) error {
+	dir := u.fsDir(f.ID)
+	if err := durable.MakeDir(string(dir), 0o700); err != nil {
+		return fmt.Errorf("appliance: %w", err)
+	}
+	k, err := newKeysFile(ctx, u.o.Keys, f)
+	if err != nil {
+		return err
+	}
+	if err := writeJSON(dir.keys(), k); err != nil {
+		return err
+	}
+	keys, err := k.unlock(ctx, u.o.Keys)
+	if err != nil {
+		return err
+	}
+	defer keys.Close()
+	meta, err := cryptfs.New(vfs.Default, keys.metadata)
+	if err != nil {
+		return err
+	}
+	return filestore.Create(ctx, filestore.Options{
+		ID: spaceOf(f.ID), Meta: meta, MetaDir: dir.meta(), RootMode: 0o755, Clock: u.o.Clock,
+	})
+}
+
+// openFileSystem unlocks the file system id and serves it.
+func (u *Unit) openFileSystem(ctx context.Context, id string) (fs *fileSystem, err error) {
+	k, err := readKeysFile(u.fsDir(id).keys(), id)
+	if err != nil {
+		return nil, err
+	}
+	fs = &fileSystem{id: id}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, fs.Close())
+		}
+	}()
+	if fs.keys, err = k.unlock(ctx, u.o.Keys); err != nil {
+		return nil, err
+	}
+	useErr := fs.keys.data.Use(func(key []byte) { fs.cipher, err = xts.New(key) })
+	if err = errors.Join(useErr, err); err != nil {
+		return nil, err
+	}
+	if fs.space, err = u.volume.OpenSpace(spaceOf(id), fs.cipher); err != nil {
+		return nil, err
+	}
+	if err = u.openStore(ctx, fs); err != nil {
+		return nil, err
+	}
+	return fs, u.openService(fs)
+}
+
+func (u *Unit) openStore(ctx context.Context, fs *fileSystem) error {
+	meta, err := cryptfs.New(vfs.Default, fs.keys.metadata)
+	if err != nil {
+		return err
+	}
+	log := u.log.With(zap.String("file_system", fs.id))
+	fs.store, err = filestore.Open(ctx, filestore.Options{
+		ID:         spaceOf(fs.id),
+		Space:      fs.space,
+		Meta:       meta,
+		MetaDir:    u.fsDir(fs.id).meta(),
+		UnitUUID:   u.uuid,
+		Epoch:      u.term.Epoch(),
+		CacheBytes: u.o.CacheBytes,
+		Clock:      u.o.Clock,
+		Events: filestore.Events{
+			Stopped: func(err error) { u.fail(fmt.Errorf("file system %s: %w", fs.id, err)) },
+			BackgroundError: func(err error) {
+				log.Warn("background work in a file system failed, it will be tried again", zap.Error(err))
+			},
+		},
+	})
+	return err
+}
+
+func (u *Unit) openService(fs *fileSystem) error {
+	handleKey, err := fs.keys.handleKey(fs.id)
+	if err != nil {
+		return err
+	}
+	log := u.log.With(zap.String("file_system", fs.id))
+	name := identity(u.id, fs.id)
+	fs.service, err = nfs4.New(nfs4.Options{
+		FS:           fs.store,
+		FSID:         fsidOf(fs.id),
+		ServerOwner:  name,
+		ServerScope:  name,
+		Epoch:        u.term.Epoch(),
+		Term:         u.term,
+		HandleKey:    handleKey,
+		LeaseSeconds: u.o.LeaseSeconds,
+		GraceSeconds: u.o.GraceSeconds,
+		Squash:       nfs4.Squash{Mode: u.o.Squash},
+		Now:          u.o.Clock,
+		Events: nfs4.Events{
+			StorageError: func(op string, err error) {
+				log.Error("operation failed in the storage", zap.String("op", op), zap.Error(err))
+			},
+			GraceEnded:    func(lost int) { log.Info("grace period is over", zap.Int("clients_lost", lost)) },
+			ClientExpired: func(owner string) { log.Info("lease of a client ran out", zap.String("client", owner)) },
+		},
+	})
+	return err
+}
+
+// Close stops serving and lets go of everything, the keys last.
+func (fs *fileSystem) Close() error {
+	var errs []error
+	if fs.service != nil {
+		errs = append(errs, fs.service.Close())
+	}
+	if fs.store != nil {
+		errs = append(errs, fs.store.Close())
+	}
+	if fs.space != nil {
+		errs = append(errs, fs.space.Close())
+	}
+	if fs.cipher != nil {
+		fs.cipher.Close()
+	}
+	if fs.keys != nil {
+		errs = append(errs, fs.keys.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// destroyFileSystem ends what there is of the file system id, which is not served: first its keys,
+// then the lease of its blocks, then its directory. It may be repeated.
+func (u *Unit) destroyFileSystem(id string) error {
+	dir := u.fsDir(id)
+	if err := durable.Destroy(dir.keys()); err != nil {
+		return fmt.Errorf("appliance: keys of %s can't be destroyed: %w", id, err)
+	}
+	if err := u.volume.DestroySpace(spaceOf(id)); err != nil {
+		return fmt.Errorf("appliance: blocks of %s can't be freed: %w", id, err)
+	}
+	if err := os.RemoveAll(string(dir)); err != nil {
+		return fmt.Errorf("appliance: %w", err)
+	}
+	if err := durable.SyncDir(filepath.Dir(string(dir))); err != nil {
+		return fmt.Errorf("appliance: %w", err)
+	}
+	return nil
+}
+
+// usedBytes is how much the file system holds.
+func (fs *fileSystem) usedBytes(ctx context.Context) (uint64, error) {
+	var st enginevfs.StatFS
+	err := fs.store.StatFS(ctx, &st)
+	return st.UsedBytes, err
+}

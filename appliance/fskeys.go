@@ -1,0 +1,151 @@
+package appliance
+
+import (
+	"context"
+	"crypto/hkdf"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nfseal/nfseal/appliance/catalog"
+	"github.com/nfseal/nfseal/appliance/durable"
+	"github.com/nfseal/nfseal/proxy/nfs4"
+	"github.com/nfseal/nfseal/xtsengine/keyring"
+	"github.com/nfseal/nfseal/xtsengine/volume"
+)
+
+// keysFormat is the version of keys.json.
+const keysFormat = 1
+
+// keysFile is keys.json: what a file system needs to be opened, together with the root key, and
+// what a catalog needs to take it up. It names no host.
+type keysFile struct {
+	Format          int           `json:"format"`
+	ID              string        `json:"id"`
+	CreationToken   string        `json:"creationToken"`
+	Created         time.Time     `json:"created"`
+	PerformanceMode string        `json:"performanceMode"`
+	ThroughputMode  string        `json:"throughputMode"`
+	Tags            []catalog.Tag `json:"tags,omitempty"`
+	MetadataKey     []byte        `json:"metadataKey"` // wrapped
+	DataKey         []byte        `json:"dataKey"`     // wrapped
+}
+
+// keyContext is the encryption context of a file system's data key.
+func keyContext(id string) keyring.Context {
+	return keyring.Context{"aws:elasticfilesystem:filesystem:id": id}
+}
+
+// metadataContext keeps the metadata key from being taken for the data key.
+func metadataContext(id string) keyring.Context {
+	ec := keyContext(id)
+	ec["nfseal:purpose"] = "metadata"
+	return ec
+}
+
+// newKeysFile makes two fresh keys for f and wraps them.
+func newKeysFile(ctx context.Context, wrapper keyring.Wrapper, f *catalog.FileSystem) (*keysFile, error) {
+	k := &keysFile{
+		Format: keysFormat, ID: f.ID, CreationToken: f.CreationToken, Created: f.Created,
+		PerformanceMode: f.PerformanceMode, ThroughputMode: f.ThroughputMode, Tags: f.Tags,
+	}
+	var err error
+	if k.MetadataKey, err = wrapNew(ctx, wrapper, metadataContext(f.ID)); err != nil {
+		return nil, err
+	}
+	if k.DataKey, err = wrapNew(ctx, wrapper, keyContext(f.ID)); err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
+func wrapNew(ctx context.Context, wrapper keyring.Wrapper, ec keyring.Context) ([]byte, error) {
+	key, err := keyring.NewDataKey(rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	defer key.Close()
+	return wrapper.Wrap(ctx, key, ec)
+}
+
+// readKeysFile reads keys.json of the file system id.
+func readKeysFile(path, id string) (*keysFile, error) {
+	text, err := durable.ReadFile(path, maxJSONBytes)
+	if err != nil {
+		return nil, err
+	}
+	return parseKeysFile(text, path, id)
+}
+
+func parseKeysFile(text []byte, path, id string) (*keysFile, error) {
+	var k keysFile
+	if err := json.Unmarshal(text, &k); err != nil {
+		return nil, fmt.Errorf("appliance: %s is damaged", path)
+	}
+	if k.Format > keysFormat {
+		return nil, fmt.Errorf("%w: %s has format %d, this version knows %d", ErrNewerFormat, path, k.Format, keysFormat)
+	}
+	if k.Format < 1 || k.ID != id || len(k.MetadataKey) == 0 || len(k.DataKey) == 0 {
+		return nil, fmt.Errorf("appliance: %s is damaged, or is not of %s", path, id)
+	}
+	return &k, nil
+}
+
+// record is what a catalog is told of a file system that it does not know.
+func (k *keysFile) record(unit string) catalog.FileSystem {
+	return catalog.FileSystem{
+		ID: k.ID, CreationToken: k.CreationToken, Created: k.Created, State: catalog.Available, Unit: unit,
+		PerformanceMode: k.PerformanceMode, ThroughputMode: k.ThroughputMode, Tags: k.Tags,
+	}
+}
+
+// unlocked is a file system's keys in memory.
+type unlocked struct {
+	metadata *keyring.DataKey
+	data     *keyring.DataKey
+}
+
+func (k *keysFile) unlock(ctx context.Context, unwrapper keyring.Unwrapper) (*unlocked, error) {
+	metadata, err := unwrapper.Unwrap(ctx, k.MetadataKey, metadataContext(k.ID))
+	if err != nil {
+		return nil, fmt.Errorf("metadata key of %s: %w", k.ID, err)
+	}
+	data, err := unwrapper.Unwrap(ctx, k.DataKey, keyContext(k.ID))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("data key of %s: %w", k.ID, err), metadata.Close())
+	}
+	return &unlocked{metadata, data}, nil
+}
+
+// Close wipes both keys.
+func (u *unlocked) Close() error { return errors.Join(u.metadata.Close(), u.data.Close()) }
+
+// handleKey derives the key that authenticates file handles (HKDF-SHA-256 of the metadata key).
+func (u *unlocked) handleKey(id string) (nfs4.HandleKey, error) {
+	var key []byte
+	var err error
+	useErr := u.metadata.Use(func(secret []byte) {
+		key, err = hkdf.Key(sha256.New, secret, nil, "nfseal file handles v1 "+id, nfs4.HandleKeyBytes)
+	})
+	return key, errors.Join(useErr, err)
+}
+
+// identity is what a file system calls itself to NFS clients: derived from its unit and its id
+// alone, so that it is the same wherever the unit is served.
+func identity(unit, id string) []byte { return []byte("nfseal/" + unit + "/" + id) }
+
+// fsidOf is the number that clients tell file systems apart by.
+func fsidOf(id string) nfs4.FSID {
+	sum := sha256.Sum256([]byte("nfseal fsid v1 " + id))
+	return nfs4.FSID{Major: binary.BigEndian.Uint64(sum[:8]), Minor: binary.BigEndian.Uint64(sum[8:16])}
+}
+
+// spaceOf names the file system's space on its unit's volume.
+func spaceOf(id string) volume.SpaceID {
+	sum := sha256.Sum256([]byte("nfseal space v1 " + id))
+	return volume.SpaceID(sum[:16])
+}

@@ -1,0 +1,29 @@
+package appliance
+
+import "time"
+
+const (
+	// maxJSONBytes bounds the small files that describe things.
+	maxJSONBytes = 64 << 10
+	// minVolumeBytes is the smallest volume that is made.
+	minVolumeBytes = 64 << 20
+	// defaultVolumeBytes is the size of the volume of a first start, if the host has
+	// defaultVolumeShare times as much free space; else that share of it.
+	defaultVolumeBytes = 10 << 30
+	defaultVolumeShare = 2
+	// spareBytes is what stays free on the host beside a new volume, for metadata and logs.
+	spareBytes = 256 << 20
+	// defaultCacheBytes is the memory for caches, of which each file system takes one in cacheShares,
+	// and minCacheBytes at least.
+	defaultCacheBytes = 512 << 20
+	cacheShares       = 8
+	minCacheBytes     = 16 << 20
+	// memoryBesideCache is what the daemon may need besides the cache: buffers, session replies,
+	// metadata stores. The Go runtime's soft limit is the sum of both.
+	memoryBesideCache = 1 << 30
+	// maxUnits bounds the units of one appliance.
+	maxUnits = 64
+	// ocspTimeout bounds one request to the OCSP responder; maxOCSPConnections how many there are.
+	ocspTimeout        = 10 * time.Second
+	maxOCSPConnections = 256
+)

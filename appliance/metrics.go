@@ -1,0 +1,87 @@
+package appliance
+
+import (
+	"context"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Metrics implements api.Backend.
+func (a *Appliance) Metrics() prometheus.Gatherer {
+	r := prometheus.NewRegistry()
+	r.MustRegister(collector{a})
+	return r
+}
+
+// collector reads the counters when it is asked.
+type collector struct{ a *Appliance }
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("nfseal_"+name, help, labels, nil)
+}
+
+// What is shown.
+var (
+	connectionsDesc = desc("client_connections", "NFS connections being served.")
+	acceptedDesc    = desc("connections_total", "TCP connections accepted.")
+	refusedDesc     = desc("connections_refused_total", "Connections closed before a session.", "reason")
+	unitDesc        = desc("unit_serving", "1 if the unit serves.", "unit")
+	volumeDesc      = desc("volume_bytes", "Size of the unit's volume.", "unit")
+	volumeFreeDesc  = desc("volume_free_bytes", "What no file system has leased.", "unit")
+	storageDesc     = desc("storage_bytes", "What the file system holds.", "file_system")
+	ocspDesc        = desc("ocsp_responses_total", "Answers of the OCSP responder.", "status")
+)
+
+// Describe implements prometheus.Collector.
+func (collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		connectionsDesc, acceptedDesc, refusedDesc, unitDesc, volumeDesc, volumeFreeDesc, storageDesc, ocspDesc,
+	} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c collector) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	count := func(d *prometheus.Desc, v uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	s := c.a.server.Stats()
+	gauge(connectionsDesc, float64(s.Active))
+	count(acceptedDesc, s.Accepted)
+	for reason, n := range map[string]uint64{
+		"limit": s.Refused, "not_served": s.Unresolved, "silent": s.Front.Silent, "gone": s.Front.Gone,
+		"handshake": s.Front.Handshake, "slow_handshake": s.Front.Slow, "crowded": s.Front.Crowded,
+	} {
+		count(refusedDesc, n, reason)
+	}
+	o := c.a.authority.OCSPStats()
+	for status, n := range map[string]uint64{
+		"good": o.Good, "revoked": o.Revoked, "unknown": o.Unknown, "malformed": o.Malformed,
+		"unauthorized": o.Unauthorized, "try_later": o.TryLater,
+	} {
+		count(ocspDesc, n, status)
+	}
+	for _, u := range c.a.units {
+		c.collectUnit(u, gauge)
+	}
+}
+
+func (c collector) collectUnit(u *Unit, gauge func(*prometheus.Desc, float64, ...string)) {
+	v := u.view()
+	serving := 0.0
+	if v.state == UnitServing {
+		serving = 1
+	}
+	gauge(unitDesc, serving, u.ID())
+	gauge(volumeDesc, float64(v.volume.SizeBytes), u.ID())
+	gauge(volumeFreeDesc, float64(v.freeBytes()), u.ID())
+	for _, id := range v.served {
+		if used, ok := u.UsedBytes(context.Background(), id); ok {
+			gauge(storageDesc, float64(used), id)
+		}
+	}
+}

@@ -1,0 +1,270 @@
+package appliance
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/nfseal/nfseal/appliance/catalog"
+	"github.com/nfseal/nfseal/proxy/nfs4"
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+)
+
+// Options are the settings of an appliance.
+type Options struct {
+	// DataDir is where everything is kept. It is made if it does not exist.
+	DataDir string
+	// KeyFile is the root of trust; root.key in the data directory by default. It is made only
+	// with a new data directory.
+	KeyFile string
+	// Version is what the program calls itself.
+	Version string
+	// Host names this machine in the audit log; the system's host name by default.
+	Host string
+	// Region and Suffix make DNS names: fs-….efs.<Region>.<Suffix>.
+	Region string
+	Suffix string
+	// Listen are the addresses, host:port, on which NFS is served; ":2049" by default.
+	Listen []string
+	// OCSPListen is the address, host:port, of the OCSP responder; ":2050" by default.
+	OCSPListen string
+	// OCSPHost is what clients call that address, host or host:port; the first of Advertise by
+	// default.
+	OCSPHost string
+	// Advertise are the addresses or names of this machine as clients know it; by default those of
+	// Listen, or those of all interfaces.
+	Advertise []string
+	// MountTargets say which file system answers at which local address, for clients that name
+	// none.
+	MountTargets map[netip.Addr]string
+	// VolumeBytes is the size of the volume of a new data directory; 0 chooses: 10 GiB, or half of
+	// what is free if that is less.
+	VolumeBytes int64
+	// CacheBytes is the memory for caches, of which each file system takes up to an eighth, and 16
+	// MiB at least; 512 MiB by default.
+	CacheBytes int64
+	// Squash says whose requests are made anonymous: "none" (as EFS), "root" or "all".
+	Squash string
+	// AllowPlaintext serves clients without TLS too.
+	AllowPlaintext bool
+	// LeaseSeconds and GraceSeconds of NFS; 0 takes the defaults of package nfs4.
+	LeaseSeconds int
+	GraceSeconds int
+	// Log is where the appliance logs; nowhere by default.
+	Log *zap.Logger
+	// Clock is time.Now by default.
+	Clock func() time.Time
+}
+
+// Defaults that a command line shows.
+const (
+	DefaultDataDir    = "/var/lib/nfseal"
+	DefaultRegion     = "local-1"
+	DefaultSuffix     = "nfseal.internal"
+	DefaultListen     = ":2049"
+	DefaultOCSPListen = ":2050"
+	DefaultSquash     = "none"
+	DefaultCacheBytes = defaultCacheBytes
+)
+
+// EnsureDefaults fills in what was left zero.
+func (o *Options) EnsureDefaults() {
+	setDefault(&o.DataDir, DefaultDataDir)
+	if dir, err := filepath.Abs(o.DataDir); err == nil {
+		o.DataDir = dir
+	}
+	setDefault(&o.KeyFile, layout{o.DataDir}.rootKey())
+	setDefault(&o.Version, "unknown")
+	setDefault(&o.Region, DefaultRegion)
+	setDefault(&o.Suffix, DefaultSuffix)
+	setDefault(&o.OCSPListen, DefaultOCSPListen)
+	setDefault(&o.Squash, DefaultSquash)
+	setDefault(&o.CacheBytes, defaultCacheBytes)
+	if o.Host == "" {
+		o.Host, _ = os.Hostname()
+	}
+	if len(o.Listen) == 0 {
+		o.Listen = []string{DefaultListen}
+	}
+	if len(o.Advertise) == 0 {
+		o.Advertise = reachableHosts(o.Listen)
+	}
+	if o.OCSPHost == "" {
+		o.OCSPHost = o.Advertise[0]
+	}
+	if o.Log == nil {
+		o.Log = zap.NewNop()
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+}
+
+func setDefault[T comparable](value *T, fallback T) {
+	var zero T
+	if *value == zero {
+		*value = fallback
+	}
+}
+
+// Validate says what is wrong, after EnsureDefaults.
+func (o *Options) Validate() error {
+	if !filepath.IsAbs(o.DataDir) {
+		return fmt.Errorf("appliance: data directory %q is no path", o.DataDir)
+	}
+	for _, address := range append(slices.Clone(o.Listen), o.OCSPListen) {
+		if _, _, err := net.SplitHostPort(address); err != nil {
+			return fmt.Errorf("appliance: address %q is not host:port: %w", address, err)
+		}
+	}
+	if _, err := parseSquash(o.Squash); err != nil {
+		return err
+	}
+	for address, id := range o.MountTargets {
+		if !address.IsValid() || !catalog.ValidID(id) {
+			return fmt.Errorf("appliance: mount target %s=%s is not an address and a file system id", address, id)
+		}
+	}
+	switch {
+	case o.VolumeBytes != 0 && (o.VolumeBytes < minVolumeBytes || o.VolumeBytes%volumeUnit != 0):
+		return fmt.Errorf("appliance: volume of %d bytes: at least %d are needed, in multiples of %d",
+			o.VolumeBytes, int64(minVolumeBytes), int64(volumeUnit))
+	case o.CacheBytes < minCacheBytes:
+		return fmt.Errorf("appliance: cache of %d bytes: at least %d are needed", o.CacheBytes, int64(minCacheBytes))
+	}
+	return nil
+}
+
+// volumeUnit is what the size of a volume is a multiple of.
+const volumeUnit = 1 << 20
+
+func parseSquash(s string) (nfs4.SquashMode, error) {
+	switch s {
+	case "none":
+		return nfs4.SquashNone, nil
+	case "root":
+		return nfs4.SquashRoot, nil
+	case "all":
+		return nfs4.SquashAll, nil
+	}
+	return 0, errors.New(`appliance: squash must be "none", "root" or "all"`)
+}
+
+// OCSPURL is the address of the responder that goes into certificates.
+func (o *Options) OCSPURL() string {
+	host := o.OCSPHost
+	if _, _, err := net.SplitHostPort(host); err != nil {
+		_, port, _ := net.SplitHostPort(o.OCSPListen)
+		host = net.JoinHostPort(host, port)
+	}
+	return "http://" + host + ocspPath
+}
+
+const ocspPath = "/ocsp"
+
+// DNSName is the name under which clients mount the file system id.
+func (o *Options) DNSName(id string) string { return id + ".efs." + o.Region + "." + o.Suffix }
+
+// MemoryLimit is the soft limit for the Go runtime that fits the cache.
+func (o *Options) MemoryLimit() int64 { return o.CacheBytes + memoryBesideCache }
+
+// reachableHosts are the hosts of the listening addresses; where one is every address, those of the
+// machine that are not loopback, the loopback one if there is no other.
+func reachableHosts(listen []string) []string {
+	var hosts []string
+	for _, address := range listen {
+		host, _, err := net.SplitHostPort(address)
+		if err != nil {
+			continue
+		}
+		if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
+			hosts = append(hosts, interfaceAddresses()...)
+			continue
+		}
+		hosts = append(hosts, host)
+	}
+	slices.Sort(hosts)
+	if hosts = slices.Compact(hosts); len(hosts) == 0 {
+		return []string{"127.0.0.1"}
+	}
+	return hosts
+}
+
+func interfaceAddresses() []string {
+	var hosts []string
+	addresses, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil
+	}
+	for _, a := range addresses {
+		prefix, err := netip.ParsePrefix(a.String())
+		if err != nil || prefix.Addr().IsLoopback() || prefix.Addr().IsLinkLocalUnicast() {
+			continue
+		}
+		hosts = append(hosts, prefix.Addr().String())
+	}
+	return hosts
+}
+
+// ParseBytes reads a size: a number with an optional unit K, M, G or T, with or without "iB", each
+// 1024 times the one before.
+func ParseBytes(s string) (int64, error) {
+	digits, shift := s, 0
+	for i, unit := range []string{"K", "M", "G", "T"} {
+		for _, suffix := range []string{unit + "iB", unit} {
+			if rest, ok := cutSuffix(digits, suffix); ok && digits == s {
+				digits, shift = rest, 10*(i+1)
+			}
+		}
+	}
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil || n < 0 || n > (1<<62)>>shift {
+		return 0, fmt.Errorf("%q is not a size such as 512MiB or 10G", s)
+	}
+	return n << shift, nil
+}
+
+func cutSuffix(s, suffix string) (string, bool) {
+	if len(s) <= len(suffix) || s[len(s)-len(suffix):] != suffix {
+		return s, false
+	}
+	return s[:len(s)-len(suffix)], true
+}
+
+// chooseVolumeBytes says how large the volume of a new data directory is to be, or in words why
+// there can be none.
+func chooseVolumeBytes(dir string, wanted int64) (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, fmt.Errorf("appliance: free space of %s: %w", dir, err)
+	}
+	free := int64(st.Bavail) * st.Bsize
+	room := free - spareBytes
+	size := wanted
+	if size == 0 {
+		size = min(defaultVolumeBytes, free/defaultVolumeShare/volumeUnit*volumeUnit)
+	}
+	if size > room || size < minVolumeBytes {
+		return 0, fmt.Errorf("there is too little space in %s: %s are free, a volume of %s and %s beside it are needed",
+			dir, formatBytes(free), formatBytes(max(size, minVolumeBytes)), formatBytes(spareBytes))
+	}
+	return size, nil
+}
+
+// formatBytes is for people.
+func formatBytes(n int64) string {
+	units := []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB"}
+	value, unit := float64(n), 0
+	for value >= 1024 && unit < len(units)-1 {
+		value, unit = value/1024, unit+1
+	}
+	return strconv.FormatFloat(math.Round(value*10)/10, 'f', -1, 64) + " " + units[unit]
+}

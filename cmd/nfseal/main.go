@@ -1,0 +1,185 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/nfseal/nfseal/appliance/api"
+)
+
+// version is set by the linker.
+var version = "unknown"
+
+// The exit statuses.
+const (
+	exitOK      = 0
+	exitFailure = 1
+	exitUsage   = 2
+)
+
+const defaultDataDir = "/var/lib/nfseal"
+
+// errUsage says that the command line is wrong; what and how was told already.
+var errUsage = errors.New("wrong usage")
+
+// command is one line of the table.
+type command struct {
+	name  string // words, as typed
+	usage string // what follows the name
+	short string
+	run   func(ctx context.Context, e *env, args []string) error
+}
+
+// env is what commands need of the outside.
+type env struct {
+	stdout io.Writer
+	stderr io.Writer
+	socket string // of the environment
+}
+
+func commands() []command {
+	return []command{
+		{"fs create", "[--name NAME] [--token TOKEN] [--tag KEY=VALUE]…", "make a file system", fsCreate},
+		{"fs list", "", "list the file systems", fsList},
+		{"fs delete", "FS-ID", "destroy a file system: its keys first, then all that it holds", fsDelete},
+		{"status", "", "how the daemon, its units and file systems are", status},
+		{"check", "", "what is on and what is not, and whether the data directory is sound", check},
+		{"bench", "[--compare]", "measure the daemon over TLS, beside others if asked", benchmark},
+		{"demo", "", "as root: a real Linux client mounts, copies, compares; then the search for plaintext", runDemo},
+		{"version", "", "print the version", showVersion},
+	}
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	e := &env{stdout: os.Stdout, stderr: os.Stderr, socket: os.Getenv("NFSEAL_SOCKET")}
+	os.Exit(run(ctx, e, os.Args[1:]))
+}
+
+func run(ctx context.Context, e *env, args []string) int {
+	if len(args) == 0 {
+		help(e.stderr)
+		return exitUsage
+	}
+	if args[0] == "help" || args[0] == "-h" || args[0] == "--help" {
+		help(e.stdout)
+		return exitOK
+	}
+	c, rest := find(args)
+	if c == nil {
+		fmt.Fprintf(e.stderr, "nfseal: there is no command %q; nfseal help lists them\n", strings.Join(args, " "))
+		return exitUsage
+	}
+	switch err := c.run(ctx, e, rest); {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+		return exitOK
+	case errors.Is(err, errUsage):
+		return exitUsage
+	default:
+		fmt.Fprintln(e.stderr, "nfseal:", strings.ReplaceAll(err.Error(), "\n", "; "))
+		return exitFailure
+	}
+}
+
+// find returns the command that args begin with, and the arguments after it.
+func find(args []string) (*command, []string) {
+	for _, c := range commands() {
+		words := strings.Fields(c.name)
+		if len(args) >= len(words) && strings.Join(args[:len(words)], " ") == c.name {
+			return &c, args[len(words):]
+		}
+	}
+	return nil, nil
+}
+
+func help(w io.Writer) {
+	fmt.Fprint(w, "nfseal: the operator's command of the nfseal appliance\n\n")
+	for _, c := range commands() {
+		fmt.Fprintf(w, "  nfseal %-12s %s\n", c.name, c.short)
+	}
+	fmt.Fprint(w, "\nnfseal COMMAND --help tells more.\n")
+}
+
+// flags are those of one command, with the ones that many have.
+type flags struct {
+	*flag.FlagSet
+	data, socket string
+	json         bool
+}
+
+// newFlags prepares the flags of the command with the given name.
+func newFlags(e *env, name string) *flags {
+	f := &flags{FlagSet: flag.NewFlagSet("nfseal "+name, flag.ContinueOnError)}
+	f.SetOutput(e.stderr)
+	f.Usage = func() {
+		for _, c := range commands() {
+			if c.name == name {
+				fmt.Fprintf(e.stderr, "Usage: nfseal %s %s\n\n%s\n\n", c.name, c.usage, c.short)
+			}
+		}
+		f.PrintDefaults()
+	}
+	return f
+}
+
+// withDaemon adds the flags that say where the daemon is.
+func (f *flags) withDaemon() *flags {
+	f.StringVar(&f.data, "data", defaultDataDir, "the daemon's data `directory`")
+	f.StringVar(&f.socket, "socket", "", "the daemon's `socket` (default api.sock in the data directory)")
+	f.BoolVar(&f.json, "json", false, "print JSON")
+	return f
+}
+
+// parse reads args and wants the given number of arguments after the flags, which may stand before,
+// between or behind them.
+func (f *flags) parse(args []string, want int) ([]string, error) {
+	var positional []string
+	for {
+		if err := f.Parse(args); err != nil {
+			if errors.Is(err, flag.ErrHelp) {
+				return nil, err
+			}
+			return nil, errUsage
+		}
+		if f.NArg() == 0 {
+			break
+		}
+		positional, args = append(positional, f.Arg(0)), f.Args()[1:]
+	}
+	if len(positional) != want {
+		fmt.Fprintf(f.Output(), "%s: %d arguments are wanted, not %d\n", f.Name(), want, len(positional))
+		f.Usage()
+		return nil, errUsage
+	}
+	return positional, nil
+}
+
+// client speaks to the daemon that the flags or the environment name.
+func (f *flags) client(e *env) *api.Client {
+	given := false
+	f.Visit(func(v *flag.Flag) { given = given || v.Name == "data" })
+	switch {
+	case f.socket != "":
+		return api.NewClient(f.socket)
+	case !given && e.socket != "":
+		return api.NewClient(e.socket)
+	}
+	return api.NewClient(filepath.Join(f.data, "api.sock"))
+}
+
+func showVersion(_ context.Context, e *env, args []string) error {
+	if _, err := newFlags(e, "version").parse(args, 0); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(e.stdout, "nfseal", version)
+	return err
+}

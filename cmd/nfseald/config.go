@@ -1,0 +1,118 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/netip"
+	"strings"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/nfseal/nfseal/appliance"
+)
+
+// config is what the command line says.
+type config struct {
+	options     appliance.Options
+	logFormat   string
+	showVersion bool
+	check       bool
+}
+
+const usage = `Usage: nfseald [flags]
+
+Serves the encrypted NFS file systems of one data directory. An empty directory is made into one:
+with a key file, a volume and a certificate authority of its own.
+
+`
+
+func parse(args []string, stderr io.Writer) (*config, error) {
+	c := &config{}
+	o := &c.options
+	o.Version = version
+	f := flag.NewFlagSet("nfseald", flag.ContinueOnError)
+	f.SetOutput(stderr)
+	f.Usage = func() {
+		fmt.Fprint(stderr, usage)
+		f.PrintDefaults()
+	}
+	f.StringVar(&o.DataDir, "data", appliance.DefaultDataDir, "data `directory`")
+	f.StringVar(&o.KeyFile, "key-file", "", "root key `file`; keep it on other storage than the data (default root.key in the data directory)")
+	f.Func("listen", "`address` host:port for NFS, may be given more than once (default "+appliance.DefaultListen+")", list(&o.Listen))
+	f.StringVar(&o.OCSPListen, "ocsp-listen", appliance.DefaultOCSPListen, "`address` host:port for the OCSP responder")
+	f.StringVar(&o.OCSPHost, "ocsp-host", "", "`host` or host:port at which clients reach the OCSP responder (default the first -advertise)")
+	f.Func("advertise", "`address` or name of this machine as clients know it, may be given more than once (default those of -listen or of all interfaces)", list(&o.Advertise))
+	f.StringVar(&o.Region, "region", appliance.DefaultRegion, "`region` in DNS names and ARNs")
+	f.StringVar(&o.Suffix, "suffix", appliance.DefaultSuffix, "DNS `suffix`: names are fs-….efs.<region>.<suffix>")
+	f.Func("volume-size", "`size` of the volume of a new data directory, as 10GiB (default 10GiB, or half of the free space)", bytes(&o.VolumeBytes))
+	f.Func("cache-bytes", "`size` of the memory for caches (default 512MiB)", bytes(&o.CacheBytes))
+	f.StringVar(&o.Squash, "squash", appliance.DefaultSquash, "whose requests are made anonymous: none, root or all")
+	f.BoolVar(&o.AllowPlaintext, "allow-plaintext", false, "serve clients without TLS too: whoever reads the network reads the files")
+	f.Func("mount-target", "`address=fs-id`: the file system at a local address, for clients that name none; may be given more than once", mountTargets(o))
+	f.IntVar(&o.LeaseSeconds, "lease", 0, "NFS lease in `seconds` (default 15)")
+	f.IntVar(&o.GraceSeconds, "grace", 0, "NFS grace period after a restart in `seconds` (default 20)")
+	f.StringVar(&c.logFormat, "log", "console", "log `format`: console or json")
+	f.BoolVar(&c.check, "check", false, "look at the data directory and the host, change nothing, and exit")
+	f.BoolVar(&c.showVersion, "version", false, "print the version and exit")
+	if err := f.Parse(args); err != nil {
+		return nil, err
+	}
+	if f.NArg() > 0 {
+		return nil, fmt.Errorf("unexpected argument %q", f.Arg(0))
+	}
+	checked := *o
+	checked.EnsureDefaults()
+	return c, checked.Validate()
+}
+
+// list collects the values of a flag that may be given more than once.
+func list(into *[]string) func(string) error {
+	return func(s string) error {
+		if s == "" {
+			return errors.New("is empty")
+		}
+		*into = append(*into, s)
+		return nil
+	}
+}
+
+func bytes(into *int64) func(string) error {
+	return func(s string) (err error) {
+		*into, err = appliance.ParseBytes(s)
+		return err
+	}
+}
+
+func mountTargets(o *appliance.Options) func(string) error {
+	return func(s string) error {
+		text, id, ok := strings.Cut(s, "=")
+		address, err := netip.ParseAddr(text)
+		if !ok || err != nil {
+			return fmt.Errorf("%q is not address=fs-id", s)
+		}
+		if o.MountTargets == nil {
+			o.MountTargets = make(map[netip.Addr]string)
+		}
+		o.MountTargets[address] = id
+		return nil
+	}
+}
+
+// newLogger logs to w, in words for people or in JSON for machines.
+func newLogger(format string, w io.Writer) (*zap.Logger, error) {
+	c := zap.NewProductionEncoderConfig()
+	c.EncodeTime = zapcore.ISO8601TimeEncoder
+	var encoder zapcore.Encoder
+	switch format {
+	case "json":
+		encoder = zapcore.NewJSONEncoder(c)
+	case "console":
+		encoder = zapcore.NewConsoleEncoder(c)
+	default:
+		return nil, fmt.Errorf("log format %q is neither console nor json", format)
+	}
+	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), zap.InfoLevel)), nil
+}

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"go.uber.org/zap"
+
+	"github.com/nfseal/nfseal/appliance"
+)
+
+// version is set by the linker.
+var version = "unknown"
+
+// The exit statuses.
+const (
+	exitOK      = 0
+	exitFailure = 1
+	exitUsage   = 2
+)
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+func run(args []string, stdout, stderr io.Writer) int {
+	c, err := parse(args, stderr)
+	if errors.Is(err, flag.ErrHelp) {
+		return exitOK
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "nfseald:", err)
+		return exitUsage
+	}
+	if c.showVersion {
+		fmt.Fprintln(stdout, "nfseald", version)
+		return exitOK
+	}
+	if err := appliance.Harden(); err != nil {
+		fmt.Fprintln(stderr, "nfseald:", err)
+		return exitFailure
+	}
+	serve := serve
+	if c.check {
+		serve = check
+	}
+	if err := serve(c, stdout, stderr); err != nil {
+		fmt.Fprintln(stderr, "nfseald:", strings.ReplaceAll(err.Error(), "\n", "; "))
+		return exitFailure
+	}
+	return exitOK
+}
+
+// serve runs the daemon until a signal.
+func serve(c *config, stdout, stderr io.Writer) error {
+	log, err := newLogger(c.logFormat, stderr)
+	if err != nil {
+		return err
+	}
+	defer log.Sync()
+	c.options.Log = log
+	c.options.EnsureDefaults()
+	debug.SetMemoryLimit(c.options.MemoryLimit())
+
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	context.AfterFunc(ctx, stop) // the second signal has its usual effect: it ends the process
+
+	a, err := appliance.Open(ctx, c.options)
+	if err != nil {
+		return err
+	}
+	for _, f := range a.Features() {
+		log.Info("feature", zap.String("name", f.Name), zap.Bool("on", f.On), zap.String("detail", f.Detail))
+	}
+	for _, line := range a.Banner() {
+		fmt.Fprintln(stdout, line)
+	}
+	if err := errors.Join(a.Run(ctx), a.Close()); err != nil {
+		return err
+	}
+	log.Info("stopped")
+	return nil
+}
+
+// check looks at the data directory and the host without changing anything.
+func check(c *config, stdout, _ io.Writer) error {
+	report, err := appliance.Check(context.Background(), c.options)
+	for _, f := range report {
+		state := "off"
+		if f.On {
+			state = "on"
+		}
+		fmt.Fprintf(stdout, "%-24s %-4s %s\n", f.Name, state, f.Detail)
+	}
+	return err
+}
