@@ -589,3 +589,35 @@ func BenchmarkServe(b *testing.B) {
 		})
 	}
 }
+
+// When a connection has ended, its goroutines and timers have too.
+func TestServeLeavesNothing(t *testing.T) {
+	before := runtime.NumGoroutine()
+	for i := range 30 {
+		client, server := tcpPair(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		h := &testHandler{gate: make(chan struct{})}
+		done := make(chan error, 1)
+		go func() { done <- ServeConn(ctx, server, h, Options{Takeover: time.Microsecond}) }()
+		for xid := range uint32(20) {
+			if _, err := client.Write(record(message(xid, procEcho, nil), 1000)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if i%2 == 0 {
+			cancel()
+		} else {
+			client.Close()
+		}
+		<-done
+		cancel()
+		client.Close()
+	}
+	deadline := time.Now().Add(5 * time.Second)
+	for runtime.NumGoroutine() > before {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d goroutines, %d before", runtime.NumGoroutine(), before)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
