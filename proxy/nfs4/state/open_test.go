@@ -1,0 +1,252 @@
+package state
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"github.com/nfseal/nfseal/proxy/nfs4/wire"
+)
+
+func TestClassify(t *testing.T) {
+	odd := wire.BypassStateid
+	odd.Seqid = 3
+	for _, c := range []struct {
+		id   wire.Stateid
+		want Class
+	}{
+		{wire.AnonymousStateid, Anonymous},
+		{wire.BypassStateid, Bypass},
+		{wire.CurrentStateid, Current},
+		{wire.InvalidStateid, Invalid},
+		{wire.Stateid{Seqid: 2}, Invalid},
+		{odd, Invalid},
+		{wire.Stateid{Other: [12]byte{1}}, Ordinary},
+	} {
+		if got := Classify(&c.id); got != c.want {
+			t.Errorf("%v is %d, want %d", c.id, got, c.want)
+		}
+	}
+}
+
+func TestStateidSequence(t *testing.T) {
+	b := newBench(t, nil)
+	f := File{1, 1}
+	p, q := b.join("p", false), b.join("q", false)
+	first := p.mustOpen(f, "o", 1, 0)
+	second := p.mustOpen(f, "o", 2, 0)
+	if second.Other != first.Other || first.Seqid != 1 || second.Seqid != 2 {
+		t.Fatalf("got %v, then %v", first, second)
+	}
+	latest, future, foreign, file := second, second, second, second
+	latest.Seqid = 0
+	future.Seqid = 3
+	foreign.Other[11] ^= 1
+	for _, c := range []struct {
+		name string
+		who  *peer
+		id   wire.Stateid
+		file File
+		want wire.Status
+	}{
+		{"up to date", p, second, f, wire.NFS4_OK},
+		{"whatever it is", p, latest, f, wire.NFS4_OK},
+		{"old", p, first, f, wire.NFS4ERR_OLD_STATEID},
+		{"of the future", p, future, f, wire.NFS4ERR_BAD_STATEID},
+		{"never given out", p, foreign, f, wire.NFS4ERR_BAD_STATEID},
+		{"another client's", q, second, f, wire.NFS4ERR_BAD_STATEID},
+		{"another file's", p, file, File{2, 1}, wire.NFS4ERR_BAD_STATEID},
+		{"special", p, wire.AnonymousStateid, f, wire.NFS4ERR_BAD_STATEID},
+	} {
+		c.who.do(func(tk *Ticket) {
+			if s := b.m.CheckIO(tk, &c.id, c.file, false); s != c.want {
+				t.Errorf("%s: CheckIO gives %v, want %v", c.name, s, c.want)
+			}
+			if s := b.m.TestStateid(tk, &c.id); c.file == f && s != c.want {
+				t.Errorf("%s: TestStateid gives %v, want %v", c.name, s, c.want)
+			}
+		})
+	}
+	b.want(p.close(second, f), wire.NFS4_OK)
+	b.want(p.close(second, f), wire.NFS4ERR_BAD_STATEID)
+}
+
+func TestOpenMode(t *testing.T) {
+	b := newBench(t, nil)
+	p := b.join("p", false)
+	for access := uint32(1); access <= 3; access++ {
+		f := File{uint64(access), 1}
+		id := p.mustOpen(f, "o", access, 0)
+		for _, write := range []bool{false, true} {
+			bit := uint32(1)
+			if write {
+				bit = 2
+			}
+			want := wire.NFS4_OK
+			if access&bit == 0 {
+				want = wire.NFS4ERR_OPENMODE
+			}
+			p.do(func(tk *Ticket) { b.want(b.m.CheckIO(tk, &id, f, write), want) })
+			if _, _, s := p.lock(id, f, "l", 0, 1, write); s != want {
+				t.Errorf("access %d, lock for writing %v: %v, want %v", access, write, s, want)
+			}
+		}
+	}
+}
+
+func TestAnonymousIO(t *testing.T) {
+	b := newBench(t, nil)
+	p := b.join("p", false)
+	for deny := range uint32(4) {
+		f := File{uint64(deny), 9}
+		b.want(b.m.CheckAnonymous(f, true, false), wire.NFS4_OK)
+		p.mustOpen(f, "o", 1, deny)
+		for _, c := range []struct {
+			write, bypass bool
+			denied        bool
+		}{
+			{false, false, deny&1 != 0},
+			{false, true, false},
+			{true, false, deny&2 != 0},
+			{true, true, deny&2 != 0},
+		} {
+			want := wire.NFS4_OK
+			if c.denied {
+				want = wire.NFS4ERR_LOCKED
+			}
+			if s := b.m.CheckAnonymous(f, c.write, c.bypass); s != want {
+				t.Errorf("deny %d, %+v: %v, want %v", deny, c, s, want)
+			}
+		}
+	}
+}
+
+func TestDowngrade(t *testing.T) {
+	b := newBench(t, nil)
+	f := File{1, 1}
+	p := b.join("p", false)
+	down := func(id wire.Stateid, access, deny uint32) (out wire.Stateid, s wire.Status) {
+		p.do(func(tk *Ticket) { out, s = b.m.Downgrade(tk, &id, f, access, deny) })
+		return out, s
+	}
+	id := p.mustOpen(f, "o", 3, 0)
+	_, s := down(id, 1, 0)
+	b.want(s, wire.NFS4ERR_INVAL) // it was never opened for reading alone
+	id = p.mustOpen(f, "o", 1, 2)
+	_, s = down(id, 1, 1)
+	b.want(s, wire.NFS4ERR_INVAL)
+	id, s = down(id, 1, 0)
+	b.want(s, wire.NFS4_OK)
+	if id.Seqid != 3 {
+		t.Errorf("seqid is %d", id.Seqid)
+	}
+	p.do(func(tk *Ticket) { b.want(b.m.CheckIO(tk, &id, f, true), wire.NFS4ERR_OPENMODE) })
+	_, s = down(id, 3, 0)
+	b.want(s, wire.NFS4ERR_INVAL) // there is no way up
+	p.mustOpen(f, "other", 2, 0)
+}
+
+func TestRollback(t *testing.T) {
+	b := newBench(t, nil)
+	f := File{1, 1}
+	p, q := b.join("p", false), b.join("q", false)
+	res, s := p.open(f, "o", 3, 3)
+	b.want(s, wire.NFS4_OK)
+	b.m.Rollback(&res)
+	b.m.Rollback(&res) // gone already
+	id := q.mustOpen(f, "o", 1, 0)
+
+	res, s = q.open(f, "o", 2, 2)
+	b.want(s, wire.NFS4_OK)
+	b.m.Rollback(&res)
+	q.do(func(tk *Ticket) {
+		b.want(b.m.CheckIO(tk, &id, f, false), wire.NFS4_OK) // the old stateid is good again
+		b.want(b.m.CheckIO(tk, &id, f, true), wire.NFS4ERR_OPENMODE)
+	})
+	p.mustOpen(f, "o", 2, 0)
+}
+
+func TestFreeStateid(t *testing.T) {
+	b := newBench(t, nil)
+	f := File{1, 1}
+	p := b.join("p", false)
+	open := p.mustOpen(f, "o", 3, 0)
+	lock, _, s := p.lock(open, f, "l", 0, 10, true)
+	b.want(s, wire.NFS4_OK)
+	p.do(func(tk *Ticket) {
+		b.want(b.m.FreeStateid(tk, &open), wire.NFS4ERR_LOCKS_HELD)
+		b.want(b.m.FreeStateid(tk, &lock), wire.NFS4ERR_LOCKS_HELD)
+		lock, s = b.m.Unlock(tk, &lock, f, 0, ^uint64(0))
+		b.want(s, wire.NFS4_OK)
+		b.want(b.m.FreeStateid(tk, &lock), wire.NFS4_OK)
+		b.want(b.m.FreeStateid(tk, &lock), wire.NFS4ERR_BAD_STATEID)
+	})
+}
+
+func TestOpenLimits(t *testing.T) {
+	b := newBench(t, func(o *Options) { o.Limits.Opens, o.Limits.OpensPerClient = 3, 2 })
+	p, q := b.join("p", false), b.join("q", false)
+	p.mustOpen(File{1, 1}, "o", 1, 0)
+	id := p.mustOpen(File{2, 1}, "o", 1, 0)
+	p.mustOpen(File{2, 1}, "o", 2, 0) // no further open
+	_, s := p.open(File{3, 1}, "o", 1, 0)
+	b.want(s, wire.NFS4ERR_DELAY)
+	q.mustOpen(File{1, 1}, "o", 1, 0)
+	_, s = q.open(File{2, 1}, "o", 1, 0)
+	b.want(s, wire.NFS4ERR_DELAY)
+	id.Seqid = 0
+	b.want(p.close(id, File{2, 1}), wire.NFS4_OK)
+	q.mustOpen(File{2, 1}, "o", 1, 0)
+}
+
+// modelOpen is what the model knows of an open.
+type modelOpen struct {
+	access, deny uint32
+	id           wire.Stateid
+}
+
+// Random opens, upgrades, downgrades and closes by several owners of two clients, against a model
+// that compares every pair.
+func TestShareReservationsModel(t *testing.T) {
+	for seed := range uint64(20) {
+		rnd := rand.New(rand.NewPCG(seed, 1))
+		b := newBench(t, nil)
+		peers := []*peer{b.join("p", false), b.join("q", false)}
+		type key struct{ peer, owner, file int }
+		model := map[key]*modelOpen{}
+		for step := range 600 {
+			k := key{rnd.IntN(2), rnd.IntN(3), rnd.IntN(2)}
+			p, f := peers[k.peer], File{uint64(k.file) + 1, 1}
+			mine := model[k]
+			if mine != nil && rnd.IntN(3) == 0 {
+				if s := p.close(mine.id, f); s != wire.NFS4_OK {
+					t.Fatalf("seed %d step %d: CLOSE: %v", seed, step, s)
+				}
+				delete(model, k)
+				continue
+			}
+			access, deny := 1+uint32(rnd.IntN(3)), uint32(rnd.IntN(4))*uint32(rnd.IntN(2))
+			want := wire.NFS4_OK
+			for other, o := range model {
+				if other != k && other.file == k.file && (access&o.deny != 0 || deny&o.access != 0) {
+					want = wire.NFS4ERR_SHARE_DENIED
+				}
+			}
+			res, s := p.open(f, ownerName(k.owner), access, deny)
+			if s != want {
+				t.Fatalf("seed %d step %d: OPEN %+v access %d deny %d: %v, want %v", seed, step, k, access, deny, s, want)
+			}
+			if s != wire.NFS4_OK {
+				continue
+			}
+			if mine == nil {
+				mine = new(modelOpen)
+				model[k] = mine
+			}
+			mine.access, mine.deny, mine.id = mine.access|access, mine.deny|deny, res.Stateid
+		}
+		b.check()
+		if got := b.m.Stats().Opens; got != len(model) {
+			t.Fatalf("seed %d: %d opens, want %d", seed, got, len(model))
+		}
+	}
+}
