@@ -148,8 +148,8 @@ func (s *server) handleInline(t *task) bool {
 	s.wg.Add(1)
 	if s.takeoverTimer == nil {
 		s.takeoverTimer = time.AfterFunc(s.o.Takeover, s.takeover)
-	} else {
-		s.takeoverTimer.Reset(s.o.Takeover)
+	} else if s.takeoverTimer.Reset(s.o.Takeover) {
+		s.wg.Done() // of the time before: a late takeover lent that call's baton, and nobody stopped its timer
 	}
 	t.handle()
 	if !s.baton.CompareAndSwap(batonLent, batonHeld) {
