@@ -21,10 +21,16 @@ import (
 // ganesha starts an independent server to try the client against.
 func ganesha(t *testing.T) *bench.Process {
 	t.Helper()
+	return ganeshaWith(t, bench.GaneshaOptions{})
+}
+
+func ganeshaWith(t *testing.T, o bench.GaneshaOptions) *bench.Process {
+	t.Helper()
+	o.Dir = t.TempDir()
 	if os.Geteuid() != 0 {
 		t.Skip("nfs-ganesha needs root; `make test` as root runs this")
 	}
-	p, err := bench.StartGanesha(t.Context(), bench.GaneshaOptions{Dir: t.TempDir()})
+	p, err := bench.StartGanesha(t.Context(), o)
 	if errors.Is(err, bench.ErrNotInstalled) {
 		t.Skipf("%v; `make test` installs it", err)
 	}
@@ -416,4 +422,64 @@ func testAbandonedCalls(t *testing.T, p *bench.Process) {
 		})
 	}
 	wg.Wait()
+}
+
+// When the server is gone, calls fail instead of waiting.
+func TestGaneshaGoesAway(t *testing.T) {
+	p := ganesha(t)
+	c, root := connect(t, p, nfsclient.Options{})
+	f, _, err := c.Open(t.Context(), root, "file", nfsclient.OpenOptions{Write: true, Create: true})
+	must(t, err)
+	must(t, p.Close())
+	<-c.Done()
+	for range 100 { // more than there are slots
+		if _, err := f.WriteAt(t.Context(), []byte("x"), 0, wire.FILE_SYNC4); err == nil {
+			t.Fatal("a write succeeds without a server")
+		}
+	}
+	c.Abandon()
+}
+
+// An idle client keeps its lease, and one that does not renew loses it.
+func TestGaneshaLease(t *testing.T) {
+	if os.Getenv("NFSEAL_LONG") == "" {
+		t.Skip("waits for a lease to run out; `make test-long` runs this")
+	}
+	p := ganeshaWith(t, bench.GaneshaOptions{LeaseSeconds: 3})
+	keeps, root := connect(t, p, nfsclient.Options{})
+	loses, _ := connect(t, p, nfsclient.Options{NoRenew: true})
+	must(t, keeps.WriteFile(t.Context(), root, "file", []byte("x"), 0o600))
+	time.Sleep(4 * keeps.Lease())
+	if _, err := keeps.ReadFile(t.Context(), root, "file"); err != nil {
+		t.Error(err)
+	}
+	if _, err := loses.ReadFile(t.Context(), root, "file"); err == nil {
+		t.Error("the lease never runs out")
+	}
+	loses.Abandon()
+}
+
+// READ, WRITE and GETATTR allocate nothing in a steady state.
+func TestGaneshaAllocations(t *testing.T) {
+	ctx := t.Context()
+	c, root := connect(t, ganesha(t), nfsclient.Options{Slots: 1, NoRenew: true})
+	f, _, err := c.Open(ctx, root, "file", nfsclient.OpenOptions{Read: true, Write: true, Create: true})
+	must(t, err)
+	buf := make([]byte, 4096)
+	var a wire.Attrs
+	for name, op := range map[string]func() error{
+		"WRITE":   func() error { _, err := f.WriteAt(ctx, buf, 0, wire.UNSTABLE4); return err },
+		"READ":    func() error { _, _, err := f.ReadAt(ctx, buf, 0); return err },
+		"GETATTR": func() error { return c.GetAttr(ctx, root, nfsclient.BasicAttrs, &a) },
+	} {
+		must(t, op())
+		if n := testing.AllocsPerRun(100, func() {
+			if err := op(); err != nil {
+				t.Error(err)
+			}
+		}); n >= 1 {
+			t.Errorf("%s: %v allocations", name, n)
+		}
+	}
+	must(t, f.Close(ctx))
 }

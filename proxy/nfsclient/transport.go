@@ -133,7 +133,11 @@ func (c *call) do(ctx context.Context) (lost bool, err error) {
 	select {
 	case <-c.done:
 	case <-c.t.dead:
-		return true, c.t.err
+		select {
+		case <-c.done: // the last reply before the end
+		default:
+			return true, c.t.err
+		}
 	case <-ctx.Done():
 		if c.state.CompareAndSwap(callWaiting, callAbandoned) {
 			return true, ctx.Err()
