@@ -2,7 +2,14 @@ package bench
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
+	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -66,6 +73,91 @@ func TestRunAgainstGanesha(t *testing.T) {
 	left, err := os.ReadDir(filepath.Join(dir, "export"))
 	if err != nil || len(left) != 0 {
 		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// TLS by stunnel in front of ganesha carries a workload.
+func TestStunnel(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("nfs-ganesha needs root; `make test` as root runs this")
+	}
+	dir := t.TempDir()
+	cert, key, roots := selfSigned(t, dir)
+	server, err := StartGanesha(t.Context(), GaneshaOptions{Dir: dir})
+	if errors.Is(err, ErrNotInstalled) {
+		t.Skipf("%v; `make test` installs it", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	p, err := StartStunnel(t.Context(), StunnelOptions{Dir: dir, CertFile: cert, KeyFile: key, Connect: server.Addr})
+	if errors.Is(err, ErrNotInstalled) {
+		t.Skipf("%v; `make test` installs it", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	d := tls.Dialer{Config: &tls.Config{RootCAs: roots, ServerName: "bench.test", MaxVersion: tls.VersionTLS12}}
+	report, err := Run(t.Context(), Options{
+		Targets: []Target{{Name: "tls", Dial: func(ctx context.Context) (net.Conn, error) {
+			return d.DialContext(ctx, "tcp", p.Addr)
+		}}},
+		Workloads: []string{"read-1m-d8"}, Rounds: 1, Duration: 50 * time.Millisecond, FileBytes: 4 << 20,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m := report.Median("tls", "read-1m-d8"); m.MBPerSecond <= 0 {
+		t.Errorf("%+v", m)
+	}
+}
+
+// selfSigned writes a certificate for bench.test and its key.
+func selfSigned(t *testing.T, dir string) (certFile, keyFile string, roots *x509.CertPool) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), DNSNames: []string{"bench.test"}, NotAfter: time.Now().Add(time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	for file, block := range map[string]*pem.Block{
+		certFile: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "PRIVATE KEY", Bytes: keyDER},
+	} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	roots = x509.NewCertPool()
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots.AddCert(cert)
+	return certFile, keyFile, roots
+}
+
+func TestNotInstalled(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	_, err := StartGanesha(t.Context(), GaneshaOptions{Dir: t.TempDir()})
+	if !errors.Is(err, ErrNotInstalled) || !strings.Contains(err.Error(), "nfs-ganesha-vfs") {
+		t.Error(err)
+	}
+	_, err = StartStunnel(t.Context(), StunnelOptions{Dir: t.TempDir()})
+	if !errors.Is(err, ErrNotInstalled) || !strings.Contains(err.Error(), "stunnel4") {
+		t.Error(err)
 	}
 }
 

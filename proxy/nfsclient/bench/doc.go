@@ -3,6 +3,9 @@
 // turn, workload by workload, so that what else the machine does falls on all of them, and compared by
 // the medians of several rounds.
 //
+// On loopback TCP must not be paced: where the system's congestion control is bbr, run the servers and the
+// benchmark in a network namespace of their own with net.ipv4.tcp_congestion_control set to cubic.
+//
 // The package starts servers to compare with, too: [StartGanesha] runs nfs-ganesha with its VFS back end,
 // [StartStunnel] puts TLS in front of any server. Both need their Debian packages.
 package bench
