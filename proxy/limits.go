@@ -9,6 +9,8 @@ const (
 	DefaultDrainTimeout = 10 * time.Second
 	// DefaultResolveTimeout bounds Resolver.Resolve.
 	DefaultResolveTimeout = 30 * time.Second
+	// forceGrace is what replies get after DrainTimeout before their connections are closed.
+	forceGrace = time.Second
 
 	// A peer that has vanished is noticed after keepAliveIdle + keepAliveCount×keepAliveInterval.
 	keepAliveIdle     = 60 * time.Second

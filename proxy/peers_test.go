@@ -37,7 +37,7 @@ func program(t *testing.T, name, debianPackage string) string {
 			return path
 		}
 	}
-	t.Skipf("%s isn't installed (Debian package %s)", name, debianPackage)
+	t.Skipf("%s isn't installed (Debian package %s; runs in make test)", name, debianPackage)
 	return ""
 }
 

@@ -144,20 +144,19 @@ func (s *Server) Close() error {
 		l.Close()
 	}
 	// The calls' own context ends with DrainTimeout; a little more lets their replies go out.
-	force := time.AfterFunc(s.o.DrainTimeout+s.o.DrainTimeout/4, s.closeConns)
+	force := time.AfterFunc(s.o.DrainTimeout+forceGrace, s.closeConns)
 	defer force.Stop()
 	s.wg.Wait()
 	return nil
 }
 
+// closeConns closes all connections under their calls.
 func (s *Server) closeConns() {
 	s.mu.Lock()
-	conns := make([]net.Conn, 0, len(s.conns))
-	for conn := range s.conns {
-		conns = append(conns, conn)
-	}
+	conns := s.conns
+	s.conns = nil // whoever closes at the same time finds none left
 	s.mu.Unlock()
-	for _, conn := range conns {
+	for conn := range conns {
 		s.forced.Add(1)
 		conn.Close()
 	}

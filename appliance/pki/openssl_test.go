@@ -13,7 +13,7 @@ import (
 func TestOpenSSLAgrees(t *testing.T) {
 	openssl, err := exec.LookPath("openssl")
 	if err != nil {
-		t.Skip("openssl isn't installed (Debian package openssl)")
+		t.Skip("openssl isn't installed (Debian package openssl; runs in make test)")
 	}
 	o := testOptions(t)
 	a := mustOpen(t, o)

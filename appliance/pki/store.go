@@ -5,10 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
+
+	"github.com/nfseal/nfseal/appliance/durable"
 )
 
 // Errors of what is on disk.
@@ -24,17 +24,9 @@ const formatVersion = 1
 
 // readJSON fills v from the file. A missing file gives fs.ErrNotExist.
 func readJSON(path string, v any) error {
-	f, err := os.Open(path)
+	data, err := durable.ReadFile(path, maxFileBytes)
 	if err != nil {
 		return fmt.Errorf("pki: %w", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxFileBytes+1))
-	if err != nil {
-		return fmt.Errorf("pki: %w", err)
-	}
-	if len(data) > maxFileBytes {
-		return fmt.Errorf("%w: %s is larger than %d bytes", ErrCorrupt, path, maxFileBytes)
 	}
 	if err := decodeJSON(data, v); err != nil {
 		return fmt.Errorf("%w (%s)", err, path)
@@ -72,46 +64,13 @@ func writeJSON(path string, v any) error {
 	return writeFile(path, append(data, '\n'), 0o600)
 }
 
-// writeFile replaces path as a whole and durably.
+// writeFile replaces path as a whole and durably. mode is what it gets, whatever the process's mask.
 func writeFile(path string, data []byte, mode fs.FileMode) error {
-	fresh := path + ".new"
-	if err := writeSynced(fresh, data, mode); err != nil {
-		os.Remove(fresh)
+	if err := durable.WriteFile(path, data, mode); err != nil {
 		return fmt.Errorf("pki: %w", err)
 	}
-	if err := os.Rename(fresh, path); err != nil {
-		os.Remove(fresh)
+	if err := os.Chmod(path, mode); err != nil {
 		return fmt.Errorf("pki: %w", err)
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-func writeSynced(path string, data []byte, mode fs.FileMode) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := f.Chmod(mode); err != nil {
-		return err
-	}
-	if _, err := f.Write(data); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	return f.Close()
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("pki: %w", err)
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil {
-		return fmt.Errorf("pki: sync %s: %w", dir, err)
 	}
 	return nil
 }

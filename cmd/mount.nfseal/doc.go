@@ -1,4 +1,4 @@
-// Mount.nfseal mounts a file system of an nfseal server over TLS. It is the helper that
+// Command mount.nfseal mounts a file system of an nfseal server over TLS. It is the helper that
 // mount(8) runs for "mount -t nfseal", and is installed as /sbin/mount.nfseal.
 //
 // # What it does

@@ -118,7 +118,7 @@ func (b *bed) nothingLeft(t *testing.T) {
 func needRoot(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("only root can mount")
+		t.Skip("only root can mount (runs as root: make test, .ci/run)")
 	}
 }
 

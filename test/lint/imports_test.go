@@ -44,6 +44,8 @@ var rules = []rule{
 		"the data plane never imports the control plane: it declares Resolver, and appliance implements it"},
 	{"proxy/transport", []string{"proxy/rpc", "proxy/xdr"},
 		"TLS policy and identity, used by both ends of a connection, so it knows neither server nor tunnel"},
+	{"proxy/transport/transporttest", nil,
+		"certificates and answers for tests come from the standard library, not from what they test"},
 	{"proxy/xdr", nil,
 		"a leaf: the cursors over untrusted bytes are read and fuzzed alone"},
 	{"proxy/rpc", []string{"proxy/xdr"},

@@ -1,5 +1,3 @@
-// Package transporttest has certificates, OCSP answers and peers for tests of everything that
-// speaks TLS: a CA that signs whatever it is told to, good or bad.
 package transporttest
 
 import (
