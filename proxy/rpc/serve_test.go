@@ -222,6 +222,21 @@ func TestServeTakeover(t *testing.T) {
 	}
 }
 
+// A call that was taken over is not the end of the connection: its context lives on past DrainTimeout.
+func TestServeTakeoverIsNoEnd(t *testing.T) {
+	s := serve(t, Options{DrainTimeout: 5 * time.Millisecond, Takeover: time.Microsecond})
+	s.send(record(message(1, procWait, []byte("patient")), 1000))
+	for s.stats.Takeovers.Load() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(50 * time.Millisecond)
+	if n := s.stats.InFlight.Load(); n != 1 {
+		t.Errorf("%d calls under way: the context of one on a living connection was cancelled", n)
+	}
+	close(s.h.gate)
+	s.echoed(1, []byte("patient"))
+}
+
 // Cancellation lets calls under way finish and be answered; no further one is read.
 func TestServeDrain(t *testing.T) {
 	s := serve(t, Options{})

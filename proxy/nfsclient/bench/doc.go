@@ -4,7 +4,8 @@
 // the medians of several rounds.
 //
 // On loopback TCP must not be paced: where the system's congestion control is bbr, run the servers and the
-// benchmark in a network namespace of their own with net.ipv4.tcp_congestion_control set to cubic.
+// benchmark in a network namespace of their own whose net.ipv4.tcp_congestion_control is reno. Give its
+// loopback device an address that is not 127.0.0.1 as well, without which ganesha finds none.
 //
 // The package starts servers to compare with, too: [StartGanesha] runs nfs-ganesha with its VFS back end,
 // [StartStunnel] puts TLS in front of any server. Both need their Debian packages.
