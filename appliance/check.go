@@ -16,7 +16,7 @@ func Check(ctx context.Context, o Options) ([]api.Feature, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	report := append([]api.Feature{{Name: "encryption at rest", On: true, Detail: "XTS-AES-256, " + processorAES()}}, hostFeatures()...)
+	report := append([]api.Feature{atRestFeature()}, hostFeatures()...)
 	if _, err := os.Stat(o.DataDir); err != nil {
 		return report, fmt.Errorf("appliance: %w", err)
 	}

@@ -6,17 +6,17 @@ import (
 	"os"
 	"strings"
 
-	"golang.org/x/sys/cpu"
 	"golang.org/x/sys/unix"
 
 	"github.com/nfseal/nfseal/appliance/api"
+	"github.com/nfseal/nfseal/xtsengine/xts"
 )
 
 // Features lists what the daemon does, and what it does not and why. Nothing stands there as on that
 // is not.
 func (a *Appliance) Features() []api.Feature {
 	list := []api.Feature{
-		{Name: "encryption at rest", On: true, Detail: "XTS-AES-256, " + processorAES()},
+		atRestFeature(),
 		{Name: "encryption in transit", On: true, Detail: "TLS 1.2, ECDHE with AES-256-GCM only"},
 		{Name: "OCSP", On: true, Detail: "stapled, responder at " + a.o.OCSPURL()},
 		a.plaintextFeature(),
@@ -30,6 +30,10 @@ func (a *Appliance) Features() []api.Feature {
 	}
 	list = append(list, a.lockedMemoryFeature())
 	return append(list, hostFeatures()...)
+}
+
+func atRestFeature() api.Feature {
+	return api.Feature{Name: "encryption at rest", On: true, Detail: "XTS-AES-256, " + xts.PathName()}
 }
 
 // hostFeatures are those that depend on host and version alone.
@@ -76,17 +80,6 @@ func dumpFeature() api.Feature {
 		f.On, f.Detail = true, "not dumpable, not traceable"
 	}
 	return f
-}
-
-// processorAES says what the processor offers for AES.
-func processorAES() string {
-	switch {
-	case cpu.X86.HasAES && cpu.X86.HasAVX512VAES && cpu.X86.HasAVX512:
-		return "processor has AES-NI and VAES"
-	case cpu.X86.HasAES, cpu.ARM64.HasAES:
-		return "processor has AES instructions"
-	}
-	return "processor has no AES instructions: slow"
 }
 
 // kernelTLS says whether the kernel could.

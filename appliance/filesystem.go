@@ -64,32 +64,35 @@ func (u *Unit) createFileSystem(ctx context.Context, f *catalog.FileSystem) erro
 	})
 }
 
-// openFileSystem unlocks the file system id and serves it.
-func (u *Unit) openFileSystem(ctx context.Context, id string) (fs *fileSystem, err error) {
-	k, err := readKeysFile(u.fsDir(id).keys(), id)
-	if err != nil {
-		return nil, err
+// openFileSystem unlocks the file system id and opens everything that it takes to serve it.
+func (u *Unit) openFileSystem(ctx context.Context, id string) (*fileSystem, error) {
+	fs := &fileSystem{id: id}
+	if err := u.fill(ctx, fs); err != nil {
+		return nil, errors.Join(err, fs.Close())
 	}
-	fs = &fileSystem{id: id}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, fs.Close())
-		}
-	}()
+	return fs, nil
+}
+
+// fill opens what fs is made of, one after the other; after an error the rest is missing.
+func (u *Unit) fill(ctx context.Context, fs *fileSystem) error {
+	k, err := readKeysFile(u.fsDir(fs.id).keys(), fs.id)
+	if err != nil {
+		return err
+	}
 	if fs.keys, err = k.unlock(ctx, u.o.Keys); err != nil {
-		return nil, err
+		return err
 	}
 	useErr := fs.keys.data.Use(func(key []byte) { fs.cipher, err = xts.New(key) })
 	if err = errors.Join(useErr, err); err != nil {
-		return nil, err
+		return err
 	}
-	if fs.space, err = u.volume.OpenSpace(spaceOf(id), fs.cipher); err != nil {
-		return nil, err
+	if fs.space, err = u.volume.OpenSpace(spaceOf(fs.id), fs.cipher); err != nil {
+		return err
 	}
-	if err = u.openStore(ctx, fs); err != nil {
-		return nil, err
+	if err := u.openStore(ctx, fs); err != nil {
+		return err
 	}
-	return fs, u.openService(fs)
+	return u.openService(fs)
 }
 
 func (u *Unit) openStore(ctx context.Context, fs *fileSystem) error {

@@ -47,8 +47,8 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 	f.Func("advertise", "`address` or name of this machine as clients know it, may be given more than once (default those of -listen or of all interfaces)", list(&o.Advertise))
 	f.StringVar(&o.Region, "region", appliance.DefaultRegion, "`region` in DNS names and ARNs")
 	f.StringVar(&o.Suffix, "suffix", appliance.DefaultSuffix, "DNS `suffix`: names are fs-….efs.<region>.<suffix>")
-	f.Func("volume-size", "`size` of the volume of a new data directory, as 10GiB (default 10GiB, or half of the free space)", bytes(&o.VolumeBytes))
-	f.Func("cache-bytes", "`size` of the memory for caches (default 512MiB)", bytes(&o.CacheBytes))
+	f.Func("volume-size", "`size` of the volume of a new data directory, as 10GiB (default 10GiB, or half of the free space)", size(&o.VolumeBytes))
+	f.Func("cache-bytes", "`size` of the memory for caches (default 512MiB)", size(&o.CacheBytes))
 	f.StringVar(&o.Squash, "squash", appliance.DefaultSquash, "whose requests are made anonymous: none, root or all")
 	f.BoolVar(&o.AllowPlaintext, "allow-plaintext", false, "serve clients without TLS too: whoever reads the network reads the files")
 	f.Func("mount-target", "`address=fs-id`: the file system at a local address, for clients that name none; may be given more than once", mountTargets(o))
@@ -79,7 +79,7 @@ func list(into *[]string) func(string) error {
 	}
 }
 
-func bytes(into *int64) func(string) error {
+func size(into *int64) func(string) error {
 	return func(s string) (err error) {
 		*into, err = appliance.ParseBytes(s)
 		return err

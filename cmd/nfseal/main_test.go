@@ -1,0 +1,157 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/nfseal/nfseal/appliance/api"
+	"github.com/nfseal/nfseal/appliance/audit"
+	"github.com/nfseal/nfseal/appliance/catalog"
+)
+
+var rewrite = flag.Bool("rewrite", false, "rewrite what the scripts expect")
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"nfseal": main})
+}
+
+// TestScripts runs testdata/*.txtar, each with the API on a socket of its own; the environment names
+// it, and dead names one where nobody listens.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:           "testdata",
+		UpdateScripts: *rewrite,
+		Setup: func(e *testscript.Env) error {
+			socket := filepath.Join(e.WorkDir, "api.sock")
+			e.Setenv("NFSEAL_SOCKET", socket)
+			e.Setenv("dead", filepath.Join(e.WorkDir, "dead.sock"))
+			s, err := api.New(api.Options{Backend: &shelf{}, Audit: forgetful{}, Region: "local-1"})
+			if err != nil {
+				return err
+			}
+			l, err := api.Listen(socket)
+			if err != nil {
+				return err
+			}
+			served := make(chan error, 1)
+			go func() { served <- s.Serve(l) }()
+			e.Defer(func() {
+				if err := errors.Join(s.Close(), <-served); err != nil {
+					t.Error(err)
+				}
+			})
+			return nil
+		},
+	})
+}
+
+type forgetful struct{}
+
+func (forgetful) Append(audit.Event) error { return nil }
+
+// shelf is an api.Backend that keeps file systems in a list, with the same ids in each run.
+type shelf struct {
+	mu   sync.Mutex
+	made int
+	list []catalog.FileSystem
+}
+
+func (s *shelf) CreateFileSystem(_ context.Context, f catalog.FileSystem) (catalog.FileSystem, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, known := range s.list {
+		if known.CreationToken == f.CreationToken {
+			return known, catalog.ErrTokenExists
+		}
+	}
+	s.made++
+	f.ID, f.State, f.Created = fmt.Sprintf("fs-%017x", s.made), catalog.Available, time.Unix(1700000000, 0)
+	s.list = append(s.list, f)
+	return f, nil
+}
+
+func (s *shelf) DeleteFileSystem(_ context.Context, id string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := slices.IndexFunc(s.list, func(f catalog.FileSystem) bool { return f.ID == id })
+	if i < 0 {
+		return catalog.ErrNotFound
+	}
+	s.list = slices.Delete(s.list, i, i+1)
+	return nil
+}
+
+func (s *shelf) FileSystems(context.Context) ([]catalog.FileSystem, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.list), nil
+}
+
+func (s *shelf) UsedBytes(context.Context, string) (uint64, bool) { return 5 << 19, true }
+
+func (s *shelf) Status(context.Context) (api.Status, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	status := api.Status{
+		Version: "v1", Started: time.Unix(1700000000, 0).UTC(), DataDir: "/data", Addresses: []string{"127.0.0.1:2049"},
+		CAFile: "/data/pki/ca.pem", OCSPURL: "http://127.0.0.1:2050/ocsp", MountTemplate: "mount -t nfseal <fs-id>:/ /mnt",
+		Features: []api.Feature{{Name: "OCSP", On: true, Detail: "stapled"}, {Name: "XDP gate", Detail: "not built in this version"}},
+		Units:    []api.UnitStatus{{ID: "u", State: "serving", VolumeBytes: 10 << 30, FreeBytes: 1 << 30, Epoch: 3, FileSystems: len(s.list)}},
+	}
+	for _, f := range s.list {
+		status.FileSystems = append(status.FileSystems, api.FileSystemStatus{
+			ID: f.ID, Name: f.Name(), State: "available", Unit: "u", UsedBytes: 1000, MountCommand: "mount -t nfseal " + f.ID + ":/ /mnt",
+		})
+		if strings.Contains(f.Name(), "broken") {
+			status.FileSystems[len(status.FileSystems)-1].State = "error"
+			status.FileSystems[len(status.FileSystems)-1].Reason = "its metadata is damaged"
+		}
+	}
+	return status, nil
+}
+
+func (s *shelf) Healthy() error { return nil }
+
+func (s *shelf) Metrics() prometheus.Gatherer { return prometheus.NewRegistry() }
+
+func TestBytesText(t *testing.T) {
+	for n, want := range map[uint64]string{0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 5 << 19: "2.5 MiB", 100 << 30: "100 GiB", 1 << 50: "1.0 PiB"} {
+		if got := bytesText(n); got != want {
+			t.Errorf("%d: %q, want %q", n, got, want)
+		}
+	}
+}
+
+func TestReachable(t *testing.T) {
+	for address, want := range map[string]string{
+		"[::]:2049": "127.0.0.1:2049", "0.0.0.0:2049": "127.0.0.1:2049", "10.0.0.1:2049": "10.0.0.1:2049", ":2049": "127.0.0.1:2049",
+	} {
+		if got := reachable(address); got != want {
+			t.Errorf("%s: %s, want %s", address, got, want)
+		}
+	}
+}
+
+// What users name must not reach a terminal as commands to it.
+func TestTableShowsNoControlCharacters(t *testing.T) {
+	var out strings.Builder
+	table := newTable(&out, "NAME")
+	table.row("a\x1b[31m\n\tb\u009bc\x7f é")
+	if err := table.flush(); err != nil {
+		t.Fatal(err)
+	}
+	if want := "NAME\na?[31m??b?c? é\n"; out.String() != want {
+		t.Errorf("%q, want %q", out.String(), want)
+	}
+}
