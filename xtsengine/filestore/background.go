@@ -24,8 +24,9 @@ func (s *Store) startBackground() {
 	b.stop = make(chan struct{})
 	b.flusher, b.mover = make(chan struct{}, 1), make(chan struct{}, 1)
 	s.checkMetaSpace()
-	b.running.Go(func() { b.loop(b.flusher, s.flushRound) })
-	b.running.Go(func() { b.loop(b.mover, s.moveRound) })
+	every := max(min(maxTick, s.opts.UnstableAge/4, s.opts.JournalAge/4), minTick)
+	b.running.Go(func() { b.loop(every, b.flusher, s.flushRound) })
+	b.running.Go(func() { b.loop(every, b.mover, s.moveRound) })
 	b.running.Go(s.reapLoop)
 }
 
@@ -36,8 +37,8 @@ func (s *Store) stopBackground() {
 }
 
 // loop calls round now and then, and when it is woken, until it is stopped.
-func (b *background) loop(wake chan struct{}, round func()) {
-	ticker := time.NewTicker(tick)
+func (b *background) loop(every time.Duration, wake chan struct{}, round func()) {
+	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for {
 		select {

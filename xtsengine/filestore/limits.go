@@ -61,6 +61,8 @@ const (
 
 	// flushers is how many files the background flusher and Close flush at a time.
 	flushers = 4
-	// tick is how often the background looks at ages.
-	tick = 500 * time.Millisecond
+	// minTick and maxTick bound how often the background looks at ages, which is four times within
+	// the shortest one.
+	minTick = time.Millisecond
+	maxTick = 500 * time.Millisecond
 )

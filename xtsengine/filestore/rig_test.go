@@ -37,7 +37,7 @@ type rig struct {
 // newRig makes a store on a device in memory. change may adjust the options.
 func newRig(t testing.TB, deviceBytes int64, change func(*Options)) *rig {
 	t.Helper()
-	return newRigOn(t, memdev.New(deviceBytes), pebblevfs.NewCrashableMem(), change)
+	return newRigOn(t, memdev.New(deviceBytes), pebblevfs.NewMem(), change)
 }
 
 func newRigOn(t testing.TB, dev blockdev.Device, meta pebblevfs.FS, change func(*Options)) *rig {

@@ -1,0 +1,420 @@
+package filestore
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nfseal/nfseal/xtsengine/vfs"
+)
+
+// TestCrash lets power fail at random points of a workload of several goroutines, opens what is left
+// and checks that everything acknowledged as stable is there, and everything else whole or not at all.
+func TestCrash(t *testing.T) {
+	points := 100
+	if long() {
+		points = 10_000
+	}
+	first := seed(t)
+	for n := range points {
+		if crashOnce(t, first+uint64(n)); t.Failed() {
+			t.Fatalf("NFSEAL_SEED=%d", first+uint64(n))
+		}
+	}
+}
+
+// crashOptions make everything that happens in the background happen often.
+func crashOptions(o *Options) {
+	o.CachedInodes = shards
+	o.CachedExtents = windowBlocks
+	o.DirtyBytes, o.UnstableBytes, o.JournalBytes = 1<<20, 1<<20, 1<<20
+	o.UnstableAge, o.JournalAge = 5*time.Millisecond, 5*time.Millisecond
+	o.MemTableBytes = 1 << 20
+}
+
+func crashOnce(t *testing.T, seed uint64) {
+	rng := rand.New(rand.NewPCG(seed, 5))
+	w := newWorld([]int64{32 << 20, 6 << 20}[rng.IntN(2)], rng) // the small one is full now and then
+	r := newRigOn(t, worldDevice{w.dev, w}, worldFS{w.meta, w}, crashOptions)
+	var workers []*crashWorker
+	for n := range 3 {
+		workers = append(workers, newCrashWorker(r, w, n, rng.Uint64()))
+	}
+	if rng.IntN(8) == 0 {
+		w.slow = 300 * time.Microsecond
+	}
+	w.arm(1 + rng.IntN(1000))
+	var wait sync.WaitGroup
+	for _, c := range workers {
+		wait.Go(c.run)
+	}
+	wait.Wait()
+	w.fail()
+	if err := r.Store.Close(); err != nil {
+		t.Fatalf("close: %v", err)
+	}
+	r.drop()
+
+	after := &rig{t: t, dev: w.crashed.dev, meta: w.crashed.meta, opts: r.opts, cipher: r.cipher}
+	after.opts.Meta = after.meta
+	after.opts.Epoch++
+	after.open()
+	after.check()
+	if after.WriteVerifier() == workers[0].verifier {
+		t.Error("the verifier is that of before the crash")
+	}
+	for _, c := range workers {
+		c.r = after
+		c.verify()
+	}
+	if err := after.EndRecovery(bg); err != nil {
+		t.Errorf("end of recovery: %v", err)
+	}
+	for _, c := range workers {
+		c.verifyEnded()
+	}
+	after.reopen()
+	after.close()
+}
+
+// crashFile is what a worker knows of one file.
+type crashFile struct {
+	id       vfs.FileID
+	versions [][]byte // of the content; the last one is what the file should be now
+	durable  int      // the first version that may be found after a crash
+	mode     uint32
+	oldMode  uint32 // while a change is under way
+	dir      bool
+	change   uint64 // the largest change attribute that was seen
+}
+
+func (f *crashFile) now() []byte { return f.versions[len(f.versions)-1] }
+
+// grow adds a version.
+func (f *crashFile) grow(v []byte) { f.versions = append(f.versions, v) }
+
+// stable says that the last version is durable.
+func (f *crashFile) stable() {
+	f.versions = f.versions[len(f.versions)-1:]
+	f.durable = 0
+}
+
+// crashName is a name in one of a worker's directories.
+type crashName struct {
+	dir  int
+	name string
+}
+
+// crashWorker works alone in its directories until power fails.
+type crashWorker struct {
+	r        *rig
+	w        *world
+	rng      *rand.Rand
+	verifier [8]byte
+	dirs     []vfs.FileID
+
+	names map[crashName]*crashFile
+	prev  map[crashName]*crashFile // before the operation under way
+	held  []*crashFile             // without names, held
+}
+
+func newCrashWorker(r *rig, w *world, number int, seed uint64) *crashWorker {
+	c := &crashWorker{r: r, w: w, rng: rand.New(rand.NewPCG(seed, 6)), verifier: r.WriteVerifier(),
+		names: map[crashName]*crashFile{}}
+	c.prev = c.names
+	for k := range 2 {
+		out, err := c.create(r.Root(), fmt.Sprintf("%d-%d", number, k), vfs.Directory)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		c.dirs = append(c.dirs, out.ID)
+	}
+	return c
+}
+
+func (c *crashWorker) create(dir vfs.FileID, name string, kind vfs.Kind) (vfs.Attr, error) {
+	var out vfs.CreateResult
+	req := vfs.CreateRequest{Kind: kind, Mode: vfs.Guarded, Attr: vfs.SetAttr{Mask: vfs.SetMode, Mode: 0o755}}
+	err := c.r.Create(bg, nil, dir, name, &req, &out)
+	return out.Attr, err
+}
+
+// run works until power fails.
+func (c *crashWorker) run() {
+	for step := 0; c.w.alive() && step < 5000; step++ {
+		if err := c.one(); err != nil {
+			c.r.t.Errorf("step %d: %v", step, err)
+			return
+		}
+	}
+}
+
+// one does one operation. Before it starts, the model knows both outcomes; when it was acknowledged,
+// only one.
+func (c *crashWorker) one() error {
+	name := crashName{c.rng.IntN(2), string(rune('a' + c.rng.IntN(6)))}
+	f := c.names[name]
+	switch n := c.rng.IntN(100); {
+	case f == nil:
+		return c.doCreate(name)
+	case f.dir:
+		if n < 30 {
+			return c.doRemove(name, f)
+		}
+		return c.doRename(name, f)
+	case n < 45:
+		return c.doWrite(f)
+	case n < 58:
+		return c.doCommit(f)
+	case n < 66:
+		return c.doTruncate(f)
+	case n < 72:
+		return c.doMode(f)
+	case n < 80:
+		return c.doRemove(name, f)
+	case n < 90:
+		return c.doRename(name, f)
+	case n < 95:
+		return c.doRead(f)
+	}
+	return c.doDrop()
+}
+
+// begin starts a change of names.
+func (c *crashWorker) begin() {
+	c.prev, c.names = c.names, maps.Clone(c.names)
+}
+
+// end notes that it was acknowledged, if it was before the crash.
+func (c *crashWorker) end() bool {
+	if !c.w.alive() {
+		return false
+	}
+	c.prev = c.names
+	return true
+}
+
+func (c *crashWorker) doCreate(name crashName) error {
+	f := &crashFile{versions: [][]byte{nil}, mode: 0o755, oldMode: 0o755, dir: c.rng.IntN(6) == 0}
+	kind := vfs.Regular
+	if f.dir {
+		kind = vfs.Directory
+	}
+	c.begin()
+	c.names[name] = f
+	attr, err := c.create(c.dirs[name.dir], name.name, kind)
+	f.id = attr.ID
+	c.end()
+	return err
+}
+
+func (c *crashWorker) doWrite(f *crashFile) error {
+	offset, length := c.rng.IntN(40<<10), 1+c.rng.IntN(12<<10)
+	switch c.rng.IntN(6) {
+	case 0:
+		offset, length = offset&^4095, (1+c.rng.IntN(50))*4096
+	case 1:
+		offset, length = c.rng.IntN(2000), 1+c.rng.IntN(900)
+	case 2:
+		offset = len(f.now())
+	}
+	if offset > 200<<10 {
+		offset = 0
+	}
+	p := noise(c.rng.Uint64(), length)
+	v := make([]byte, max(len(f.now()), offset+length))
+	copy(v, f.now())
+	copy(v[offset:], p)
+	f.grow(v)
+	want := vfs.Stability(c.rng.IntN(5)) // mostly unstable
+	if want > vfs.FileSync {
+		want = vfs.Unstable
+	}
+	got, err := c.r.Write(bg, nil, false, f.id, uint64(offset), p, want)
+	if errors.Is(err, vfs.ErrNoSpace) {
+		f.versions = f.versions[:len(f.versions)-1] // it has changed nothing
+		return nil
+	}
+	if err == nil && got != vfs.Unstable && c.w.alive() {
+		f.stable()
+	}
+	return err
+}
+
+func (c *crashWorker) doCommit(f *crashFile) error {
+	err := c.r.Commit(bg, f.id, 0, 0)
+	if err == nil && c.w.alive() {
+		f.stable()
+	}
+	return err
+}
+
+func (c *crashWorker) doTruncate(f *crashFile) error {
+	size := c.rng.IntN(50 << 10)
+	if c.rng.IntN(3) == 0 {
+		size = 0
+	}
+	v := make([]byte, size)
+	copy(v, f.now())
+	f.grow(v)
+	var out vfs.Attr
+	err := c.r.SetAttr(bg, nil, f.id, &vfs.SetAttr{Mask: vfs.SetSize, Size: uint64(size)}, &out)
+	if err == nil && c.w.alive() {
+		f.stable()
+	}
+	return err
+}
+
+func (c *crashWorker) doMode(f *crashFile) error {
+	f.oldMode, f.mode = f.mode, uint32(c.rng.IntN(0o1000))
+	var out vfs.Attr
+	err := c.r.SetAttr(bg, nil, f.id, &vfs.SetAttr{Mask: vfs.SetMode, Mode: f.mode}, &out)
+	if err == nil && c.w.alive() {
+		f.oldMode, f.change = f.mode, out.Change
+	}
+	return err
+}
+
+func (c *crashWorker) doRemove(name crashName, f *crashFile) error {
+	hold := !f.dir && c.rng.IntN(2) == 0
+	if hold {
+		if err := c.r.Hold(f.id); err != nil {
+			return err
+		}
+	}
+	c.begin()
+	delete(c.names, name)
+	var out vfs.Attr
+	_, err := c.r.Remove(bg, nil, c.dirs[name.dir], name.name, &out)
+	if c.end() && hold {
+		c.held = append(c.held, f)
+	}
+	return err
+}
+
+func (c *crashWorker) doRename(name crashName, f *crashFile) error {
+	to := crashName{c.rng.IntN(2), string(rune('a' + c.rng.IntN(6)))}
+	if over := c.names[to]; over != nil && over.dir != f.dir {
+		return nil
+	}
+	c.begin()
+	delete(c.names, name)
+	c.names[to] = f
+	var out vfs.Attr
+	_, _, err := c.r.Rename(bg, nil, c.dirs[name.dir], name.name, c.dirs[to.dir], to.name, &out)
+	c.end()
+	return err
+}
+
+func (c *crashWorker) doRead(f *crashFile) error {
+	got, err := c.content(f.id)
+	if err == nil && !bytes.Equal(got, f.now()) {
+		err = fmt.Errorf("content of %v is not what was written, before any crash", f.id)
+	}
+	return err
+}
+
+func (c *crashWorker) doDrop() error {
+	if len(c.held) == 0 {
+		return nil
+	}
+	f := c.held[0]
+	c.held = c.held[1:]
+	c.r.Drop(f.id)
+	return nil
+}
+
+// content reads a whole file.
+func (c *crashWorker) content(id vfs.FileID) ([]byte, error) {
+	var a vfs.Attr
+	if err := c.r.GetAttr(bg, id, &a); err != nil {
+		return nil, err
+	}
+	p := make([]byte, a.Size)
+	n, _, err := c.r.Read(bg, nil, id, 0, p)
+	return p[:n], err
+}
+
+// verify checks what is there after the crash.
+func (c *crashWorker) verify() {
+	found := map[crashName]vfs.Attr{}
+	for k, dir := range c.dirs {
+		_, err := c.r.ReadDir(bg, nil, dir, 0, true, func(e *vfs.DirEntry) bool {
+			found[crashName{k, e.Name}] = e.Attr
+			return true
+		})
+		if err != nil {
+			c.r.t.Errorf("ReadDir: %v", err)
+		}
+	}
+	model := c.names
+	if !sameNames(found, model) {
+		model = c.prev
+	}
+	if !sameNames(found, model) {
+		c.r.t.Errorf("names after the crash: %v; want\n%v or\n%v", found, c.names, c.prev)
+		return
+	}
+	for name, f := range model {
+		c.verifyFile(f, found[name])
+	}
+	for _, f := range c.held {
+		var a vfs.Attr
+		if err := c.r.GetAttr(bg, f.id, &a); err != nil {
+			c.r.t.Errorf("held file: %v", err)
+			continue
+		}
+		c.verifyFile(f, a)
+	}
+}
+
+func sameNames(found map[crashName]vfs.Attr, model map[crashName]*crashFile) bool {
+	if len(found) != len(model) {
+		return false
+	}
+	for name, f := range model {
+		a, ok := found[name]
+		if !ok || (f.id != vfs.FileID{} && a.ID != f.id) {
+			return false
+		}
+	}
+	return true
+}
+
+func (c *crashWorker) verifyFile(f *crashFile, a vfs.Attr) {
+	if a.Mode != f.mode && a.Mode != f.oldMode {
+		c.r.t.Errorf("mode of %v is %o, want %o or %o", a.ID, a.Mode, f.mode, f.oldMode)
+	}
+	if a.Change < f.change {
+		c.r.t.Errorf("change of %v went back from %d to %d", a.ID, f.change, a.Change)
+	}
+	if f.dir {
+		return
+	}
+	got, err := c.content(a.ID)
+	if err != nil {
+		c.r.t.Errorf("reading %v: %v", a.ID, err)
+		return
+	}
+	for _, v := range f.versions[f.durable:] {
+		if bytes.Equal(got, v) {
+			return
+		}
+	}
+	c.r.t.Errorf("content of %v, %d bytes, is none of the %d versions that it could be", a.ID, len(got), len(f.versions)-f.durable)
+}
+
+// verifyEnded checks that recovery freed what nobody holds any more.
+func (c *crashWorker) verifyEnded() {
+	for _, f := range c.held {
+		var a vfs.Attr
+		if err := c.r.GetAttr(bg, f.id, &a); !errors.Is(err, vfs.ErrStale) {
+			c.r.t.Errorf("held file after the end of recovery: %v", err)
+		}
+	}
+}

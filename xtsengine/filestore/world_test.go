@@ -1,0 +1,198 @@
+package filestore
+
+import (
+	"io"
+	"math/rand/v2"
+	"os"
+	"sync"
+	"time"
+
+	pebblevfs "github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/nfseal/nfseal/xtsengine/blockdev"
+	"github.com/nfseal/nfseal/xtsengine/blockdev/memdev"
+)
+
+// world is a volume's device and a metadata file system that lose power at one instant: after the
+// at-th change of either of them, counted from arm.
+type world struct {
+	dev  *memdev.Device
+	meta *pebblevfs.MemFS
+	rng  *rand.Rand
+
+	slow    time.Duration // what a sync of metadata takes, so that others can come in between
+	mu      sync.RWMutex  // held shared by every change, alone by the crash
+	armed   bool
+	left    int
+	dead    bool
+	crashed struct {
+		dev  *memdev.Device
+		meta *pebblevfs.MemFS
+	}
+}
+
+func newWorld(deviceBytes int64, rng *rand.Rand) *world {
+	return &world{dev: memdev.New(deviceBytes), meta: pebblevfs.NewCrashableMem(), rng: rng}
+}
+
+// arm lets power fail after a number of changes.
+func (w *world) arm(changes int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.armed, w.left = true, changes
+}
+
+// alive says whether power is still there. What returned before alive said so was acknowledged.
+func (w *world) alive() bool {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	return !w.dead
+}
+
+// fail lets power fail now, if it did not yet.
+func (w *world) fail() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.failLocked()
+}
+
+func (w *world) failLocked() {
+	if w.dead {
+		return
+	}
+	w.dead = true
+	policy := []memdev.Policy{memdev.Torn, memdev.LoseAll, memdev.KeepAll, memdev.Whole}[w.rng.IntN(4)]
+	w.crashed.dev = w.dev.CrashClone(policy, w.rng)
+	w.crashed.meta = w.meta.CrashClone(pebblevfs.CrashCloneCfg{UnsyncedDataPercent: []int{0, 0, 50, 100}[w.rng.IntN(4)], RNG: w.rng})
+}
+
+// step does one change.
+func (w *world) step(change func() error) error {
+	w.mu.RLock()
+	err := change()
+	w.mu.RUnlock()
+	w.mu.Lock()
+	if w.armed && !w.dead {
+		if w.left--; w.left <= 0 {
+			w.failLocked()
+		}
+	}
+	w.mu.Unlock()
+	return err
+}
+
+// worldDevice is the device, with a step for each request.
+type worldDevice struct {
+	*memdev.Device
+	w *world
+}
+
+func (d worldDevice) Write(batch []blockdev.Request) error {
+	for k := range batch {
+		if err := d.w.step(func() error { return d.Device.Write(batch[k : k+1]) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d worldDevice) Sync() error { return d.w.step(d.Device.Sync) }
+
+func (d worldDevice) Discard(offset, length int64) error {
+	return d.w.step(func() error { return d.Device.Discard(offset, length) })
+}
+
+// worldFS is the metadata's file system, with a step for each change.
+type worldFS struct {
+	pebblevfs.FS
+	w *world
+}
+
+func (fs worldFS) wrap(open func() (pebblevfs.File, error)) (f pebblevfs.File, err error) {
+	err = fs.w.step(func() (err error) {
+		f, err = open()
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return worldFile{f, fs.w}, nil
+}
+
+func (fs worldFS) Create(name string, c pebblevfs.DiskWriteCategory) (pebblevfs.File, error) {
+	return fs.wrap(func() (pebblevfs.File, error) { return fs.FS.Create(name, c) })
+}
+
+func (fs worldFS) OpenReadWrite(name string, c pebblevfs.DiskWriteCategory, o ...pebblevfs.OpenOption) (pebblevfs.File, error) {
+	return fs.wrap(func() (pebblevfs.File, error) { return fs.FS.OpenReadWrite(name, c, o...) })
+}
+
+func (fs worldFS) OpenDir(name string) (pebblevfs.File, error) {
+	return fs.wrap(func() (pebblevfs.File, error) { return fs.FS.OpenDir(name) })
+}
+
+func (fs worldFS) ReuseForWrite(old, name string, c pebblevfs.DiskWriteCategory) (pebblevfs.File, error) {
+	return fs.wrap(func() (pebblevfs.File, error) { return fs.FS.ReuseForWrite(old, name, c) })
+}
+
+func (fs worldFS) Link(old, name string) error {
+	return fs.w.step(func() error { return fs.FS.Link(old, name) })
+}
+
+func (fs worldFS) Remove(name string) error {
+	return fs.w.step(func() error { return fs.FS.Remove(name) })
+}
+
+func (fs worldFS) RemoveAll(name string) error {
+	return fs.w.step(func() error { return fs.FS.RemoveAll(name) })
+}
+
+func (fs worldFS) Rename(old, name string) error {
+	return fs.w.step(func() error { return fs.FS.Rename(old, name) })
+}
+
+func (fs worldFS) MkdirAll(dir string, perm os.FileMode) error {
+	return fs.w.step(func() error { return fs.FS.MkdirAll(dir, perm) })
+}
+
+func (fs worldFS) Lock(name string) (io.Closer, error) { return fs.FS.Lock(name) }
+
+type worldFile struct {
+	pebblevfs.File
+	w *world
+}
+
+func (f worldFile) Write(p []byte) (n int, err error) {
+	err = f.w.step(func() (err error) {
+		n, err = f.File.Write(p)
+		return err
+	})
+	return n, err
+}
+
+func (f worldFile) WriteAt(p []byte, at int64) (n int, err error) {
+	err = f.w.step(func() (err error) {
+		n, err = f.File.WriteAt(p, at)
+		return err
+	})
+	return n, err
+}
+
+func (f worldFile) Sync() error {
+	time.Sleep(f.w.slow)
+	return f.w.step(f.File.Sync)
+}
+
+func (f worldFile) SyncData() error {
+	time.Sleep(f.w.slow)
+	return f.w.step(f.File.SyncData)
+}
+
+func (f worldFile) SyncTo(length int64) (full bool, err error) {
+	time.Sleep(f.w.slow)
+	err = f.w.step(func() (err error) {
+		full, err = f.File.SyncTo(length)
+		return err
+	})
+	return full, err
+}
