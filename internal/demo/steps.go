@@ -181,10 +181,31 @@ func (d *demo) copyIn(ctx context.Context) error {
 
 func (d *demo) runCopy(ctx context.Context, progress io.Writer) error {
 	agent := filepath.Join(d.o.BinDir, "nfseal-guest")
-	if err := d.runTool(ctx, progress, agent, "copy", "-list", d.o.Source, mountPoint+"/src"); err != nil {
-		return err
+	for _, t := range []struct {
+		source, name string
+		entries      []tree.Entry
+	}{{d.o.Source, "src", d.source}, {d.extras, "extras", d.extra}} {
+		// The client sees the source through a file system that shows whole seconds only.
+		like := filepath.Join(d.guest.ShareDir, t.name)
+		if err := describe(like, t.entries); err != nil {
+			return err
+		}
+		if err := d.runTool(ctx, progress, agent, "copy", "-list", "-like", like, t.source, mountPoint+"/"+t.name); err != nil {
+			return err
+		}
 	}
-	return d.runTool(ctx, progress, agent, "copy", d.extras, mountPoint+"/extras")
+	return nil
+}
+
+func describe(path string, entries []tree.Entry) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return fmt.Errorf("demo: %w", err)
+	}
+	if err := errors.Join(tree.Write(f, entries), f.Close()); err != nil {
+		return fmt.Errorf("demo: %w", err)
+	}
+	return nil
 }
 
 // runTool runs one of the guest's tools and quotes it if it fails.

@@ -18,6 +18,9 @@ type CopyOptions struct {
 	Workers int
 	// Sync calls fsync on every file before it closes it.
 	Sync bool
+	// Entries describe the source; nil reads that from the source itself. A file system that shows
+	// less than it has, such as whole seconds only, is made up for like this.
+	Entries []Entry
 	// Copied, if set, is called after each regular file, from any worker: its path, relative to the
 	// root, and its size.
 	Copied func(path string, sizeBytes int64)
@@ -27,11 +30,13 @@ type CopyOptions struct {
 // times, symbolic links, hard links, fifos and sockets. Files that are there already are written
 // over, so that a copy that was interrupted can be repeated.
 func Copy(dst, src string, o CopyOptions) error {
-	entries, inodes, err := walk(src)
-	if err != nil {
-		return err
+	entries := o.Entries
+	if entries == nil {
+		var err error
+		if entries, err = list(src); err != nil {
+			return err
+		}
 	}
-	markHardLinks(entries, inodes)
 	c := copier{dst: dst, src: src, options: o, entries: entries}
 	if err := c.makeDirectories(); err != nil {
 		return err

@@ -44,15 +44,24 @@ type inode struct{ device, number uint64 }
 
 // Scan describes the tree below root, reading every byte of it with the given number of workers.
 func Scan(root string, workers int) ([]Entry, error) {
+	entries, err := list(root)
+	if err != nil {
+		return nil, err
+	}
+	err = parallel(workers, len(entries), func(buffer []byte, i int) error {
+		return describe(root, &entries[i], buffer)
+	})
+	return entries, err
+}
+
+// list describes the tree but for what has to be read.
+func list(root string) ([]Entry, error) {
 	entries, inodes, err := walk(root)
 	if err != nil {
 		return nil, err
 	}
 	markHardLinks(entries, inodes)
-	err = parallel(workers, len(entries), func(buffer []byte, i int) error {
-		return describe(root, &entries[i], buffer)
-	})
-	return entries, err
+	return entries, nil
 }
 
 // walk lists the tree sorted by path, with the inode of every file that has several links.

@@ -64,6 +64,21 @@ func TestCopyIsEqual(t *testing.T) {
 	}
 }
 
+// A source that shows less than it is told to have, here a time, is copied as told.
+func TestCopyAsDescribed(t *testing.T) {
+	src, dst := makeTree(t), filepath.Join(t.TempDir(), "copy")
+	want := scan(t, src)
+	if err := os.Chtimes(filepath.Join(src, "a/one"), time.Unix(5, 0), time.Unix(5, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if err := Copy(dst, src, CopyOptions{Workers: 2, Entries: want}); err != nil {
+		t.Fatal(err)
+	}
+	if diffs := Compare(want, scan(t, dst), 10); diffs != nil {
+		t.Fatalf("%s", strings.Join(diffs, "\n"))
+	}
+}
+
 func TestCompareSeesEveryDifference(t *testing.T) {
 	for name, change := range map[string]func(root string) error{
 		"byte": func(r string) error {

@@ -9,7 +9,7 @@
 // and, because a process costs more there than elsewhere, tools that do much in one:
 //
 //	guest scan DIR                 describes a tree on standard output (package tree)
-//	guest copy [-sync|-list] SRC DST
+//	guest copy [-sync|-list] [-like DESCRIPTION] SRC DST
 //	                               copies one; names each file once it is synced, or copied
 //
 // FILE is a Plan as JSON. The init finds it through the environment variable GUEST_PLAN, which is how

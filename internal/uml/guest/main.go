@@ -32,5 +32,5 @@ func run(args []string) error {
 			return tool(args[1:])
 		}
 	}
-	return fmt.Errorf("usage: guest launch FILE | init | serve | scan DIR | copy [-sync|-list] SRC DST")
+	return fmt.Errorf("usage: guest launch FILE | init | serve | scan DIR | copy [FLAGS] SRC DST")
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // toolWorkers work at once: one CPU, but most of the time goes into waiting for a server.
-const toolWorkers = 8
+const toolWorkers = 16
 
 var tools = map[string]func(args []string) error{
 	"scan": scanTree,
@@ -30,19 +30,35 @@ func scanTree(args []string) error {
 
 func copyTree(args []string) error {
 	flags := flag.NewFlagSet("copy", flag.ContinueOnError)
-	sync := flags.Bool("sync", false, "fsync each file, then print its path")
+	fsync := flags.Bool("sync", false, "fsync each file, then print its path")
 	list := flags.Bool("list", false, "print the path of each file that is copied")
+	like := flags.String("like", "", "take attributes from this `description` of SRC (hostfs shows whole seconds)")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	if flags.NArg() != 2 {
-		return fmt.Errorf("usage: guest copy [-sync] [-list] SRC DST")
+		return fmt.Errorf("usage: guest copy [-sync] [-list] [-like FILE] SRC DST")
 	}
-	o := tree.CopyOptions{Workers: toolWorkers, Sync: *sync}
-	if *sync || *list {
+	o := tree.CopyOptions{Workers: toolWorkers, Sync: *fsync}
+	if *fsync || *list {
 		o.Copied = printPath()
 	}
+	if *like != "" {
+		var err error
+		if o.Entries, err = readDescription(*like); err != nil {
+			return err
+		}
+	}
 	return tree.Copy(flags.Arg(1), flags.Arg(0), o)
+}
+
+func readDescription(path string) ([]tree.Entry, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return tree.Read(f)
 }
 
 // printPath prints from any goroutine, one line at a time.

@@ -234,7 +234,7 @@ func checkDirectories(dir string) error {
 // checkReaddir removes a directory's files while it is being read: each name comes at most once, and
 // none that stays is left out.
 func checkReaddir(dir string) error {
-	const n = 3000
+	const n = 800
 	if err := makeFiles(dir, n); err != nil {
 		return err
 	}
