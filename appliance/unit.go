@@ -220,8 +220,9 @@ func (u *Unit) Start(ctx context.Context) error {
 	}
 	u.state, u.reason = UnitServing, nil
 	u.served, u.broken = make(map[string]*fileSystem), make(map[string]error)
-	u.end = make(chan struct{})
-	u.ended.Go(func() { u.watch(u.end, u.term.Done()) })
+	end, lost := make(chan struct{}), u.term.Done()
+	u.end = end
+	u.ended.Go(func() { u.watch(end, lost) })
 	u.log.Info("unit serves", zap.Uint64("epoch", u.term.Epoch()))
 	return nil
 }
