@@ -109,8 +109,22 @@ func sendSockets(conn *net.UnixConn, message []byte, ls []*net.TCPListener) erro
 		}
 	}
 
-	_, _, err := conn.WriteMsgUnix(message, unix.UnixRights(fds...), nil)
-	return err
+	return sendDescriptors(conn, message, fds)
+}
+
+// sendDescriptors does without WriteMsgUnix, which refuses connected datagram sockets.
+func sendDescriptors(conn *net.UnixConn, message []byte, fds []int) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	rights := unix.UnixRights(fds...)
+	var failed error
+	err = raw.Write(func(fd uintptr) bool {
+		failed = unix.Sendmsg(int(fd), message, rights, nil, unix.MSG_NOSIGNAL)
+		return !errors.Is(failed, unix.EAGAIN)
+	})
+	return errors.Join(err, failed)
 }
 
 // receiveSockets takes the sockets that come with the message want.
