@@ -1,2 +1,53 @@
 // Package nfs4 serves one file system (a vfs.FileSystem) over NFSv4.1 (RFC 8881).
+//
+//	rpc.ServeConn ─> Binding.Handle ─> compound ─> op*.go ─> state.Machine   clients, opens, locks
+//	                 one connection    one call          └─> vfs.FileSystem  files
+//
+// A [Service] has one file system and one server identity; a [Binding] is the Service as one
+// connection sees it, with what that connection was granted. A COMPOUND is executed by the goroutine
+// that called Handle: operations are decoded, executed and answered one by one, and the first that
+// fails ends it. One file holds one operation, or a few that go together; ops.go has the table of
+// them, status.go the one that turns the file system's errors into the protocol's.
+//
+// Minor versions 0 and 2 are answered with NFS4ERR_MINOR_VERS_MISMATCH. There are no delegations, no
+// backchannel, no layouts and no named attributes; what asks for them is told so.
+//
+// # Files and handles
+//
+// A handle names file system, inode and generation, and is authenticated (handle.go). PUTFH only
+// checks that; whether the file exists is seen by the operation that uses it. Names are bytes.
+// Owners are numbers.
+//
+// An open file is held (vfs.FileSystem.Hold) until its last CLOSE, so it outlives its names, and
+// clients are told that they can rely on it. Close of the Service leaves the holds alone: the file
+// system is meant to be closed after it, and keeps such files for the next start, when their
+// clients reclaim them.
+//
+// # Recovery
+//
+// A client's record is durable before its client id is confirmed, and gone before anybody else can
+// have what the client held. At a start with records the recovery phase begins: known clients
+// reclaim, and nobody obtains anything new, removes or renames. It ends when the last known client is
+// through or the time is up; then the records of those who did not come back are deleted, new state
+// is granted, and the file system is told to free what nobody holds (EndRecovery).
+//
+// # Ownership
+//
+// ownership.Term.Valid is asked before and after each call. When the term is over, or the file system
+// says that it is fenced or closed, nothing is answered any more: the reply is left empty, every
+// connection is told to hang up, and Done is closed.
+//
+// # Memory
+//
+// compound is pooled and has room for what the usual operations need: SEQUENCE, PUTFH, GETATTR, ACCESS,
+// READ, WRITE and COMMIT allocate nothing. READ fills the reply in place; WRITE hands the record's
+// bytes on. No count that a client sends becomes memory before it was cut to the session's limits.
+//
+// # Goroutines and locks
+//
+// A Service has one goroutine, the reaper, which Close waits for: it drops clients that went silent,
+// ends the recovery phase and watches the term. Service.gate is held for reading by every call, so
+// that Close can wait for them. Service.records is taken around the storing and deleting of client
+// records, Service.mu around the set of bindings; neither is held together with the other, and
+// state's lock is taken below both.
 package nfs4

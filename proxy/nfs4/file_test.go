@@ -216,12 +216,12 @@ func TestOpenAccess(t *testing.T) {
 func TestShareModesAndHolds(t *testing.T) {
 	r := newRig(t, nil)
 	p, q := r.newSession("p"), r.newSession("q")
-	h, id := p.makeFile("f", 0o644)
+	h, _ := p.makeFile("f", 0o644)
 	deny := openArgs("f", forRead)
 	deny.ShareDeny = wire.OPEN4_SHARE_DENY_WRITE
 	q.fails(wire.NFS4ERR_SHARE_DENIED, putRoot, call{wire.OP_OPEN, deny})
 	a := p.ok(putRoot, open("f", forRead))
-	id = last[wire.OpenRes](t, a).Stateid
+	id := last[wire.OpenRes](t, a).Stateid
 	a = p.ok(putFH(h), call{wire.OP_OPEN_DOWNGRADE, &wire.OpenDowngradeArgs{Stateid: id, ShareAccess: forRead}})
 	id = last[wire.StateidRes](t, a).Stateid
 	a = q.ok(putRoot, call{wire.OP_OPEN, deny})

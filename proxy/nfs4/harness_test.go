@@ -147,7 +147,8 @@ func newBody(op wire.Op, st wire.Status) any {
 
 // encodeCompound is the arguments of a COMPOUND.
 func encodeCompound(tag string, minor uint32, ops ...call) []byte {
-	e := xdr.NewEncoder(make([]byte, 0, 2<<20))
+	var e xdr.Encoder
+	e.Reset(make([]byte, 0, 1024), 2<<20, grower{})
 	head := wire.CompoundArgs{Tag: []byte(tag), MinorVersion: minor, Ops: len(ops)}
 	head.Encode(&e)
 	for _, op := range ops {
@@ -159,7 +160,14 @@ func encodeCompound(tag string, minor uint32, ops ...call) []byte {
 	if e.Err() != nil {
 		panic(e.Err())
 	}
-	return bytes.Clone(e.Bytes())
+	return e.Bytes()
+}
+
+// grower gives an encoder what it needs.
+type grower struct{}
+
+func (grower) Grow(old []byte, need int) []byte {
+	return append(make([]byte, 0, max(need, 2*cap(old))), old...)
 }
 
 // rig is a Service over a file system in memory, and one connection to it.
@@ -293,9 +301,10 @@ func sysAuth(uid, gid uint32, groups ...uint32) rpc.Auth {
 func handle(b *nfs4.Binding, auth rpc.Auth, args []byte) *answer {
 	c := rpc.Call{XID: 9, Program: wire.Program, Version: wire.RPCVersion, Procedure: wire.ProcCompound,
 		Auth: auth, Args: xdr.NewDecoder(args)}
-	e := xdr.NewEncoder(make([]byte, 0, 1<<20+64<<10))
+	var e xdr.Encoder
+	e.Reset(make([]byte, 0, 1024), 1<<20+64<<10, grower{})
 	b.Handle(context.Background(), &c, &e)
-	return parseAnswer(bytes.Clone(e.Bytes()))
+	return parseAnswer(e.Bytes())
 }
 
 // parseAnswer decodes a reply to the last byte, or panics.

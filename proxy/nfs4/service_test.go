@@ -1,0 +1,448 @@
+package nfs4_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nfseal/nfseal/proxy/nfs4"
+	"github.com/nfseal/nfseal/proxy/nfs4/wire"
+	"github.com/nfseal/nfseal/proxy/rpc"
+	"github.com/nfseal/nfseal/xtsengine/vfs"
+)
+
+func TestOptions(t *testing.T) {
+	good := newRig(t, nil).o
+	for i, change := range []func(*nfs4.Options){
+		func(o *nfs4.Options) { o.FS = nil },
+		func(o *nfs4.Options) { o.HandleKey = o.HandleKey[1:] },
+		func(o *nfs4.Options) { o.ServerOwner = nil },
+		func(o *nfs4.Options) { o.ServerScope = make([]byte, 1025) },
+		func(o *nfs4.Options) { o.Epoch = 0 },
+		func(o *nfs4.Options) { o.LeaseSeconds = -1 },
+		func(o *nfs4.Options) { o.LeaseSeconds, o.GraceSeconds = 30, 20 },
+		func(o *nfs4.Options) { o.Squash.Mode = 9 },
+		func(o *nfs4.Options) { o.Limits.Clients = -4 },
+	} {
+		o := good
+		change(&o)
+		if s, err := nfs4.New(o); err == nil {
+			s.Close()
+			t.Errorf("case %d passed", i)
+		}
+	}
+}
+
+func TestHandleKeyIsNotShown(t *testing.T) {
+	key := nfs4.HandleKey(strings.Repeat("K", 32))
+	o := nfs4.Options{HandleKey: key}
+	text, err := json.Marshal(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []string{fmt.Sprint(key), fmt.Sprintf("%s %v %+v %#v %x %q %d", key, key, key, key, key, key, key),
+		fmt.Sprintf("%+v %#v", o, o), string(text), key.String(), key.GoString()} {
+		if strings.Contains(s, "KK") || strings.Contains(s, "4b4b") || strings.Contains(s, "75 75") {
+			t.Errorf("the key is in %q", s)
+		}
+	}
+}
+
+func TestForgedHandles(t *testing.T) {
+	r := newRig(t, nil)
+	s := r.newSession("c")
+	h, _ := s.makeFile("f", 0o644)
+	if len(h) > wire.MaxHandleBytes {
+		t.Fatalf("a handle of %d bytes", len(h))
+	}
+	for i := range h {
+		for _, bit := range []byte{1, 0x80} {
+			forged := bytes.Clone(h)
+			forged[i] ^= bit
+			want := wire.NFS4ERR_BADHANDLE
+			if i >= 4 && i < 20 { // the file system's identity
+				want = wire.NFS4ERR_STALE
+			}
+			s.fails(want, putFH(forged))
+		}
+	}
+	for _, forged := range [][]byte{nil, h[:47], append(bytes.Clone(h), 0), make([]byte, 128)} {
+		s.fails(wire.NFS4ERR_BADHANDLE, putFH(forged))
+	}
+	s.fails(wire.NFS4ERR_BADXDR, putFH(make([]byte, 129)))
+
+	// The same file of the same file system under another key, and of another file system.
+	other := newRig(t, func(o *nfs4.Options) { o.HandleKey = bytes.Repeat([]byte{8}, 32) })
+	other.newSession("c").fails(wire.NFS4ERR_BADHANDLE, putFH(h))
+	foreign := newRig(t, func(o *nfs4.Options) { o.FSID.Major++ })
+	foreign.newSession("c").fails(wire.NFS4ERR_STALE, putFH(h))
+	r.restart()
+	r.newSession("c").ok(putFH(h), getAttr(wire.FATTR4_SIZE))
+}
+
+func TestGrants(t *testing.T) {
+	r := newRig(t, nil)
+	s := r.newSession("c")
+	h, id := s.makeFile("f", 0o644)
+	s.ok(putFH(h), write(id, 0, "x"))
+
+	nothing := s.on(r.s.Bind(nfs4.ConnInfo{Grant: nfs4.Grant{Write: true, Root: true}}))
+	for _, op := range []call{putRoot, {op: wire.OP_PUTPUBFH}, putFH(h)} {
+		nothing.fails(wire.NFS4ERR_ACCESS, op)
+	}
+	readOnly := s.on(r.s.Bind(nfs4.ConnInfo{Grant: nfs4.Grant{Mount: true, Root: true}}))
+	readOnly.seq = nothing.seq
+	readOnly.ok(putRoot, lookup("f"), read(wire.AnonymousStateid, 0, 1))
+	readOnly.ok(putRoot, open("f", forRead), commit(0))
+	for _, op := range []call{mkdir("d", 0), remove("f"), rename("f", "g"), linkTo("g"), create("g", 0), create("f", 0),
+		open("f", forWrite), open("f", forBoth), write(wire.AnonymousStateid, 0, "y"), setAttr(wire.AnonymousStateid, withMode(0))} {
+		readOnly.fails(wire.NFS4ERR_ROFS, putRoot, saveFH, op)
+	}
+	got := last[wire.AccessRes](t, readOnly.ok(putRoot, lookup("f"), access(0x3f)))
+	if got.Access != wire.ACCESS4_READ {
+		t.Errorf("ACCESS: %+v", got)
+	}
+	if r.fs.creates != 1 || r.fs.removes != 0 || r.fs.writes != 1 {
+		t.Errorf("something was changed: %+v", r.fs)
+	}
+}
+
+func TestSquash(t *testing.T) {
+	const anon = 65534
+	for _, c := range []struct {
+		name     string
+		squash   nfs4.Squash
+		noRoot   bool
+		auth     rpc.Auth
+		uid, gid uint32
+	}{
+		{"as it is", nfs4.Squash{}, false, sysAuth(0, 0), 0, 0},
+		{"as it is", nfs4.Squash{}, false, sysAuth(5, 6), 5, 6},
+		{"root", nfs4.Squash{Mode: nfs4.SquashRoot}, false, sysAuth(0, 0), anon, anon},
+		{"root's group", nfs4.Squash{Mode: nfs4.SquashRoot}, false, sysAuth(5, 0), 5, anon},
+		{"not root", nfs4.Squash{Mode: nfs4.SquashRoot}, false, sysAuth(5, 6), 5, 6},
+		{"no grant", nfs4.Squash{}, true, sysAuth(0, 7), anon, 7},
+		{"all", nfs4.Squash{Mode: nfs4.SquashAll, AnonUID: 77, AnonGID: 88}, false, sysAuth(5, 6), 77, 88},
+		{"no credential", nfs4.Squash{}, false, rpc.Auth{}, anon, anon},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t, func(o *nfs4.Options) { o.Squash = c.squash })
+			s := r.newSession("c").on(r.s.Bind(nfs4.ConnInfo{Grant: nfs4.Grant{Mount: true, Write: true, Root: !c.noRoot}}))
+			s.auth = c.auth
+			got := last[wire.GetAttrRes](t, s.ok(putRoot, mkdir("d", 0o755), getAttr(wire.FATTR4_OWNER, wire.FATTR4_OWNER_GROUP))).Attrs
+			if got.Owner.ID != c.uid || got.OwnerGroup.ID != c.gid {
+				t.Errorf("made by %d:%d, want %d:%d", got.Owner.ID, got.OwnerGroup.ID, c.uid, c.gid)
+			}
+		})
+	}
+	// Root's group among the supplementary ones does not help either.
+	r := newRig(t, func(o *nfs4.Options) { o.Squash.Mode = nfs4.SquashRoot })
+	var made vfs.CreateResult
+	req := vfs.CreateRequest{Kind: vfs.Regular, Mode: vfs.Guarded, Attr: vfs.SetAttr{Mask: vfs.SetMode, Mode: 0o060}}
+	if err := r.mem.Create(t.Context(), nil, r.mem.Root(), "f", &req, &made); err != nil {
+		t.Fatal(err)
+	}
+	s := r.newSession("c")
+	s.auth = sysAuth(5, 6, 0)
+	s.fails(wire.NFS4ERR_ACCESS, putRoot, open("f", forRead))
+}
+
+// Client ids made under one identity are not another's.
+func TestIdentities(t *testing.T) {
+	r := newRig(t, nil)
+	r.newSession("shared name")
+	other := r.s.Bind(nfs4.ConnInfo{Grant: everything, Identity: "somebody else"})
+	a := handle(other, sysAuth(0, 0), encodeCompound("", 1, exchangeID("shared name")))
+	wantStatus(t, a, wire.NFS4ERR_CLID_INUSE)
+}
+
+func TestStorageErrors(t *testing.T) {
+	var reported []string
+	r := newRig(t, func(o *nfs4.Options) {
+		o.Events.StorageError = func(op string, err error) { reported = append(reported, op+": "+err.Error()) }
+	})
+	s := r.newSession("c")
+	h, id := s.makeFile("f", 0o644)
+	for _, c := range []struct {
+		err    error
+		want   wire.Status
+		report bool
+	}{
+		{vfs.ErrNoSpace, wire.NFS4ERR_NOSPC, false},
+		{vfs.ErrQuota, wire.NFS4ERR_DQUOT, false},
+		{vfs.ErrBusy, wire.NFS4ERR_DELAY, false},
+		{context.Canceled, wire.NFS4ERR_DELAY, false},
+		{vfs.ErrKeyUnavailable, wire.NFS4ERR_DELAY, true},
+		{vfs.ErrCorrupt, wire.NFS4ERR_IO, true},
+		{fmt.Errorf("wrapped: %w", vfs.ErrIO), wire.NFS4ERR_IO, true},
+		{errors.New("never heard of"), wire.NFS4ERR_IO, true},
+	} {
+		reported = nil
+		r.fs.fail = c.err
+		s.fails(c.want, putFH(h), write(id, 0, "x"))
+		if (len(reported) == 1) != c.report {
+			t.Errorf("%v: reported %q", c.err, reported)
+		}
+		if c.report && reported[0] != "WRITE: "+c.err.Error() {
+			t.Errorf("reported %q", reported[0])
+		}
+	}
+	r.fs.fail = vfs.ErrIO
+	ex := last[wire.ExchangeIDRes](t, r.raw(exchangeID("new")))
+	make1 := call{wire.OP_CREATE_SESSION, &wire.CreateSessionArgs{ClientID: ex.ClientID, SequenceID: 1, Fore: wide, Back: wide}}
+	wantStatus(t, r.raw(make1), wire.NFS4ERR_IO) // nobody is confirmed without a record
+	r.fs.fail = nil
+	wantStatus(t, r.raw(make1), wire.NFS4_OK)
+}
+
+// When the term is over, or the file system is fenced, nothing is answered any more.
+func TestNoReplyAfterTheTerm(t *testing.T) {
+	for _, fenced := range []bool{false, true} {
+		term := &testTerm{done: make(chan struct{})}
+		r := newRig(t, func(o *nfs4.Options) { o.Term = term })
+		hungUp := 0
+		r.b = r.s.Bind(nfs4.ConnInfo{Grant: everything, HangUp: func() { hungUp++ }})
+		s := r.newSession("c")
+		h, id := s.makeFile("f", 0o644)
+		if fenced {
+			r.fs.fail = fmt.Errorf("write: %w", vfs.ErrFenced)
+		} else {
+			term.over = true
+		}
+		for range 2 {
+			if a := s.do(putFH(h), write(id, 0, "x")); !a.silent {
+				t.Errorf("fenced %v: answered %+v", fenced, a)
+			}
+		}
+		if hungUp != 1 {
+			t.Errorf("fenced %v: hung up %d times", fenced, hungUp)
+		}
+		select {
+		case <-r.s.Done():
+		default:
+			t.Errorf("fenced %v: the service goes on", fenced)
+		}
+		late := 0
+		r.s.Bind(nfs4.ConnInfo{HangUp: func() { late++ }})
+		if late != 1 {
+			t.Error("a connection that came later was not hung up")
+		}
+	}
+}
+
+func TestTermsEndStopsTheService(t *testing.T) {
+	term := &testTerm{done: make(chan struct{})}
+	r := newRig(t, func(o *nfs4.Options) { o.Term = term })
+	hungUp := make(chan struct{})
+	r.s.Bind(nfs4.ConnInfo{HangUp: func() { close(hungUp) }})
+	close(term.done)
+	<-hungUp
+	<-r.s.Done()
+}
+
+func TestBindings(t *testing.T) {
+	r := newRig(t, nil)
+	b := r.s.Bind(nfs4.ConnInfo{})
+	if n := r.s.Stats().Bindings; n != 2 {
+		t.Errorf("%d bindings", n)
+	}
+	b.Close()
+	r.b.Close()
+	if n := r.s.Stats().Bindings; n != 0 {
+		t.Errorf("%d bindings are left", n)
+	}
+	r.s.Close()
+	if a := r.raw(exchangeID("x")); !a.silent {
+		t.Errorf("a closed service answered %+v", a)
+	}
+}
+
+// After a restart old ids are told apart from the new ones, and what was open can be reclaimed.
+func TestRestart(t *testing.T) {
+	ended := make(chan int, 1)
+	r := newRig(t, func(o *nfs4.Options) { o.Events.GraceEnded = func(lost int) { ended <- lost } })
+	if n := r.fs.recoveries.Load(); n != 1 {
+		t.Fatalf("%d recoveries at the first start", n)
+	}
+	old := r.newSession("c")
+	r.newSession("lost")
+	h, id := old.makeFile("f", 0o644)
+	old.ok(putRoot, remove("f"))
+	r.restart()
+
+	old.b = r.b
+	old.fails0(wire.NFS4ERR_BADSESSION)
+	wantStatus(t, r.raw(call{wire.OP_CREATE_SESSION, &wire.CreateSessionArgs{ClientID: old.clientID, SequenceID: 2, Fore: wide, Back: wide}}), wire.NFS4ERR_STALE_CLIENTID)
+	s := r.newSessionWith("c", wide)
+	s.fails(wire.NFS4ERR_BAD_STATEID, putFH(h), read(id, 0, 1))
+	s.fails(wire.NFS4ERR_GRACE, putFH(h), read(wire.AnonymousStateid, 0, 1))
+	s.fails(wire.NFS4ERR_GRACE, putFH(h), setAttr(wire.AnonymousStateid, withSize(0)))
+	s.fails(wire.NFS4ERR_GRACE, putRoot, create("g", 0o644))
+	s.fails(wire.NFS4ERR_GRACE, putRoot, remove("f"))
+	s.fails(wire.NFS4ERR_GRACE, putRoot, saveFH, rename("f", "g"))
+
+	reclaim := openArgs("", forBoth)
+	reclaim.Claim = wire.CLAIM_PREVIOUS
+	id = last[wire.OpenRes](t, s.ok(putFH(h), call{wire.OP_OPEN, reclaim})).Stateid
+	s.ok(putFH(h), write(id, 0, "still there"))
+	lock := &wire.LockArgs{Type: wire.WRITE_LT, Reclaim: true, Length: 1, NewOwner: true, OpenStateid: id}
+	s.ok(putFH(h), call{wire.OP_LOCK, lock})
+	stranger := r.newSession("stranger")
+	stranger.fails(wire.NFS4ERR_NO_GRACE, putFH(h), call{wire.OP_OPEN, reclaim})
+	other := r.newSessionWith("unknown", wide)
+	other.fails(wire.NFS4ERR_RECLAIM_BAD, putFH(h), call{wire.OP_OPEN, reclaim})
+	s.ok(call{wire.OP_RECLAIM_COMPLETE, &wire.ReclaimCompleteArgs{}})
+	s.fails(wire.NFS4ERR_NO_GRACE, putFH(h), call{wire.OP_OPEN, reclaim})
+	if !r.s.Stats().InGrace {
+		t.Fatal("one known client has not come back, and the recovery phase is over")
+	}
+	r.now = r.now.Add(21 * time.Second)
+	r.newSession("late") // whoever says RECLAIM_COMPLETE notices that the time is up
+	if lost := <-ended; lost != 1 {
+		t.Errorf("%d clients lost", lost)
+	}
+	if st := r.s.Stats(); st.InGrace {
+		t.Error("the recovery phase goes on")
+	}
+	s.ok(putRoot, create("g", 0o644))
+	for r.fs.recoveries.Load() != 2 {
+		time.Sleep(time.Millisecond)
+	}
+	records := 0
+	if err := r.mem.EachClientRecord(t.Context(), func(key, _ []byte) error {
+		records++
+		if string(key) == "lost" {
+			t.Error("the lost client could reclaim after the next restart")
+		}
+		return nil
+	}); err != nil || records != 4 {
+		t.Errorf("%d records, %v", records, err)
+	}
+}
+
+func TestRecoveryEndsWithTheLastReclaim(t *testing.T) {
+	r := newRig(t, nil)
+	r.newSession("a")
+	r.newSession("b")
+	r.restart()
+	r.newSession("a")
+	if !r.s.Stats().InGrace {
+		t.Fatal("over after one of two")
+	}
+	s := r.newSession("b")
+	if r.s.Stats().InGrace {
+		t.Fatal("not over though everybody is back")
+	}
+	s.ok(putRoot, create("f", 0o644))
+}
+
+func TestDamagedRecordStopsTheStart(t *testing.T) {
+	r := newRig(t, nil)
+	if err := r.mem.PutClientRecord(t.Context(), []byte("k"), []byte("not a record")); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := nfs4.New(r.o); err == nil {
+		s.Close()
+		t.Error("the start went well")
+	}
+}
+
+// A client that falls silent loses its lock to whoever wants it, and its record before that.
+func TestExpiry(t *testing.T) {
+	var expired []string
+	r := newRig(t, func(o *nfs4.Options) {
+		o.Events.ClientExpired = func(owner string) { expired = append(expired, owner) }
+	})
+	silent := r.newSession("silent")
+	deny := openArgs("f", forBoth)
+	deny.ShareDeny, deny.Create = wire.OPEN4_SHARE_DENY_BOTH, true
+	silent.ok(putRoot, call{wire.OP_OPEN, deny})
+	s := r.newSession("active")
+	s.fails(wire.NFS4ERR_SHARE_DENIED, putRoot, open("f", forRead))
+	r.now = r.now.Add(16 * time.Second)
+
+	r.fs.fail = vfs.ErrIO
+	s.ok() // renews the lease
+	a := s.do(putRoot, open("f", forRead))
+	if a.status == wire.NFS4_OK {
+		t.Fatal("granted though the record could not be deleted")
+	}
+	r.fs.fail = nil
+	s.ok(putRoot, open("f", forRead))
+	if len(expired) != 1 || expired[0] != "silent" || r.fs.records != 1 {
+		t.Errorf("expired %q, %d records", expired, r.fs.records)
+	}
+	silent.fails0(wire.NFS4ERR_BADSESSION)
+	if len(r.fs.holds) != 1 {
+		t.Errorf("holds: %v", r.fs.holds)
+	}
+}
+
+// The service's own goroutine drops clients that hold nothing and ends the recovery phase, without
+// anybody asking.
+func TestReaper(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, func(o *nfs4.Options) { o.Now = time.Now })
+		r.newSession("idle")
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
+		if st := r.s.Stats(); st.Clients != 0 || r.fs.records != 0 {
+			t.Errorf("%+v, %d records", st, r.fs.records)
+		}
+		r.newSession("gone at the restart")
+		r.restart()
+		time.Sleep(19 * time.Second)
+		if !r.s.Stats().InGrace {
+			t.Error("the recovery phase is over too early")
+		}
+		time.Sleep(6 * time.Second)
+		synctest.Wait()
+		if r.s.Stats().InGrace || r.fs.records != 0 || r.fs.recoveries.Load() != 2 {
+			t.Errorf("in grace %v, %d records, %d recoveries", r.s.Stats().InGrace, r.fs.records, r.fs.recoveries.Load())
+		}
+		r.s.Close()
+	})
+}
+
+// Many connections of many clients at once, while the service is closed.
+func TestConcurrency(t *testing.T) {
+	r := newRig(t, nil)
+	r.o.FS = r.mem // the spy is for one at a time
+	r.restart()
+	var sessions []*session
+	for i := range 4 {
+		sessions = append(sessions, r.newSession(fmt.Sprint("client ", i)))
+	}
+	var wg sync.WaitGroup
+	for i := range 16 {
+		s := sessions[i%4]
+		b := r.s.Bind(nfs4.ConnInfo{Grant: everything})
+		wg.Go(func() {
+			defer b.Close()
+			slot := uint32(i / 4)
+			for n := range 200 {
+				seq := call{wire.OP_SEQUENCE, &wire.SequenceArgs{SessionID: s.id, SequenceID: uint32(n + 1), SlotID: slot, HighestSlot: slot}}
+				if slot == 0 {
+					seq.args.(*wire.SequenceArgs).SequenceID = s.seq + uint32(n) + 1
+				}
+				name := fmt.Sprint("file ", n%3)
+				a := handle(b, sysAuth(0, 0), encodeCompound("", 1, seq, putRoot, create(name, 0o666), write(currentStateid, 0, name),
+					read(currentStateid, 0, 100), closeFile(currentStateid), getAttr(wire.FATTR4_SIZE)))
+				// Others of the same client and owner may have closed the file meanwhile.
+				if !a.silent && a.status != wire.NFS4_OK && a.status != wire.NFS4ERR_BAD_STATEID && a.status != wire.NFS4ERR_OLD_STATEID {
+					t.Errorf("%v", a.status)
+				}
+			}
+		})
+	}
+	time.Sleep(20 * time.Millisecond)
+	r.s.Close()
+	wg.Wait()
+}
