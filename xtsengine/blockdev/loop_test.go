@@ -38,7 +38,7 @@ func newLoop(t *testing.T, sizeBytes int64) *loopDevice {
 	t.Helper()
 	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
 	if err != nil {
-		t.Skipf("no loop devices here: %v", err)
+		t.Skipf("no loop devices here (%v); runs as root where the kernel has them, in CI too", err)
 	}
 	defer control.Close()
 	l := &loopDevice{backing: filepath.Join(t.TempDir(), "backing")}
@@ -53,10 +53,10 @@ func newLoop(t *testing.T, sizeBytes int64) *loopDevice {
 	for range 20 { // another process may take the free one before us
 		number, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
 		if err != nil {
-			t.Skipf("no free loop device: %v", err)
+			t.Skipf("no free loop device (%v); runs as root where the kernel has them, in CI too", err)
 		}
 		if l.node, err = os.OpenFile(fmt.Sprintf("/dev/loop%d", number), os.O_RDWR, 0); err != nil {
-			t.Skipf("loop device %d: %v", number, err)
+			t.Skipf("loop device %d: %v; runs as root where the kernel has them, in CI too", number, err)
 		}
 		err = unix.IoctlLoopConfigure(int(l.node.Fd()), &unix.LoopConfig{Fd: uint32(file.Fd()), Size: 4096})
 		if err == nil {
@@ -64,12 +64,12 @@ func newLoop(t *testing.T, sizeBytes int64) *loopDevice {
 		}
 		l.node.Close()
 		if !errors.Is(err, unix.EBUSY) {
-			t.Skipf("configuring a loop device: %v", err)
+			t.Skipf("configuring a loop device: %v; runs as root where the kernel has them, in CI too", err)
 		}
 		l.node = nil
 	}
 	if l.node == nil {
-		t.Skip("every free loop device was taken by others")
+		t.Skip("every free loop device was taken by others; runs alone in CI")
 	}
 	t.Cleanup(func() {
 		if err := unix.IoctlSetInt(int(l.node.Fd()), unix.LOOP_CLR_FD, 0); err != nil {

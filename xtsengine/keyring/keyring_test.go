@@ -192,7 +192,7 @@ func TestProtected(t *testing.T) {
 	}
 	_, flags, ok := strings.Cut(about, "VmFlags:")
 	if !ok {
-		t.Skip("this kernel does not show the flags of mappings")
+		t.Skip("this kernel has no CONFIG_PROC_PAGE_MONITOR; runs in CI")
 	}
 	if have := strings.Fields(flags); !slices.Contains(have, "dd") || !slices.Contains(have, "wf") {
 		t.Errorf("flags %v want dd (not dumped) and wf (wiped on fork)", have)
@@ -209,7 +209,7 @@ func TestLockLimit(t *testing.T) {
 		return
 	}
 	if os.Getuid() != 0 {
-		t.Skip("needs root to become a user without CAP_IPC_LOCK")
+		t.Skip("needs root to become a user without CAP_IPC_LOCK; runs in CI, as root")
 	}
 	self, err := os.ReadFile("/proc/self/exe")
 	if err != nil {

@@ -281,7 +281,7 @@ func idleSpace(t testing.TB) (*Space, Run) {
 
 func TestNoAllocation(t *testing.T) {
 	if raceEnabled {
-		t.Skip("the race detector allocates")
+		t.Skip("the race detector allocates; runs in make test")
 	}
 	s, run := idleSpace(t)
 	buf := make([]byte, 2<<20)

@@ -18,7 +18,7 @@ func FuzzPaths(f *testing.F) {
 		unitBytes := max(int(unit), BlockBytes)
 		tail := int(length) % unitBytes
 		if len(src) == 0 || tail > 0 && tail < BlockBytes {
-			t.Skip()
+			return
 		}
 		data := bytes.Repeat(src, int(length)/len(src)+1)[:length]
 		key := make([]byte, KeyBytes)
@@ -26,7 +26,7 @@ func FuzzPaths(f *testing.F) {
 		key[KeyBytes-1] ^= 1
 		g, err := newOnPath(key, pathGeneric)
 		if err != nil {
-			t.Skip()
+			return
 		}
 		want := make([]byte, length)
 		g.Encrypt(want, data, unitBytes, Unit{hi, lo})
