@@ -232,6 +232,7 @@ func (s *Store) finishMove(f *flush, durable bool) error {
 	}
 	s.stats.migratedBlocks.Add(uint64(len(f.files)))
 	s.dropLayer(f)
+	f.recycle()
 	if len(f.i.journal) == 0 {
 		s.journal.remove(f.i)
 	}

@@ -233,7 +233,7 @@ func (s *Store) changeWindow(f *flush, index uint64, part extents) error {
 	if err != nil {
 		return err
 	}
-	now := overlay(make(extents, 0, len(was)+len(part)), was, part, func(x extent) {
+	now := overlay(newExtents(len(was)+len(part)), was, part, func(x extent) {
 		if x.place == onVolume {
 			f.gone = append(f.gone, x.run())
 		} else {
@@ -286,6 +286,15 @@ func (s *Store) finish(f *flush) {
 		s.stats.placedBlocks.Add(n + f.layer.onVol)
 	}
 	s.dropLayer(f)
+	f.recycle()
+}
+
+// recycle gives the memory of the windows back that the flush has replaced: readers see the new ones
+// since switchOver.
+func (f *flush) recycle() {
+	for k := range f.windows {
+		freeExtents(f.windows[k].was)
+	}
 }
 
 // dropLayer gives the memory of a layer back that nobody sees any more.

@@ -11,9 +11,9 @@ const blockBytes = volume.BlockBytes
 
 // Limits of the format, version 1.
 const (
-	// windowBlocks is the span of file blocks whose extents are loaded and changed together: 16 MiB
-	// of a file. No extent crosses the border of a window.
-	windowBlocks = 4096
+	// windowBlocks is the span of file blocks whose extents are loaded and changed together: 4 MiB of
+	// a file. No extent crosses the border of a window.
+	windowBlocks = 1024
 	// inlineBytes is the largest file whose only block stays in the metadata store for good.
 	inlineBytes = 3072
 	// maxClientKey and maxClientValue are those of vfs.ClientRecords, in bytes.
@@ -27,7 +27,7 @@ const (
 const (
 	// directBlocks is from how many whole blocks on a write goes to the volume at once instead of
 	// being gathered in memory.
-	directBlocks = 16
+	directBlocks = 17
 	// journalCommitBlocks is up to how many blocks a commit takes along in the metadata batch, which
 	// saves the flush of the volume.
 	journalCommitBlocks = 16

@@ -56,7 +56,11 @@ func newRigOn(t testing.TB, dev blockdev.Device, meta pebblevfs.FS, change func(
 	if change != nil {
 		change(&r.opts)
 	}
-	if err := volume.Format(dev, volume.Options{UUID: volume.UUID{7}, ChunkBytes: 1 << 20, MaxChunks: 252}); err != nil {
+	layout := volume.Options{UUID: volume.UUID{7}}
+	if dev.SizeBytes() < 200<<20 {
+		layout.ChunkBytes, layout.MaxChunks = 1<<20, 252
+	}
+	if err := volume.Format(dev, layout); err != nil {
 		t.Fatal(err)
 	}
 	if err := Create(bg, r.opts); err != nil {

@@ -1,8 +1,34 @@
 package filestore
 
 import (
+	"sync"
+
 	"github.com/cockroachdb/pebble/v2"
 )
+
+// Long lists of extents are recycled: a file that was written at random has a thousand in a window,
+// and each small commit makes a new list.
+const recycledExtents = 128
+
+var extentPool sync.Pool // of *extents
+
+// newExtents returns an empty list with room for n.
+func newExtents(n int) extents {
+	if n >= recycledExtents {
+		if e, ok := extentPool.Get().(*extents); ok && cap(*e) >= n {
+			return (*e)[:0]
+		}
+		n = max(n, windowBlocks)
+	}
+	return make(extents, 0, n)
+}
+
+// freeExtents recycles a list that nobody uses any more.
+func freeExtents(e extents) {
+	if cap(e) >= recycledExtents {
+		extentPool.Put(&e)
+	}
+}
 
 // window returns the committed extents of one window of i. The caller holds i.mu alone or
 // i.flushing, with mu free; locked says which.

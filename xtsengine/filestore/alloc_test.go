@@ -1,0 +1,44 @@
+package filestore
+
+import (
+	"testing"
+
+	"github.com/nfseal/nfseal/xtsengine/vfs"
+)
+
+// TestAllocations checks that the paths of every request allocate nothing for a file in memory.
+func TestAllocations(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	r := newRig(t, 64<<20, nil)
+	id := r.file("f")
+	p := noise(1, 1<<20)
+	r.write(id, 0, p, vfs.FileSync)
+	small := p[:blockBytes]
+	r.write(id, 0, small, vfs.Unstable)
+	var a vfs.Attr
+	for name, do := range map[string]func(){
+		"GetAttr": func() {
+			if err := r.GetAttr(bg, id, &a); err != nil {
+				t.Error(err)
+			}
+		},
+		"Read of 1 MiB": func() {
+			if _, _, err := r.Read(bg, nil, id, 0, p); err != nil {
+				t.Error(err)
+			}
+		},
+		"Read of a piece": func() {
+			if _, _, err := r.Read(bg, nil, id, 5000, small[:777]); err != nil {
+				t.Error(err)
+			}
+		},
+		"Write of a block":           func() { r.write(id, 0, small, vfs.Unstable) },
+		"Write of a piece, in place": func() { r.write(id, 100, small[:50], vfs.Unstable) },
+	} {
+		if n := testing.AllocsPerRun(200, do); n != 0 {
+			t.Errorf("%s allocates %v times", name, n)
+		}
+	}
+}
