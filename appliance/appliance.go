@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -46,6 +47,8 @@ type Appliance struct {
 	server    *proxy.Server
 	apiServer *api.Server
 	responder *http.Server
+
+	broken atomic.Pointer[error] // why the catalog has failed
 
 	// admin is held while a file system or a unit is made, started, stopped or destroyed.
 	admin sync.Mutex
@@ -131,6 +134,7 @@ func (a *Appliance) openForWriting(ctx context.Context, pending *pendingLog, vol
 }
 
 func (a *Appliance) catalogFailed(err error) {
+	a.broken.Store(&err)
 	a.log.Error("the catalog has failed: file systems are served, none can be made or deleted", zap.Error(err))
 }
 

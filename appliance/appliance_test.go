@@ -1,9 +1,11 @@
 package appliance
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -18,12 +20,13 @@ import (
 
 	"github.com/nfseal/nfseal/appliance/api"
 	"github.com/nfseal/nfseal/appliance/catalog"
+	"github.com/nfseal/nfseal/ownership"
 	"github.com/nfseal/nfseal/proxy/nfs4/wire"
 	"github.com/nfseal/nfseal/proxy/nfsclient"
 	"github.com/nfseal/nfseal/proxy/transport"
 )
 
-const testVolumeBytes = 64 << 20
+const testVolumeBytes = 16 << 20
 
 func testOptions(dir string) Options {
 	return Options{
@@ -170,15 +173,35 @@ func copyTree(t testing.TB, src, dst string) {
 		if e.IsDir() {
 			return os.MkdirAll(filepath.Join(dst, name), info.Mode().Perm())
 		}
-		content, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		return os.WriteFile(filepath.Join(dst, name), content, info.Mode().Perm())
+		return copyFile(path, filepath.Join(dst, name), info.Mode().Perm())
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// copyFile leaves holes where there are only zeros, as in most of a volume.
+func copyFile(src, dst string, perm fs.FileMode) error {
+	content, err := os.ReadFile(src)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(dst, os.O_CREATE|os.O_WRONLY|os.O_EXCL, perm)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	zeros := make([]byte, 64<<10)
+	for at := 0; at < len(content); at += len(zeros) {
+		part := content[at:min(at+len(zeros), len(content))]
+		if bytes.Equal(part, zeros[:len(part)]) {
+			continue
+		}
+		if _, err := f.WriteAt(part, int64(at)); err != nil {
+			return err
+		}
+	}
+	return f.Truncate(int64(len(content)))
 }
 
 func eventually(t testing.TB, what string, holds func() bool) {
@@ -277,7 +300,7 @@ func TestFullVolumeAndDeletionFreesIt(t *testing.T) {
 		err = c.WriteFile(t.Context(), root, fmt.Sprint(n), []byte(chunk), 0o644)
 	}
 	if !isStatus(err, wire.NFS4ERR_NOSPC) {
-		t.Fatalf("after %d MiB on a volume of 64: %v; want NFS4ERR_NOSPC", n, err)
+		t.Fatalf("after %d MiB on a volume of 16: %v; want NFS4ERR_NOSPC", n, err)
 	}
 	for i := range n / 2 {
 		if err := c.Remove(t.Context(), root, fmt.Sprint(i)); err != nil {
@@ -408,6 +431,23 @@ func TestFatalErrorStopsOneUnit(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.mount(t, id)
+}
+
+// TestUnitStopsWhenItsTermEnds takes the unit from its owner, as another host would.
+func TestUnitStopsWhenItsTermEnds(t *testing.T) {
+	r := start(t, testOptions(t.TempDir()))
+	c, root := r.mount(t, r.create(t, "a"))
+	u := r.units[0]
+	if err := u.term.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.WriteFile(t.Context(), root, "late", []byte("x"), 0o644); err == nil {
+		t.Error("a write was answered after the term had ended")
+	}
+	eventually(t, "the unit has failed", func() bool { s, _ := u.State(); return s == UnitFailed })
+	if _, reason := u.State(); !errors.Is(reason, ownership.ErrOwned) {
+		t.Errorf("the reason is %v", reason)
+	}
 }
 
 // TestCopiedUnitKeepsItsIdentity copies a unit's directory into the data directory of another host

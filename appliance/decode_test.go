@@ -149,6 +149,9 @@ func TestOptions(t *testing.T) {
 		t.Errorf("OCSP at %s", o.OCSPURL())
 	}
 	for name, change := range map[string]func(*Options){
+		"region":       func(o *Options) { o.Region = "No Region" },
+		"suffix":       func(o *Options) { o.Suffix = "*.x" },
+		"ocsp host":    func(o *Options) { o.OCSPHost = "a b?" },
 		"squash":       func(o *Options) { o.Squash = "some" },
 		"listen":       func(o *Options) { o.Listen = []string{"here"} },
 		"ocsp":         func(o *Options) { o.OCSPListen = "" },

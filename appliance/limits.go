@@ -6,7 +6,7 @@ const (
 	// maxJSONBytes bounds the small files that describe things.
 	maxJSONBytes = 64 << 10
 	// minVolumeBytes is the smallest volume that is made.
-	minVolumeBytes = 64 << 20
+	minVolumeBytes = 16 << 20
 	// defaultVolumeBytes is the size of the volume of a first start, if the host has
 	// defaultVolumeShare times as much free space; else that share of it.
 	defaultVolumeBytes = 10 << 30

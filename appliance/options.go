@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/nfseal/nfseal/appliance/catalog"
+	"github.com/nfseal/nfseal/appliance/kms"
+	"github.com/nfseal/nfseal/appliance/pki"
 	"github.com/nfseal/nfseal/proxy/nfs4"
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
@@ -128,6 +130,9 @@ func (o *Options) Validate() error {
 	if _, err := parseSquash(o.Squash); err != nil {
 		return err
 	}
+	if err := o.validateNames(); err != nil {
+		return err
+	}
 	for address, id := range o.MountTargets {
 		if !address.IsValid() || !catalog.ValidID(id) {
 			return fmt.Errorf("appliance: mount target %s=%s is not an address and a file system id", address, id)
@@ -141,6 +146,14 @@ func (o *Options) Validate() error {
 		return fmt.Errorf("appliance: cache of %d bytes: at least %d are needed", o.CacheBytes, int64(minCacheBytes))
 	}
 	return nil
+}
+
+// validateNames has the certificate authority say now what it would say after the data directory was
+// made.
+func (o *Options) validateNames() error {
+	p := pki.Options{Dir: o.DataDir, Sealer: (*kms.Service)(nil), Region: o.Region, Suffix: o.Suffix, OCSPURL: o.OCSPURL()}
+	p.EnsureDefaults()
+	return p.Validate()
 }
 
 // volumeUnit is what the size of a volume is a multiple of.

@@ -106,6 +106,9 @@ func (a *Appliance) Healthy() error {
 			return errors.Join(fmt.Errorf("unit %s: %s", u.ID(), state), reason)
 		}
 	}
+	if err := a.broken.Load(); err != nil {
+		return *err
+	}
 	return nil
 }
 
