@@ -8,9 +8,11 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
+	"strconv"
 
 	"github.com/cockroachdb/pebble/v2"
 	pebblevfs "github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/atomicfs"
 
 	"github.com/nfseal/nfseal/xtsengine/vfs"
 	"github.com/nfseal/nfseal/xtsengine/volume"
@@ -73,6 +75,40 @@ func readFormat(fs pebblevfs.FS, dir string) (volume.SpaceID, error) {
 		return volume.SpaceID{}, fmt.Errorf("filestore: format file: %w", err)
 	}
 	return decodeFormat(b)
+}
+
+// CheckFormat looks at the formats of the store in dir, of fs, and writes nothing: nil if this program
+// knows them, else the error that Open would give. A store that is missing, or whose making was cut
+// short, is no error.
+func CheckFormat(fs pebblevfs.FS, dir string) error {
+	_, err := readFormat(fs, dir)
+	if errors.Is(err, ErrForeign) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return checkPebbleFormat(fs, fs.PathJoin(dir, storeName))
+}
+
+// checkPebbleFormat refuses a Pebble store of a newer format than formatVersion has, before Pebble
+// opens it.
+func checkPebbleFormat(fs pebblevfs.FS, dir string) error {
+	value, err := atomicfs.ReadMarker(fs, dir, "format-version")
+	if errors.Is(err, os.ErrNotExist) || (err == nil && value == "") {
+		return fmt.Errorf("filestore: the metadata store is missing: %w", vfs.ErrCorrupt)
+	}
+	if err != nil {
+		return fmt.Errorf("filestore: format of the metadata store: %w", err)
+	}
+	version, err := strconv.ParseUint(value, 10, 32)
+	switch {
+	case err != nil:
+		return fmt.Errorf("filestore: format of the metadata store: %w", vfs.ErrCorrupt)
+	case version > uint64(pebbleFormat):
+		return fmt.Errorf("%w: metadata store of version %d, this program knows up to %d", ErrNewerFormat, version, pebbleFormat)
+	}
+	return nil
 }
 
 // writeFormat makes the format file, durable; with it, the store exists.

@@ -3,6 +3,7 @@ package filestore
 import (
 	"bytes"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -61,6 +62,13 @@ func TestRefused(t *testing.T) {
 				}
 			}
 			before := snapshot(t, dir)
+			check := c.want
+			if check == ErrForeign || check == ErrWrongSpace {
+				check = nil
+			}
+			if err := CheckFormat(pebblevfs.Default, dir); !errors.Is(err, check) {
+				t.Errorf("CheckFormat: %v, want %v", err, check)
+			}
 			err := r.tryOpen()
 			if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.words) {
 				t.Errorf("open: %v, want %v", err, c.want)
@@ -70,6 +78,51 @@ func TestRefused(t *testing.T) {
 			}
 			r.drop()
 		})
+	}
+}
+
+// TestRefusedPebble does the same with the format of Pebble's files, which Pebble would open, or
+// refuse after it has written something.
+func TestRefusedPebble(t *testing.T) {
+	for _, c := range []struct {
+		marker string // the file that says the version; "": none
+		want   error
+	}{
+		{"marker.format-version.000099.099", ErrNewerFormat},
+		{fmt.Sprintf("marker.format-version.000099.%03d", pebbleFormat+1), ErrNewerFormat},
+		{"marker.format-version.000099.xyz", vfs.ErrCorrupt},
+		{"", vfs.ErrCorrupt},
+	} {
+		dir := t.TempDir()
+		r := newRigOn(t, memdev.New(32<<20), pebblevfs.Default, func(o *Options) { o.MetaDir = dir })
+		r.file("f")
+		r.close()
+		if err := CheckFormat(pebblevfs.Default, dir); err != nil {
+			t.Errorf("CheckFormat of a sound store: %v", err)
+		}
+		markers, err := filepath.Glob(filepath.Join(dir, storeName, "marker.format-version.*"))
+		if err != nil || len(markers) != 1 {
+			t.Fatalf("markers %q, %v", markers, err)
+		}
+		if err := os.Remove(markers[0]); err != nil {
+			t.Fatal(err)
+		}
+		if c.marker != "" {
+			if err := os.WriteFile(filepath.Join(dir, storeName, c.marker), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		before := snapshot(t, dir)
+		if err := r.tryOpen(); !errors.Is(err, c.want) {
+			t.Errorf("%q: %v, want %v", c.marker, err, c.want)
+		}
+		if err := CheckFormat(pebblevfs.Default, dir); !errors.Is(err, c.want) {
+			t.Errorf("%q: CheckFormat: %v, want %v", c.marker, err, c.want)
+		}
+		if after := snapshot(t, dir); after != before {
+			t.Errorf("something was written:\n%s\nbefore:\n%s", after, before)
+		}
+		r.drop()
 	}
 }
 
@@ -85,7 +138,7 @@ func snapshot(t *testing.T, dir string) string {
 			return err
 		}
 		content, err := os.ReadFile(path)
-		fmt.Fprintln(&out, path, info.ModTime().UnixNano(), len(content))
+		fmt.Fprintf(&out, "%s %d %x\n", path, info.ModTime().UnixNano(), sha256.Sum256(content))
 		return err
 	})
 	if err != nil {

@@ -69,6 +69,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if id != o.ID {
 		return nil, ErrWrongSpace
 	}
+	if err := checkPebbleFormat(o.Meta, o.Meta.PathJoin(o.MetaDir, storeName)); err != nil {
+		return nil, err
+	}
 	s := &Store{opts: o}
 	s.pool.space = o.Space
 	s.table.init(o.CachedInodes)
