@@ -14,7 +14,7 @@ func runDemo(ctx context.Context, e *env, args []string) error {
 	f := newFlags(e, "demo")
 	o := demo.Options{Out: e.stdout}
 	f.StringVar(&o.Source, "source", "", "`directory` to copy (default the Go toolchain's sources)")
-	f.StringVar(&o.VolumeSize, "volume-size", "", "`size` of the volume (default 2GiB)")
+	f.StringVar(&o.VolumeSize, "volume-size", "", "`size` of the volume (default 1GiB)")
 	f.BoolVar(&o.Keep, "keep", false, "leave data directory and capture where they are, and say where")
 	if _, err := f.parse(args, 0); err != nil {
 		return err

@@ -34,7 +34,7 @@ type Options struct {
 // EnsureDefaults fills in what was left out.
 func (o *Options) EnsureDefaults() error {
 	if o.VolumeSize == "" {
-		o.VolumeSize = "2GiB"
+		o.VolumeSize = "1GiB"
 	}
 	if o.Source != "" {
 		return nil

@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/nfseal/nfseal/internal/tree"
 )
 
@@ -24,39 +26,51 @@ const (
 	// searchBufferBytes is read at once.
 	searchBufferBytes = 4 << 20
 	// maxNeedles of each sort.
-	maxNeedles = 2000
+	maxNeedles = 1000
 )
 
-// Needles are byte strings to search for, each once.
+// Needles are byte strings to search for, each once. It is used by one goroutine at a time.
 type Needles struct {
 	all [][]byte
-	// first has a bit for every three bytes that some needle begins with: one look-up dismisses
-	// nearly every place.
+	// first has a bit for every three bytes that some needle begins with, and eight one for a hash of
+	// every eight: two look-ups dismiss nearly every place.
 	first []uint64
+	eight []uint64
 	// byStart finds the needles by their first eight bytes.
 	byStart map[uint64][][]byte
 	longest int
+	buffer  []byte
 }
 
 // NewNeedles prepares a search. Every needle has at least eight bytes.
 func NewNeedles(all [][]byte) (*Needles, error) {
-	n := &Needles{first: make([]uint64, 1<<24/64), byStart: make(map[uint64][][]byte)}
+	n := &Needles{
+		first:   make([]uint64, 1<<24/64),
+		eight:   make([]uint64, 1<<eightBits/64),
+		byStart: make(map[uint64][][]byte),
+	}
+	all = slices.Clone(all)
 	slices.SortFunc(all, bytes.Compare)
 	n.all = slices.CompactFunc(all, bytes.Equal)
 	for _, needle := range n.all {
 		if len(needle) < minNeedleBytes {
 			return nil, fmt.Errorf("demo: needle %q is shorter than %d bytes", needle, minNeedleBytes)
 		}
-		three := firstThree(needle)
-		n.first[three/64] |= 1 << (three % 64)
 		start := binary.LittleEndian.Uint64(needle)
+		three, hash := start&(1<<24-1), hashOf(start)
+		n.first[three/64] |= 1 << (three % 64)
+		n.eight[hash/64] |= 1 << (hash % 64)
 		n.byStart[start] = append(n.byStart[start], needle)
 		n.longest = max(n.longest, len(needle))
 	}
+	n.buffer = make([]byte, searchBufferBytes+n.longest)
 	return n, nil
 }
 
-func firstThree(b []byte) uint32 { return uint32(b[0]) | uint32(b[1])<<8 | uint32(b[2])<<16 }
+// eightBits is the width of hashOf.
+const eightBits = 20
+
+func hashOf(start uint64) uint64 { return start * 0x9e3779b97f4a7c15 >> (64 - eightBits) }
 
 // Len is the number of needles.
 func (n *Needles) Len() int { return len(n.all) }
@@ -74,7 +88,7 @@ func (f *Found) add(g Found) {
 	}
 }
 
-// SearchFile searches one file.
+// SearchFile searches one file. Holes are skipped: nothing was ever written there.
 func (n *Needles) SearchFile(path string) (Found, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -82,25 +96,39 @@ func (n *Needles) SearchFile(path string) (Found, error) {
 	}
 	defer f.Close()
 	found := Found{Hits: make(map[string]int)}
-	buffer := make([]byte, searchBufferBytes+n.longest)
-	kept := 0 // bytes of the last read that a needle could begin in
-	for {
-		read, err := io.ReadFull(f, buffer[kept:kept+searchBufferBytes])
-		found.Bytes += int64(read)
-		window := buffer[:kept+read]
-		last := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
-		if err != nil && !last {
+	for end := int64(0); ; {
+		start, err := f.Seek(end, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) {
+			return found, nil // there is no more data
+		}
+		if err != nil {
 			return Found{}, fmt.Errorf("demo: search %s: %w", path, err)
 		}
-		end := len(window)
-		if !last {
-			end -= n.longest // what begins later is found in the next window, whole
+		if end, err = f.Seek(start, unix.SEEK_HOLE); err != nil {
+			return Found{}, fmt.Errorf("demo: search %s: %w", path, err)
 		}
+		if err := n.searchReader(io.NewSectionReader(f, start, end-start), &found); err != nil {
+			return Found{}, fmt.Errorf("demo: search %s: %w", path, err)
+		}
+	}
+}
+
+func (n *Needles) searchReader(r io.Reader, found *Found) error {
+	kept := 0 // bytes of the last read that a needle could begin in
+	for {
+		read, err := io.ReadFull(r, n.buffer[kept:kept+searchBufferBytes])
+		found.Bytes += int64(read)
+		window := n.buffer[:kept+read]
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			n.searchWindow(window, len(window), found.Hits)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		end := len(window) - n.longest // what begins later is found in the next window, whole
 		n.searchWindow(window, end, found.Hits)
-		if last {
-			return found, nil
-		}
-		kept = copy(buffer, window[max(end, 0):])
+		kept = copy(n.buffer, window[end:])
 	}
 }
 
@@ -108,11 +136,16 @@ func (n *Needles) SearchFile(path string) (Found, error) {
 func (n *Needles) searchWindow(window []byte, end int, hits map[string]int) {
 	end = min(end, len(window)-minNeedleBytes+1)
 	for i := 0; i < end; i++ {
-		three := firstThree(window[i : i+3])
+		start := binary.LittleEndian.Uint64(window[i:])
+		three := start & (1<<24 - 1)
 		if n.first[three/64]&(1<<(three%64)) == 0 {
 			continue
 		}
-		for _, needle := range n.byStart[binary.LittleEndian.Uint64(window[i:])] {
+		hash := hashOf(start)
+		if n.eight[hash/64]&(1<<(hash%64)) == 0 {
+			continue
+		}
+		for _, needle := range n.byStart[start] {
 			if bytes.HasPrefix(window[i:], needle) {
 				hits[string(needle)]++
 			}

@@ -72,7 +72,7 @@ func (w *world) close() {
 // is shipped.
 func (w *world) build() error {
 	for out, pkg := range map[string]string{
-		"nfseald": "cmd/nfseald", "nfseal": "cmd/nfseal", "mount.nfseal": "cmd/mount.nfseal", "workload": "test/e2e/workload",
+		"nfseald": "cmd/nfseald", "nfseal": "cmd/nfseal", "mount.nfseal": "cmd/mount.nfseal", "workload": "test/e2e/workload", "units": "test/e2e/units",
 	} {
 		cmd := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(w.bin, out), "github.com/nfseal/nfseal/"+pkg)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -230,7 +230,7 @@ func (s *server) remount(g *uml.Guest, fs, dir string) {
 }
 
 // commandTimeout bounds a command in a client: one that hangs fails its test, and says where.
-const commandTimeout = 4 * time.Minute
+const commandTimeout = 6 * time.Minute
 
 func must(t *testing.T, g *uml.Guest, args ...string) string {
 	t.Helper()
