@@ -109,7 +109,8 @@ func (u *Unit) checkVolume() error {
 }
 
 // checkFileSystem looks at the formats of a file system. One without keys is what a creation or
-// deletion left that was cut short: reconciliation deals with it.
+// deletion left that was cut short: reconciliation deals with it. One that is damaged keeps no other
+// from being served: that shows when it is opened.
 func checkFileSystem(ctx context.Context, dir fsDir, id string, keys keyring.Unwrapper) error {
 	k, err := readKeysFile(dir.keys(), id)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -127,7 +128,10 @@ func checkFileSystem(ctx context.Context, dir fsDir, id string, keys keyring.Unw
 	if err != nil {
 		return err
 	}
-	return filestore.CheckFormat(meta, dir.meta())
+	if err := filestore.CheckFormat(meta, dir.meta()); errors.Is(err, filestore.ErrNewerFormat) {
+		return err
+	}
+	return nil
 }
 
 // pendingLog takes records while the audit log is not open yet, since nothing may be written before
