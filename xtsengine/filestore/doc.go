@@ -1,2 +1,69 @@
-// Package filestore is the engine's file system.
+// Package filestore is the engine's file system: names, attributes and the map of each file's content
+// in a Pebble store (encrypted by cryptfs below it), content in blocks of a volume.Space (encrypted
+// by the space). It implements vfs.FileSystem; package vfstest is its contract.
+//
+//	Write, whole blocks of a large one ──► fresh blocks of the volume ─┐ unstable:
+//	Write, the rest ────────────────────► blocks in memory ────────────┤ one layer a file
+//	                                                                   ▼
+//	Commit, FILE_SYNC, the flusher ──────► few blocks: into the metadata batch (journal, inline)
+//	                                       more: to the volume, Space.Sync
+//	                                       then one batch: extents, size, times ──► durable
+//	                                       then the replaced blocks are free
+//	the mover ──────────────────────────► journal ──► volume
+//
+// The format of what is stored is in docs/formats/metadata.md.
+//
+// # Promises
+//
+//   - A committed block is never overwritten. Fresh blocks are made durable, then a batch switches
+//     the file to them, then, when that is durable, the replaced ones are freed.
+//   - All unstable writes to a file become stable together, in one batch with its size: after a crash
+//     each is there whole or not at all, and none without those before it.
+//   - What was accepted as unstable can always be committed: it has its blocks on the volume, or a
+//     promise of the pool for each block in memory.
+//   - Every operation on names and attributes is one batch, durable when the call returns. Batches
+//     are applied in the order of the locks, so that the log never has an effect without its cause.
+//   - Bytes of a file's last block behind its size are zero, in memory and as stored.
+//   - Inode numbers and change attributes come from leased counters and never repeat, not even after
+//     a crash. Generations are random, one a start.
+//   - The write verifier is a hash of unit, file system, epoch and a durable count of starts.
+//   - Which blocks of the volume are used follows from the extents alone: Open walks them. There is no
+//     free list that could contradict them, and what a crash leaves unused is free.
+//
+// Access times are not kept up by Read (as with noatime); SetAttr sets them.
+//
+// # Failures
+//
+// An error of the volume while data is flushed is the answer of that Commit; the data stays unstable
+// and visible, and the next flush tries again. A failed Sync, a fenced device, or a failed write of
+// the metadata log stop the store for good (Events.Stopped): every operation fails from then on, and
+// the rest of the process goes on. Pebble is left unclosed then, with its lock, until the process
+// ends.
+//
+// # Files in memory
+//
+// An inode in use is pinned: by an operation, by each Hold, by being in a list of the background. The
+// others leave by a clock. Extents are kept by windows of 4 MiB of a file. GetAttr, and Read and Write
+// of a file whose windows are in memory, allocate nothing.
+//
+// # Locks
+//
+// In this order; those of one line exclude each other:
+//
+//	Store.life      shared by operations, alone by Close and Check
+//	background.pause   shared by a round of the background, alone by Check
+//	inode.gate      shared by Write, alone by a change of size
+//	inode.flushing  whoever changes committed extents; the mover holds several, by TryLock
+//	Store.renaming  a directory gets another parent
+//	inode.mu        several in the order of inode numbers; Read holds it shared while it reads the
+//	                volume, so that no block it reads is freed
+//	shard.mu, inodeList.mu, pool.mu, lease.mu, reaper.mu, throttle.mu: leaves
+//
+// No lock is held while a batch becomes durable, but inode.flushing by a flush: it is how those who
+// commit one file at the same time share one flush.
+//
+// # Goroutines
+//
+// Open starts the flusher, the mover and the reaper (which frees the blocks of files with very many
+// extents); Close waits for them. Pebble's own end with it.
 package filestore
