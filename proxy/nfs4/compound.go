@@ -256,7 +256,7 @@ func (c *compound) admit(def *opDef) wire.Status {
 		return wire.NFS4ERR_NOFILEHANDLE
 	case def.modifies && !c.b.conn.Grant.Write:
 		return wire.NFS4ERR_ROFS
-	case def.modifies && c.out.Room() < def.resultBytes:
+	case c.out.Room() < def.resultBytes:
 		return c.tooBig // before anything has happened
 	}
 	return wire.NFS4_OK

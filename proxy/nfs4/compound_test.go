@@ -261,13 +261,14 @@ func TestSizeLimits(t *testing.T) {
 	if again := handle(s.b, s.auth, args); !bytes.Equal(again.raw, a.raw) {
 		t.Error("the failure was not kept")
 	}
-	// What changes something fails before it has.
-	a = s.do(putRoot, all, mkdir("never", 0o755), getFH)
-	if a.status == wire.NFS4_OK {
-		t.Fatal("it fits")
-	}
-	if a.results[len(a.results)-1].op == wire.OP_CREATE && r.fs.creates != 0 {
-		t.Error("CREATE was carried out though its result does not fit")
+	// What has an effect fails before it has had it.
+	filler := []call{putRoot, all, call{op: wire.OP_GETFH}}
+	for _, op := range []call{mkdir("never", 0o755), create("never", 0o644)} {
+		a = s.do(append(filler, op, getFH)...)
+		wantStatus(t, a, wire.NFS4ERR_REP_TOO_BIG_TO_CACHE)
+		if a.results[len(a.results)-1].op != op.op || r.fs.creates != 0 {
+			t.Errorf("%v: %d files were made, %+v", op.op, r.fs.creates, a.results)
+		}
 	}
 	s.cache = false
 	h, id := s.makeFile("f", 0o600)

@@ -69,8 +69,6 @@ func (c *compound) admitOpen(o *opening) wire.Status {
 		return wire.NFS4ERR_NOTSUPP
 	case !c.b.conn.Grant.Write && (a.Create || o.access&wire.OPEN4_SHARE_ACCESS_WRITE != 0):
 		return wire.NFS4ERR_ROFS
-	case c.out.Room() < openResultBytes:
-		return c.tooBig
 	}
 	if a.Claim == wire.CLAIM_NULL {
 		if st := wire.CheckComponent(a.Name, maxNameBytes); st != wire.NFS4_OK {
@@ -218,9 +216,6 @@ func (c *compound) mayOpen(o *opening) wire.Status {
 	}
 	return wire.NFS4ERR_ACCESS
 }
-
-// openResultBytes is the longest result of OPEN without a delegation.
-const openResultBytes = wire.StateidBytes + changeInfoBytes + 4 + bitmapBytes + 12
 
 // answerOpen writes the result. Files stay alive while they are open, whoever removes them, so a
 // client need not rename them instead (OPEN4_RESULT_PRESERVE_UNLINKED).

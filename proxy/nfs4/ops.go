@@ -20,10 +20,12 @@ type opDef struct {
 	// and status. What it wrote is dropped if it fails, unless failureBody.
 	run         func(c *compound) wire.Status
 	needs       needs
-	modifies    bool // changes the file system; must not fail after it was executed
+	modifies    bool // changes the file system: needs Grant.Write
 	alone       bool // allowed without a session, as the only operation
 	failureBody bool // may have a result when it fails
-	resultBytes int  // the longest result, if it modifies
+	// resultBytes is the longest result of success, for operations with an effect: those must not
+	// fail after they were executed.
+	resultBytes int
 }
 
 const (
@@ -31,8 +33,11 @@ const (
 	opSlots  = int(lastOp) + 2 // the last one counts what is not served at all
 	otherOps = opSlots - 1
 
-	changeInfoBytes = 20
-	bitmapBytes     = 16
+	changeInfoBytes          = 20
+	bitmapBytes              = 16
+	createSessionResultBytes = 16 + 4 + 4 + 2*28
+	// openResultBytes has no delegation in it.
+	openResultBytes = wire.StateidBytes + changeInfoBytes + 4 + bitmapBytes + 12
 )
 
 // slotOf is the place of op in tables.
@@ -46,53 +51,49 @@ func slotOf(op wire.Op) int {
 // lookupOp returns what is known of op, which may be any number.
 func lookupOp(op wire.Op) *opDef { return &opTable[slotOf(op)] }
 
-var opTable [opSlots]opDef
-
-// The table refers to functions that refer to it, so that it can't be a plain initialiser.
-func init() {
-	opTable = [opSlots]opDef{
-		wire.OP_ACCESS:               {run: opAccess, needs: needCurrent},
-		wire.OP_BACKCHANNEL_CTL:      {run: opBackchannelCtl},
-		wire.OP_BIND_CONN_TO_SESSION: {run: opBindConnToSession, alone: true},
-		wire.OP_CLOSE:                {run: opClose, needs: needCurrent},
-		wire.OP_COMMIT:               {run: opCommit, needs: needCurrent},
-		wire.OP_CREATE:               {run: opCreate, needs: needCurrent, modifies: true, resultBytes: changeInfoBytes + bitmapBytes},
-		wire.OP_CREATE_SESSION:       {run: opCreateSession, alone: true},
-		wire.OP_DELEGRETURN:          {run: opDelegReturn, needs: needCurrent},
-		wire.OP_DESTROY_CLIENTID:     {run: opDestroyClientID, alone: true},
-		wire.OP_DESTROY_SESSION:      {run: opDestroySession, alone: true},
-		wire.OP_EXCHANGE_ID:          {run: opExchangeID, alone: true},
-		wire.OP_FREE_STATEID:         {run: opFreeStateid},
-		wire.OP_GETATTR:              {run: opGetAttr, needs: needCurrent},
-		wire.OP_GETFH:                {run: opGetFH, needs: needCurrent},
-		wire.OP_LINK:                 {run: opLink, needs: needCurrent | needSaved, modifies: true, resultBytes: changeInfoBytes},
-		wire.OP_LOCK:                 {run: opLock, needs: needCurrent, failureBody: true},
-		wire.OP_LOCKT:                {run: opLockT, needs: needCurrent, failureBody: true},
-		wire.OP_LOCKU:                {run: opLockU, needs: needCurrent},
-		wire.OP_LOOKUP:               {run: opLookup, needs: needCurrent},
-		wire.OP_LOOKUPP:              {run: opLookupP, needs: needCurrent},
-		wire.OP_NVERIFY:              {run: opNVerify, needs: needCurrent},
-		wire.OP_OPEN:                 {run: opOpen, needs: needCurrent},
-		wire.OP_OPEN_DOWNGRADE:       {run: opOpenDowngrade, needs: needCurrent},
-		wire.OP_PUTFH:                {run: opPutFH},
-		wire.OP_PUTPUBFH:             {run: opPutRootFH},
-		wire.OP_PUTROOTFH:            {run: opPutRootFH},
-		wire.OP_READ:                 {run: opRead, needs: needCurrent},
-		wire.OP_READDIR:              {run: opReaddir, needs: needCurrent},
-		wire.OP_READLINK:             {run: opReadlink, needs: needCurrent},
-		wire.OP_RECLAIM_COMPLETE:     {run: opReclaimComplete},
-		wire.OP_REMOVE:               {run: opRemove, needs: needCurrent, modifies: true, resultBytes: changeInfoBytes},
-		wire.OP_RENAME:               {run: opRename, needs: needCurrent | needSaved, modifies: true, resultBytes: 2 * changeInfoBytes},
-		wire.OP_RESTOREFH:            {run: opRestoreFH, needs: needSaved},
-		wire.OP_SAVEFH:               {run: opSaveFH, needs: needCurrent},
-		wire.OP_SECINFO:              {run: opSecinfo, needs: needCurrent},
-		wire.OP_SECINFO_NO_NAME:      {run: opSecinfoNoName, needs: needCurrent},
-		wire.OP_SEQUENCE:             {run: opSequenceAgain},
-		wire.OP_SETATTR:              {run: opSetAttr, needs: needCurrent, modifies: true, failureBody: true, resultBytes: bitmapBytes},
-		wire.OP_TEST_STATEID:         {run: opTestStateid},
-		wire.OP_VERIFY:               {run: opVerify, needs: needCurrent},
-		wire.OP_WRITE:                {run: opWrite, needs: needCurrent, modifies: true, resultBytes: 16},
-	}
+// opTable is everything that is served.
+var opTable = [opSlots]opDef{
+	wire.OP_ACCESS:               {run: opAccess, needs: needCurrent},
+	wire.OP_BACKCHANNEL_CTL:      {run: opBackchannelCtl},
+	wire.OP_BIND_CONN_TO_SESSION: {run: opBindConnToSession, alone: true},
+	wire.OP_CLOSE:                {run: opClose, needs: needCurrent, resultBytes: wire.StateidBytes},
+	wire.OP_COMMIT:               {run: opCommit, needs: needCurrent},
+	wire.OP_CREATE:               {run: opCreate, needs: needCurrent, modifies: true, resultBytes: changeInfoBytes + bitmapBytes},
+	wire.OP_CREATE_SESSION:       {run: opCreateSession, alone: true, resultBytes: createSessionResultBytes},
+	wire.OP_DELEGRETURN:          {run: opDelegReturn, needs: needCurrent},
+	wire.OP_DESTROY_CLIENTID:     {run: opDestroyClientID, alone: true},
+	wire.OP_DESTROY_SESSION:      {run: opDestroySession, alone: true},
+	wire.OP_EXCHANGE_ID:          {run: opExchangeID, alone: true},
+	wire.OP_FREE_STATEID:         {run: opFreeStateid},
+	wire.OP_GETATTR:              {run: opGetAttr, needs: needCurrent},
+	wire.OP_GETFH:                {run: opGetFH, needs: needCurrent},
+	wire.OP_LINK:                 {run: opLink, needs: needCurrent | needSaved, modifies: true, resultBytes: changeInfoBytes},
+	wire.OP_LOCK:                 {run: opLock, needs: needCurrent, failureBody: true, resultBytes: wire.StateidBytes},
+	wire.OP_LOCKT:                {run: opLockT, needs: needCurrent, failureBody: true},
+	wire.OP_LOCKU:                {run: opLockU, needs: needCurrent, resultBytes: wire.StateidBytes},
+	wire.OP_LOOKUP:               {run: opLookup, needs: needCurrent},
+	wire.OP_LOOKUPP:              {run: opLookupP, needs: needCurrent},
+	wire.OP_NVERIFY:              {run: opNVerify, needs: needCurrent},
+	wire.OP_OPEN:                 {run: opOpen, needs: needCurrent, resultBytes: openResultBytes},
+	wire.OP_OPEN_DOWNGRADE:       {run: opOpenDowngrade, needs: needCurrent, resultBytes: wire.StateidBytes},
+	wire.OP_PUTFH:                {run: opPutFH},
+	wire.OP_PUTPUBFH:             {run: opPutRootFH},
+	wire.OP_PUTROOTFH:            {run: opPutRootFH},
+	wire.OP_READ:                 {run: opRead, needs: needCurrent},
+	wire.OP_READDIR:              {run: opReaddir, needs: needCurrent},
+	wire.OP_READLINK:             {run: opReadlink, needs: needCurrent},
+	wire.OP_RECLAIM_COMPLETE:     {run: opReclaimComplete},
+	wire.OP_REMOVE:               {run: opRemove, needs: needCurrent, modifies: true, resultBytes: changeInfoBytes},
+	wire.OP_RENAME:               {run: opRename, needs: needCurrent | needSaved, modifies: true, resultBytes: 2 * changeInfoBytes},
+	wire.OP_RESTOREFH:            {run: opRestoreFH, needs: needSaved},
+	wire.OP_SAVEFH:               {run: opSaveFH, needs: needCurrent},
+	wire.OP_SECINFO:              {run: opSecinfo, needs: needCurrent},
+	wire.OP_SECINFO_NO_NAME:      {run: opSecinfoNoName, needs: needCurrent},
+	wire.OP_SEQUENCE:             {run: opSequenceAgain},
+	wire.OP_SETATTR:              {run: opSetAttr, needs: needCurrent, modifies: true, failureBody: true, resultBytes: bitmapBytes},
+	wire.OP_TEST_STATEID:         {run: opTestStateid},
+	wire.OP_VERIFY:               {run: opVerify, needs: needCurrent},
+	wire.OP_WRITE:                {run: opWrite, needs: needCurrent, modifies: true, resultBytes: 16},
 }
 
 // opCounter counts one kind of operation.

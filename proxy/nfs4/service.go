@@ -82,7 +82,7 @@ func New(o Options) (*Service, error) {
 			return nil, fmt.Errorf("nfs4: free what was deleted before the start: %w", err)
 		}
 	}
-	s.reaper.Go(s.reap)
+	s.reaper.Go(func() { s.reap(len(known) == 0) })
 	return s, nil
 }
 
@@ -146,7 +146,8 @@ func (s *Service) mayAnswer() bool {
 }
 
 // reap looks after clients that went silent, the end of the recovery phase and that of the term.
-func (s *Service) reap() {
+// recovered says that there is no recovery phase.
+func (s *Service) reap(recovered bool) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	tick := time.NewTicker(time.Duration(s.opt.LeaseSeconds) * time.Second / reapsPerLease)
@@ -155,7 +156,6 @@ func (s *Service) reap() {
 	if s.opt.Term != nil {
 		over = s.opt.Term.Done()
 	}
-	recovered := !s.state.InGrace()
 	for {
 		select {
 		case <-s.stop:

@@ -77,25 +77,37 @@ func (m *Machine) ExchangeID(r *ExchangeIDRequest) (res ExchangeIDResult, victim
 }
 
 // makeRoomLocked sees to it that one more client is within the limit, if need be at the cost of the
-// expired client that was silent for longest.
+// oldest one that was never confirmed, which has nothing to lose, or of the expired one that was
+// silent for longest, which is returned as the victim.
 func (m *Machine) makeRoomLocked() (victim wire.ClientID, s wire.Status) {
 	if len(m.clients) < m.opt.Limits.Clients {
 		return 0, wire.NFS4_OK
 	}
-	m.sweepUnconfirmedLocked()
-	if len(m.clients) < m.opt.Limits.Clients {
-		return 0, wire.NFS4_OK
-	}
-	var oldest *client
+	var unconfirmed, expired *client
 	for _, c := range m.clients {
-		if m.expiredLocked(c) && (oldest == nil || c.renewed.Before(oldest.renewed)) {
-			oldest = c
+		switch {
+		case !c.confirmed:
+			unconfirmed = older(unconfirmed, c)
+		case m.expiredLocked(c):
+			expired = older(expired, c)
 		}
 	}
-	if oldest == nil {
-		return 0, wire.NFS4ERR_DELAY
+	switch {
+	case unconfirmed != nil:
+		m.removeClientLocked(unconfirmed)
+		return 0, wire.NFS4_OK
+	case expired != nil:
+		return expired.id, wire.NFS4_OK
 	}
-	return oldest.id, wire.NFS4_OK
+	return 0, wire.NFS4ERR_DELAY
+}
+
+// older is which of a, which may be nil, and b was heard of less recently.
+func older(a, b *client) *client {
+	if a == nil || b.renewed.Before(a.renewed) {
+		return b
+	}
+	return a
 }
 
 // updateLocked changes a confirmed record: there is nothing in it to change but the time of its

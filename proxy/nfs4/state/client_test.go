@@ -240,14 +240,22 @@ func TestClientLimit(t *testing.T) {
 	b := newBench(t, func(o *Options) { o.Limits.Clients = 3 })
 	b.join("a", false)
 	b.join("b", false)
-	b.exchange("unconfirmed", 1, 0)
-	req := &ExchangeIDRequest{Owner: []byte("d"), Principal: principal(0)}
-	_, _, s := b.m.ExchangeID(req)
+	first := b.exchange("never confirmed", 1, 0)
+	b.advance(time.Second)
+	second := b.exchange("d", 1, 0) // in its place
+	_, s := b.create(b.createArgs(first.ClientID, first.Sequence, 0))
+	b.want(s, wire.NFS4ERR_STALE_CLIENTID)
+	_, s = b.create(b.createArgs(second.ClientID, second.Sequence, 0))
+	b.want(s, wire.NFS4_OK)
+	ask := func() (victim wire.ClientID, s wire.Status) {
+		_, victim, s = b.m.ExchangeID(&ExchangeIDRequest{Owner: []byte("e"), Principal: principal(0)})
+		return victim, s
+	}
+	_, s = ask()
 	b.want(s, wire.NFS4ERR_DELAY)
 	b.exchange("a", 1, 0) // those that are there may always ask
 	b.advance(testLease + time.Second)
-	b.exchange("d", 1, 0) // the unconfirmed one makes room
-	_, victim, _ := b.m.ExchangeID(&ExchangeIDRequest{Owner: []byte("e"), Principal: principal(0)})
+	victim, _ := ask()
 	if victim == 0 {
 		t.Fatal("no expired client makes room")
 	}
