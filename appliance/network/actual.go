@@ -29,8 +29,6 @@ type Present struct {
 	// Duplicate says that another machine on the network has this IPv6 address, so that it is not
 	// used.
 	Duplicate bool
-	// raw is the kernel's own description, by which it can be made anew.
-	raw string
 }
 
 // Route is a route of ours.

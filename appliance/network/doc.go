@@ -17,8 +17,8 @@
 // down.
 //
 // The kernel removes the other IPv4 addresses of a subnet together with the first one, unless
-// promote_secondaries is set. Those of others that go that way with one of ours are put back at once, as
-// they were.
+// promote_secondaries is set. It is set, if it was not, while one of ours is deleted. The kernel also
+// drops all routes of an interface with its last IPv4 address; so new ones come before old ones go.
 //
 // # Routes and rules
 //

@@ -119,7 +119,7 @@ func parseAddress(m []byte) (Present, bool) {
 	if err != nil {
 		return Present{}, false
 	}
-	p := Present{Link: int(head.Index), raw: string(m)}
+	p := Present{Link: int(head.Index)}
 	flags := uint32(head.Flags)
 	var address, local netip.Addr
 	for _, at := range attrs {
@@ -210,12 +210,10 @@ func (k *kernel) do(a *Action) error {
 		err = k.h.LinkSetUp(link)
 	case AddAddress:
 		err = k.changeAddress(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL, a)
-	case DeleteAddress:
+	case DeleteAddress6:
 		err = k.changeAddress(unix.RTM_DELADDR, 0, a)
-	case restoreAddress:
-		req := k.request(unix.RTM_NEWADDR, unix.NLM_F_ACK|unix.NLM_F_CREATE|unix.NLM_F_EXCL)
-		req.AddRawData([]byte(a.raw))
-		_, err = req.Execute(unix.NETLINK_ROUTE, 0)
+	case DeleteAddress4:
+		err = k.promoting(a.Link, func() error { return k.changeAddress(unix.RTM_DELADDR, 0, a) })
 	case AddRoute:
 		err = k.h.RouteAdd(a.Route.netlink())
 	case DeleteRoute:
@@ -229,8 +227,8 @@ func (k *kernel) do(a *Action) error {
 }
 
 func (a *Action) outcome(err error) error {
-	adds := a.Kind == AddAddress || a.Kind == AddRoute || a.Kind == AddRule || a.Kind == restoreAddress
-	deletes := a.Kind == DeleteAddress || a.Kind == DeleteRoute || a.Kind == DeleteRule
+	adds := a.Kind == AddAddress || a.Kind == AddRoute || a.Kind == AddRule
+	deletes := a.Kind == DeleteAddress4 || a.Kind == DeleteAddress6 || a.Kind == DeleteRoute || a.Kind == DeleteRule
 	gone := errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV)
 	switch {
 	case err == nil, adds && errors.Is(err, unix.EEXIST), deletes && gone:

@@ -240,29 +240,26 @@ func (m *Manager) reconcileLocked(restoring bool) (done []Action, problems []Pro
 		if len(actions) == 0 || round == maxRounds || len(failed) > 0 {
 			break
 		}
-		before := actual
-		for i := range actions {
-			if e := m.kernel.do(&actions[i]); e != nil {
-				failed = append(failed, Problem{actions[i].about(), e})
-			} else {
-				done = append(done, actions[i])
-			}
-		}
-		if actual, err = m.kernel.read(); err != nil {
-			break
-		}
-		failed = append(failed, unmarked(actions, actual)...)
-		for _, a := range collateral(actions, before, actual) {
-			if e := m.kernel.do(&a); e != nil {
-				failed = append(failed, Problem{a.Prefix, e})
-			} else {
-				done = append(done, a)
-			}
+		done, failed = m.carryOut(actions, done, failed)
+		if actual, err = m.kernel.read(); err == nil {
+			failed = append(failed, unmarked(actions, actual)...)
 		}
 	}
 	problems = append(problems, failed...)
 	m.report(actual, done, problems, restoring, err)
 	return done, problems, err
+}
+
+// carryOut does actions, and goes on after one that fails.
+func (m *Manager) carryOut(actions, done []Action, failed []Problem) ([]Action, []Problem) {
+	for i := range actions {
+		if err := m.kernel.do(&actions[i]); err != nil {
+			failed = append(failed, Problem{actions[i].about(), err})
+		} else {
+			done = append(done, actions[i])
+		}
+	}
+	return done, failed
 }
 
 // about gives the address that an action is for, as far as it has one.

@@ -23,22 +23,23 @@ var (
 // Kind says what an Action does.
 type Kind int
 
-// The kinds, in the order in which they are done.
+// The kinds, in the order in which they are done. An IPv6 address must be deleted before it is added
+// with another prefix. With IPv4 it is the other way round, because the kernel drops all routes of an
+// interface that loses its last IPv4 address.
 const (
 	DeleteRule Kind = iota
 	DeleteRoute
-	DeleteAddress
+	DeleteAddress6
 	SetMTU
 	SetUp
 	AddAddress
+	DeleteAddress4
 	AddRoute
 	AddRule
-	restoreAddress
 )
 
 var kindNames = [...]string{
-	"delete rule", "delete route", "delete address", "set MTU of", "bring up", "add address", "add route", "add rule",
-	"restore address",
+	"delete rule", "delete route", "delete address", "set MTU of", "bring up", "add address", "delete address", "add route", "add rule",
 }
 
 func (k Kind) String() string { return kindNames[k] }
@@ -51,7 +52,6 @@ type Action struct {
 	MTU    int
 	Route  Route
 	Rule   Rule
-	raw    string
 }
 
 func (a Action) String() string {
@@ -106,9 +106,12 @@ type planner struct {
 	rules     map[Rule]bool
 }
 
-func (p *planner) do(a Action) {
+func (p *planner) do(a Action) { p.actions = append(p.actions, a) }
+
+// doOnce is for what several addresses want.
+func (p *planner) doOnce(a Action) {
 	if !slices.Contains(p.actions, a) {
-		p.actions = append(p.actions, a)
+		p.do(a)
 	}
 }
 
@@ -122,7 +125,7 @@ func (p *planner) want(a *Address) error {
 		return err
 	}
 	if a.Up && !l.Up {
-		p.do(Action{Kind: SetUp, Link: l.Index})
+		p.doOnce(Action{Kind: SetUp, Link: l.Index})
 	}
 	err = p.wantAddress(l, a.Prefix)
 	if errors.Is(err, ErrElsewhere) || !a.Gateway.IsValid() {
@@ -140,7 +143,7 @@ func (p *planner) wantMTU(l *Link, mtu int) error {
 	}
 	p.mtus[l.Index] = mtu
 	if mtu != l.MTU {
-		p.do(Action{Kind: SetMTU, Link: l.Index, MTU: mtu})
+		p.doOnce(Action{Kind: SetMTU, Link: l.Index, MTU: mtu})
 	}
 	return nil
 }
@@ -201,7 +204,7 @@ func (p *planner) wantRoutes(l *Link, a *Address) error {
 		if !l.Up && !a.Up {
 			return fmt.Errorf("%w: %s", ErrDown, l.Name)
 		}
-		p.do(Action{Kind: AddRoute, Route: r})
+		p.doOnce(Action{Kind: AddRoute, Route: r})
 	}
 	return nil
 }
@@ -211,7 +214,11 @@ func (p *planner) removeTheRest() {
 	for i := range p.actual.Addresses {
 		have := &p.actual.Addresses[i]
 		if have.Ours && !p.addresses[Present{Link: have.Link, Prefix: have.Prefix}] {
-			p.do(Action{Kind: DeleteAddress, Link: have.Link, Prefix: have.Prefix})
+			kind := DeleteAddress4
+			if have.Prefix.Addr().Is6() {
+				kind = DeleteAddress6
+			}
+			p.do(Action{Kind: kind, Link: have.Link, Prefix: have.Prefix})
 		}
 	}
 	for _, r := range p.actual.Routes {
@@ -252,28 +259,4 @@ func (a *Actual) find(s Selector) (*Link, error) {
 		return fit[0], nil
 	}
 	return nil, fmt.Errorf("%w %s: %s and %s", ErrAmbiguous, s, fit[0].Name, fit[1].Name)
-}
-
-// collateral plans the return of addresses of others that the kernel removed along with ours.
-func collateral(done []Action, before, after *Actual) []Action {
-	var actions []Action
-	for i := range before.Addresses {
-		lost := &before.Addresses[i]
-		if lost.Ours || !lost.Prefix.Addr().Is4() || after.has(lost) || after.link(lost.Link) == nil {
-			continue
-		}
-		wentAlong := slices.ContainsFunc(done, func(a Action) bool {
-			return a.Kind == DeleteAddress && a.Link == lost.Link && a.Prefix.Masked() == lost.Prefix.Masked()
-		})
-		if wentAlong {
-			actions = append(actions, Action{Kind: restoreAddress, Link: lost.Link, Prefix: lost.Prefix, raw: lost.raw})
-		}
-	}
-	return actions
-}
-
-func (a *Actual) has(p *Present) bool {
-	return slices.ContainsFunc(a.Addresses, func(have Present) bool {
-		return have.Link == p.Link && have.Prefix == p.Prefix
-	})
 }

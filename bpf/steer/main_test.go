@@ -16,6 +16,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 
 	"github.com/nfseal/nfseal/bpf/bpffs"
 )
@@ -95,10 +96,31 @@ func addLoopback(t testing.TB, addrs ...netip.Addr) {
 	}
 	for _, a := range addrs {
 		ip := &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(a.BitLen(), a.BitLen())}
-		if err := netlink.AddrReplace(lo, &netlink.Addr{IPNet: ip, Flags: syscall.IFA_F_NODAD}); err != nil {
+		err := netlink.AddrAdd(lo, &netlink.Addr{IPNet: ip, Flags: syscall.IFA_F_NODAD})
+		if err != nil && !errors.Is(err, syscall.EEXIST) {
 			t.Fatal(err)
 		}
 	}
+	for _, a := range addrs {
+		waitForRoute(t, a)
+	}
+}
+
+// waitForRoute waits until the kernel has done what it does later for a new IPv6 address.
+func waitForRoute(t testing.TB, a netip.Addr) {
+	t.Helper()
+	var err error
+	for range 500 {
+		fd, failed := unix.Socket(family(a), unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+		must(t, failed)
+		err = unix.Connect(fd, sockaddr(a, 9))
+		unix.Close(fd)
+		if errors.Is(err, unix.ECONNREFUSED) {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatal(err)
 }
 
 // checkLeaks compares descriptors and goroutines before and after the test.

@@ -191,16 +191,21 @@ type clients struct {
 func startClients(perSecond int, addrs []netip.Addr) *clients {
 	c := &clients{stopped: make(chan struct{})}
 	c.wg.Go(func() {
-		start := time.Now()
+		next := time.Now()
 		for sent := 0; ; {
 			select {
 			case <-c.stopped:
 				return
 			case <-time.After(time.Millisecond):
 			}
-			for due := int(time.Since(start) * time.Duration(perSecond) / time.Second); sent < due; sent++ {
+			// What a machine that stood still is behind with is not made good in one burst.
+			if behind := time.Now().Add(-100 * time.Millisecond); next.Before(behind) {
+				next = behind
+			}
+			for ; next.Before(time.Now()); next = next.Add(time.Second / time.Duration(perSecond)) {
 				address := nfs(addrs[sent%len(addrs)])
 				c.wg.Go(func() { c.connect(address) })
+				sent++
 			}
 		}
 	})
