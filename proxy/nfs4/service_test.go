@@ -312,8 +312,10 @@ func TestRestart(t *testing.T) {
 		t.Error("the recovery phase goes on")
 	}
 	s.ok(putRoot, create("g", 0o644))
-	for r.fs.recoveries.Load() != 2 {
-		time.Sleep(time.Millisecond)
+	for end := time.Now().Add(10 * time.Second); r.fs.recoveries.Load() != 2; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d recoveries", r.fs.recoveries.Load())
+		}
 	}
 	records := 0
 	if err := r.mem.EachClientRecord(t.Context(), func(key, _ []byte) error {
