@@ -1,8 +1,11 @@
 package filestore
 
 import (
+	"errors"
 	"sync"
 	"time"
+
+	"github.com/nfseal/nfseal/xtsengine/vfs"
 )
 
 // farFuture is later than every time of the clock.
@@ -105,7 +108,7 @@ func (s *Store) moveRound() {
 			return
 		}
 		moved, err := s.move(list)
-		if err != nil {
+		if err != nil && !errors.Is(err, vfs.ErrNoSpace) { // without space, the journal is the place
 			s.opts.Events.backgroundError(err)
 		}
 		if err != nil || moved == 0 {
@@ -216,6 +219,7 @@ func (s *Store) finishMove(f *flush, durable bool) error {
 		s.unseal(f)
 		return nil
 	}
+	s.keep(f)
 	if err := s.switchOver(f); err != nil {
 		s.unseal(f)
 		if f.i.dead.Load() {

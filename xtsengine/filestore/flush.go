@@ -126,6 +126,7 @@ func (s *Store) placeBlocks(f *flush) error {
 		if err := s.opts.Space.Sync(); err != nil {
 			return s.spaceErr(err)
 		}
+		s.keep(f)
 	}
 	f.over = overlay(nil, f.layer.placed, f.dirtyExtents(), func(extent) {})
 	return nil
@@ -289,6 +290,18 @@ func (s *Store) finish(f *flush) {
 	f.recycle()
 }
 
+// keep puts blocks that were in memory into the cache, before anybody else knows where they are on the
+// volume: what was written lately is read soon. Who gives the blocks back drops them.
+func (s *Store) keep(f *flush) {
+	k := 0
+	for _, run := range f.runs {
+		for n := range run.Count {
+			s.cache.put(run.Start+volume.Block(n), f.layer.dirty[f.files[k]][:])
+			k++
+		}
+	}
+}
+
 // recycle gives the memory of the windows back that the flush has replaced: readers see the new ones
 // since switchOver.
 func (f *flush) recycle() {
@@ -318,6 +331,7 @@ func (s *Store) unseal(f *flush) {
 		s.dropLayer(f)
 		return
 	}
+	s.cache.drop(f.runs)
 	s.pool.untake(f.runs)
 	i := f.i
 	i.mu.Lock()

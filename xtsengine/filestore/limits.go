@@ -50,6 +50,9 @@ const (
 	reapBatch    = 4096
 	maxReaps     = 64
 
+	// metaCacheShare says which part of the cache is for metadata: one in so many.
+	metaCacheShare = 4
+
 	// shards is how many parts the table of inodes has.
 	shards = 64
 	// evictSteps bounds the search for an inode that can leave the cache.

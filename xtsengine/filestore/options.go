@@ -28,7 +28,8 @@ type Options struct {
 	UnitUUID [16]byte
 	Epoch    uint64
 
-	// CacheBytes bounds the cache of metadata blocks; default 64 MiB.
+	// CacheBytes bounds the caches: a quarter for metadata, the rest for decrypted content. Default
+	// 256 MiB, taken as it is needed.
 	CacheBytes int64
 	// MemTableBytes is how much metadata is gathered before it is written out; default 16 MiB.
 	MemTableBytes int64
@@ -106,7 +107,7 @@ func orDefault[T comparable](v *T, def T) {
 
 // EnsureDefaults fills in what was left out.
 func (o *Options) EnsureDefaults() {
-	orDefault(&o.CacheBytes, 64<<20)
+	orDefault(&o.CacheBytes, 256<<20)
 	orDefault(&o.MemTableBytes, 16<<20)
 	orDefault(&o.CachedInodes, 1<<16)
 	orDefault(&o.CachedExtents, 1<<20)
@@ -134,7 +135,7 @@ func (o *Options) Validate() error {
 		return errors.New("filestore: options: ID is zero")
 	case o.RootMode > 0o7777:
 		return errors.New("filestore: options: RootMode has bits beyond 07777")
-	case o.CacheBytes < 1<<20 || o.MemTableBytes < 1<<20 || o.MemTableBytes > 1<<30:
+	case o.CacheBytes < 4<<20 || o.MemTableBytes < 1<<20 || o.MemTableBytes > 1<<30:
 		return errors.New("filestore: options: CacheBytes or MemTableBytes is out of range")
 	case o.CachedInodes < shards || o.CachedExtents < windowBlocks:
 		return errors.New("filestore: options: CachedInodes or CachedExtents is too small")

@@ -54,7 +54,7 @@ func (k hiddenKey) Format(f fmt.State, _ rune) {
 }
 
 func (s *Store) pebbleOptions() *pebble.Options {
-	cache := pebble.NewCache(s.opts.CacheBytes)
+	cache := pebble.NewCache(s.opts.CacheBytes / metaCacheShare)
 	comparer := *pebble.DefaultComparer
 	comparer.FormatKey = func(key []byte) fmt.Formatter { return hiddenKey(key) }
 	o := &pebble.Options{

@@ -150,6 +150,11 @@ func (s *Store) fill(r *readPlan) error {
 			return s.spaceErr(err)
 		}
 	}
+	if s.cache.admits(len(r.p) / blockBytes) {
+		for k := range r.ios {
+			s.cache.put(r.ios[k].Block, r.ios[k].Buf)
+		}
+	}
 	for k := range r.parts {
 		part := &r.parts[k]
 		copy(part.dst, part.b[part.from:])
@@ -166,27 +171,35 @@ func (s *Store) fillFrom(r *readPlan, src source, at uint64, dst []byte) error {
 	case src.block != nil:
 		copy(dst, src.block[skip:])
 	case src.ext.place == onVolume:
-		r.planVolume(src.ext.start, skip, dst)
+		s.planVolume(r, src.ext.start, int(skip), dst)
 	default:
 		return s.fillStored(r, &src.ext, skip, dst)
 	}
 	return nil
 }
 
-// planVolume plans to read dst from blocks of the volume, whole ones straight into it.
-func (r *readPlan) planVolume(start volume.Block, skip uint64, dst []byte) {
-	if skip > 0 {
-		n := min(len(dst), int(blockBytes-skip))
-		r.planPart(start, int(skip), dst[:n])
-		start, dst = start+1, dst[n:]
-	}
-	whole := len(dst) / blockBytes * blockBytes
-	if whole > 0 {
-		r.ios = append(r.ios, volume.IO{Block: start, Buf: dst[:whole]})
-		start, dst = start+volume.Block(whole/blockBytes), dst[whole:]
-	}
-	if len(dst) > 0 {
-		r.planPart(start, 0, dst)
+// planVolume reads dst, which begins at byte skip of a block of the volume, from the cache, or plans to
+// read it: whole blocks straight into dst, as many as follow each other in one transfer.
+func (s *Store) planVolume(r *readPlan, at volume.Block, skip int, dst []byte) {
+	whole := 0 // bytes before the present block that the last transfer has
+	for done := 0; done < len(dst); at++ {
+		n := min(len(dst)-done, blockBytes-skip)
+		piece := dst[done : done+n]
+		switch {
+		case s.cache.get(at, skip, piece):
+			whole = 0
+		case n < blockBytes:
+			r.planPart(at, skip, piece)
+			whole = 0
+		case whole > 0:
+			io := &r.ios[len(r.ios)-1]
+			io.Buf = dst[done-whole : done+n]
+			whole += n
+		default:
+			r.ios = append(r.ios, volume.IO{Block: at, Buf: piece})
+			whole = n
+		}
+		done, skip = done+n, 0
 	}
 }
 
@@ -245,6 +258,7 @@ func (s *Store) readBlock(i *inode, file uint64, b *block) error {
 		*b = *src.block
 	case src.ext.place != onVolume:
 		return s.readStored(i.number, file, src.ext.place, b)
+	case s.cache.get(src.ext.start, 0, b[:]):
 	default:
 		if err := s.opts.Space.Read([]volume.IO{{Block: src.ext.start, Buf: b[:]}}); err != nil {
 			return s.spaceErr(err)

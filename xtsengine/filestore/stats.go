@@ -39,6 +39,8 @@ type Stats struct {
 	DirtyBytes, UnstableBytes, JournalBytes int64
 	// CachedInodes and CachedExtents are in memory.
 	CachedInodes, CachedExtents int64
+	// CachedBlocks are decrypted blocks of content in memory.
+	CachedBlocks int64
 }
 
 // Stats says what the store did.
@@ -55,5 +57,6 @@ func (s *Store) Stats() Stats {
 		DirtyBytes: s.dirtyMem.Load(), UnstableBytes: s.unstable.Load(),
 		JournalBytes: s.journaled.Load() * blockBytes,
 		CachedInodes: s.table.count(), CachedExtents: s.extents.Load(),
+		CachedBlocks: s.cache.count(),
 	}
 }

@@ -35,6 +35,7 @@ type Store struct {
 	inodes   lease
 	changes  lease
 	pool     pool
+	cache    contentCache
 	renaming sync.Mutex // held while a directory gets another parent
 
 	dirty     inodeList // files with unstable data, oldest first
@@ -75,6 +76,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s := &Store{opts: o}
 	s.pool.space = o.Space
 	s.table.init(o.CachedInodes)
+	s.cache.init(o.CacheBytes - o.CacheBytes/metaCacheShare)
 	s.dirty.which, s.journal.which = listDirty, listJournal
 	s.throttle.init()
 	s.reaper.init()
@@ -206,6 +208,7 @@ func (s *Store) Close() error {
 	if e := s.pool.shrink(); e != nil && err == nil {
 		err = s.spaceErr(e)
 	}
+	s.cache.wipe()
 	return errors.Join(err, s.closePebble())
 }
 

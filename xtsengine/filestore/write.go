@@ -295,6 +295,7 @@ func (s *Store) free(runs []volume.Run) {
 		return
 	}
 	s.stats.freedBlocks.Add(uint64(blocksOf(runs)))
+	s.cache.drop(runs)
 	if err := s.pool.freeAll(runs); err != nil {
 		s.opts.Events.backgroundError(s.spaceErr(err))
 	}

@@ -1,0 +1,115 @@
+package filestore
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/nfseal/nfseal/xtsengine/vfs"
+	"github.com/nfseal/nfseal/xtsengine/volume"
+)
+
+// TestContentCache does random things to a cache and checks that it never gives what was not put, and
+// keeps to its limit.
+func TestContentCache(t *testing.T) {
+	const limit = 4 * cacheShards
+	var c contentCache
+	c.init(limit * blockBytes)
+	rng := rand.New(rand.NewPCG(1, 2))
+	model := map[volume.Block]byte{} // what a block holds, if it was put since it was freed
+	hits := 0
+	got := make([]byte, blockBytes)
+	for range 50_000 {
+		b := volume.Block(rng.IntN(300))
+		switch rng.IntN(4) {
+		case 0:
+			if _, ok := model[b]; !ok {
+				model[b] = byte(rng.Uint32())
+			}
+			c.put(b, bytes.Repeat([]byte{model[b]}, blockBytes))
+		case 1:
+			n := uint32(1 + rng.IntN(3))
+			c.drop([]volume.Run{{Start: b, Count: n}})
+			for k := range n {
+				delete(model, b+volume.Block(k))
+			}
+		default:
+			skip := rng.IntN(blockBytes)
+			if !c.get(b, skip, got[:blockBytes-skip]) {
+				continue
+			}
+			hits++
+			if want, ok := model[b]; !ok || got[0] != want || got[blockBytes-skip-1] != want {
+				t.Fatalf("block %d: got %d, want %d, there %v", b, got[0], want, ok)
+			}
+		}
+		if n := c.count(); n > limit {
+			t.Fatalf("%d blocks, limit %d", n, limit)
+		}
+	}
+	if hits < 1000 {
+		t.Errorf("%d hits only", hits)
+	}
+	c.wipe()
+	if c.put(1, got); c.count() != 0 {
+		t.Error("a wiped cache keeps something")
+	}
+}
+
+// TestScan checks that reading a lot once leaves what is read again and again.
+func TestScan(t *testing.T) {
+	const limit = 16 * cacheShards
+	var c contentCache
+	c.init(limit * blockBytes)
+	p := make([]byte, blockBytes)
+	read := func(b volume.Block) bool {
+		if c.get(b, 0, p) {
+			return true
+		}
+		c.put(b, p)
+		return false
+	}
+	hot := func(n volume.Block) volume.Block { return n % (limit / 4) * cacheRun } // over all shards
+	for range 3 {
+		for n := range volume.Block(limit / 4) {
+			read(hot(n))
+		}
+	}
+	hits := 0
+	for n := range volume.Block(20 * limit) {
+		read(1_000_000 + n)
+		if read(hot(n)) {
+			hits++
+		}
+	}
+	if hits < 19*limit {
+		t.Errorf("%d of %d reads of hot blocks hit during a scan", hits, 20*limit)
+	}
+}
+
+// TestCachedReads checks that a second read does not reach the device, in pieces and whole, and that
+// what is overwritten is not read from the cache.
+func TestCachedReads(t *testing.T) {
+	r := newRig(t, 32<<20, nil)
+	id := r.file("f")
+	want := noise(1, 300<<10)
+	r.write(id, 0, want, vfs.FileSync)
+	r.reopen()
+	r.wantContent(id, want)
+	before := r.vol.Stats().Reads
+	r.wantContent(id, want)
+	for _, c := range [][2]int{{0, 1}, {4095, 2}, {5000, 9000}, {4096, 8192}} {
+		p := make([]byte, c[1])
+		if _, _, err := r.Read(bg, nil, id, uint64(c[0]), p); err != nil || !bytes.Equal(p, want[c[0]:c[0]+c[1]]) {
+			t.Errorf("read of %d bytes at %d (%v)", c[1], c[0], err)
+		}
+	}
+	if got := r.vol.Stats().Reads - before; got != 0 {
+		t.Errorf("%d reads of the device", got)
+	}
+	for n := range 5 {
+		copy(want[50<<10:], noise(uint64(n), 200<<10))
+		r.write(id, 50<<10, want[50<<10:250<<10], vfs.FileSync)
+		r.wantContent(id, want)
+	}
+}
