@@ -84,10 +84,10 @@ type demo struct {
 	extras  string // a small tree of what the source has none of
 	extra   []tree.Entry
 	needles *Needles
-	canary  []byte // crosses the wire in the clear, for the control
+	capture *Capture // of the wire while the mount stands
+	canary  []byte   // crosses the wire in the clear, for the control
 
 	copyTime, checkTime, compareTime time.Duration
-	wireBytes, wireFrames            int64
 }
 
 // Run runs the demo. It stops all that it started before it returns.
@@ -260,5 +260,5 @@ func (d *demo) summary() {
 		d.copyTime.Seconds(), rate(size, d.copyTime), float64(files)/d.copyTime.Seconds(),
 		d.checkTime.Seconds(), rate(size, d.checkTime),
 		d.compareTime.Seconds(), rate(size, d.compareTime),
-		megabytes(d.wireBytes), d.wireFrames, d.needles.Len(), time.Since(d.began).Seconds())
+		megabytes(d.capture.Bytes()), d.capture.Frames(), d.needles.Len(), time.Since(d.began).Seconds())
 }

@@ -108,17 +108,13 @@ func (d *demo) sendCanary(ctx context.Context) error {
 }
 
 // useMount is the main job, with the capture running.
-func (d *demo) useMount(ctx context.Context) error {
-	capture, err := StartCapture(d.network, d.guest.Interface, d.path("wire.pcap"))
+func (d *demo) useMount(ctx context.Context) (err error) {
+	d.capture, err = StartCapture(d.network, d.guest.Interface, d.path("wire.pcap"))
 	if err != nil {
 		return err
 	}
 	err = d.copyAndCompare(ctx)
-	if err := errors.Join(err, capture.Close()); err != nil {
-		return err
-	}
-	d.wireBytes, d.wireFrames = capture.Bytes(), capture.Frames()
-	return nil
+	return errors.Join(err, d.capture.Close())
 }
 
 func (d *demo) copyAndCompare(ctx context.Context) error {
@@ -160,24 +156,35 @@ func (d *demo) mount(ctx context.Context) error {
 func (d *demo) copyIn(ctx context.Context) error {
 	files, size := tree.Summary(d.source)
 	var copied lineCounter
-	done := make(chan error, 1)
 	began := time.Now()
-	go func() { done <- d.runCopy(ctx, &copied) }()
-	tick := time.NewTicker(3 * time.Second)
+	err := d.watch(func() error { return d.runCopy(ctx, &copied) }, func() string {
+		return fmt.Sprintf("%d of %d files", copied.lines.Load(), files)
+	})
+	d.copyTime = time.Since(began)
+	if err == nil {
+		d.say("  copied: %d files, %s", files, megabytes(size))
+	}
+	return err
+}
+
+// watch does the work and says every few seconds how far it is.
+func (d *demo) watch(work func() error, state func() string) error {
+	done := make(chan error, 1)
+	go func() { done <- work() }()
+	tick := time.NewTicker(progressEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case err := <-done:
-			d.copyTime = time.Since(began)
-			if err == nil {
-				d.say("  copied: %d files, %s", files, megabytes(size))
-			}
 			return err
 		case <-tick.C:
-			d.say("  %d of %d files", copied.lines.Load(), files)
+			d.say("    %s", state())
 		}
 	}
 }
+
+// progressEvery is how often watch speaks.
+const progressEvery = 5 * time.Second
 
 func (d *demo) runCopy(ctx context.Context, progress io.Writer) error {
 	agent := filepath.Join(d.o.BinDir, "nfseal-guest")
@@ -235,7 +242,12 @@ func (d *demo) compare(ctx context.Context, what string) error {
 		want []tree.Entry
 		name string
 	}{{d.source, "src"}, {d.extra, "extras"}} {
-		got, err := d.scan(ctx, mountPoint+"/"+t.name)
+		var got []tree.Entry
+		before := d.capture.Bytes()
+		err := d.watch(func() (err error) {
+			got, err = d.scan(ctx, mountPoint+"/"+t.name)
+			return err
+		}, func() string { return "reading: " + megabytes(d.capture.Bytes()-before) + " on the wire" })
 		if err != nil {
 			return err
 		}

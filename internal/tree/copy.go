@@ -33,7 +33,7 @@ func Copy(dst, src string, o CopyOptions) error {
 	entries := o.Entries
 	if entries == nil {
 		var err error
-		if entries, err = list(src); err != nil {
+		if entries, err = list(src, o.Workers); err != nil {
 			return err
 		}
 	}
@@ -150,7 +150,7 @@ func (c *copier) copyRegular(e *Entry, buffer []byte) error {
 		return err
 	}
 	defer from.Close()
-	to, err := os.OpenFile(filepath.Join(c.dst, e.Path), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	to, err := os.OpenFile(filepath.Join(c.dst, e.Path), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, os.FileMode(e.Mode&0o777))
 	if err != nil {
 		return err
 	}
@@ -193,14 +193,24 @@ func (c *copier) copyHardLink(_ []byte, i int) error {
 	return nil
 }
 
-// setAttributes sets the owner first, since that may clear bits of the mode, and the time last.
+// setAttributes sets what is not as it should be already: over a network each change costs. The owner
+// comes first, since that may clear bits of the mode, and the time last.
 func (c *copier) setAttributes(e *Entry) error {
 	path := filepath.Join(c.dst, e.Path)
-	if err := os.Lchown(path, int(e.UID), int(e.GID)); err != nil {
-		return fmt.Errorf("tree: %w", err)
+	var st syscall.Stat_t
+	if err := syscall.Lstat(path, &st); err != nil {
+		return fmt.Errorf("tree: %s: %w", e.Path, err)
 	}
-	if err := unix.Chmod(path, e.Mode&0o7777); err != nil {
-		return fmt.Errorf("tree: chmod %s: %w", e.Path, err)
+	owned := st.Uid == e.UID && st.Gid == e.GID
+	if !owned {
+		if err := os.Lchown(path, int(e.UID), int(e.GID)); err != nil {
+			return fmt.Errorf("tree: %w", err)
+		}
+	}
+	if !owned || st.Mode != e.Mode {
+		if err := unix.Chmod(path, e.Mode&0o7777); err != nil {
+			return fmt.Errorf("tree: chmod %s: %w", e.Path, err)
+		}
 	}
 	modified := time.Unix(0, e.ModifiedNs)
 	if err := os.Chtimes(path, modified, modified); err != nil {

@@ -40,11 +40,12 @@ type Entry struct {
 	SameAs string `json:",omitempty"`
 }
 
+// inode is zero where it does not matter.
 type inode struct{ device, number uint64 }
 
 // Scan describes the tree below root, reading every byte of it with the given number of workers.
 func Scan(root string, workers int) ([]Entry, error) {
-	entries, err := list(root)
+	entries, err := list(root, workers)
 	if err != nil {
 		return nil, err
 	}
@@ -55,8 +56,12 @@ func Scan(root string, workers int) ([]Entry, error) {
 }
 
 // list describes the tree but for what has to be read.
-func list(root string) ([]Entry, error) {
-	entries, inodes, err := walk(root)
+func list(root string, workers int) ([]Entry, error) {
+	entries, err := walk(root)
+	if err != nil {
+		return nil, err
+	}
+	inodes, err := statAll(root, entries, workers)
 	if err != nil {
 		return nil, err
 	}
@@ -64,8 +69,8 @@ func list(root string) ([]Entry, error) {
 	return entries, nil
 }
 
-// walk lists the tree sorted by path, with the inode of every file that has several links.
-func walk(root string) ([]Entry, map[int]inode, error) {
+// walk lists the tree's paths, sorted.
+func walk(root string) ([]Entry, error) {
 	var entries []Entry
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -79,20 +84,20 @@ func walk(root string) ([]Entry, map[int]inode, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, nil, fmt.Errorf("tree: %w", err)
+		return nil, fmt.Errorf("tree: %w", err)
 	}
 	slices.SortFunc(entries, func(a, b Entry) int { return cmp.Compare(a.Path, b.Path) })
-	inodes, err := statAll(root, entries)
-	return entries, inodes, err
+	return entries, nil
 }
 
-func statAll(root string, entries []Entry) (map[int]inode, error) {
-	inodes := make(map[int]inode)
-	for i := range entries {
+// statAll fills in what stat tells, and gives the inode of every file that has several links.
+func statAll(root string, entries []Entry, workers int) ([]inode, error) {
+	inodes := make([]inode, len(entries))
+	err := parallel(workers, len(entries), func(_ []byte, i int) error {
 		e := &entries[i]
 		var st syscall.Stat_t
 		if err := syscall.Lstat(filepath.Join(root, e.Path), &st); err != nil {
-			return nil, fmt.Errorf("tree: %s: %w", e.Path, err)
+			return fmt.Errorf("tree: %s: %w", e.Path, err)
 		}
 		e.Mode, e.UID, e.GID = st.Mode, st.Uid, st.Gid
 		kind := st.Mode & syscall.S_IFMT
@@ -105,15 +110,15 @@ func statAll(root string, entries []Entry) (map[int]inode, error) {
 		if kind != syscall.S_IFDIR && st.Nlink > 1 {
 			inodes[i] = inode{st.Dev, st.Ino}
 		}
-	}
-	return inodes, nil
+		return nil
+	})
+	return inodes, err
 }
 
-func markHardLinks(entries []Entry, inodes map[int]inode) {
+func markHardLinks(entries []Entry, inodes []inode) {
 	first := make(map[inode]string)
-	for i := range entries {
-		id, ok := inodes[i]
-		if !ok {
+	for i, id := range inodes {
+		if id == (inode{}) {
 			continue
 		}
 		if path, seen := first[id]; seen {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"syscall"
 
 	"github.com/nfseal/nfseal/internal/tree"
 )
@@ -49,6 +50,7 @@ func copyTree(args []string) error {
 			return err
 		}
 	}
+	syscall.Umask(0) // the modes are those of the source
 	return tree.Copy(flags.Arg(1), flags.Arg(0), o)
 }
 
