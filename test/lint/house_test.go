@@ -32,7 +32,7 @@ func TestEveryPackageHasADocument(t *testing.T) {
 	}
 }
 
-var emptyNames = regexp.MustCompile(`(^|[_./-])(utils?|common|helpers?|misc|shared|base)([_./-]|$)`)
+var emptyNames = regexp.MustCompile(`(^|[_./-])(utils?|common|helpers?|misc)([_./-]|$)`)
 
 func TestNamesMeanSomething(t *testing.T) {
 	for _, p := range listPackages(t) {

@@ -35,6 +35,8 @@ var rules = []rule{
 		"certificates and OCSP answers are made from names and keys alone"},
 	{"appliance/audit", []string{"appliance/durable"},
 		"everybody may record, so it may know nobody"},
+	{"appliance/network", []string{"bpf/..."},
+		"addresses, routes and kernel programs; which of them there are to be is its caller's business"},
 	{"appliance/durable", nil,
 		"a leaf: how a small file is replaced so that a crash leaves the old or the new one"},
 	{"ownership", nil,
