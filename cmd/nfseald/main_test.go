@@ -199,7 +199,7 @@ func TestKilledWhileMakingFileSystems(t *testing.T) {
 
 // answers is what the daemon has said.
 type answers struct {
-	mu      sync.Mutex
+	mu   sync.Mutex
 	made map[string]bool // ids that were answered as made, and whose deletion was not asked for
 	gone map[string]bool // ids that were answered as deleted
 }
