@@ -63,7 +63,7 @@ var (
 func world(t testing.TB) string {
 	t.Helper()
 	if os.Getenv(insideVariable) == "" {
-		t.Skip("needs root, to make network namespaces and load programs")
+		t.Skip("needs root, to make network namespaces and load programs; runs in CI")
 	}
 	if err := Supported(); errors.Is(err, ErrNotSupported) {
 		t.Skipf("runs on kernels from 6.1 with CONFIG_BPF_STREAM_PARSER: %v", err)

@@ -9,7 +9,7 @@ import (
 // TestAllocations checks that the paths of every request allocate nothing for a file in memory.
 func TestAllocations(t *testing.T) {
 	if raceEnabled {
-		t.Skip("the race detector allocates")
+		t.Skip("the race detector allocates; runs in make test")
 	}
 	r := newRig(t, 64<<20, nil)
 	id := r.file("f")
