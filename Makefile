@@ -67,6 +67,10 @@ bench: ## the benchmarks of all packages; BENCH=regexp chooses
 bench-xts: ## the cipher alone, on every path that this processor has
 	$(GO) test -run '^$$' -bench . -benchmem -p 1 ./xtsengine/xts
 
+.PHONY: bench-steer
+bench-steer: ## as root: connect latency through the steering program against a bound socket
+	NFSEAL_LONG=1 $(GO) test -run '^TestConnectLatency$$' -count=1 -v ./bpf/steer | grep -E 'ratio|FAIL|ok'
+
 .PHONY: lint
 lint: ## gofmt, vet, staticcheck, package docs, import rules, house rules
 	@bad=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); [ -z "$$bad" ] || { echo "gofmt: $$bad"; exit 1; }

@@ -31,7 +31,7 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("needs root, to make network namespaces")
+		t.Skip("needs root, to make network namespaces; runs in CI")
 	}
 	fds, goroutines := openFDs(t), runtime.NumGoroutine()
 	w := &world{t: t}
@@ -46,7 +46,7 @@ func newWorld(t *testing.T) *world {
 	must(t, err)
 	must(t, netns.Set(here))
 	w.path = fmt.Sprintf("/proc/self/fd/%d", int(w.ns))
-	w.h, err = netlink.NewHandleAt(w.ns)
+	w.h, err = netlink.NewHandleAt(w.ns, unix.NETLINK_ROUTE)
 	must(t, err)
 	t.Cleanup(func() {
 		w.h.Close()
@@ -64,7 +64,7 @@ func newWorld(t *testing.T) *world {
 	must(t, w.h.LinkAdd(&netlink.Veth{
 		LinkAttrs: netlink.LinkAttrs{Name: "storage", HardwareAddr: mac}, PeerName: "far", PeerNamespace: netlink.NsFd(int(there)),
 	}))
-	far, err := netlink.NewHandleAt(there)
+	far, err := netlink.NewHandleAt(there, unix.NETLINK_ROUTE)
 	must(t, err)
 	defer far.Close()
 	l, err := far.LinkByName("far")

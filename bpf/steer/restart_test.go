@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -259,7 +260,8 @@ func restarts() (n int, between time.Duration) {
 	return 3, 300 * time.Millisecond
 }
 
-const connectionsPerSecond = 1000
+// connectionsPerSecond is lower where the processor is emulated: go test ./bpf/steer -args -rate 30
+var connectionsPerSecond = flag.Int("rate", 1000, "connections a second during restarts")
 
 var bothTargets = []netip.Addr{target4, target6}
 
@@ -267,7 +269,7 @@ var bothTargets = []netip.Addr{target4, target6}
 func TestRestartsByTakeover(t *testing.T) {
 	c := daemonConfig{PinDir: world(t), Offer: filepath.Join(t.TempDir(), "takeover"), Workers: 3, Targets: bothTargets}
 	d := startDaemon(t, &c, nil)
-	load := startClients(connectionsPerSecond, bothTargets)
+	load := startClients(*connectionsPerSecond, bothTargets)
 	n, between := restarts()
 	for i := range n {
 		time.Sleep(between)
@@ -289,7 +291,7 @@ func TestRestartsByDescriptorStore(t *testing.T) {
 	c := daemonConfig{PinDir: world(t), Notify: manager.path, Workers: 3, Targets: bothTargets}
 	d := startDaemon(t, &c, nil)
 	stored := manager.receive(t, c.Workers)
-	load := startClients(connectionsPerSecond, bothTargets)
+	load := startClients(*connectionsPerSecond, bothTargets)
 	n, between := restarts()
 	for i := range n {
 		time.Sleep(between)
@@ -379,7 +381,7 @@ func TestOtherSocketsTakeThePlace(t *testing.T) {
 	}
 	old := serveSome(2)
 	must(t, s.SetListeners(old))
-	load := startClients(connectionsPerSecond, bothTargets)
+	load := startClients(*connectionsPerSecond, bothTargets)
 	for i := range 12 {
 		time.Sleep(100 * time.Millisecond)
 		next := serveSome([]int{5, 1, 3}[i%3])
