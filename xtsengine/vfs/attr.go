@@ -71,7 +71,10 @@ const (
 
 // SetAttr is a change of attributes: only what Mask names counts.
 type SetAttr struct {
-	Mask  SetMask
+	Mask SetMask
+	// Held says that who asks has the file open for writing: the mode does not keep it from the
+	// size, nor from the server's times.
+	Held  bool
 	Mode  uint32
 	UID   uint32
 	GID   uint32

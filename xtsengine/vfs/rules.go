@@ -169,6 +169,7 @@ func (set *SetAttr) checkAccess(a *Attr, cred *Cred) error {
 	}
 	m := set.Mask
 	owner := cred.UID == a.UID
+	mayWrite := set.Held || Permitted(a, cred, MayWrite)
 	explicitTime := (m&SetATime != 0 && m&SetATimeNow == 0) || (m&SetMTime != 0 && m&SetMTimeNow == 0)
 	switch {
 	case !owner && (m&SetMode != 0 || explicitTime):
@@ -177,9 +178,9 @@ func (set *SetAttr) checkAccess(a *Attr, cred *Cred) error {
 		return ErrPerm
 	case m&SetGID != 0 && (!owner || (set.GID != a.GID && !cred.InGroup(set.GID))):
 		return ErrPerm
-	case m&SetSize != 0 && !Permitted(a, cred, MayWrite):
+	case m&SetSize != 0 && !mayWrite:
 		return ErrAccess
-	case !owner && m&(SetATimeNow|SetMTimeNow) != 0 && !Permitted(a, cred, MayWrite):
+	case !owner && m&(SetATimeNow|SetMTimeNow) != 0 && !mayWrite:
 		return ErrAccess
 	}
 	return nil

@@ -80,6 +80,7 @@ func TestSetIDBits(t *testing.T) {
 		"chgrp by owner":      {vfs.Regular, user, vfs.SetAttr{Mask: vfs.SetGID, GID: 2}, 0o777},
 		"of a directory":      {vfs.Directory, root, vfs.SetAttr{Mask: vfs.SetUID, UID: 1}, 0o6777},
 		"size by owner":       {vfs.Regular, user, vfs.SetAttr{Mask: vfs.SetSize}, 0o777},
+		"size by holder":      {vfs.Regular, &vfs.Cred{UID: 9, GID: 9}, vfs.SetAttr{Mask: vfs.SetSize, Held: true}, 0o777},
 		"size by root":        {vfs.Regular, root, vfs.SetAttr{Mask: vfs.SetSize}, 0o6777},
 		"mode within group":   {vfs.Regular, user, vfs.SetAttr{Mask: vfs.SetMode, Mode: 0o6711}, 0o6711},
 		"mode and owner":      {vfs.Regular, root, vfs.SetAttr{Mask: vfs.SetMode | vfs.SetUID, Mode: 0o6700, UID: 4}, 0o700},

@@ -49,8 +49,7 @@ type FileSystem interface {
 
 	// SetAttr changes what set.Mask names and fills out with the attributes after it. A smaller
 	// Size frees what lies behind it, a larger one makes a hole. Rules for who may change what are
-	// those of chmod(2), chown(2), utimensat(2) and truncate(2). With cred nil and a Size, the
-	// caller holds the file open for writing.
+	// those of chmod(2), chown(2), utimensat(2) and truncate(2). A nil cred may do everything.
 	SetAttr(ctx context.Context, cred *Cred, id FileID, set *SetAttr, out *Attr) error
 
 	// Lookup finds name in dir and fills out. Needs search access to dir. "." and ".." are

@@ -115,6 +115,9 @@ func testSetAttrAccess(e *env) {
 		{"owner times", owner, past, nil}, {"group times", group, past, vfs.ErrPerm},
 		{"group now", group, now, nil}, {"other now", other, now, vfs.ErrAccess},
 		{"group size", group, size, nil}, {"other size", other, size, vfs.ErrAccess}, {"server size", nil, size, nil},
+		{"holder size", other, vfs.SetAttr{Mask: vfs.SetSize | vfs.SetMTimeNow, Size: 1, Held: true}, nil},
+		{"holder times", other, vfs.SetAttr{Mask: vfs.SetSize | vfs.SetMTime, Held: true}, vfs.ErrPerm},
+		{"holder chmod", other, vfs.SetAttr{Mask: vfs.SetSize | vfs.SetMode, Held: true}, vfs.ErrPerm},
 	} {
 		out, err := e.make(nil, e.fs.Root(), c.name, vfs.Regular, 0o660)
 		e.ok(err, "create")

@@ -355,7 +355,7 @@ func (w *Twins) setAttr() {
 }
 
 func (w *Twins) truncate() {
-	set := vfs.SetAttr{Mask: vfs.SetSize, Size: uint64(w.rng.IntN(w.MaxBytes))}
+	set := vfs.SetAttr{Mask: vfs.SetSize, Size: uint64(w.rng.IntN(w.MaxBytes)), Held: w.rng.IntN(4) == 0}
 	switch w.rng.IntN(8) {
 	case 0:
 		set.Size = 0
