@@ -439,9 +439,15 @@ func TestSetAttr(t *testing.T) {
 	s.auth = sysAuth(7, 7)
 	mine := last[wire.OpenRes](t, s.ok(putRoot, func() call { a := openArgs("f", forBoth); a.Owner.Owner = []byte("7"); return call{wire.OP_OPEN, a} }())).Stateid
 	s.auth = sysAuth(0, 0)
+	s.ok(putFH(h), setAttr(wire.AnonymousStateid, withMode(0o6111)))
+	s.auth = sysAuth(7, 7)
+	a = s.ok(putFH(h), setAttr(mine, withSize(3)), getAttr(wire.FATTR4_MODE))
+	if got := last[wire.GetAttrRes](t, a).Attrs.Mode; got != 0o111 {
+		t.Errorf("a new size by an ordinary user leaves mode %o", got)
+	}
+	s.auth = sysAuth(0, 0)
 	s.ok(putFH(h), setAttr(wire.AnonymousStateid, withMode(0)))
 	s.auth = sysAuth(7, 7)
-	s.ok(putFH(h), setAttr(mine, withSize(3)))
 	s.fails(wire.NFS4ERR_ACCESS, putFH(h), setAttr(wire.AnonymousStateid, withSize(4)))
 	both := withMode(0o777)
 	both.Mask.Set(wire.FATTR4_SIZE)

@@ -24,16 +24,12 @@ func (c *compound) applyAttrs(a *wire.SetAttrArgs) (done wire.Bitmap, st wire.St
 	if st := toSet(&a.Attrs, &c.setAttr); st != wire.NFS4_OK {
 		return done, st
 	}
-	held := false
 	if c.setAttr.Mask&vfs.SetSize != 0 {
-		if held, st = c.maySetSize(&a.Stateid); st != wire.NFS4_OK {
+		if c.setAttr.Held, st = c.maySetSize(&a.Stateid); st != wire.NFS4_OK {
 			return done, st
 		}
 	}
 	c.fresh = false
-	if held {
-		return c.applyHeld(a.Attrs.Mask)
-	}
 	if err := c.s.fs.SetAttr(c.ctx, &c.cred, c.current.id, &c.setAttr, &c.attr); err != nil {
 		return done, c.fail(err)
 	}
@@ -51,27 +47,4 @@ func (c *compound) maySetSize(id *wire.Stateid) (held bool, st wire.Status) {
 		return false, c.s.state.CheckAnonymous(c.file(), true, false)
 	}
 	return true, c.s.state.CheckIO(&c.ticket, id, c.file(), true)
-}
-
-// withSize are the attributes that whoever has a file open for writing may set besides its size.
-const withSize = vfs.SetSize | vfs.SetATimeNow | vfs.SetMTimeNow
-
-// applyHeld sets the size of a file that the client has open for writing, and before it whatever else
-// was asked for and is not the client's by that.
-func (c *compound) applyHeld(mask wire.Bitmap) (done wire.Bitmap, st wire.Status) {
-	rest := c.setAttr
-	if rest.Mask&^withSize != 0 {
-		rest.Mask &^= vfs.SetSize
-		c.setAttr.Mask = vfs.SetSize
-		if err := c.s.fs.SetAttr(c.ctx, &c.cred, c.current.id, &rest, &c.attr); err != nil {
-			return done, c.fail(err)
-		}
-		done = mask
-		done.Clear(wire.FATTR4_SIZE)
-	}
-	if err := c.s.fs.SetAttr(c.ctx, nil, c.current.id, &c.setAttr, &c.attr); err != nil {
-		return done, c.fail(err)
-	}
-	c.fresh = true
-	return mask, wire.NFS4_OK
 }
