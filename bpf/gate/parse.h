@@ -265,37 +265,34 @@ static __always_inline int parse_extension(struct xdp_md *ctx, struct packet *p)
 	return CONTINUE;
 }
 
+static __always_inline int is_extension(__u8 protocol)
+{
+	return protocol == NEXT_HOP_BY_HOP || protocol == NEXT_ROUTING || protocol == NEXT_FRAGMENT ||
+	       protocol == NEXT_DESTINATION;
+}
+
 /* parse_extensions ends at a transport header, at a later fragment's payload, or with a verdict. */
 static __always_inline int parse_extensions(struct xdp_md *ctx, struct packet *p)
 {
 	int seen_fragment = 0, verdict;
 
 	for (int i = 0; i < MAX_EXTENSIONS; i++) {
-		switch (p->protocol) {
-		case NEXT_HOP_BY_HOP:
-			if (i)
-				return DROP_HEADERS;
-			verdict = parse_extension(ctx, p);
-			break;
-		case NEXT_ROUTING:
-		case NEXT_DESTINATION:
-			verdict = parse_extension(ctx, p);
-			break;
-		case NEXT_FRAGMENT:
-			if (seen_fragment)
-				return DROP_HEADERS;
+		if (!is_extension(p->protocol))
+			return CONTINUE;
+		if ((p->protocol == NEXT_HOP_BY_HOP && i) || (p->protocol == NEXT_FRAGMENT && seen_fragment))
+			return DROP_HEADERS;
+		if (p->protocol == NEXT_FRAGMENT) {
 			seen_fragment = 1;
 			verdict = parse_fragment_header(ctx, p);
-			break;
-		default:
-			return CONTINUE;
+		} else {
+			verdict = parse_extension(ctx, p);
 		}
 		if (verdict != CONTINUE)
 			return verdict;
 		if (p->fragmented == LATER)
 			return CONTINUE;
 	}
-	return DROP_HEADERS;
+	return is_extension(p->protocol) ? DROP_HEADERS : CONTINUE;
 }
 
 static __always_inline int parse_ipv6(struct xdp_md *ctx, struct packet *p)
