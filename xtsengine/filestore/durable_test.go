@@ -99,9 +99,10 @@ func TestFreeAfterDurable(t *testing.T) {
 			}
 			freed := r.Stats().FreedBlocks
 			fs.mu.Lock()
+			batches := r.Stats().Batches
 			done := make(chan error)
 			go func() { done <- change(r, id) }()
-			for batches := r.Stats().Batches; r.Stats().Batches == batches; {
+			for r.Stats().Batches == batches {
 				time.Sleep(time.Millisecond)
 			}
 			time.Sleep(10 * time.Millisecond)
@@ -250,6 +251,10 @@ func TestPoisoned(t *testing.T) {
 				t.Errorf("close: %v", err)
 			}
 			r.drop()
+			// The metadata were closed as usual, and another start finds what was stable.
+			r.dev = dev.CrashClone(memdev.LoseAll, nil)
+			r.open()
+			r.wantContent(id, nil)
 		})
 	}
 }

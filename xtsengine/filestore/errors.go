@@ -54,6 +54,12 @@ func (s *Store) fail(err error) error {
 	return *s.failure.Load()
 }
 
+// failMeta is fail for a failure of Pebble.
+func (s *Store) failMeta(err error) error {
+	s.metaBroken.Store(true)
+	return s.fail(err)
+}
+
 // failed returns why the store is stopped, nil if it is not.
 func (s *Store) failed() error {
 	if p := s.failure.Load(); p != nil {

@@ -35,7 +35,7 @@ func (l logger) Errorf(format string, args ...any) {
 // write to the log) Fatalf does return, and apply notices the failure. Elsewhere it is a goroutine of
 // Pebble's own, or one that openPebble or closePebble started, which ends.
 func (l logger) Fatalf(format string, args ...any) {
-	l.s.fail(fmt.Errorf("%w: metadata store: %s", vfs.ErrIO, fmt.Sprintf(format, args...)))
+	l.s.failMeta(fmt.Errorf("%w: metadata store: %s", vfs.ErrIO, fmt.Sprintf(format, args...)))
 	if !strings.HasPrefix(format, "pebble: fatal commit error") {
 		runtime.Goexit()
 	}
@@ -122,10 +122,10 @@ func (s *Store) openPebble() error {
 	return nil
 }
 
-// closePebble closes it. After a failure Pebble's state is not to be relied on: it is left alone, with
-// its lock, until the process ends.
+// closePebble closes it. After a failure of Pebble's own its state is not to be relied on: it is left
+// alone, with its lock, until the process ends.
 func (s *Store) closePebble() error {
-	if s.failed() != nil {
+	if s.metaBroken.Load() {
 		return nil
 	}
 	if err := guarded(s.db.Close); err != nil {
@@ -210,7 +210,7 @@ func (s *Store) apply(b *pebble.Batch) error {
 		return s.db.ApplyNoSyncWait(b, pebble.Sync)
 	}()
 	if err != nil {
-		return s.fail(fmt.Errorf("%w: metadata store: %w", vfs.ErrIO, err))
+		return s.failMeta(fmt.Errorf("%w: metadata store: %w", vfs.ErrIO, err))
 	}
 	s.stats.batches.Add(1)
 	return s.failed()
@@ -219,7 +219,7 @@ func (s *Store) apply(b *pebble.Batch) error {
 // settle waits until an applied batch is durable and gives it back.
 func (s *Store) settle(b *pebble.Batch) error {
 	if err := b.SyncWait(); err != nil {
-		return s.fail(fmt.Errorf("%w: metadata log: %w", vfs.ErrIO, err))
+		return s.failMeta(fmt.Errorf("%w: metadata log: %w", vfs.ErrIO, err))
 	}
 	if err := b.Close(); err != nil {
 		return fmt.Errorf("%w: metadata store: %w", vfs.ErrIO, err)

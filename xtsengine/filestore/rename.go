@@ -80,7 +80,7 @@ func (s *Store) rename(r *renaming) (err error) {
 func (s *Store) moveChecked(r *renaming) (*pebble.Batch, error) {
 	if r.from.kind != vfs.Directory || r.sd == r.dd {
 		r.loop = r.sn == r.dd
-		return s.move2(r)
+		return s.lockAndMove(r)
 	}
 	s.renaming.Lock()
 	defer s.renaming.Unlock()
@@ -88,7 +88,7 @@ func (s *Store) moveChecked(r *renaming) (*pebble.Batch, error) {
 	if r.loop, err = s.inside(r.dd, r.from.id); err != nil {
 		return nil, err
 	}
-	return s.move2(r)
+	return s.lockAndMove(r)
 }
 
 // inside says whether d is the directory top or lies below it; s.renaming is held.
@@ -117,9 +117,9 @@ func (s *Store) inside(d *inode, top vfs.FileID) (bool, error) {
 	return top.Inode == rootInode, nil
 }
 
-// move2 checks everything under the locks and moves. A nil batch without an error means that there
+// lockAndMove takes the locks, checks everything and moves. A nil batch without an error means that there
 // was nothing to do.
-func (s *Store) move2(r *renaming) (*pebble.Batch, error) {
+func (s *Store) lockAndMove(r *renaming) (*pebble.Batch, error) {
 	locked := lockAll(r.sd, r.dd, r.sn, r.dn)
 	defer unlockAll(locked)
 	if err := s.recheck(r); err != nil {

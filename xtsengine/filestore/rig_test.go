@@ -2,6 +2,7 @@ package filestore
 
 import (
 	"context"
+	"encoding/binary"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -154,12 +155,12 @@ func (r *rig) file(name string) vfs.FileID {
 	return out.Attr.ID
 }
 
-// noise is reproducible content that is never zero.
+// noise is reproducible content without a zero.
 func noise(seed uint64, n int) []byte {
 	rng := rand.New(rand.NewPCG(seed, 77))
-	p := make([]byte, n)
-	for i := range p {
-		p[i] = byte(rng.Uint32()) | 1
+	p := make([]byte, n+8)
+	for i := 0; i < n; i += 8 {
+		binary.LittleEndian.PutUint64(p[i:], rng.Uint64()|0x0101010101010101)
 	}
-	return p
+	return p[:n]
 }

@@ -29,7 +29,8 @@ type Store struct {
 	life   sync.RWMutex
 	closed bool
 	// failure is why the store has stopped; nil while it runs.
-	failure atomic.Pointer[error]
+	failure    atomic.Pointer[error]
+	metaBroken atomic.Bool // Pebble itself has failed
 
 	table    table
 	inodes   lease
