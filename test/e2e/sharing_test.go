@@ -46,7 +46,7 @@ func TestTwoClients(t *testing.T) {
 			_, _ = w.guest.Run(ctx, "flock", "-x", a+"/lock", "sh", "-c", "touch "+a+"/held; sleep 600")
 		}()
 		eventually(t, 20*time.Second, "the first client has the lock", func() bool {
-			r, err := other.Run(t.Context(), "ls", b+"/held")
+			r, err := w.guest.Run(t.Context(), "ls", a+"/held")
 			return err == nil && r.Code == 0
 		})
 		if r, err := other.Run(t.Context(), "flock", "-n", "-x", b+"/lock", "true"); err != nil || r.Code != 1 {
@@ -77,7 +77,7 @@ func TestTwoFileSystems(t *testing.T) {
 // A full volume says so to the writer, keeps what it has, and has room again after deleting.
 func TestFullVolume(t *testing.T) {
 	w := getWorld(t)
-	s := startServer(t, w, "-volume-size", "256MiB")
+	s := startServer(t, w, "-volume-size", "128MiB")
 	dir := s.mount(w.guest, s.fs)
 	t.Log(must(t, w.guest, w.work, "fill", dir))
 	must(t, w.guest, w.work, "ops", dir)
