@@ -3,9 +3,11 @@ package gate
 import (
 	"runtime"
 	"testing"
+	"unsafe"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 // newNamespace makes a network namespace whose loopback is up, which goes with the test.
@@ -62,4 +64,26 @@ func inside(t testing.TB, ns netns.NsHandle, f func()) {
 	if t.Failed() || !ended {
 		t.FailNow()
 	}
+}
+
+// setFeature switches an offload of an interface of the current namespace.
+func setFeature(name string, command, value uint32) error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	data := struct{ command, value uint32 }{command, value}
+	var request struct {
+		name [unix.IFNAMSIZ]byte
+		data unsafe.Pointer
+		rest [16]byte
+	}
+	copy(request.name[:unix.IFNAMSIZ-1], name)
+	request.data = unsafe.Pointer(&data)
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&request)))
+	if errno != 0 {
+		return errno
+	}
+	return nil
 }
