@@ -69,7 +69,7 @@ bench-xts: ## the cipher alone, on every path that this processor has
 
 .PHONY: bench-steer
 bench-steer: ## as root: connect latency through the steering program against a bound socket
-	NFSEAL_LONG=1 $(GO) test -run '^TestConnectLatency$$' -count=1 -v ./bpf/steer | grep -E 'ratio|FAIL|ok'
+	@set -o pipefail; NFSEAL_LONG=1 $(GO) test -run '^TestConnectLatency$$' -count=1 -v ./bpf/steer | grep -E 'ratio|FAIL|ok'
 
 .PHONY: lint
 lint: ## gofmt, vet, staticcheck, package docs, import rules, house rules

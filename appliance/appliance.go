@@ -18,7 +18,9 @@ import (
 	"github.com/nfseal/nfseal/appliance/catalog"
 	"github.com/nfseal/nfseal/appliance/durable"
 	"github.com/nfseal/nfseal/appliance/kms"
+	"github.com/nfseal/nfseal/appliance/network"
 	"github.com/nfseal/nfseal/appliance/pki"
+	"github.com/nfseal/nfseal/bpf/steer"
 	"github.com/nfseal/nfseal/proxy"
 	"github.com/nfseal/nfseal/proxy/nfs4"
 	"github.com/nfseal/nfseal/proxy/transport"
@@ -42,7 +44,10 @@ type Appliance struct {
 	table      *table
 	units      []*Unit // does not change after Open
 
-	nfs       []net.Listener
+	nfs       []net.Listener // bound to Options.Listen
+	inherited []*net.TCPListener
+	edge      *network.Edge
+	offer     *steer.Offer // nil without steering
 	ocsp, api net.Listener
 	server    *proxy.Server
 	apiServer *api.Server
@@ -74,7 +79,10 @@ func Open(ctx context.Context, o Options) (*Appliance, error) {
 }
 
 func (a *Appliance) open(ctx context.Context) error {
-	var err error
+	err := a.inherit(ctx)
+	if err != nil {
+		return err
+	}
 	if a.dir, err = openDataDir(a.o.DataDir, a.o.KeyFile); err != nil {
 		return err
 	}
@@ -160,7 +168,7 @@ func (a *Appliance) listen(ctx context.Context) error {
 		return fmt.Errorf("OCSP responder: %w", err)
 	}
 	a.o.OCSPListen = a.ocsp.Addr().String() // with the port that it has
-	return nil
+	return a.openEdge()
 }
 
 func (a *Appliance) openAuthority(ctx context.Context) error {
@@ -265,7 +273,7 @@ func (a *Appliance) prepareServers() error {
 		return err
 	}
 	a.server, err = proxy.New(proxy.Options{
-		Listeners: a.nfs, TLS: config, Resolver: a.table, Log: a.log.With(zap.String("component", "proxy")),
+		Listeners: a.allNFS(), TLS: config, Resolver: a.table, Log: a.log.With(zap.String("component", "proxy")),
 	})
 	if err != nil {
 		return err
@@ -283,8 +291,10 @@ func (a *Appliance) prepareServers() error {
 		Handler: mux, ReadTimeout: ocspTimeout, WriteTimeout: ocspTimeout, IdleTimeout: ocspTimeout,
 		MaxHeaderBytes: 8 << 10, ErrorLog: zap.NewStdLog(a.log.With(zap.String("component", "ocsp"))),
 	}
-	a.api, err = api.Listen(a.dir.socket())
-	return err
+	if a.api, err = api.Listen(a.dir.socket()); err != nil {
+		return err
+	}
+	return a.offerSockets()
 }
 
 // certificate is that of the first unit that serves: the certificates of all units hold the same
@@ -317,6 +327,8 @@ func (a *Appliance) Run(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		a.log.Info("draining")
+	case <-a.taken():
+		a.log.Info("a successor has taken over, draining")
 	case err = <-broken:
 		a.log.Error("a server broke, draining", zap.Error(err))
 	}
@@ -364,6 +376,7 @@ func (a *Appliance) close() error {
 			l.Close() // most of them are closed by their server
 		}
 	}
+	errs = append(errs, a.closeEdge())
 	a.admin.Lock()
 	defer a.admin.Unlock()
 	for _, u := range a.units {
@@ -380,6 +393,9 @@ func (a *Appliance) close() error {
 	}
 	if a.dir != nil {
 		errs = append(errs, a.dir.Close())
+	}
+	if a.offer != nil {
+		errs = append(errs, a.offer.Close()) // the last thing: a successor waits for it
 	}
 	return errors.Join(errs...)
 }

@@ -44,6 +44,7 @@ func (l layout) manifest() string   { return filepath.Join(l.dir, "nfseal.json")
 func (l layout) rootKey() string    { return filepath.Join(l.dir, "root.key") }
 func (l layout) lock() string       { return filepath.Join(l.dir, "lock") }
 func (l layout) socket() string     { return filepath.Join(l.dir, "api.sock") }
+func (l layout) takeover() string   { return filepath.Join(l.dir, "takeover") }
 func (l layout) audit() string      { return filepath.Join(l.dir, "audit") }
 func (l layout) catalog() string    { return filepath.Join(l.dir, "catalog") }
 func (l layout) catalogKey() string { return filepath.Join(l.dir, "catalog", "key.json") }

@@ -9,6 +9,7 @@
 //	  root.key         0600, the root of trust (Options.KeyFile puts it elsewhere)
 //	  lock             pid of the daemon that has the directory
 //	  api.sock         0600, the API
+//	  takeover         0600, where a successor asks for the steered sockets
 //	  audit/           hash-chained log
 //	  catalog/         key.json: the catalog's key, wrapped; store/: Pebble over cryptfs
 //	  pki/             certificate authority

@@ -29,6 +29,9 @@ func (a *Appliance) Features() []api.Feature {
 		}
 	}
 	list = append(list, a.lockedMemoryFeature())
+	for _, p := range a.edge.Parts() {
+		list = append(list, api.Feature{Name: p.Name, On: p.On, Detail: p.Detail})
+	}
 	return append(list, hostFeatures()...)
 }
 
@@ -41,8 +44,6 @@ func hostFeatures() []api.Feature {
 	return []api.Feature{
 		dumpFeature(),
 		{Name: "kernel TLS", Detail: "not built in this version; " + kernelTLS()},
-		{Name: "XDP gate", Detail: "not built in this version"},
-		{Name: "sk_lookup steering", Detail: "not built in this version"},
 	}
 }
 

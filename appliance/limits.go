@@ -26,4 +26,8 @@ const (
 	// ocspTimeout bounds one request to the OCSP responder; maxOCSPConnections how many there are.
 	ocspTimeout        = 10 * time.Second
 	maxOCSPConnections = 256
+	// maxWorkers bounds the sockets that connections are steered to, one a processor.
+	maxWorkers = 64
+	// retireTimeout bounds how long a successor waits for the daemon before it to drain and go.
+	retireTimeout = 2 * time.Minute
 )

@@ -2,6 +2,8 @@ package appliance
 
 import (
 	"context"
+	"strconv"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -29,6 +31,15 @@ var (
 	volumeDesc      = desc("volume_bytes", "Size of the unit's volume.", "unit")
 	volumeFreeDesc  = desc("volume_free_bytes", "What no file system has leased.", "unit")
 	storageDesc     = desc("storage_bytes", "What the file system holds.", "file_system")
+	presentDesc     = desc("mount_target_present", "1 if the address is on its interface.", "address")
+	restoredDesc    = desc("network_restored_total", "Changes by others to addresses, routes and rules that were put right.")
+	steeredDesc     = desc("steered_connections_total", "Connections to mount targets given to the proxy.", "address")
+	unsteeredDesc   = desc("steer_refused_total", "Connections to mount targets that found no open socket.", "address")
+	runsDesc        = desc("bpf_runs_total", "Runs of a program in the kernel while somebody measured.", "program")
+	runTimeDesc     = desc("bpf_run_seconds_total", "Time of those runs.", "program")
+	gateDesc        = desc("gate_packets_total", "Packets by the gate's verdict.", "verdict", "dropped")
+	gateBytesDesc   = desc("gate_bytes_total", "Bytes by the gate's verdict.", "verdict", "dropped")
+	gateRuleDesc    = desc("gate_rule_packets_total", "Packets that a rule of a security group has admitted.", "group", "rule")
 	ocspDesc        = desc("ocsp_responses_total", "Answers of the OCSP responder.", "status")
 )
 
@@ -36,6 +47,7 @@ var (
 func (collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		connectionsDesc, acceptedDesc, refusedDesc, unitDesc, volumeDesc, volumeFreeDesc, storageDesc, ocspDesc,
+		presentDesc, restoredDesc, steeredDesc, unsteeredDesc, runsDesc, runTimeDesc, gateDesc, gateBytesDesc, gateRuleDesc,
 	} {
 		ch <- d
 	}
@@ -67,6 +79,38 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	for _, u := range c.a.units {
 		c.collectUnit(u, gauge)
+	}
+	c.collectNetwork(ch, gauge, count)
+}
+
+// collectNetwork leaves out what can't be read now.
+func (c collector) collectNetwork(ch chan<- prometheus.Metric, gauge func(*prometheus.Desc, float64, ...string), count func(*prometheus.Desc, uint64, ...string)) {
+	n, err := c.a.networkCounters(context.Background(), 0)
+	if err != nil {
+		return
+	}
+	for _, a := range n.Addresses {
+		present := 0.0
+		if a.Present {
+			present = 1
+		}
+		gauge(presentDesc, present, a.Address)
+	}
+	count(restoredDesc, n.Restored)
+	for _, t := range n.Steered {
+		count(steeredDesc, t.Steered, t.Address)
+		count(unsteeredDesc, t.Refused, t.Address)
+	}
+	for _, p := range n.Programs {
+		count(runsDesc, p.Runs, p.Name)
+		ch <- prometheus.MustNewConstMetric(runTimeDesc, prometheus.CounterValue, time.Duration(p.RunNanoseconds).Seconds(), p.Name)
+	}
+	for _, v := range n.Verdicts {
+		count(gateDesc, v.Packets, v.Name, strconv.FormatBool(v.Dropped))
+		count(gateBytesDesc, v.Bytes, v.Name, strconv.FormatBool(v.Dropped))
+	}
+	for _, r := range n.Rules {
+		count(gateRuleDesc, r.Packets, r.Group, strconv.Itoa(r.Index))
 	}
 }
 

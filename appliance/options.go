@@ -1,6 +1,8 @@
 package appliance
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"math"
@@ -8,12 +10,14 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"time"
 
 	"github.com/nfseal/nfseal/appliance/catalog"
 	"github.com/nfseal/nfseal/appliance/kms"
+	"github.com/nfseal/nfseal/appliance/network"
 	"github.com/nfseal/nfseal/appliance/pki"
 	"github.com/nfseal/nfseal/proxy/nfs4"
 	"go.uber.org/zap"
@@ -47,6 +51,14 @@ type Options struct {
 	// MountTargets say which file system answers at which local address, for clients that name
 	// none.
 	MountTargets map[netip.Addr]string
+	// Network says which mount target addresses are kept on which interfaces, and how connections to
+	// them arrive. Its Name and Log are set here.
+	Network network.EdgeOptions
+	// Takeover takes the steered sockets over from the daemon that has the data directory, and waits
+	// until that has drained and gone; if there is none, it is an ordinary start.
+	Takeover bool
+	// ServiceManager is what the environment says about the one that started the daemon.
+	ServiceManager ServiceManager
 	// VolumeBytes is the size of the volume of a new data directory; 0 chooses: 10 GiB, or half of
 	// what is free if that is less.
 	VolumeBytes int64
@@ -64,6 +76,13 @@ type Options struct {
 	Log *zap.Logger
 	// Clock is time.Now by default.
 	Clock func() time.Time
+}
+
+// ServiceManager keeps the steered sockets open while no daemon runs, if it can: systemd with
+// FileDescriptorStoreMax. Empty without one.
+type ServiceManager struct {
+	NotifySocket                        string // NOTIFY_SOCKET
+	ListenPID, ListenFDs, ListenFDNames string // LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES
 }
 
 // Defaults that a command line shows.
@@ -105,9 +124,19 @@ func (o *Options) EnsureDefaults() {
 	if o.Log == nil {
 		o.Log = zap.NewNop()
 	}
+	o.ensureNetwork()
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
+}
+
+// ensureNetwork names what is pinned after the data directory, and has a worker for each processor.
+func (o *Options) ensureNetwork() {
+	id := sha256.Sum256([]byte(o.DataDir))
+	o.Network.Name = hex.EncodeToString(id[:6])
+	o.Network.Log = o.Log.With(zap.String("component", "network"))
+	setDefault(&o.Network.Workers, min(runtime.GOMAXPROCS(0), maxWorkers))
+	o.Network.EnsureDefaults()
 }
 
 func setDefault[T comparable](value *T, fallback T) {
@@ -131,6 +160,9 @@ func (o *Options) Validate() error {
 		return err
 	}
 	if err := o.validateNames(); err != nil {
+		return err
+	}
+	if err := o.Network.Validate(); err != nil {
 		return err
 	}
 	for address, id := range o.MountTargets {

@@ -118,7 +118,7 @@ func (a *Appliance) addresses() []string {
 	for _, l := range a.nfs {
 		list = append(list, l.Addr().String())
 	}
-	return list
+	return append(list, a.steeredAddresses()...)
 }
 
 // mountCommand is what mounts the file system id on another machine that has the CA file where

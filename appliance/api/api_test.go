@@ -69,6 +69,10 @@ func (m *memoryBackend) Status(context.Context) (Status, error) {
 	return Status{Version: "test", Region: "local-1"}, m.fail
 }
 
+func (m *memoryBackend) Network(_ context.Context, measure time.Duration) (Network, error) {
+	return Network{Restored: uint64(measure)}, nil
+}
+
 func (m *memoryBackend) Healthy() error { return m.healthy }
 
 func (m *memoryBackend) Metrics() prometheus.Gatherer { return prometheus.NewRegistry() }

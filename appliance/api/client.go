@@ -43,6 +43,12 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 	return s, c.do(ctx, http.MethodGet, "/nfseal/v1/status", nil, &s)
 }
 
+// Network asks about addresses and programs in the kernel, which are timed for measure before.
+func (c *Client) Network(ctx context.Context, measure time.Duration) (Network, error) {
+	var n Network
+	return n, c.do(ctx, http.MethodGet, "/nfseal/v1/network?measure="+url.QueryEscape(measure.String()), nil, &n)
+}
+
 // CreateFileSystem makes a file system.
 func (c *Client) CreateFileSystem(ctx context.Context, r CreateFileSystemRequest) (FileSystemDescription, error) {
 	var d FileSystemDescription

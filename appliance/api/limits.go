@@ -10,6 +10,8 @@ const (
 	readTimeout     = 10 * time.Second
 	idleTimeout     = 60 * time.Second
 	shutdownTimeout = 5 * time.Second
+	// maxMeasure bounds how long programs are timed for one answer.
+	maxMeasure = 8 * time.Second
 )
 
 // EFS's.

@@ -72,6 +72,7 @@ func New(o Options) (*Server, error) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", s.health)
 	mux.HandleFunc("GET /nfseal/v1/status", s.status)
+	mux.HandleFunc("GET /nfseal/v1/network", s.network)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Backend.Metrics(), promhttp.HandlerOpts{}))
 	mux.HandleFunc(efsPath, s.efs)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { writeError(w, unknownOperation(r)) })
@@ -140,6 +141,24 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	writeJSON(w, http.StatusOK, status)
+}
+
+// network takes ?measure=, a time to measure the programs for, as "1s".
+func (s *Server) network(w http.ResponseWriter, r *http.Request) {
+	var measure time.Duration
+	if text := r.URL.Query().Get("measure"); text != "" {
+		var err error
+		if measure, err = time.ParseDuration(text); err != nil || measure < 0 || measure > maxMeasure {
+			writeError(w, badRequest("measure must be a time up to %v", maxMeasure))
+			return
+		}
+	}
+	network, err := s.o.Backend.Network(r.Context(), measure)
+	if err != nil {
+		writeError(w, asError(err))
+		return
+	}
+	writeJSON(w, http.StatusOK, network)
 }
 
 // efs answers the EFS API.

@@ -122,6 +122,9 @@ type Backend interface {
 	UsedBytes(ctx context.Context, id string) (uint64, bool)
 	// Status describes everything.
 	Status(ctx context.Context) (Status, error)
+	// Network describes addresses, programs in the kernel and what they counted, after timing the
+	// programs for measure.
+	Network(ctx context.Context, measure time.Duration) (Network, error)
 	// Healthy returns nil if every unit serves, else why not.
 	Healthy() error
 	// Metrics are shown under /metrics.

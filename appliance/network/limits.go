@@ -30,4 +30,11 @@ const (
 	netlinkTimeout = 5 * time.Second
 	// noticeBytes is the receive buffer for notices; when it overflows, that is a notice too.
 	noticeBytes = 1 << 20
+
+	// keptDrops is how many of the last refused packets are kept to be shown, and topSources how many
+	// of those who were refused most.
+	keptDrops  = 64
+	topSources = 10
+	// maxMeasure bounds one measurement of the programs.
+	maxMeasure = 10 * time.Second
 )

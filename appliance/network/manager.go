@@ -16,13 +16,17 @@ import (
 var (
 	// ErrClosed says that the Manager was closed.
 	ErrClosed = errors.New("network: closed")
+	// ErrBusy says that another Manager keeps the addresses of this network namespace: each would take
+	// the other's work for its own.
+	ErrBusy = errors.New("network: another nfseald keeps the addresses of this network namespace")
 	// ErrNotSupported says that the kernel does not keep the mark of an address.
 	ErrNotSupported = errors.New("network: this kernel has no protocol of addresses (IFA_PROTO), which Linux has from 5.18")
 )
 
 // Options configure a Manager.
 type Options struct {
-	// Netns is the path of the network namespace; that of the calling thread by default.
+	// Netns is the path of the network namespace; that of the calling thread by default. Entering
+	// another one takes CAP_SYS_ADMIN; CAP_NET_ADMIN is enough for the default.
 	Netns string
 	// Tick is the time between two looks without a notice from the kernel.
 	Tick time.Duration
@@ -32,9 +36,6 @@ type Options struct {
 
 // EnsureDefaults fills what was left zero.
 func (o *Options) EnsureDefaults() {
-	if o.Netns == "" {
-		o.Netns = "/proc/thread-self/ns/net"
-	}
 	if o.Tick == 0 {
 		o.Tick = DefaultTick
 	}
@@ -84,6 +85,7 @@ type AddressStatus struct {
 type Manager struct {
 	o       Options
 	notices *nl.NetlinkSocket
+	alone   *os.File      // held so that there is one Manager a namespace
 	wake    chan struct{} // of the loop, by the reader; holds one
 	done    chan struct{} // closed by Close
 	closing sync.Once
@@ -105,13 +107,21 @@ func New(o Options) (*Manager, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	ns, err := netns.GetFromPath(o.Netns)
-	if err != nil {
-		return nil, fmt.Errorf("network: namespace: %w", err)
+	ns := netns.None() // entering even the namespace that one is in takes CAP_SYS_ADMIN
+	if o.Netns != "" {
+		var err error
+		if ns, err = netns.GetFromPath(o.Netns); err != nil {
+			return nil, fmt.Errorf("network: namespace: %w", err)
+		}
+		defer ns.Close()
 	}
-	defer ns.Close()
+	alone, err := beAlone(ns)
+	if err != nil {
+		return nil, err
+	}
 	k, err := openKernel(ns)
 	if err != nil {
+		alone.Close()
 		return nil, err
 	}
 	notices, err := nl.SubscribeAt(ns, netns.None(), unix.NETLINK_ROUTE,
@@ -119,10 +129,11 @@ func New(o Options) (*Manager, error) {
 		unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE)
 	if err != nil {
 		k.Close()
+		alone.Close()
 		return nil, fmt.Errorf("network: netlink: %w", err)
 	}
 	notices.SetReceiveBufferSize(noticeBytes, false) // what does not fit is a notice too
-	m := &Manager{o: o, notices: notices, kernel: k, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	m := &Manager{o: o, notices: notices, alone: alone, kernel: k, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	m.wg.Go(m.read)
 	m.wg.Go(m.loop)
 	return m, nil
@@ -167,6 +178,7 @@ func (m *Manager) Close() error {
 		defer m.pass.Unlock()
 		m.closed = true
 		m.kernel.Close()
+		m.alone.Close()
 	})
 	return nil
 }

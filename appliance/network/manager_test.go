@@ -301,6 +301,9 @@ func TestRestart(t *testing.T) {
 	}
 	w.expect("10.7.0.1/24", "fd07::1/64")
 	second := w.manager()
+	if _, err := New(Options{Netns: w.path}); !errors.Is(err, ErrBusy) {
+		t.Errorf("two at once: %v", err)
+	}
 	must(t, second.Set(Desired{{Interface: on("storage"), Prefix: pfx("10.7.0.2/24")}}))
 	w.expect("10.7.0.2/24")
 }

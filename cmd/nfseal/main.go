@@ -51,6 +51,7 @@ func commands() []command {
 		{"fs list", "", "list the file systems", fsList},
 		{"fs delete", "FS-ID", "destroy a file system: its keys first, then all that it holds", fsDelete},
 		{"status", "", "how the daemon, its units and file systems are", status},
+		{"net show", "[--measure TIME]", "mount target addresses, steering, the gate and what they counted", netShow},
 		{"check", "", "what is on and what is not, and whether the data directory is sound", check},
 		{"bench", "[--compare]", "measure the daemon over TLS, beside others if asked", benchmark},
 		{"demo", "", "as root: a real Linux client mounts, copies, compares; then the search for plaintext", runDemo},

@@ -121,6 +121,23 @@ func (s *shelf) Status(context.Context) (api.Status, error) {
 	return status, nil
 }
 
+func (s *shelf) Network(_ context.Context, measure time.Duration) (api.Network, error) {
+	n := api.Network{
+		Parts:     []api.Feature{{Name: "sk_lookup steering", On: true, Detail: "2 sockets"}, {Name: "XDP gate", Detail: "no interface"}},
+		Addresses: []api.NetworkAddress{{Address: "10.0.0.1/24", Interface: "mac=52:54:00:00:00:01", Name: "eth1", MTU: 9000, Present: true}},
+		Programs:  []api.NetworkProgram{{Name: "steer"}},
+		Sockets:   2,
+		Steered:   []api.NetworkSteered{{Address: "10.0.0.1", Steered: 7, Refused: 1}},
+	}
+	if measure > 0 {
+		n.Programs[0].Runs, n.Programs[0].PerRunNanoseconds = 3, 181
+		n.Drops = []api.NetworkDrop{{
+			Time: time.Unix(1700000000, 0).UTC(), Verdict: "drop-source", Source: "192.0.2.1:1023", To: "10.0.0.1:2049", Interface: 3, Bytes: 74,
+		}}
+	}
+	return n, nil
+}
+
 func (s *shelf) Healthy() error { return nil }
 
 func (s *shelf) Metrics() prometheus.Gatherer { return prometheus.NewRegistry() }

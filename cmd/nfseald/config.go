@@ -20,6 +20,8 @@ type config struct {
 	logFormat   string
 	showVersion bool
 	check       bool
+	removeNet   bool
+	debug       bool
 }
 
 const usage = `Usage: nfseald [flags]
@@ -52,10 +54,13 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 	f.StringVar(&o.Squash, "squash", appliance.DefaultSquash, "whose requests are made anonymous: none, root or all")
 	f.BoolVar(&o.AllowPlaintext, "allow-plaintext", false, "serve clients without TLS too: whoever reads the network reads the files")
 	f.Func("mount-target", "`address=fs-id`: the file system at a local address, for clients that name none; may be given more than once", mountTargets(o))
+	networkFlags(f, o)
 	f.IntVar(&o.LeaseSeconds, "lease", 0, "NFS lease in `seconds` (default 15)")
 	f.IntVar(&o.GraceSeconds, "grace", 0, "NFS grace period after a restart in `seconds` (default 20)")
 	f.StringVar(&c.logFormat, "log", "console", "log `format`: console or json")
 	f.BoolVar(&c.check, "check", false, "look at the data directory and the host, change nothing, and exit")
+	f.BoolVar(&c.removeNet, "remove-network", false, "remove the mount target addresses and the pinned programs that former starts have left, and exit")
+	f.BoolVar(&c.debug, "debug", false, "log more, such as what the kernel's verifier says about a program that it refuses")
 	f.BoolVar(&c.showVersion, "version", false, "print the version and exit")
 	if err := f.Parse(args); err != nil {
 		return nil, err
@@ -102,7 +107,7 @@ func mountTargets(o *appliance.Options) func(string) error {
 }
 
 // newLogger logs to w, in words for people or in JSON for machines.
-func newLogger(format string, w io.Writer) (*zap.Logger, error) {
+func newLogger(format string, level zapcore.Level, w io.Writer) (*zap.Logger, error) {
 	c := zap.NewProductionEncoderConfig()
 	c.EncodeTime = zapcore.ISO8601TimeEncoder
 	var encoder zapcore.Encoder
@@ -114,5 +119,5 @@ func newLogger(format string, w io.Writer) (*zap.Logger, error) {
 	default:
 		return nil, fmt.Errorf("log format %q is neither console nor json", format)
 	}
-	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), zap.InfoLevel)), nil
+	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), level)), nil
 }

@@ -47,8 +47,11 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return exitFailure
 	}
 	serve := serve
-	if c.check {
+	switch {
+	case c.check:
 		serve = check
+	case c.removeNet:
+		serve = removeNetwork
 	}
 	if err := serve(c, stdout, stderr); err != nil {
 		fmt.Fprintln(stderr, "nfseald:", strings.ReplaceAll(err.Error(), "\n", "; "))
@@ -59,12 +62,17 @@ func run(args []string, stdout, stderr io.Writer) int {
 
 // serve runs the daemon until a signal.
 func serve(c *config, stdout, stderr io.Writer) error {
-	log, err := newLogger(c.logFormat, stderr)
+	level := zap.InfoLevel
+	if c.debug {
+		level = zap.DebugLevel
+	}
+	log, err := newLogger(c.logFormat, level, stderr)
 	if err != nil {
 		return err
 	}
 	defer log.Sync()
 	c.options.Log = log
+	c.options.ServiceManager = serviceManager()
 	c.options.EnsureDefaults()
 	debug.SetMemoryLimit(c.options.MemoryLimit())
 
@@ -88,6 +96,21 @@ func serve(c *config, stdout, stderr io.Writer) error {
 	log.Info("stopped")
 	return nil
 }
+
+// serviceManager takes what it reads out of the environment: it is for this process alone.
+func serviceManager() appliance.ServiceManager {
+	take := func(name string) string {
+		value := os.Getenv(name)
+		os.Unsetenv(name)
+		return value
+	}
+	return appliance.ServiceManager{
+		NotifySocket: take("NOTIFY_SOCKET"),
+		ListenPID:    take("LISTEN_PID"), ListenFDs: take("LISTEN_FDS"), ListenFDNames: take("LISTEN_FDNAMES"),
+	}
+}
+
+func removeNetwork(c *config, _, _ io.Writer) error { return appliance.RemoveNetwork(c.options) }
 
 // check looks at the data directory and the host without changing anything.
 func check(c *config, stdout, _ io.Writer) error {

@@ -23,7 +23,7 @@ var rules = []rule{
 	{"cmd/mount.nfseal", []string{"proxy/tunnel", "proxy/transport"},
 		"it is installed alone on client machines: no server code in it"},
 
-	{"appliance", []string{"appliance/...", "proxy/...", "xtsengine/...", "ownership"},
+	{"appliance", []string{"appliance/...", "proxy/...", "xtsengine/...", "bpf/...", "ownership"},
 		"this room joins both worlds; nothing below it knows the other side"},
 	{"appliance/api", []string{"appliance/catalog", "appliance/audit"},
 		"HTTP over the control plane's state; data paths are behind the interfaces that it declares"},

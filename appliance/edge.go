@@ -1,0 +1,217 @@
+package appliance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/nfseal/nfseal/appliance/api"
+	"github.com/nfseal/nfseal/appliance/network"
+	"github.com/nfseal/nfseal/bpf/gate"
+	"github.com/nfseal/nfseal/bpf/steer"
+)
+
+// storedName is what the steered sockets are called in the service manager's store.
+const storedName = "nfs"
+
+// inherit takes the steered sockets of the daemon before this one: from that one itself, which drains
+// and goes then, or from the service manager.
+func (a *Appliance) inherit(ctx context.Context) error {
+	m := &a.o.ServiceManager
+	env := steer.Environment{PID: m.ListenPID, FDs: m.ListenFDs, Names: m.ListenFDNames}
+	stored, err := steer.Stored(env, storedName)
+	if err != nil {
+		return err
+	}
+	a.inherited = stored
+	if !a.o.Takeover {
+		return nil
+	}
+	t, err := steer.Take(ctx, layout{a.o.DataDir}.takeover())
+	if errors.Is(err, steer.ErrNobody) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	closeAll(stored) // the same sockets, or older ones
+	a.inherited = t.Listeners
+	a.log.Info("taking over; waiting for the running daemon to drain", zap.Int("sockets", len(t.Listeners)))
+	ctx, cancel := context.WithTimeout(ctx, retireTimeout)
+	defer cancel()
+	return t.Retire(ctx)
+}
+
+func closeAll(ls []*net.TCPListener) {
+	for _, l := range ls {
+		l.Close()
+	}
+}
+
+// openEdge hands the inherited sockets on.
+func (a *Appliance) openEdge() error {
+	o := a.o.Network
+	o.Inherited, a.inherited = a.inherited, nil
+	var err error
+	a.edge, err = network.OpenEdge(o)
+	return err
+}
+
+func (a *Appliance) closeEdge() error {
+	closeAll(a.inherited)
+	if a.edge == nil {
+		return nil
+	}
+	return a.edge.Close()
+}
+
+// allNFS are all sockets on which NFS is served.
+func (a *Appliance) allNFS() []net.Listener {
+	all := append([]net.Listener(nil), a.nfs...)
+	for _, l := range a.edge.Listeners() {
+		all = append(all, l)
+	}
+	return all
+}
+
+// offerSockets lets a successor have the steered sockets.
+func (a *Appliance) offerSockets() error {
+	ls := a.edge.Listeners()
+	if len(ls) == 0 {
+		return nil
+	}
+	var err error
+	if a.offer, err = steer.NewOffer(a.dir.takeover(), ls); err != nil {
+		return err
+	}
+	if notify := a.o.ServiceManager.NotifySocket; notify != "" {
+		if err := steer.Store(notify, storedName, ls); err != nil {
+			a.log.Warn("the service manager can't keep the sockets: a restart refuses connections", zap.Error(err))
+		}
+	}
+	return nil
+}
+
+// taken is closed when a successor waits for the end of this daemon; nil if none can.
+func (a *Appliance) taken() <-chan struct{} {
+	if a.offer == nil {
+		return nil
+	}
+	return a.offer.Taken()
+}
+
+// steeredAddresses are where steered connections come to.
+func (a *Appliance) steeredAddresses() []string {
+	if len(a.edge.Listeners()) == 0 {
+		return nil
+	}
+	var list []string
+	for i := range a.o.Network.Addresses {
+		list = append(list, netip.AddrPortFrom(a.o.Network.Addresses[i].Prefix.Addr(), a.o.Network.Port).String())
+	}
+	return list
+}
+
+// RemoveNetwork removes the mount target addresses, and the steering and the gate of the data directory
+// in o, that former starts have left. No daemon may be using them.
+func RemoveNetwork(o Options) error {
+	o.EnsureDefaults()
+	return network.RemoveEdge(o.Network)
+}
+
+// steeringCheck says what the host could do, for a daemon that does not run.
+func steeringCheck() api.Feature {
+	f := api.Feature{Name: network.PartSteer, Detail: "this kernel has it; used where -mount-address is given"}
+	if err := steer.Supported(); err != nil {
+		f.Detail = err.Error()
+	}
+	return f
+}
+
+// Network implements api.Backend.
+func (a *Appliance) Network(ctx context.Context, measure time.Duration) (api.Network, error) {
+	n, err := a.networkCounters(ctx, measure)
+	if err != nil {
+		return n, err
+	}
+	sources, err := a.edge.TopSources()
+	for _, s := range sources {
+		n.Sources = append(n.Sources, api.NetworkSource{Address: s.Addr.String(), Packets: s.Packets, Verdict: s.Verdict.String(), Target: s.Target})
+	}
+	return n, err
+}
+
+// networkCounters is all but who was refused.
+func (a *Appliance) networkCounters(ctx context.Context, measure time.Duration) (api.Network, error) {
+	r, err := a.edge.Report(ctx, measure)
+	if err != nil {
+		return api.Network{}, err
+	}
+	n := api.Network{Restored: r.Addresses.Restored}
+	for _, p := range r.Parts {
+		n.Parts = append(n.Parts, api.Feature{Name: p.Name, On: p.On, Detail: p.Detail})
+	}
+	for i := range r.Addresses.Addresses {
+		n.Addresses = append(n.Addresses, addressOf(&r.Addresses.Addresses[i]))
+	}
+	if r.Steer != nil {
+		describeSteer(&n, r.Steer)
+	}
+	if r.Gate != nil {
+		describeGate(&n, &r)
+	}
+	return n, nil
+}
+
+func addressOf(s *network.AddressStatus) api.NetworkAddress {
+	out := api.NetworkAddress{
+		Address: s.Prefix.String(), Interface: s.Interface.String(), Name: s.Link.Name, MTU: s.Link.MTU,
+		Present: s.Present, ByOthers: s.Present && !s.Ours,
+	}
+	if s.Err != nil {
+		out.Problem = s.Err.Error()
+	}
+	return out
+}
+
+func describeSteer(n *api.Network, s *steer.Stats) {
+	n.Programs = append(n.Programs, api.NetworkProgram{
+		Name: "steer", Runs: s.Runs, RunNanoseconds: s.RunTime.Nanoseconds(), PerRunNanoseconds: s.PerRun().Nanoseconds(),
+	})
+	n.Sockets = s.Sockets
+	for _, t := range s.Targets {
+		n.Steered = append(n.Steered, api.NetworkSteered{Address: t.Address.String(), Steered: t.Steered, Refused: t.Refused})
+	}
+}
+
+func describeGate(n *api.Network, r *network.Report) {
+	g := r.Gate
+	p := api.NetworkProgram{Name: "gate", Runs: g.RunCount, RunNanoseconds: g.RunTime.Nanoseconds()}
+	if g.RunCount > 0 {
+		p.PerRunNanoseconds = g.RunTime.Nanoseconds() / int64(g.RunCount)
+	}
+	n.Programs = append(n.Programs, p)
+	for _, i := range g.Interfaces {
+		n.Interfaces = append(n.Interfaces, api.NetworkInterface{Name: i.Name, Mode: i.Mode.String(), Why: i.NotNative})
+	}
+	for _, rule := range g.Rules {
+		n.Rules = append(n.Rules, api.NetworkRule{Group: rule.Group, Index: rule.Index, Packets: rule.Packets, Bytes: rule.Bytes})
+	}
+	for _, v := range gate.Verdicts() {
+		if c := g.Verdicts[v]; c.Packets > 0 {
+			n.Verdicts = append(n.Verdicts, api.NetworkVerdict{Name: v.String(), Dropped: v.Dropped(), Packets: c.Packets, Bytes: c.Bytes})
+		}
+	}
+	for i := range r.Drops {
+		d := &r.Drops[i]
+		n.Drops = append(n.Drops, api.NetworkDrop{
+			Time: d.At.UTC(), Verdict: d.Verdict.String(), Source: fmt.Sprint(d.Source), To: fmt.Sprint(d.To),
+			Target: d.Target, Interface: d.Interface, Bytes: d.Bytes,
+		})
+	}
+}

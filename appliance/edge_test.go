@@ -1,0 +1,229 @@
+package appliance
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/nfseal/nfseal/appliance/api"
+	"github.com/nfseal/nfseal/appliance/network"
+	"github.com/nfseal/nfseal/bpf/bpffs"
+	"github.com/nfseal/nfseal/bpf/steer"
+	"github.com/nfseal/nfseal/proxy/nfsclient"
+	"github.com/nfseal/nfseal/proxy/transport"
+)
+
+// insideNamespaces runs the calling test once more, in network and mount namespaces of its own, and
+// says whether this is that run.
+func insideNamespaces(t *testing.T) bool {
+	t.Helper()
+	const variable = "NFSEAL_TEST_INSIDE"
+	if os.Getenv(variable) != "" {
+		return true
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to make network namespaces and load programs; runs in CI")
+	}
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), variable+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Errorf("in namespaces: %v\n%s", err, out)
+	}
+	return false
+}
+
+var mountTargets = []netip.Addr{netip.MustParseAddr("10.77.0.1"), netip.MustParseAddr("fd77::1")}
+
+// networkOptions keep two mount target addresses on the loopback interface.
+func networkOptions(t *testing.T) Options {
+	t.Helper()
+	if err := steer.Supported(); errors.Is(err, steer.ErrNotSupported) {
+		t.Skipf("runs on kernels from 6.1 with CONFIG_BPF_STREAM_PARSER: %v", err)
+	}
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := netlink.LinkSetUp(lo); err != nil {
+		t.Fatal(err)
+	}
+	pins := filepath.Join(t.TempDir(), "bpf")
+	if err := bpffs.Mount(pins); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Unmount(pins, syscall.MNT_DETACH) })
+	o := testOptions(t.TempDir())
+	o.Network.PinDir, o.Network.Steer = pins, network.UseRequire
+	for _, a := range mountTargets {
+		o.Network.Addresses = append(o.Network.Addresses, network.Address{
+			Interface: network.Selector{Name: "lo"}, Prefix: netip.PrefixFrom(a, a.BitLen()),
+		})
+	}
+	return o
+}
+
+// mountAt is a client that came to a mount target address.
+func (r *running) mountAt(t *testing.T, address netip.Addr, id string) (*nfsclient.Client, nfsclient.Handle) {
+	t.Helper()
+	conn, err := transport.Dial(t.Context(), netip.AddrPortFrom(address, steer.DefaultPort).String(), transport.ClientOptions{
+		Roots: r.authority.Pool(), ServerName: r.o.DNSName(id),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := nfsclient.New(t.Context(), conn, nfsclient.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Abandon)
+	root, err := c.Root(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c, root
+}
+
+// Mount target addresses are made, their connections reach the proxy, all of it is told, and a
+// successor takes over without refusing anybody.
+func TestMountTargetAddresses(t *testing.T) {
+	if !insideNamespaces(t) {
+		return
+	}
+	o := networkOptions(t)
+	first := start(t, o)
+	id := first.create(t, "home")
+	c, root := first.mountAt(t, mountTargets[0], id)
+	write(t, c, root, "letter", "hello")
+	first.expectNetwork(t)
+
+	connects := make(chan error, 1)
+	enough := make(chan struct{})
+	go func() { connects <- keepConnecting(enough) }()
+	o.Takeover = true
+	successor := make(chan *running, 1)
+	go func() { successor <- start(t, o) }()
+	if err := <-first.done; err != nil {
+		t.Error("predecessor:", err)
+	}
+	first.cancel = nil
+	if err := first.Close(); err != nil {
+		t.Error("predecessor:", err)
+	}
+	second := <-successor
+	time.Sleep(200 * time.Millisecond)
+	close(enough)
+	if err := <-connects; err != nil {
+		t.Error("during the takeover:", err)
+	}
+	c, root = second.mountAt(t, mountTargets[1], id)
+	expect(t, c, root, "letter", "hello")
+	second.stop(t)
+
+	if err := RemoveNetwork(o); err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range mountTargets {
+		if l, err := net.Listen("tcp", netip.AddrPortFrom(a, 0).String()); err == nil {
+			l.Close()
+			t.Errorf("%s is still there", a)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(o.Network.PinDir, second.o.Network.Name, "steer")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("pins are still there: %v", err)
+	}
+}
+
+// keepConnecting opens connections, some hundred a second, until it is enough.
+func keepConnecting(enough <-chan struct{}) error {
+	for i := 0; ; i++ {
+		select {
+		case <-enough:
+			return nil
+		case <-time.After(2 * time.Millisecond):
+		}
+		address := netip.AddrPortFrom(mountTargets[i%2], steer.DefaultPort).String()
+		conn, err := net.DialTimeout("tcp", address, 10*time.Second)
+		if err != nil {
+			return err
+		}
+		conn.Close()
+	}
+}
+
+func (r *running) expectNetwork(t *testing.T) {
+	t.Helper()
+	n, err := r.Network(context.Background(), 10*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(n.Addresses) != 2 || !n.Addresses[0].Present || n.Addresses[0].Name != "lo" || n.Addresses[0].Problem != "" {
+		t.Errorf("addresses %+v", n.Addresses)
+	}
+	if len(n.Steered) != 2 || n.Steered[0] != (api.NetworkSteered{Address: "10.77.0.1", Steered: 1}) || n.Sockets == 0 {
+		t.Errorf("steered %+v to %d sockets", n.Steered, n.Sockets)
+	}
+	features := map[string]bool{}
+	for _, f := range r.Features() {
+		features[f.Name] = f.On
+	}
+	if !features[network.PartSteer] || !features[network.PartAddresses] || features[network.PartGate] {
+		t.Errorf("features %v", features)
+	}
+	if got := r.steeredMetric(t, "10.77.0.1"); got != 1 {
+		t.Errorf("nfseal_steered_connections_total is %v", got)
+	}
+	status, err := r.Status(context.Background())
+	if err != nil || !strings.Contains(strings.Join(status.Addresses, " "), "10.77.0.1:2049 [fd77::1]:2049") {
+		t.Errorf("status: %v, %v", status.Addresses, err)
+	}
+}
+
+func (r *running) steeredMetric(t *testing.T, address string) float64 {
+	t.Helper()
+	families, err := r.Metrics().Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == "nfseal_steered_connections_total" && m.GetLabel()[0].GetValue() == address {
+				return m.GetCounter().GetValue()
+			}
+		}
+	}
+	return -1
+}
+
+// What can't be is left out, and said; or refused where it is required.
+func TestSteeringThatCannotBe(t *testing.T) {
+	if !insideNamespaces(t) {
+		return
+	}
+	o := networkOptions(t)
+	o.Network.PinDir = t.TempDir() // no BPF file system
+	if a, err := Open(t.Context(), o); !errors.Is(err, bpffs.ErrNotBPFFS) {
+		t.Fatalf("required: %v, %v", a, err)
+	}
+	o.Network.Steer = network.UseAuto
+	r := start(t, o)
+	for _, f := range r.Features() {
+		if f.Name == network.PartSteer && (f.On || !strings.Contains(f.Detail, "not a BPF file system")) {
+			t.Errorf("%+v", f)
+		}
+	}
+	if n := r.logs.FilterMessage("a part is left out").Len(); n != 1 {
+		t.Errorf("said %d times", n)
+	}
+}

@@ -1,0 +1,87 @@
+package network
+
+import (
+	"errors"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/nfseal/nfseal/bpf/gate"
+	"github.com/nfseal/nfseal/bpf/steer"
+)
+
+func TestEdgeOptions(t *testing.T) {
+	all := []netip.Prefix{pfx("0.0.0.0/0")}
+	address := Desired{{Interface: on("eth0"), Prefix: pfx("10.0.0.1/24")}}
+	for name, c := range map[string]struct {
+		o    EdgeOptions
+		good bool
+	}{
+		"nothing":                    {EdgeOptions{}, true},
+		"addresses":                  {EdgeOptions{Addresses: address, Steer: UseRequire}, true},
+		"gate":                       {EdgeOptions{GateInterfaces: []string{"eth0"}, AllowFrom: all, Gate: UseRequire}, true},
+		"gate that lets nobody in":   {EdgeOptions{GateInterfaces: []string{"eth0"}}, false},
+		"gate without an interface":  {EdgeOptions{Gate: UseRequire}, false},
+		"steering without addresses": {EdgeOptions{Steer: UseRequire}, false},
+		"no such use":                {EdgeOptions{Steer: "maybe"}, false},
+		"too many workers":           {EdgeOptions{Workers: steer.MaxListeners + 1}, false},
+		"address twice":              {EdgeOptions{Addresses: append(address, address...)}, false},
+	} {
+		c.o.EnsureDefaults()
+		if err := c.o.Validate(); (err == nil) != c.good || err != nil && !errors.Is(err, ErrInvalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// An Edge without anything to do needs no rights, and closes the sockets that nobody steers to.
+func TestEmptyEdge(t *testing.T) {
+	ls, err := steer.Listen(1)
+	must(t, err)
+	e, err := OpenEdge(EdgeOptions{Inherited: ls, PinDir: t.TempDir()})
+	must(t, err)
+	for _, p := range e.Parts() {
+		if p.On || p.Detail == "" {
+			t.Errorf("%+v", p)
+		}
+	}
+	if _, err := ls[0].Accept(); err == nil || len(e.Listeners()) > 0 {
+		t.Error("inherited socket is open")
+	}
+	r, err := e.Report(t.Context(), time.Second)
+	if err != nil || r.Steer != nil || r.Gate != nil {
+		t.Errorf("%+v, %v", r, err)
+	}
+	must(t, e.Close())
+}
+
+func TestRules(t *testing.T) {
+	e := &Edge{o: EdgeOptions{
+		Addresses: Desired{{Prefix: pfx("10.0.0.1/24")}, {Prefix: pfx("fd00::1/64")}}, Port: 2049,
+		AllowFrom: []netip.Prefix{pfx("10.0.0.0/8")}, GateOpen: []OpenPort{{Port: 22}, {UDP: true, Port: 53}},
+	}}
+	r := e.rules()
+	if len(r.Targets) != 2 || r.Targets[1].Addr != ip("fd00::1") || r.Targets[1].Groups[0] != groupClients {
+		t.Errorf("targets %+v", r.Targets)
+	}
+	if g := r.Groups[0].Rules[0]; g.Ports != (gate.Ports{Low: 2049, High: 2049}) || g.Sources[0] != pfx("10.0.0.0/8") {
+		t.Errorf("group %+v", r.Groups)
+	}
+	if len(r.Open) != 2 || r.Open[0] != (gate.OpenPort{Ports: gate.Ports{Low: 22, High: 22}}) || !r.Open[1].UDP {
+		t.Errorf("open %+v", r.Open)
+	}
+}
+
+func TestRecentDrops(t *testing.T) {
+	var d recentDrops
+	if len(d.list()) != 0 {
+		t.Error("not empty")
+	}
+	for i := range keptDrops + 5 {
+		d.add(gate.Drop{Bytes: i})
+	}
+	list := d.list()
+	if len(list) != keptDrops || list[0].Bytes != keptDrops+4 || list[keptDrops-1].Bytes != 5 {
+		t.Errorf("%d, from %d to %d", len(list), list[0].Bytes, list[len(list)-1].Bytes)
+	}
+}
