@@ -142,8 +142,13 @@ func (s *Store) move(list []*inode) (moved int, err error) {
 			err = s.spaceErr(e)
 		}
 	}
+	for _, f := range flushes { // apply all before waiting: they share a flush of the log
+		if e := s.switchMove(f, err == nil); e != nil && err == nil {
+			err = e
+		}
+	}
 	for _, f := range flushes {
-		if e := s.finishMove(f, err == nil); e != nil && err == nil {
+		if e := s.finishMove(f); e != nil && err == nil {
 			err = e
 		}
 		f.i.flushing.Unlock()
@@ -213,20 +218,31 @@ func (s *Store) loadJournaled(i *inode, file uint64, l *layer) (ok bool, err err
 	return true, nil
 }
 
-// finishMove lets the metadata refer to the volume if the blocks there are durable.
-func (s *Store) finishMove(f *flush, durable bool) error {
+// switchMove lets the metadata refer to the volume if the blocks there are durable. f.batch is nil
+// afterwards if it did not.
+func (s *Store) switchMove(f *flush, durable bool) error {
 	if !durable {
 		s.unseal(f)
 		return nil
 	}
 	s.keep(f)
-	if err := s.switchOver(f); err != nil {
-		s.unseal(f)
-		if f.i.dead.Load() {
-			s.journal.remove(f.i)
-			return nil
-		}
-		return err
+	err := s.switchOver(f)
+	if err == nil {
+		return nil
+	}
+	f.batch = nil
+	s.unseal(f)
+	if f.i.dead.Load() {
+		s.journal.remove(f.i)
+		return nil
+	}
+	return err
+}
+
+// finishMove waits until what switchMove did is durable.
+func (s *Store) finishMove(f *flush) error {
+	if f.batch == nil {
+		return nil
 	}
 	if err := s.settle(f.batch); err != nil {
 		return err

@@ -46,6 +46,10 @@
 // others leave by a clock. Extents are kept by windows of 4 MiB of a file. GetAttr, and Read and Write
 // of a file whose windows are in memory, allocate nothing.
 //
+// Decrypted blocks that were read, or written through memory, stay in a cache of their own. A block
+// never changes while a file refers to it, so an entry is right until the block is freed; who frees
+// blocks drops them first.
+//
 // # Locks
 //
 // In this order; those of one line exclude each other:
@@ -57,7 +61,7 @@
 //	Store.renaming  a directory gets another parent
 //	inode.mu        several in the order of inode numbers; Read holds it shared while it reads the
 //	                volume, so that no block it reads is freed
-//	shard.mu, inodeList.mu, pool.mu, lease.mu, reaper.mu, throttle.mu: leaves
+//	shard.mu, inodeList.mu, pool.mu, lease.mu, reaper.mu, throttle.mu, cacheShard.mu: leaves
 //
 // No lock is held while a batch becomes durable, but inode.flushing by a flush: it is how those who
 // commit one file at the same time share one flush.

@@ -31,7 +31,8 @@ type Options struct {
 	// CacheBytes bounds the caches: a quarter for metadata, the rest for decrypted content. Default
 	// 256 MiB, taken as it is needed.
 	CacheBytes int64
-	// MemTableBytes is how much metadata is gathered before it is written out; default 16 MiB.
+	// MemTableBytes is how much metadata is gathered before it is written out; default 16 MiB. Twice
+	// that is in memory, beside the caches.
 	MemTableBytes int64
 	// CachedInodes is how many inodes stay in memory that nobody uses; default 65536.
 	CachedInodes int

@@ -54,7 +54,9 @@ func (k hiddenKey) Format(f fmt.State, _ rune) {
 }
 
 func (s *Store) pebbleOptions() *pebble.Options {
-	cache := pebble.NewCache(s.opts.CacheBytes / metaCacheShare)
+	// Pebble takes its memtables out of the cache: two are usual, one that fills and one that is
+	// written out.
+	cache := pebble.NewCache(s.opts.CacheBytes/metaCacheShare + 2*s.opts.MemTableBytes)
 	comparer := *pebble.DefaultComparer
 	comparer.FormatKey = func(key []byte) fmt.Formatter { return hiddenKey(key) }
 	o := &pebble.Options{
