@@ -7,7 +7,7 @@ COMMANDS := nfseald nfseal mount.nfseal
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 GOBUILD := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-X main.version=$(VERSION)'
 
-# Seconds for each fuzz target of `make fuzz`, and benchmark names of `make bench`.
+# Seconds for each fuzz target of `make fuzz`, and benchmark names of `make bench-go`.
 FUZZTIME ?= 10
 BENCH ?= .
 # Where `make run` keeps its data, and what else the daemon is told.
@@ -52,7 +52,7 @@ test-long: ## the tests that take long too: the soak, wide crash and metamorphic
 
 .PHONY: race
 race: ## every test under the race detector
-	@scripts/deps.sh test
+	@scripts/deps.sh race
 	CGO_ENABLED=1 $(GO) test -race -count=1 -p 2 -timeout 60m ./...
 
 .PHONY: fuzz
@@ -60,7 +60,13 @@ fuzz: ## every fuzz target for FUZZTIME=10 seconds
 	@scripts/fuzz.sh $(FUZZTIME)
 
 .PHONY: bench
-bench: ## the benchmarks of all packages; BENCH=regexp chooses
+bench: ## as root: the daemon over TLS beside nfs-ganesha, plain and behind stunnel, as ratios
+	@scripts/deps.sh test
+	@$(MAKE) --no-print-directory build
+	scripts/bench.sh out
+
+.PHONY: bench-go
+bench-go: ## the benchmarks of all packages; BENCH=regexp chooses
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -p 1 -timeout 60m ./...
 
 .PHONY: bench-xts

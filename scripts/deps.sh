@@ -1,6 +1,6 @@
 #!/bin/bash
 # Installs what Debian has and nfseal's demo or tests need, and is silent when nothing is missing.
-# usage: scripts/deps.sh [demo|test]
+# usage: scripts/deps.sh [demo|test|race]
 set -euo pipefail
 
 want=${1:-test}
@@ -15,19 +15,24 @@ need() {
 
 has() { PATH=$PATH:/usr/sbin:/sbin command -v "$1"; }
 
-# Both: the kernel client in a process (where this kernel has no NFS), mount.nfs.
-if ! grep -qw nfs4 /proc/filesystems || [ "$want" = test ]; then
+# The kernel's client in a process, where this kernel has no NFS.
+[ "$(id -u)" != 0 ] || modprobe -q nfsv4 2>/dev/null || true
+if ! grep -qw nfs4 /proc/filesystems || [ "$want" != demo ]; then
 	need user-mode-linux has linux.uml
 fi
-need nfs-common has mount.nfs
-if [ "$want" = test ]; then
+if [ "$want" != demo ]; then
 	# Servers and tools of others that ours are held against.
 	need nfs-ganesha has ganesha.nfsd
 	need nfs-ganesha-vfs compgen -G '/usr/lib/*/ganesha/libfsalvfs.so'
+	need nfs-common has mount.nfs
 	need openssl has openssl
 	need stunnel4 has stunnel4
 	need procps has pgrep
 	need iproute2 has ip
+fi
+if [ "$want" = race ]; then
+	need gcc has gcc
+	need libc6-dev test -e /usr/include/stdlib.h
 fi
 
 [ ${#missing[@]} -eq 0 ] && exit 0
