@@ -8,12 +8,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
 
 	"github.com/nfseal/nfseal/appliance/api"
 	"github.com/nfseal/nfseal/appliance/network"
@@ -226,4 +228,117 @@ func TestSteeringThatCannotBe(t *testing.T) {
 	if n := r.logs.FilterMessage("a part is left out").Len(); n != 1 {
 		t.Errorf("said %d times", n)
 	}
+}
+
+// The gate lets the allowed prefix in and nobody else, goes on when the daemon is gone, and ends with
+// a start without it.
+func TestGateBeforeMountTargets(t *testing.T) {
+	if !insideNamespaces(t) {
+		return
+	}
+	o := networkOptions(t)
+	client := cableTo(t, "10.78.0.2/24", "10.78.9.9/32")
+	target := netip.MustParseAddr("10.78.0.1")
+	o.Network.Addresses = network.Desired{{Interface: network.Selector{Name: "storage"}, Prefix: netip.PrefixFrom(target, 24), Up: true}}
+	o.Network.GateInterfaces, o.Network.Gate = []string{"storage"}, network.UseRequire
+	o.Network.AllowFrom = []netip.Prefix{netip.MustParsePrefix("10.78.0.0/24")}
+	r := start(t, o)
+	if err := client.connect("10.78.0.2", target); err != nil {
+		t.Error("allowed:", err)
+	}
+	if err := client.connect("10.78.9.9", target); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("not allowed: %v, want no answer", err)
+	}
+	n, err := r.Network(context.Background(), 0)
+	if err != nil || len(n.Interfaces) != 1 || n.Interfaces[0].Name != "storage" || len(n.Rules) != 1 || n.Rules[0].Packets == 0 {
+		t.Errorf("%+v, %v", n, err)
+	}
+	dropped := uint64(0)
+	for _, v := range n.Verdicts {
+		if v.Dropped {
+			dropped += v.Packets
+		}
+	}
+	if dropped == 0 || len(n.Drops) == 0 || len(n.Sources) == 0 {
+		t.Errorf("drops are not told: %+v", n)
+	}
+	r.stop(t)
+	if err := client.connect("10.78.9.9", target); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("after the end: %v, want no answer", err)
+	}
+	o.Network.GateInterfaces, o.Network.Gate = nil, ""
+	start(t, o)
+	if err := client.connect("10.78.9.9", target); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("without a gate: %v, want an answer", err)
+	}
+}
+
+// far is a machine at the other end of the cable of interface "storage".
+type far struct {
+	t  *testing.T
+	ns netns.NsHandle
+}
+
+func cableTo(t *testing.T, addresses ...string) far {
+	t.Helper()
+	f := far{t: t}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	here, err := netns.Get()
+	check(t, err)
+	defer here.Close()
+	f.ns, err = netns.New()
+	check(t, err)
+	t.Cleanup(func() { f.ns.Close() })
+	check(t, netns.Set(here))
+	check(t, netlink.LinkAdd(&netlink.Veth{
+		LinkAttrs: netlink.LinkAttrs{Name: "storage"}, PeerName: "far", PeerNamespace: netlink.NsFd(int(f.ns)),
+	}))
+	// Answers to every address of the other side go back through the cable.
+	storage, err := netlink.LinkByName("storage")
+	check(t, err)
+	check(t, netlink.LinkSetUp(storage))
+	f.inside(func() {
+		l, err := netlink.LinkByName("far")
+		check(t, err)
+		check(t, netlink.LinkSetUp(l))
+		for _, text := range addresses {
+			a, err := netlink.ParseAddr(text)
+			check(t, err)
+			check(t, netlink.AddrAdd(l, a))
+		}
+	})
+	_, all, _ := net.ParseCIDR("10.78.0.0/16")
+	check(t, netlink.RouteAdd(&netlink.Route{LinkIndex: storage.Attrs().Index, Dst: all}))
+	return f
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (f far) inside(do func()) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	here, err := netns.Get()
+	check(f.t, err)
+	defer here.Close()
+	check(f.t, netns.Set(f.ns))
+	defer func() { check(f.t, netns.Set(here)) }()
+	do()
+}
+
+// connect opens a connection from an address, for half a second.
+func (f far) connect(from string, to netip.Addr) (err error) {
+	f.inside(func() {
+		d := net.Dialer{Timeout: 500 * time.Millisecond, LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+		var conn net.Conn
+		if conn, err = d.Dial("tcp", netip.AddrPortFrom(to, steer.DefaultPort).String()); err == nil {
+			conn.Close()
+		}
+	})
+	return err
 }
