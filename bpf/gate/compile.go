@@ -24,6 +24,8 @@ type compiled struct {
 	rules    []ruleKey // by rule number
 	v4       table4
 	v6       table6
+	known4   *blockMap
+	known6   *blockMap
 	pairs    map[programPairKey]programPair // without the half
 	ranges   []programRange
 	prefixes int
@@ -155,6 +157,12 @@ func (c *compiler) compileSources() error {
 		return err
 	}
 	c.out.v4, c.out.v6 = newTable4(bounds4), newTable6(bounds6)
+	settings := &c.out.settings
+	settings.Nodes6 = uint32(len(c.out.v6.nodes))
+	var length int
+	c.out.known4 = known4(v4)
+	c.out.known6, settings.Known6Base, length = known6(v6)
+	settings.Known6Bits = uint32(length)
 	c.out.prefixes, c.out.bounds = len(v4)+len(v6), len(bounds4)+len(bounds6)
 	return nil
 }

@@ -20,7 +20,7 @@ static __always_inline int is_reply(struct xdp_md *ctx, struct packet *p, struct
 	__u32 bytes;
 	int ours;
 
-	if (p->target_port < s->ephemeral_low || p->target_port > s->ephemeral_high)
+	if (!is_ephemeral(p->target_port, s))
 		return 0;
 	if (p->family == 4) {
 		tuple.ipv4.saddr = unmapped(p->source[1]);
@@ -60,14 +60,14 @@ static __always_inline int new_connection(struct packet *p, struct settings *s, 
 /* by_address judges by the target's rules, if it is for a target, and by the open ports. */
 static __always_inline int by_address(struct packet *p, struct settings *s)
 {
-	struct target *t = find_target(p, s);
+	struct target *t = find_target(p->half, p->target, s);
 	int verdict = DROP_ADDRESS;
 
 	if (t) {
 		p->slot = t->slot;
 		verdict = by_rules(p, t);
 	}
-	if (verdict >= FIRST_DROP && is_open(p, s))
+	if (verdict >= FIRST_DROP && is_open(p->protocol, p->target_port, s))
 		return PASS_OPEN;
 	return verdict;
 }
@@ -107,10 +107,10 @@ static __always_inline int judge_udp(struct xdp_md *ctx, struct packet *p, struc
 		return verdict;
 	if (s->flags & ADMIT_DHCP && is_dhcp(p))
 		return PASS_DHCP;
-	t = find_target(p, s);
+	t = find_target(p->half, p->target, s);
 	if (t)
 		p->slot = t->slot;
-	if (is_open(p, s))
+	if (is_open(p->protocol, p->target_port, s))
 		return PASS_OPEN;
 	if (is_reply(ctx, p, s))
 		return PASS_REPLY;
@@ -150,7 +150,7 @@ static __always_inline int judge_icmp(struct xdp_md *ctx, struct packet *p, stru
 
 	if (!icmp || p->payload < sizeof(*icmp))
 		return DROP_MALFORMED;
-	t = find_target(p, s);
+	t = find_target(p->half, p->target, s);
 	if (t)
 		p->slot = t->slot;
 	return p->family == 4 ? judge_icmp4(p, icmp, s) : judge_icmp6(p, icmp, s);
@@ -232,14 +232,13 @@ static __always_inline int finish(struct xdp_md *ctx, struct packet *p, struct s
 	return XDP_PASS;
 }
 
-/* finish_known is finish() for a packet of a flow. */
-static __always_inline int finish_known(struct xdp_md *ctx, struct flow *f, struct settings *s)
+/* finish_flow is finish() for a packet of a flow. */
+static __always_inline int finish_flow(struct plain *plain, struct flow *f, struct settings *s)
 {
-	__u32 bytes = ctx->data_end - ctx->data;
 	struct packet p = {};
 
-	count(&counters, f->slot * VERDICTS + PASS_RULE, bytes);
-	count(&rule_counters, f->rule - 1, bytes);
+	count(&counters, f->slot * VERDICTS + PASS_RULE, plain->bytes);
+	count(&rule_counters, f->rule - 1, plain->bytes);
 	if (!s->spread)
 		return XDP_PASS;
 	p.source[1] = f->be_source[1];
@@ -249,17 +248,39 @@ static __always_inline int finish_known(struct xdp_md *ctx, struct flow *f, stru
 	return spread(&p, s);
 }
 
+/* finish_refused counts a plain packet's drop, unless that is to be sampled: then it gives 0, and judge() does
+ * it all again, with more to tell. */
+static __always_inline int finish_refused(struct plain *plain, int verdict, struct settings *s)
+{
+	__u32 key = plain->flow.slot * VERDICTS + verdict;
+	struct counter *c = bpf_map_lookup_elem(&counters, &key);
+
+	if (!c || !(c->packets & s->sample_mask))
+		return 0;
+	c->packets++;
+	c->bytes += plain->bytes;
+	return 1;
+}
+
 SEC("xdp.frags")
 int gate(struct xdp_md *ctx)
 {
 	__u32 half = active & 1;
 	struct settings *s = &rules[half];
-	struct flow *flow = known(ctx, s);
+	struct plain plain = { .flow.epoch = s->epoch };
+	struct flow *flow;
 	struct packet p;
 	int verdict;
 
-	if (flow)
-		return finish_known(ctx, flow, s);
+	read_plain(ctx, &plain);
+	if (plain.family) {
+		flow = plain.opening ? 0 : flow_at(&plain.flow);
+		if (flow && same_flow(flow, &plain.flow))
+			return finish_flow(&plain, flow, s);
+		verdict = refused(&plain, half, s);
+		if (verdict && finish_refused(&plain, verdict, s))
+			return XDP_DROP;
+	}
 	__builtin_memset(&p, 0, sizeof(p));
 	/* Kept in memory: in registers, each of the many ways out of judge() would write all fields anew. */
 	asm volatile("" : : "r"(&p) : "memory");

@@ -83,7 +83,10 @@ func size(spec *ebpf.CollectionSpec, o *Options) error {
 		programMapFlows:        flows * cpus,
 		programMapBounds4:      halves * o.lines4(),
 		programMapNodes6:       halves * o.nodes6(),
-		programMapClasses6:     halves * o.nodes6(),
+		programMapLeaves6:      halves * o.nodes6(),
+		programMapShared6:      halves * o.nodes6(),
+		programMapGroups6:      halves * o.bounds(),
+		programMapLows6:        halves * o.bounds(),
 		programMapPairs:        halves * o.pairs(),
 		programMapRanges:       halves * o.pairs(),
 		programMapCounters:     verdicts * (o.MaxTargets + 1),
@@ -101,6 +104,7 @@ func size(spec *ebpf.CollectionSpec, o *Options) error {
 		programVarFlowCpus:    cpus,
 		programVarLines4Half:  o.lines4(),
 		programVarNodes6Half:  o.nodes6(),
+		programVarBounds6Half: o.bounds(),
 		programVarRangesHalf:  o.pairs(),
 	} {
 		if err := spec.Variables[name].Set(uint32(n)); err != nil {

@@ -406,7 +406,7 @@ func TestLimitsAgree(t *testing.T) {
 	}
 	for name, want := range map[string]int{
 		"HALVES": halves, "VERDICTS": verdicts, "OPEN_PORTS": maxOpenPorts, "LINE_BOUNDS": lineBounds,
-		"NODE_KEYS": nodeKeys, "MAX_RANGES": maxPairRanges, "TARGET_PROBES": targetProbes, "FLOWS": flows,
+		"NODE_KEYS": nodeKeys, "KNOWN_WORDS": knownWords, "TREE6_LEVELS": 7, "MAX_RANGES": maxPairRanges, "TARGET_PROBES": targetProbes, "FLOWS": flows,
 		"NEXT_TCP": protocolTCP, "NEXT_UDP": protocolUDP,
 	} {
 		m := regexp.MustCompile(`(?m)^#define ` + name + ` (\d+)`).FindStringSubmatch(c.String())
@@ -414,7 +414,7 @@ func TestLimitsAgree(t *testing.T) {
 			t.Errorf("%s: %v in C, %d in Go", name, m, want)
 		}
 	}
-	levels := 9 // TREE6_LEVELS
+	levels := 7 // TREE6_LEVELS
 	room := 1
 	for range levels {
 		room *= nodeKeys + 1

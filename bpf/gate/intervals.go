@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"math/bits"
 	"net/netip"
 	"slices"
 )
@@ -177,37 +178,122 @@ func (t *table4) put(i int, low, class uint16) {
 	b.Low, b.Class = low, class
 }
 
-// A table6 is what nodes6 and classes6 of a half hold.
+// A table6 is what nodes6, leaves6, shared6, groups6 and lows6 of a half hold.
 type table6 struct {
-	nodes   []programNode6
-	classes []programNodeClasses6
+	nodes  []programNode6
+	leaves []programLeaf6
+	shared []programSharing6
+	groups []programGroup6
+	lows   []programLow6
+	keys   []key6
+}
+
+// A key6 is what a node has of the bounds that share an upper half.
+type key6 struct {
+	high  uint64
+	class uint16 // from the last of them on
+	group uint32 // 1 plus its number, or 0 if the only bound is at the beginning
 }
 
 func newTable6(bounds []bound) table6 {
-	n := (len(bounds) + nodeKeys - 1) / nodeKeys
-	t := table6{make([]programNode6, n), make([]programNodeClasses6, n)}
+	var t table6
+	for before := uint16(0); len(bounds) > 0; {
+		n, high := 0, upper(bounds[0])
+		for n < len(bounds) && upper(bounds[n]) == high {
+			n++
+		}
+		t.addKey(bounds[:n], before)
+		before, bounds = bounds[n-1].class, bounds[n:]
+	}
+	t.nodes = make([]programNode6, (len(t.keys)+nodeKeys-1)/nodeKeys)
+	t.leaves = make([]programLeaf6, len(t.nodes))
+	t.shared = make([]programSharing6, len(t.nodes))
 	next := 0
-	t.fill(0, bounds, &next)
+	t.fill(0, &next)
 	return t
 }
 
-// fill puts the next bounds, in order, into the node and those below it. Keys that are left over are
-// the highest address, and of the last class.
-func (t *table6) fill(node int, bounds []bound, next *int) {
+func upper(b bound) uint64 {
+	high, _ := halvesOf(b.from)
+	return high
+}
+
+func (t *table6) addKey(same []bound, before uint16) {
+	high, low := halvesOf(same[0].from)
+	key := key6{high: high, class: same[len(same)-1].class}
+	if len(same) > 1 || low != 0 {
+		t.groups = append(t.groups, programGroup6{First: uint32(len(t.lows)), Count: uint32(len(same)), Before: uint32(before)})
+		key.group = uint32(len(t.groups))
+		for _, b := range same {
+			_, low := halvesOf(b.from)
+			t.lows = append(t.lows, programLow6{Low: low, Class: uint64(b.class)})
+		}
+	}
+	t.keys = append(t.keys, key)
+}
+
+// fill puts the next keys, in order, into the node and those below it. Places that are left over repeat
+// the last key with the highest address, which changes nothing.
+func (t *table6) fill(node int, next *int) {
 	if node >= len(t.nodes) {
 		return
 	}
 	for k := range nodeKeys {
-		t.fill(node*(nodeKeys+1)+1+k, bounds, next)
-		high, low := ^uint64(0), ^uint64(0)
-		class := bounds[len(bounds)-1].class
-		if *next < len(bounds) {
-			high, low = halvesOf(bounds[*next].from)
-			class = bounds[*next].class
+		t.fill(node*(nodeKeys+1)+1+k, next)
+		key := key6{high: ^uint64(0), class: t.keys[len(t.keys)-1].class}
+		if last := t.keys[len(t.keys)-1]; last.high == key.high {
+			key.group = last.group
+		}
+		if *next < len(t.keys) {
+			key = t.keys[*next]
 			*next++
 		}
-		t.nodes[node].High[k], t.nodes[node].Low[k] = high, low
-		t.classes[node].Class[k] = class
+		t.nodes[node].High[k], t.leaves[node].Class[k], t.shared[node].Group[k] = key.high, key.class, key.group
 	}
-	t.fill(node*(nodeKeys+1)+1+nodeKeys, bounds, next)
+	t.fill(node*(nodeKeys+1)+1+nodeKeys, next)
+}
+
+// A blockMap is what known4 or known6 of a half holds: a bit for each block with known sources.
+type blockMap [knownWords]uint64
+
+// mark sets the bits of the blocks that have addresses between first and last.
+func (m *blockMap) mark(first, last uint64) {
+	for b := first; b <= last; b++ {
+		m[b/64] |= 1 << (b % 64)
+	}
+}
+
+func known4(sources []source) *blockMap {
+	m := new(blockMap)
+	block := func(a netip.Addr) uint64 {
+		b := a.As4()
+		return uint64(b[0])<<8 | uint64(b[1])
+	}
+	for _, s := range sources {
+		m.mark(block(s.prefix.Addr()), block(lastOf(s.prefix)))
+	}
+	return m
+}
+
+// known6 gives also the shortest prefix of at most knownBits that has all sources, as its upper half.
+func known6(sources []source) (m *blockMap, base uint64, length int) {
+	m = new(blockMap)
+	if len(sources) == 0 {
+		return m, 0, knownBits
+	}
+	base, _ = halvesOf(sources[0].prefix.Addr())
+	length = knownBits
+	for _, s := range sources {
+		high, _ := halvesOf(s.prefix.Addr())
+		length = min(length, s.prefix.Bits(), bits.LeadingZeros64(high^base))
+	}
+	base = base >> (64 - length) << (64 - length)
+	block := func(a netip.Addr) uint64 {
+		high, _ := halvesOf(a)
+		return (high ^ base) >> (knownBits - length) & 0xffff
+	}
+	for _, s := range sources {
+		m.mark(block(s.prefix.Addr()), block(lastOf(s.prefix)))
+	}
+	return m, base, length
 }

@@ -7,7 +7,7 @@
 #define OPEN_PORTS 16
 #define VERDICTS 32
 #define LINE_BOUNDS 16
-#define NODE_KEYS 4
+#define NODE_KEYS 8
 
 enum verdict {
 	/* Admitted. */
@@ -52,6 +52,9 @@ struct settings {
 	__u64 target_seed;  /* what the hash of a target's address is multiplied with */
 	__u32 target_shift; /* how much of the product is dropped */
 	__u32 epoch;	    /* another one with each Apply, never 0: flows of other epochs don't count */
+	__u64 known6_base;  /* the prefix that has all known sources of IPv6, upper half */
+	__u32 known6_bits;  /* its length, at most 48 */
+	__u32 nodes6;	    /* of the tree */
 	__u64 syn_interval;  /* between two new connections of a source; 0: no limit */
 	__u64 syn_tolerance; /* how far ahead of that pace a source may be */
 	__u64 event_interval; /* between two drop events of a CPU */
@@ -110,18 +113,33 @@ struct line4 {
 	struct bound4 bounds[LINE_BOUNDS];
 };
 
-/* nodes6: the sorted bounds of IPv6 as a static search tree, one cache line a node; child k of node n is
- * n*5+1+k. classes6: the class from each key of the same node on. */
+/* known4, known6: a bit for each block of addresses in which some source is known to a rule; 8 KiB a half, so
+ * that most sources that nobody knows cost no cache miss. For IPv4 a block is a /16. For IPv6 all blocks are in
+ * the shortest prefix that has all known sources, of at most 48 bits, and are numbered by the next 16 bits. */
+#define KNOWN_WORDS 1024
+
+/* nodes6: the different upper halves of the sorted bounds of IPv6, as a static search tree; child k of node n is
+ * n*9+1+k. A cache line each. leaves6: for each key of the same node, the class of what is above its last bound
+ * and below the next key. shared6: where bounds differ in the lower half only, 1 plus the number of their group;
+ * apart, because sources that nobody knows hardly ever meet a key exactly. */
 struct node6 {
 	__u64 high[NODE_KEYS];
-	__u64 low[NODE_KEYS];
 };
-struct node_classes6 {
+struct leaf6 {
 	__u16 class[NODE_KEYS];
 };
-/* trees6, by half. */
-struct tree6 {
-	__u32 nodes;
+struct sharing6 {
+	__u32 group[NODE_KEYS];
+};
+/* groups6: the bounds, in lows6, that share an upper half; before is the class below the first. */
+struct group6 {
+	__u32 first;
+	__u32 count;
+	__u32 before;
+};
+struct low6 {
+	__u64 low;
+	__u64 class;
 };
 
 /* pairs: what a policy admits from a class of sources. The first range is inline, others are in ranges. */

@@ -6,7 +6,9 @@ const (
 	verdicts      = 32
 	maxOpenPorts  = 16
 	lineBounds    = 16
-	nodeKeys      = 4
+	nodeKeys      = 8
+	knownWords    = 1024
+	knownBits     = 48 // before the bits that number a block of IPv6
 	maxPairRanges = 64 // behind the first
 	targetProbes  = 16
 	flows         = 4096

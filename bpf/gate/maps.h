@@ -6,6 +6,7 @@
 volatile const __u32 targets_half = 1;
 volatile const __u32 lines4_half = 1;
 volatile const __u32 nodes6_half = 1;
+volatile const __u32 bounds6_half = 1;
 volatile const __u32 ranges_half = 1;
 
 /* CPUs that have flows: all, but for tests. */
@@ -46,13 +47,6 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, HALVES);
-	__type(key, __u32);
-	__type(value, struct tree6);
-} trees6 SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct node6);
@@ -62,8 +56,43 @@ struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct node_classes6);
-} classes6 SEC(".maps");
+	__type(value, struct leaf6);
+} leaves6 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct sharing6);
+} shared6 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct group6);
+} groups6 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct low6);
+} lows6 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, HALVES * KNOWN_WORDS);
+	__type(key, __u32);
+	__type(value, __u64);
+} known4 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, HALVES * KNOWN_WORDS);
+	__type(key, __u32);
+	__type(value, __u64);
+} known6 SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -69,11 +69,14 @@ func (o *Options) Validate() error {
 	return nil
 }
 
-// lines4 is how many cache lines of bounds a half has: each prefix has at most two bounds.
-func (o *Options) lines4() int { return (2*o.MaxPrefixes + lineBounds - 1) / lineBounds }
+// bounds is how many a half of a family has room for: each prefix has two at most.
+func (o *Options) bounds() int { return 2 * o.MaxPrefixes }
+
+// lines4 is how many cache lines of bounds a half has.
+func (o *Options) lines4() int { return (o.bounds() + lineBounds - 1) / lineBounds }
 
 // nodes6 is how many nodes the tree of a half has.
-func (o *Options) nodes6() int { return (2*o.MaxPrefixes + nodeKeys - 1) / nodeKeys }
+func (o *Options) nodes6() int { return (o.bounds() + nodeKeys - 1) / nodeKeys }
 
 // pairs is how many pairs, and ranges behind their first, a half has.
 func (o *Options) pairs() int { return pairsPerRule * o.MaxRules }

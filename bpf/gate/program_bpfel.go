@@ -61,6 +61,18 @@ type programFragmentKey struct {
 	Protocol uint32
 }
 
+type programGroup6 struct {
+	_      structs.HostLayout
+	First  uint32
+	Count  uint32
+	Before uint32
+}
+
+type programLeaf6 struct {
+	_     structs.HostLayout
+	Class [8]uint16
+}
+
 type programLine4 struct {
 	_      structs.HostLayout
 	Bounds [16]struct {
@@ -70,15 +82,15 @@ type programLine4 struct {
 	}
 }
 
-type programNode6 struct {
-	_    structs.HostLayout
-	High [4]uint64
-	Low  [4]uint64
+type programLow6 struct {
+	_     structs.HostLayout
+	Low   uint64
+	Class uint64
 }
 
-type programNodeClasses6 struct {
-	_     structs.HostLayout
-	Class [4]uint16
+type programNode6 struct {
+	_    structs.HostLayout
+	High [8]uint64
 }
 
 type programPace struct {
@@ -122,6 +134,9 @@ type programSettings struct {
 	TargetSeed     uint64
 	TargetShift    uint32
 	Epoch          uint32
+	Known6Base     uint64
+	Known6Bits     uint32
+	Nodes6         uint32
 	SynInterval    uint64
 	SynTolerance   uint64
 	EventInterval  uint64
@@ -143,6 +158,11 @@ type programSettings struct {
 		Protocol uint8
 		Unused   [3]uint8
 	}
+}
+
+type programSharing6 struct {
+	_     structs.HostLayout
+	Group [8]uint32
 }
 
 type programSourceKey struct {
@@ -170,11 +190,6 @@ type programTarget struct {
 	Slot      uint32
 	Policy    uint32
 	Unused    uint64
-}
-
-type programTree6 struct {
-	_     structs.HostLayout
-	Nodes uint32
 }
 
 type programVerdict uint32
@@ -208,23 +223,28 @@ const (
 const (
 	programMapBounds4      = "bounds4"
 	programMapBuckets      = "buckets"
-	programMapClasses6     = "classes6"
 	programMapCounters     = "counters"
 	programMapCpus         = "cpus"
 	programMapEvents       = "events"
 	programMapFlows        = "flows"
 	programMapFragments    = "fragments"
+	programMapGroups6      = "groups6"
+	programMapKnown4       = "known4"
+	programMapKnown6       = "known6"
+	programMapLeaves6      = "leaves6"
+	programMapLows6        = "lows6"
 	programMapNodes6       = "nodes6"
 	programMapPaces        = "paces"
 	programMapPairs        = "pairs"
 	programMapRanges       = "ranges"
 	programMapRuleCounters = "rule_counters"
+	programMapShared6      = "shared6"
 	programMapSpans4       = "spans4"
 	programMapTalkers      = "talkers"
 	programMapTargets      = "targets"
-	programMapTrees6       = "trees6"
 	programProgGate        = "gate"
 	programVarActive       = "active"
+	programVarBounds6Half  = "bounds6_half"
 	programVarFlowCpus     = "flow_cpus"
 	programVarLines4Half   = "lines4_half"
 	programVarNodes6Half   = "nodes6_half"
@@ -284,21 +304,25 @@ type programProgramSpecs struct {
 type programMapSpecs struct {
 	Bounds4      *ebpf.MapSpec `ebpf:"bounds4"`
 	Buckets      *ebpf.MapSpec `ebpf:"buckets"`
-	Classes6     *ebpf.MapSpec `ebpf:"classes6"`
 	Counters     *ebpf.MapSpec `ebpf:"counters"`
 	Cpus         *ebpf.MapSpec `ebpf:"cpus"`
 	Events       *ebpf.MapSpec `ebpf:"events"`
 	Flows        *ebpf.MapSpec `ebpf:"flows"`
 	Fragments    *ebpf.MapSpec `ebpf:"fragments"`
+	Groups6      *ebpf.MapSpec `ebpf:"groups6"`
+	Known4       *ebpf.MapSpec `ebpf:"known4"`
+	Known6       *ebpf.MapSpec `ebpf:"known6"`
+	Leaves6      *ebpf.MapSpec `ebpf:"leaves6"`
+	Lows6        *ebpf.MapSpec `ebpf:"lows6"`
 	Nodes6       *ebpf.MapSpec `ebpf:"nodes6"`
 	Paces        *ebpf.MapSpec `ebpf:"paces"`
 	Pairs        *ebpf.MapSpec `ebpf:"pairs"`
 	Ranges       *ebpf.MapSpec `ebpf:"ranges"`
 	RuleCounters *ebpf.MapSpec `ebpf:"rule_counters"`
+	Shared6      *ebpf.MapSpec `ebpf:"shared6"`
 	Spans4       *ebpf.MapSpec `ebpf:"spans4"`
 	Talkers      *ebpf.MapSpec `ebpf:"talkers"`
 	Targets      *ebpf.MapSpec `ebpf:"targets"`
-	Trees6       *ebpf.MapSpec `ebpf:"trees6"`
 }
 
 // programVariableSpecs contains global variables before they are loaded into the kernel.
@@ -306,6 +330,7 @@ type programMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type programVariableSpecs struct {
 	Active      *ebpf.VariableSpec `ebpf:"active"`
+	Bounds6Half *ebpf.VariableSpec `ebpf:"bounds6_half"`
 	FlowCpus    *ebpf.VariableSpec `ebpf:"flow_cpus"`
 	Lines4Half  *ebpf.VariableSpec `ebpf:"lines4_half"`
 	Nodes6Half  *ebpf.VariableSpec `ebpf:"nodes6_half"`
@@ -336,42 +361,50 @@ func (o *programObjects) Close() error {
 type programMaps struct {
 	Bounds4      *ebpf.Map `ebpf:"bounds4"`
 	Buckets      *ebpf.Map `ebpf:"buckets"`
-	Classes6     *ebpf.Map `ebpf:"classes6"`
 	Counters     *ebpf.Map `ebpf:"counters"`
 	Cpus         *ebpf.Map `ebpf:"cpus"`
 	Events       *ebpf.Map `ebpf:"events"`
 	Flows        *ebpf.Map `ebpf:"flows"`
 	Fragments    *ebpf.Map `ebpf:"fragments"`
+	Groups6      *ebpf.Map `ebpf:"groups6"`
+	Known4       *ebpf.Map `ebpf:"known4"`
+	Known6       *ebpf.Map `ebpf:"known6"`
+	Leaves6      *ebpf.Map `ebpf:"leaves6"`
+	Lows6        *ebpf.Map `ebpf:"lows6"`
 	Nodes6       *ebpf.Map `ebpf:"nodes6"`
 	Paces        *ebpf.Map `ebpf:"paces"`
 	Pairs        *ebpf.Map `ebpf:"pairs"`
 	Ranges       *ebpf.Map `ebpf:"ranges"`
 	RuleCounters *ebpf.Map `ebpf:"rule_counters"`
+	Shared6      *ebpf.Map `ebpf:"shared6"`
 	Spans4       *ebpf.Map `ebpf:"spans4"`
 	Talkers      *ebpf.Map `ebpf:"talkers"`
 	Targets      *ebpf.Map `ebpf:"targets"`
-	Trees6       *ebpf.Map `ebpf:"trees6"`
 }
 
 func (m *programMaps) Close() error {
 	return _ProgramClose(
 		m.Bounds4,
 		m.Buckets,
-		m.Classes6,
 		m.Counters,
 		m.Cpus,
 		m.Events,
 		m.Flows,
 		m.Fragments,
+		m.Groups6,
+		m.Known4,
+		m.Known6,
+		m.Leaves6,
+		m.Lows6,
 		m.Nodes6,
 		m.Paces,
 		m.Pairs,
 		m.Ranges,
 		m.RuleCounters,
+		m.Shared6,
 		m.Spans4,
 		m.Talkers,
 		m.Targets,
-		m.Trees6,
 	)
 }
 
@@ -380,6 +413,7 @@ func (m *programMaps) Close() error {
 // It can be passed to loadProgramObjects or ebpf.CollectionSpec.LoadAndAssign.
 type programVariables struct {
 	Active      *ebpf.Variable `ebpf:"active"`
+	Bounds6Half *ebpf.Variable `ebpf:"bounds6_half"`
 	FlowCpus    *ebpf.Variable `ebpf:"flow_cpus"`
 	Lines4Half  *ebpf.Variable `ebpf:"lines4_half"`
 	Nodes6Half  *ebpf.Variable `ebpf:"nodes6_half"`

@@ -87,11 +87,15 @@ func (g *Gate) writeLocked(half uint32, c *compiled) error {
 	}
 	return errors.Join(
 		g.writeSettingsLocked(half, c),
-		m.Trees6.Put(half, &programTree6{Nodes: uint32(len(c.v6.nodes))}),
 		writeArray(m.Spans4, half<<16, c.v4.spans),
 		writeArray(m.Bounds4, half*uint32(o.lines4()), c.v4.lines),
 		writeArray(m.Nodes6, half*uint32(o.nodes6()), c.v6.nodes),
-		writeArray(m.Classes6, half*uint32(o.nodes6()), c.v6.classes),
+		writeArray(m.Leaves6, half*uint32(o.nodes6()), c.v6.leaves),
+		writeArray(m.Shared6, half*uint32(o.nodes6()), c.v6.shared),
+		writeArray(m.Groups6, half*uint32(o.bounds()), c.v6.groups),
+		writeArray(m.Lows6, half*uint32(o.bounds()), c.v6.lows),
+		writeArray(m.Known4, half*knownWords, c.known4[:]),
+		writeArray(m.Known6, half*knownWords, c.known6[:]),
 		writeArray(m.Ranges, half*uint32(o.pairs()), ranges),
 		g.writePairsLocked(half, c),
 		g.writeTargetsLocked(half, c),
