@@ -29,6 +29,9 @@ type CopyOptions struct {
 // Copy copies the tree below src to dst, which may exist: contents, modes, owners, modification
 // times, symbolic links, hard links, fifos and sockets. Files that are there already are written
 // over, so that a copy that was interrupted can be repeated.
+//
+// A link or node that is said to be there already, and is as it should be, counts as made: a client
+// whose server was killed sends the request again, and the server may have carried it out before.
 func Copy(dst, src string, o CopyOptions) error {
 	entries := o.Entries
 	if entries == nil {
@@ -120,7 +123,8 @@ func (c *copier) copyContents(e *Entry, buffer []byte) error {
 		if err := removeOld(to); err != nil {
 			return err
 		}
-		if err := os.Symlink(target, to); err != nil {
+		err = os.Symlink(target, to)
+		if there, readErr := os.Readlink(to); err != nil && (readErr != nil || there != target) {
 			return err
 		}
 		return os.Lchown(to, int(e.UID), int(e.GID))
@@ -128,7 +132,8 @@ func (c *copier) copyContents(e *Entry, buffer []byte) error {
 		if err := removeOld(to); err != nil {
 			return err
 		}
-		if err := unix.Mknod(to, kind|0o600, 0); err != nil {
+		err := unix.Mknod(to, kind|0o600, 0)
+		if there, statErr := os.Lstat(to); err != nil && (statErr != nil || there.Mode().IsRegular() || there.IsDir()) {
 			return err
 		}
 		return c.setAttributes(e)
@@ -187,10 +192,17 @@ func (c *copier) copyHardLink(_ []byte, i int) error {
 	if err := removeOld(to); err != nil {
 		return fmt.Errorf("tree: %w", err)
 	}
-	if err := os.Link(filepath.Join(c.dst, e.SameAs), to); err != nil {
+	first := filepath.Join(c.dst, e.SameAs)
+	if err := os.Link(first, to); err != nil && !sameFile(first, to) {
 		return fmt.Errorf("tree: %w", err)
 	}
 	return nil
+}
+
+func sameFile(a, b string) bool {
+	x, err1 := os.Lstat(a)
+	y, err2 := os.Lstat(b)
+	return err1 == nil && err2 == nil && os.SameFile(x, y)
 }
 
 // setAttributes sets what is not as it should be already: over a network each change costs. The owner

@@ -129,7 +129,7 @@ func TestRestartUnderLoad(t *testing.T) {
 	dir := s.mount(w.guest, s.fs)
 	ended := make(chan error, 1)
 	go func() {
-		r, err := w.guest.Run(t.Context(), w.work, "hammer", dir, "10", "7")
+		r, err := w.guest.Run(t.Context(), w.work, "hammer", dir, "10", "7", "0")
 		if err == nil {
 			err = r.Err()
 		}

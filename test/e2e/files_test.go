@@ -52,7 +52,7 @@ func TestRandomOperations(t *testing.T) {
 	s := startServer(t, w)
 	dir := s.mount(w.guest, s.fs)
 	seed := rand.Uint64()
-	t.Logf("seed %d: %s", seed, must(t, w.guest, w.work, "hammer", dir, "8", fmt.Sprint(seed)))
+	t.Logf("seed %d: %s", seed, must(t, w.guest, w.work, "hammer", dir, "8", fmt.Sprint(seed), "0"))
 }
 
 // smallFiles makes a tree of n small files with links, odd modes and old times.

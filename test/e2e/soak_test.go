@@ -38,6 +38,7 @@ func TestSoak(t *testing.T) {
 	const hammers = 4
 	ended := make(chan error, hammers)
 	seconds := strconv.Itoa(int(soakTime.Seconds()))
+	kills := strconv.Itoa(int(soakTime/soakKillEvery) + 1)
 	for i := range hammers {
 		g, dir := w.guest, a
 		if i%2 == 1 {
@@ -46,7 +47,8 @@ func TestSoak(t *testing.T) {
 		dir = fmt.Sprintf("%s/%d", dir, i)
 		must(t, g, "mkdir", dir)
 		go func() {
-			r, err := g.Run(ctx, w.work, "hammer", dir, seconds, fmt.Sprint(time.Now().UnixNano()+int64(i)))
+			r, err := g.Run(ctx, w.work, "hammer", dir, seconds, fmt.Sprint(time.Now().UnixNano()+int64(i)), kills)
+			t.Logf("%s: %s", dir, r.Stdout)
 			if err == nil {
 				err = r.Err()
 			}

@@ -103,7 +103,7 @@ func TestUnitsStopStartAndMove(t *testing.T) {
 	must(t, w.guest, "sh", "-c", "mkdir "+a+"/d "+b+"/h && echo one > "+a+"/d/f && echo two > "+b+"/f && sync")
 
 	u.order("stop " + first)
-	must(t, w.guest, w.work, "hammer", b+"/h", "3", "1")
+	must(t, w.guest, w.work, "hammer", b+"/h", "3", "1", "0")
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	if r, err := w.guest.Run(ctx, "touch", a+"/d/not-now"); err == nil {
 		t.Errorf("a stopped unit answered: %+v", r)

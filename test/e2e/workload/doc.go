@@ -4,8 +4,9 @@
 //	workload fill DIR            writes until there is no space, deletes, writes again
 //	workload make DIR N          makes N small files
 //	workload list DIR            prints a directory's names, one a line, in the server's order
-//	workload hammer DIR SECONDS SEED
-//	                             random operations against a model in memory, then compares all
+//	workload hammer DIR SECONDS SEED CRASHES
+//	                             random operations against a model in memory, then compares all; the
+//	                             server may be killed so often meanwhile
 //
 // Each check is a function that returns what is wrong. `ops` prints a line for each, and ends with
 // status 1 if any failed. The checks are themselves tested on the local file system.

@@ -15,7 +15,7 @@ func main() {
 	}
 }
 
-var errUsage = errors.New("usage: workload ops DIR [NAME...] | fill DIR | make DIR N | list DIR | hammer DIR SECONDS SEED")
+var errUsage = errors.New("usage: workload ops DIR [NAME...] | fill DIR | make DIR N | list DIR | hammer DIR SECONDS SEED CRASHES")
 
 func run(args []string) error {
 	if len(args) < 2 {
@@ -37,13 +37,14 @@ func run(args []string) error {
 			return err
 		}
 		return makeFiles(dir, n)
-	case name == "hammer" && len(rest) == 2:
+	case name == "hammer" && len(rest) == 3:
 		seconds, err1 := strconv.Atoi(rest[0])
 		seed, err2 := strconv.ParseUint(rest[1], 10, 64)
-		if err := errors.Join(err1, err2); err != nil {
+		crashes, err3 := strconv.Atoi(rest[2])
+		if err := errors.Join(err1, err2, err3); err != nil {
 			return err
 		}
-		return hammer(dir, time.Duration(seconds)*time.Second, seed)
+		return hammer(dir, time.Duration(seconds)*time.Second, seed, crashes)
 	}
 	return errUsage
 }

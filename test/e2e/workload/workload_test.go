@@ -42,7 +42,7 @@ func TestChecksOnTheLocalFileSystem(t *testing.T) {
 }
 
 func TestHammerOnTheLocalFileSystem(t *testing.T) {
-	if err := hammer(t.TempDir(), time.Second, uint64(time.Now().UnixNano())); err != nil {
+	if err := hammer(t.TempDir(), time.Second, uint64(time.Now().UnixNano()), 0); err != nil {
 		t.Fatal(err)
 	}
 }
