@@ -18,7 +18,7 @@ import (
 func TestCrash(t *testing.T) {
 	points := 100
 	if long() {
-		points = 10_000
+		points = 3_000
 	}
 	first := seed(t)
 	for n := range points {
