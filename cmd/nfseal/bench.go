@@ -53,6 +53,7 @@ func benchmark(ctx context.Context, e *env, args []string) (err error) {
 			return err
 		}
 		o.Targets = append(o.Targets, others...)
+		o.Goals = goalsFor(o.Workloads)
 	}
 	report, err := bench.Run(ctx, o)
 	if err != nil {
@@ -95,7 +96,7 @@ func targetOf(ctx context.Context, c *api.Client, id string) (bench.Target, erro
 	}
 	address := reachable(s.Addresses[0])
 	options := transport.ClientOptions{Roots: pool, ServerName: s.FileSystems[i].DNSName}
-	return bench.Target{Name: "nfseal", Dial: func(ctx context.Context) (net.Conn, error) {
+	return bench.Target{Name: ownName, Dial: func(ctx context.Context) (net.Conn, error) {
 		return transport.Dial(ctx, address, options)
 	}}, nil
 }
@@ -150,10 +151,10 @@ func otherTargets(ctx context.Context) (targets []bench.Target, end func(), err 
 	started = append(started, stunnel)
 	secure := tls.Dialer{Config: &tls.Config{RootCAs: pool, ServerName: benchName, MaxVersion: tls.VersionTLS12}}
 	return []bench.Target{
-		{Name: "ganesha", Dial: func(ctx context.Context) (net.Conn, error) {
+		{Name: plainName, Dial: func(ctx context.Context) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "tcp", ganesha.Addr)
 		}},
-		{Name: "ganesha+stunnel", Dial: func(ctx context.Context) (net.Conn, error) {
+		{Name: stunnelName, Dial: func(ctx context.Context) (net.Conn, error) {
 			return secure.DialContext(ctx, "tcp", stunnel.Addr)
 		}},
 	}, end, nil
