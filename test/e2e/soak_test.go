@@ -36,7 +36,7 @@ func TestSoak(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*soakTime)
 	defer cancel()
 	const hammers = 4
-	ended := make(chan error, hammers)
+	ended := make(chan hammered, hammers)
 	seconds := strconv.Itoa(int(soakTime.Seconds()))
 	kills := strconv.Itoa(int(soakTime/soakKillEvery) + 1)
 	for i := range hammers {
@@ -48,21 +48,21 @@ func TestSoak(t *testing.T) {
 		must(t, g, "mkdir", dir)
 		go func() {
 			r, err := g.Run(ctx, w.work, "hammer", dir, seconds, fmt.Sprint(time.Now().UnixNano()+int64(i)), kills)
-			t.Logf("%s: %s", dir, r.Stdout)
 			if err == nil {
 				err = r.Err()
 			}
-			ended <- err
+			ended <- hammered{dir, r.Stdout, err}
 		}()
 	}
 	tick := time.NewTicker(soakKillEvery)
 	defer tick.Stop()
 	for left := hammers; left > 0; {
 		select {
-		case err := <-ended:
+		case h := <-ended:
 			left--
-			if err != nil {
-				t.Fatal(err)
+			t.Logf("%s: %s", h.dir, h.said)
+			if h.err != nil {
+				t.Fatal(h.err)
 			}
 		case <-tick.C:
 			if mb := residentMB(t, s.Pid()); mb > soakMaxRSSMB {
@@ -73,6 +73,12 @@ func TestSoak(t *testing.T) {
 		}
 	}
 	must(t, other, "umount", b)
+}
+
+// hammered is how one of the processes ended.
+type hammered struct {
+	dir, said string
+	err       error
 }
 
 func residentMB(t *testing.T, pid int) int {
