@@ -55,8 +55,12 @@ func listenLoopback() (*net.TCPListener, error) {
 	return adoptSocket(fd)
 }
 
-// listenAt works though the loopback interface is down.
+// listenAt works though the loopback interface is down. Connections inherit SO_REUSEADDR: without it they
+// would keep others from binding to the port that they came to, even after their end.
 func listenAt(fd int, address unix.Sockaddr) error {
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+		return err
+	}
 	if err := unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_FREEBIND, 1); err != nil {
 		return err
 	}

@@ -92,6 +92,29 @@ func TestOtherSocketsAreLeftAlone(t *testing.T) {
 	}
 }
 
+// A daemon that starts again binds to the port though connections that were steered are open, or have
+// just ended.
+func TestPortCanBeBound(t *testing.T) {
+	s, ls := open(t, world(t)), listen(t, 1)
+	must(t, s.SetListeners(ls))
+	must(t, s.SetTargets([]netip.Addr{target4, target6}))
+	for _, a := range []netip.Addr{target4, target6} {
+		c, err := dial(nfs(a))
+		must(t, err)
+		defer c.Close()
+		accepted(t, ls[0])
+		c, err = dial(nfs(a))
+		must(t, err)
+		accepted(t, ls[0]).Close() // TIME_WAIT is on this side
+		c.Close()
+	}
+	for _, address := range []string{":2049", nfs(target4), nfs(target6)} {
+		l, err := net.Listen("tcp", address)
+		must(t, err)
+		l.Close()
+	}
+}
+
 // A target without a listening socket refuses, though somebody listens at the port of all addresses.
 func TestNeverToSomebodyElse(t *testing.T) {
 	dir := world(t)
