@@ -22,8 +22,9 @@ func TestCrash(t *testing.T) {
 	}
 	first := seed(t)
 	for n := range points {
-		if crashOnce(t, first+uint64(n)); t.Failed() {
-			t.Fatalf("NFSEAL_SEED=%d", first+uint64(n))
+		at := first + uint64(n)
+		if !t.Run(fmt.Sprint(at), func(t *testing.T) { crashOnce(t, at) }) {
+			t.Fatalf("NFSEAL_SEED=%d", at)
 		}
 	}
 }
