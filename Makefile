@@ -77,8 +77,13 @@ bench-xts: ## the cipher alone, on every path that this processor has
 bench-steer: ## as root: connect latency through the steering program against a bound socket
 	@set -o pipefail; NFSEAL_LONG=1 $(GO) test -run '^TestConnectLatency$$' -count=1 -v ./bpf/steer | grep -E 'ratio|FAIL|ok'
 
+.PHONY: bench-gate
+bench-gate: ## as root: the cost of the XDP program, and its drop rate beside an nftables set, as ratios
+	@scripts/deps.sh test
+	$(GO) test -run '^$$' -bench '^BenchmarkCost$$' -benchtime 1x -timeout 60m ./bpf/gate
+
 .PHONY: lint
-lint: ## gofmt, vet, staticcheck, package docs, import rules, house rules
+lint: generate-check ## gofmt, vet, staticcheck, package docs, import rules, house rules, generated code
 	@bad=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); [ -z "$$bad" ] || { echo "gofmt: $$bad"; exit 1; }
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
@@ -87,6 +92,10 @@ lint: ## gofmt, vet, staticcheck, package docs, import rules, house rules
 .PHONY: generate
 generate: ## regenerate committed generated code
 	$(GO) generate ./...
+
+.PHONY: generate-check
+generate-check: ## the committed BPF objects are what their sources make
+	@scripts/generate-check.sh
 
 .PHONY: image
 image: ## the bootable disk image

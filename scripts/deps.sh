@@ -29,6 +29,10 @@ if [ "$want" != demo ]; then
 	need stunnel4 has stunnel4
 	need procps has pgrep
 	need iproute2 has ip
+	need nftables has nft
+	# What made the committed BPF objects, to see that nothing differs.
+	need clang has clang
+	need llvm has llvm-strip
 fi
 if [ "$want" = race ]; then
 	need gcc has gcc
