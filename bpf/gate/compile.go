@@ -79,6 +79,9 @@ func settingsOf(r *Rules, o *Options) programSettings {
 		EphemeralHigh:  r.Ephemeral.High,
 		OpenCount:      uint32(len(r.Open)),
 		Spread:         uint32(o.SpreadCPUs),
+		CookieAbove:    uint32(r.CookiesAbove),
+		CookieMss4:     cookieMSS4,
+		CookieMss6:     cookieMSS6,
 	}
 	if p := r.NewConnections; p != (Pace{}) {
 		s.SynInterval = max(1, uint64(float64(time.Second)/p.PerSecond))

@@ -57,7 +57,8 @@ func dropRate(b *testing.B, prefixes int, v6 bool) {
 	sources := randomPrefixes(prefixes, v6)
 	gate := newRefuser(b, "gate", v6, func() { guardSink(b, sources, v6) })
 	nft := newRefuser(b, "nftables", v6, func() { nftSink(b, sources, v6) })
-	none := newRefuser(b, "nothing", v6, func() { emptySink(b) })
+	// What is left without judging: the cost of frames and the pair.
+	none := newRefuser(b, "nothing", v6, func() { attachTrivial(b, "d0", xdpDrop) })
 	all := []*refuser{gate, nft, none}
 	for round := range costRounds + 1 {
 		for _, r := range all {
@@ -316,29 +317,29 @@ func nftSink(b *testing.B, sources []netip.Prefix, v6 bool) {
 	}
 }
 
-// emptySink drops everything at once: what is left is the cost of frames and the pair.
-func emptySink(b *testing.B) {
-	b.Helper()
-	p := trivial(b)
-	l, err := netlink.LinkByName("d0")
+// attachTrivial gives an interface a program that does the same with each frame.
+func attachTrivial(t testing.TB, name string, action int32) {
+	t.Helper()
+	p := trivial(t, action)
+	l, err := netlink.LinkByName(name)
 	if err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
 	attached, err := link.AttachXDP(link.XDPOptions{Program: p, Interface: l.Attrs().Index, Flags: link.XDPDriverMode})
 	if err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
-	b.Cleanup(func() { attached.Close() })
+	t.Cleanup(func() { attached.Close() })
 }
 
-func trivial(b *testing.B) *ebpf.Program {
-	b.Helper()
+func trivial(t testing.TB, action int32) *ebpf.Program {
+	t.Helper()
 	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.XDP, License: "Apache-2.0",
-		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, xdpDrop), asm.Return()}})
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, action), asm.Return()}})
 	if err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
-	b.Cleanup(func() { p.Close() })
+	t.Cleanup(func() { p.Close() })
 	return p
 }
 
@@ -346,7 +347,7 @@ func trivial(b *testing.B) *ebpf.Program {
 func runTimes(b *testing.B) {
 	runtime.LockOSThread()
 	onCPU(b, 0)
-	nothing := trivial(b)
+	nothing := trivial(b, xdpDrop)
 	for _, v6 := range []bool{false, true} {
 		for _, n := range []int{1000, 100_000} {
 			g := load(b, Options{})

@@ -25,6 +25,8 @@ var (
 	ErrRules = errors.New("gate: unsuitable rules")
 	// ErrNoRules says that nothing may be attached before rules are applied: it would refuse everything.
 	ErrNoRules = errors.New("gate: no rules applied yet")
+	// ErrCookies says that the kernel would not accept SYN cookies that it hasn't sent itself.
+	ErrCookies = errors.New("gate: SYN cookies need net.ipv4.tcp_syncookies=2")
 	// ErrOptions says that a field of Options is out of its range.
 	ErrOptions = errors.New("gate: unsuitable options")
 	// ErrClosed says that the Gate was closed.

@@ -1,5 +1,8 @@
 //go:build ignore
 
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+// This program is offered under both: the kernel gives the SYN cookie functions to programs under its own license.
+
 /* The gate: what may pass from a storage interface to the host's network stack. docs/gate.md says how it
  * decides; layout.h what its maps hold. */
 
@@ -9,6 +12,7 @@
 #include "parse.h"
 #include "rules.h"
 #include "limits.h"
+#include "cookies.h"
 
 /* is_reply says whether a socket of this host has opened a connection to the packet's source, or for UDP is
  * connected to it: not a listener, and with exactly these addresses and ports. Connections that the host has
@@ -50,10 +54,12 @@ static __always_inline int is_reply(struct xdp_md *ctx, struct packet *p, struct
 	return ours;
 }
 
-static __always_inline int new_connection(struct packet *p, struct settings *s, int verdict)
+static __always_inline int new_connection(struct xdp_md *ctx, struct packet *p, struct settings *s, int verdict)
 {
 	if (!within_pace(p, s))
 		return DROP_RATE;
+	if (in_flood(s) && send_cookie(ctx, p, s))
+		return SENT_COOKIE;
 	return verdict;
 }
 
@@ -81,7 +87,7 @@ static __always_inline int judge_tcp(struct xdp_md *ctx, struct packet *p, struc
 	opening = (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
 	if (opening) {
 		verdict = by_address(p, s);
-		return verdict < FIRST_DROP ? new_connection(p, s, verdict) : verdict;
+		return verdict < FIRST_DROP ? new_connection(ctx, p, s, verdict) : verdict;
 	}
 	verdict = by_address(p, s);
 	if (verdict == PASS_RULE)
@@ -227,6 +233,8 @@ static __always_inline int finish(struct xdp_md *ctx, struct packet *p, struct s
 	}
 	if (p->rule)
 		count(&rule_counters, p->rule - 1, p->bytes);
+	if (verdict == SENT_COOKIE)
+		return XDP_TX;
 	if (verdict == PASS_RULE && s->spread)
 		return spread(p, s);
 	return XDP_PASS;
@@ -290,4 +298,4 @@ int gate(struct xdp_md *ctx)
 	return finish(ctx, &p, s, verdict);
 }
 
-char the_license[] SEC("license") = "Apache-2.0";
+char the_license[] SEC("license") = "GPL";

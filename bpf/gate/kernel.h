@@ -94,7 +94,6 @@ struct tcphdr;
 static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
 static long (*bpf_map_update_elem)(void *map, const void *key, const void *value, __u64 flags) = (void *)2;
 static __u32 (*bpf_get_smp_processor_id)(void) = (void *)8;
-static __s64 (*bpf_csum_diff)(__be32 *from, __u32 from_size, __be32 *to, __u32 to_size, __u32 seed) = (void *)28;
 static long (*bpf_redirect_map)(void *map, __u64 key, __u64 flags) = (void *)51;
 static long (*bpf_xdp_adjust_tail)(struct xdp_md *ctx, int delta) = (void *)65;
 static struct bpf_sock *(*bpf_sk_lookup_udp)(void *ctx, struct bpf_sock_tuple *tuple, __u32 bytes, __u64 netns,
@@ -107,5 +106,3 @@ static __u64 (*bpf_ktime_get_coarse_ns)(void) = (void *)160;
 static __u64 (*bpf_xdp_get_buff_len)(struct xdp_md *ctx) = (void *)188;
 static __s64 (*bpf_tcp_raw_gen_syncookie_ipv4)(struct iphdr *ip, struct tcphdr *tcp, __u32 bytes) = (void *)204;
 static __s64 (*bpf_tcp_raw_gen_syncookie_ipv6)(struct ipv6hdr *ip, struct tcphdr *tcp, __u32 bytes) = (void *)205;
-static long (*bpf_tcp_raw_check_syncookie_ipv4)(struct iphdr *ip, struct tcphdr *tcp) = (void *)206;
-static long (*bpf_tcp_raw_check_syncookie_ipv6)(struct ipv6hdr *ip, struct tcphdr *tcp) = (void *)207;

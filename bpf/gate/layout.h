@@ -31,7 +31,6 @@ enum verdict {
 	DROP_RATE,	     /* more new connections than a source may open */
 	DROP_FRAGMENT,	     /* a later fragment without its first, or one that overlaps a header */
 	DROP_ICMP,	     /* a type that is not let in */
-	DROP_COOKIE,	     /* during a flood: an ACK that carries no cookie of ours */
 };
 
 #define FIRST_DROP DROP_MALFORMED
@@ -66,7 +65,7 @@ struct settings {
 	enum setting flags;
 	__u32 open_count;
 	__u32 spread; /* CPUs in the map `cpus`; 0: stay on this one */
-	__u32 window_scale;
+	__u32 unused;
 	struct open_port open[OPEN_PORTS];
 };
 
@@ -188,8 +187,7 @@ struct talker {
 /* pace: what a CPU keeps for itself. */
 struct pace {
 	__u64 events_due; /* drop events are ahead of their pace until then */
-	__u64 second;	  /* SYNs counted in this second */
-	__u64 flood_until;
+	__u64 second;	  /* in which SYNs are being counted */
 	__u32 syns;
 	__u32 unused;
 };

@@ -41,6 +41,10 @@ const (
 	// pairsPerRule bounds what a policy admits from a class of sources, counted over all of both.
 	pairsPerRule = 4
 
+	// The segment sizes that a SYN cookie's answer offers: those of 1,500 byte packets.
+	cookieMSS4 = 1460
+	cookieMSS6 = 1440
+
 	ringBytes        = 256 << 10
 	defaultSample    = 256
 	defaultEvents    = 100 // a second and CPU

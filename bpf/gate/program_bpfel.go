@@ -94,12 +94,11 @@ type programNode6 struct {
 }
 
 type programPace struct {
-	_          structs.HostLayout
-	EventsDue  uint64
-	Second     uint64
-	FloodUntil uint64
-	Syns       uint32
-	Unused     uint32
+	_         structs.HostLayout
+	EventsDue uint64
+	Second    uint64
+	Syns      uint32
+	Unused    uint32
 }
 
 type programPair struct {
@@ -150,7 +149,7 @@ type programSettings struct {
 	Flags          uint32
 	OpenCount      uint32
 	Spread         uint32
-	WindowScale    uint32
+	Unused         uint32
 	Open           [16]struct {
 		_        structs.HostLayout
 		Low      uint16
@@ -214,7 +213,6 @@ const (
 	programVerdictDROP_RATE      programVerdict = 23
 	programVerdictDROP_FRAGMENT  programVerdict = 24
 	programVerdictDROP_ICMP      programVerdict = 25
-	programVerdictDROP_COOKIE    programVerdict = 26
 )
 
 // Names of all BPF objects in the ELF.

@@ -2,6 +2,7 @@ package gate
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"os"
 	"strings"
@@ -54,6 +55,11 @@ type Rules struct {
 	DHCP, Echo bool
 	// NewConnections is for what rules and open ports admit.
 	NewConnections Pace
+	// CookiesAbove so many admitted SYNs a second and CPU, the gate answers further ones with SYN
+	// cookies. They cost the kernel nothing until they are acknowledged, and carry no options but the
+	// segment size: connections that begin then have neither window scaling nor selective
+	// acknowledgements. It needs net.ipv4.tcp_syncookies=2. Zero: never.
+	CookiesAbove int
 	// Ephemeral are the ports that the host's own connections begin at; zero: those of
 	// net.ipv4.ip_local_port_range. Ports of mount targets must not be among them.
 	Ephemeral Ports
@@ -64,6 +70,12 @@ type Rules struct {
 	EventsPerSecond int
 }
 
+// Settings of the network namespace, read by Apply.
+const (
+	ephemeralSetting = "/proc/sys/net/ipv4/ip_local_port_range"
+	cookieSetting    = "/proc/sys/net/ipv4/tcp_syncookies"
+)
+
 func rulesError(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", ErrRules, fmt.Errorf(format, args...))
 }
@@ -72,7 +84,7 @@ func (r *Rules) ensureDefaults() error {
 	ensure(&r.SampleEvery, defaultSample)
 	ensure(&r.EventsPerSecond, defaultEvents)
 	if r.Ephemeral == (Ports{}) {
-		text, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
+		text, err := os.ReadFile(ephemeralSetting)
 		if err != nil {
 			text = []byte(defaultEphemeral)
 		}
@@ -109,6 +121,14 @@ func (r *Rules) validate(o *Options) error {
 	if p := r.NewConnections; p != (Pace{}) {
 		if !(p.PerSecond >= 1e-3 && p.PerSecond <= maxPerSecond) || p.Burst < 1 || p.Burst > maxBurst {
 			return rulesError("NewConnections %g a second, %d at once", p.PerSecond, p.Burst)
+		}
+	}
+	if r.CookiesAbove < 0 || r.CookiesAbove > math.MaxInt32 {
+		return rulesError("CookiesAbove %d", r.CookiesAbove)
+	}
+	if r.CookiesAbove > 0 {
+		if text, err := os.ReadFile(cookieSetting); err != nil || strings.TrimSpace(string(text)) != "2" {
+			return fmt.Errorf("%w: it is %q", ErrCookies, strings.TrimSpace(string(text)))
 		}
 	}
 	if err := r.validateGroups(); err != nil {

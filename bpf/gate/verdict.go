@@ -26,7 +26,6 @@ const (
 	DropRate      = Verdict(programVerdictDROP_RATE)
 	DropFragment  = Verdict(programVerdictDROP_FRAGMENT)
 	DropICMP      = Verdict(programVerdictDROP_ICMP)
-	DropCookie    = Verdict(programVerdictDROP_COOKIE)
 )
 
 var verdictNames = map[Verdict]string{
@@ -35,7 +34,7 @@ var verdictNames = map[Verdict]string{
 	SentCookie: "sent-cookie", DropMalformed: "drop-malformed", DropEtherType: "drop-ethertype",
 	DropHeaders: "drop-headers", DropProtocol: "drop-protocol", DropAddress: "drop-address",
 	DropSource: "drop-source", DropPort: "drop-port", DropRate: "drop-rate", DropFragment: "drop-fragment",
-	DropICMP: "drop-icmp", DropCookie: "drop-cookie",
+	DropICMP: "drop-icmp",
 }
 
 // String is a name for tables and metrics, of lower-case letters and hyphens.
