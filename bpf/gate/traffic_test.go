@@ -515,6 +515,9 @@ func TestFloodIsSeen(t *testing.T) {
 	defer stop()
 	seen := make(chan Drop, 1)
 	w.check(g.Drops(ctx, func(d Drop) {
+		if d.Source.Addr() != stranger4 { // the interfaces' own multicast is dropped too
+			return
+		}
 		select {
 		case seen <- d:
 		default:
@@ -531,7 +534,7 @@ func TestFloodIsSeen(t *testing.T) {
 	}
 	waitFor(t, func() bool { return stats(t, g).Verdicts[DropSource].Packets == 2000 })
 	top, err := g.TopSources(3)
-	if err != nil || len(top) != 1 || top[0].Addr != stranger4 || top[0].Packets < 1000 || top[0].Packets > 3000 {
+	if err != nil || len(top) == 0 || top[0].Addr != stranger4 || top[0].Packets < 1000 || top[0].Packets > 3000 {
 		t.Errorf("%+v, %v", top, err)
 	}
 }
