@@ -48,23 +48,23 @@ static __always_inline int copy_tcp(struct xdp_md *ctx, struct packet *p, __u32 
 /* cookie_for gives the sequence number for an answer, or less than 0. */
 static __always_inline __s64 cookie_for(struct xdp_md *ctx, struct packet *p, __be16 *sequence)
 {
-	__u32 tcp[TCP_MOST / 4] = {}, bytes;
+	__u32 tcp[TCP_MOST / 4] = {};
 	struct tcphdr *header = (struct tcphdr *)tcp;
 	struct iphdr *ip4 = bytes_at(ctx, p->network, sizeof(*ip4));
 	struct ipv6hdr *ip6 = bytes_at(ctx, p->network, sizeof(*ip6));
+	__u64 bytes;
 
-	if (!ip4 || !copy_tcp(ctx, p, tcp, 5))
-		return -1;
-	bytes = (header->words >> 4) * 4;
-	if (bytes < sizeof(*header) || !copy_tcp(ctx, p, tcp, bytes / 4))
+	if (!ip4 || !copy_tcp(ctx, p, tcp, 5) || !copy_tcp(ctx, p, tcp, header->words >> 4))
 		return -1;
 	sequence[0] = header->sequence[0];
 	sequence[1] = header->sequence[1];
+	bytes = (header->words >> 4) * 4;
+	opaque(bytes); /* so that the check stays here, where the verifier of 6.1 sees it */
+	if (bytes < sizeof(*header) || bytes > TCP_MOST)
+		return -1;
 	if (p->family == 4)
 		return bpf_tcp_raw_gen_syncookie_ipv4(ip4, header, bytes);
-	if (!ip6)
-		return -1;
-	return bpf_tcp_raw_gen_syncookie_ipv6(ip6, header, bytes);
+	return ip6 ? bpf_tcp_raw_gen_syncookie_ipv6(ip6, header, bytes) : -1;
 }
 
 /* sum adds up n words of 16 bits. */

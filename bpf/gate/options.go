@@ -6,7 +6,7 @@ import (
 )
 
 // Options say how much the gate's maps have room for, and how it is attached. The maps are allocated
-// when it is loaded: with the defaults, some 30 MB and 1 MB a CPU.
+// when it is loaded: with the defaults, some 45 MB and 1 MB a CPU.
 type Options struct {
 	// MaxPrefixes of each family, counted over all rules that targets use. Default 131,072, at most 524,288.
 	MaxPrefixes int
