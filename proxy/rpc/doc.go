@@ -31,8 +31,11 @@
 // replies that a slow client does not fetch are bounded too, in number by MaxInFlight and in time by
 // Options.WriteTimeout.
 //
-// ServeConn waits for all these goroutines. There is one lock, the one of the queue of replies; nothing
-// is called with it held.
+// A handler that is an [Attacher] gets a [Caller], with which it can call the client over the same
+// connection: such calls go out between the replies, and the reader hands their replies out.
+//
+// ServeConn waits for all these goroutines, and for those that are in Caller.Call. There are two locks,
+// that of the queue of replies and the Caller's; nothing is called with either held.
 //
 // # Memory
 //

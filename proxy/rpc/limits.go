@@ -34,6 +34,11 @@ const (
 	// reads on.
 	DefaultTakeover = 200 * time.Microsecond
 
+	// maxOutgoing is how many calls to one client may wait for their replies, and
+	// maxOutgoingReplyBytes how much of such a reply is kept: a longer one comes out malformed.
+	maxOutgoing           = 256
+	maxOutgoingReplyBytes = 64 << 10
+
 	maxInFlightLimit = 4096
 	maxRecordLimit   = 64 << 20
 	minRecordBytes   = 1 << 10

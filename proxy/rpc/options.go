@@ -39,9 +39,6 @@ type Options struct {
 	Buffers *Buffers
 	// Stats is counted up; nil counts for nobody.
 	Stats *Stats
-	// OnReply is given each REPLY message that arrives, on the reader's goroutine; the record is
-	// valid during the call. nil ignores them. A backchannel (RFC 8881 §2.10.3.1) needs it.
-	OnReply func(record []byte)
 }
 
 // EnsureDefaults fills in what is zero.
@@ -93,6 +90,7 @@ type Stats struct {
 	Malformed   atomic.Uint64 // records that are no call and no reply
 	Refused     atomic.Uint64 // calls of another RPC version or with a bad credential
 	Replies     atomic.Uint64 // REPLY messages that arrived
+	CallsOut    atomic.Uint64 // sent to clients
 	Inline      atomic.Uint64 // calls handled by the reader
 	Takeovers   atomic.Uint64 // inline calls that took long
 	Writes      atomic.Uint64 // batches of replies written

@@ -38,6 +38,8 @@ type server struct {
 	in    reader
 	out   writer
 
+	caller *Caller // nil unless the handler is an Attacher
+
 	takeoverTimer *time.Timer // reader
 	readErr       error       // reader; set as the last one leaves
 }
@@ -73,6 +75,7 @@ func ServeConn(ctx context.Context, conn net.Conn, h Handler, o Options) error {
 		s.in.stop()
 		s.startDrain()
 	})
+	s.attach()
 	s.readLoop()
 	s.wg.Wait()
 	if !stop() {
@@ -116,6 +119,7 @@ func (s *server) readLoop() {
 		t, err := s.in.next()
 		if err != nil {
 			s.readErr = err
+			s.caller.close()
 			s.startDrain()
 			return
 		}

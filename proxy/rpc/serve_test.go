@@ -93,8 +93,7 @@ func TestServeRefusals(t *testing.T) {
 
 // What is no call at all is passed over; the connection goes on.
 func TestServePassesOver(t *testing.T) {
-	var replies [][]byte
-	s := serve(t, Options{OnReply: func(b []byte) { replies = append(replies, bytes.Clone(b)) }})
+	s := serve(t, Options{})
 	reply := []byte{0, 0, 0, 9, 0, 0, 0, 1, 0, 0, 0, 0}
 	for _, b := range [][]byte{
 		record(reply, 100),
@@ -107,8 +106,8 @@ func TestServePassesOver(t *testing.T) {
 		s.send(b)
 	}
 	s.echoed(4, []byte("x"))
-	if len(replies) != 1 || !bytes.Equal(replies[0], reply) {
-		t.Errorf("OnReply got %x", replies)
+	if n := s.stats.Replies.Load(); n != 1 {
+		t.Errorf("%d replies counted, want 1", n)
 	}
 	if m := s.stats.Malformed.Load(); m != 3 {
 		t.Errorf("%d malformed records counted, want 3", m)

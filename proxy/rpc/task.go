@@ -83,8 +83,8 @@ func (t *task) parse() bool {
 	switch err {
 	case errIsAReply:
 		stats.Replies.Add(1)
-		if t.s.o.OnReply != nil {
-			t.s.o.OnReply(record)
+		if t.s.caller != nil {
+			t.s.caller.deliver(record)
 		}
 		return false
 	case errNotCall, errGarbled:
