@@ -36,6 +36,12 @@ func fillValue(v reflect.Value, n *uint64) {
 	case reflect.Int64:
 		v.SetInt(-int64(*n))
 	case reflect.Slice:
+		if v.Type().Elem().Kind() != reflect.Uint8 {
+			v.Set(reflect.MakeSlice(v.Type(), 2, 2))
+			fillValue(v.Index(0), n)
+			fillValue(v.Index(1), n)
+			return
+		}
 		v.SetBytes([]byte{byte(*n), 'x'})
 	case reflect.Array:
 		for i := range v.Len() {
@@ -91,12 +97,12 @@ func nonZero(a *Attrs) (names []string) {
 
 // Unknown attributes are never written, and make a decoded set unknown as a whole.
 func TestAttrsUnknown(t *testing.T) {
-	a := Attrs{Mask: BitmapOf(FATTR4_ACL, FATTR4_SIZE, FATTR4_SEC_LABEL), Size: 5}
+	a := Attrs{Mask: BitmapOf(FATTR4_ARCHIVE, FATTR4_SIZE, FATTR4_SEC_LABEL), Size: 5}
 	if got, want := encode(t, &a), unhex(t, "00000001 00000010 00000008 0000000000000005"); !bytes.Equal(got, want) {
 		t.Errorf("%x, want %x", got, want)
 	}
 	for _, s := range []string{
-		"00000001 00001010 00000004 aabbccdd",                            // ACL
+		"00000001 00004010 00000004 aabbccdd",                            // archive
 		"00000004 00000010 00000000 00000000 00000001 00000004 aabbccdd", // number 96
 	} {
 		var got Attrs

@@ -55,6 +55,8 @@ func (a *Attrs) encodeWord0(e *xdr.Encoder, n AttrNumber) {
 		e.Uint32(a.LeaseTime)
 	case FATTR4_RDATTR_ERROR:
 		e.Uint32(uint32(a.RdattrError))
+	case FATTR4_ACL:
+		encodeACL(e, a.ACL)
 	case FATTR4_ACLSUPPORT:
 		e.Uint32(a.ACLSupport)
 	case FATTR4_CANSETTIME:
@@ -184,6 +186,8 @@ func (a *Attrs) decodeWord0(d *xdr.Decoder, n AttrNumber) {
 		a.LeaseTime = d.Uint32()
 	case FATTR4_RDATTR_ERROR:
 		a.RdattrError = Status(d.Uint32())
+	case FATTR4_ACL:
+		a.ACL = decodeACL(d)
 	case FATTR4_ACLSUPPORT:
 		a.ACLSupport = d.Uint32()
 	case FATTR4_CANSETTIME:

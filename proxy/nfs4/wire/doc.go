@@ -1,5 +1,5 @@
 // Package wire is the NFSv4 protocol as it stands on the wire: types, numbers and their XDR
-// encoding (RFC 8881, RFC 7862, RFC 8276). It is the only place that spells names the protocol's
+// encoding (RFC 7530, RFC 8881, RFC 7862, RFC 8276). It is the only place that spells names the protocol's
 // way.
 //
 // A call carries one COMPOUND (RFC 8881 §16.2), and its reply the results up to the first failure:
@@ -10,7 +10,7 @@
 // For each operation there are XxxArgs and XxxRes, each with Decode and Encode, since a server and a
 // client are both built on this package. XxxRes is the body of a successful result; the few failures
 // that have a body say so. Number and status in front of it are [CompoundWriter]'s and [ReadResult]'s.
-// READ and READDIR, whose results are made in place, have [ReadWriter] and [ReaddirWriter].
+// READ, READ_PLUS, READDIR and LISTXATTRS, whose results are made in place, have [ReadWriter] and its like.
 //
 // Byte slices that Decode fills in point into the record and live as long as it does. Decode overwrites
 // every field that counts, so a value may be used again. What is malformed shows in the decoder's Err,
@@ -23,5 +23,5 @@
 //	fattr4 | n | word 0 | ... | word n-1 | bytes of all values | value | value | ... |
 //
 // Nothing here allocates, except for the short lists of CREATE_SESSION, BACKCHANNEL_CTL, TEST_STATEID's
-// result and SECINFO's.
+// result, SECINFO's and LISTXATTRS', and access control lists that are decoded.
 package wire

@@ -89,6 +89,9 @@ func compoundRes(t *testing.T, op Op, status Status, res codec) []byte {
 
 func TestOracle(t *testing.T) {
 	for _, s := range allSamples() {
+		if s.op > OP_CLONE {
+			continue // go-xdr has no extended attributes
+		}
 		args, res := s.args.list, s.res.list
 		if s.args.make == nil {
 			args = []codec{nil}
@@ -118,6 +121,9 @@ func TestOracleFailures(t *testing.T) {
 		res    codec
 	}{
 		{OP_LOCK, NFS4ERR_DENIED, denied}, {OP_LOCKT, NFS4ERR_DENIED, denied},
+		{OP_SETCLIENTID, NFS4ERR_CLID_INUSE, &ClientAddr{NetID: []byte("tcp"), Addr: []byte("127.0.0.1.8.1")}},
+		{OP_COPY, NFS4ERR_OFFLOAD_NO_REQS, &CopyRequirements{Consecutive: true}}, {OP_COPY, NFS4ERR_NOTSUPP, nil},
+		{OP_READ_PLUS, NFS4ERR_IO, nil}, {OP_SEEK, NFS4ERR_NXIO, nil},
 		{OP_SETATTR, NFS4ERR_ATTRNOTSUPP, &SetAttrRes{}}, {OP_OPEN, NFS4ERR_NOENT, nil}, {OP_READ, NFS4ERR_IO, nil},
 		{OP_SEQUENCE, NFS4ERR_BADSESSION, nil}, {OP_LOCK, NFS4ERR_GRACE, nil},
 	} {
@@ -207,6 +213,14 @@ func TestOracleNumbers(t *testing.T) {
 		{"EXCLUSIVE4_1", uint64(EXCLUSIVE4_1), uint64(nfsv4.EXCLUSIVE4_1)},
 		{"NF4NAMEDATTR", uint64(NF4NAMEDATTR), uint64(nfsv4.NF4NAMEDATTR)},
 		{"WRITEW_LT", uint64(WRITEW_LT), uint64(nfsv4.WRITEW_LT)},
+		{"CONTENT_HOLE", uint64(NFS4_CONTENT_HOLE), uint64(nfsv4.NFS4_CONTENT_HOLE)},
+		{"INIT_PROXIMITY", IO_ADVISE4_INIT_PROXIMITY, uint64(nfsv4.IO_ADVISE4_INIT_PROXIMITY)},
+		{"ACE4_SYNCHRONIZE", ACE4_SYNCHRONIZE, nfsv4.ACE4_SYNCHRONIZE},
+		{"ACE4_DELETE_CHILD", ACE4_DELETE_CHILD, nfsv4.ACE4_DELETE_CHILD},
+		{"ACE4_WRITE_OWNER", ACE4_WRITE_OWNER, nfsv4.ACE4_WRITE_OWNER},
+		{"ACE4_WRITE_NAMED_ATTRS", ACE4_WRITE_NAMED_ATTRS, nfsv4.ACE4_WRITE_NAMED_ATTRS},
+		{"ACE4_IDENTIFIER_GROUP", ACE4_IDENTIFIER_GROUP, nfsv4.ACE4_IDENTIFIER_GROUP},
+		{"ACL4_SUPPORT_DENY_ACL", ACL4_SUPPORT_DENY_ACL, nfsv4.ACL4_SUPPORT_DENY_ACL},
 		{"FILE_SYNC4", uint64(FILE_SYNC4), uint64(nfsv4.FILE_SYNC4)},
 	} {
 		if c.ours != c.theirs {

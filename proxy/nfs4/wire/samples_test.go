@@ -66,6 +66,9 @@ func allSamples() []opSamples {
 	s.dirSamples()
 	s.openSamples()
 	s.lockSamples()
+	s.samples40()
+	s.samples42()
+	s.xattrSamples()
 	return s
 }
 

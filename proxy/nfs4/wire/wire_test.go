@@ -116,6 +116,10 @@ func TestBytes(t *testing.T) {
 		value codec
 		bytes string
 	}{
+		{"SETXATTR", &SetXattrArgs{Option: SETXATTR4_CREATE, Name: []byte("k"), Value: []byte("value")},
+			"00000001 00000001 6b000000 00000005 76616c7565000000"},
+		{"LISTXATTRS result", &names{ListXattrsRes{Cookie: 1<<32 | 2, Names: [][]byte{[]byte("k")}, EOF: true}},
+			"0000000100000002 00000001 00000001 6b000000 00000001"},
 		{"SEQUENCE", &SequenceArgs{SessionID: sampleSession, SequenceID: 1, SlotID: 2, HighestSlot: 3, CacheThis: true},
 			"0f0e0d0c0b0a09080706050403020100 00000001 00000002 00000003 00000001"},
 		{"READ", &ReadArgs{Stateid: sampleStateid, Offset: 0x100, Count: 0x1000}, stateid + "0000000000000100 00001000"},
@@ -166,6 +170,12 @@ func TestDecodeRefuses(t *testing.T) {
 		{"claim 7", &OpenArgs{}, strings.Repeat("00", 24) + "00000000 00000007", ErrBadUnion},
 		{"lock type 0", &LockTArgs{}, "00000000", ErrBadUnion},
 		{"lock type 5", &LockArgs{}, "00000005", ErrBadUnion},
+		{"netloc type 4", &CopyArgs{}, strings.Repeat("00", 64) + "00000001 00000004 00000000", ErrBadUnion},
+		{"17 source servers", &CopyArgs{}, strings.Repeat("00", 64) + "00000011" + strings.Repeat("00", 136), xdr.ErrTooLong},
+		{"two callback ids", &CopyRes{}, "00000002" + strings.Repeat("00", 40), xdr.ErrTooLong},
+		{"setxattr option 3", &SetXattrArgs{}, "00000003", ErrBadUnion},
+		{"segment of kind 2", &segments{}, "00000000 00000001 00000002" + strings.Repeat("00", 16), ErrBadUnion},
+		{"4097 entries of an ACL", &Attrs{}, "00000001 00001000 00010010 00001001" + strings.Repeat("00", 65548), xdr.ErrTooLong},
 		{"secinfo style 2", &SecinfoNoNameArgs{}, "00000002", ErrBadUnion},
 		{"callback flavour 2", &BackchannelCtlArgs{}, "00000000 00000001 00000002", ErrBadUnion},
 		{"17 callback flavours", &BackchannelCtlArgs{}, "00000000 00000011" + strings.Repeat("00", 68), xdr.ErrTooLong},
