@@ -54,6 +54,15 @@
 // why it is not a Carter-Wegman MAC such as GMAC or Poly1305, in which one repeated nonce, after a
 // crash say, gives the key away.
 //
+// # Paths
+//
+//	generic  NH in Go
+//	AVX2     NH on ymm registers
+//	AVX-512  NH on zmm registers (F and BW)
+//
+// New takes the fastest one that the processor has and that passes a comparison with the generic
+// one, made once a process.
+//
 // # Timing
 //
 // Nothing branches on or looks up by a secret.

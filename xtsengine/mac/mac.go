@@ -17,6 +17,7 @@ var ErrKeyBytes = errors.New("mac: key is not 32 bytes long")
 
 // Key is one key, expanded. Its methods but Close may be called concurrently.
 type Key struct {
+	path    path
 	nh      [nhKeyBytes]byte
 	factors [factorCount]factor
 	aes     cipher.Block // nil after Close
@@ -27,7 +28,9 @@ type words [maxPieces * passes]uint64
 
 // New expands key, which is KeyBytes long; the caller keeps it and may wipe it. ErrKeyBytes for any
 // other length.
-func New(key []byte) (*Key, error) {
+func New(key []byte) (*Key, error) { return newOnPath(key, bestPath()) }
+
+func newOnPath(key []byte, p path) (*Key, error) {
 	if len(key) != KeyBytes {
 		return nil, ErrKeyBytes
 	}
@@ -36,7 +39,7 @@ func New(key []byte) (*Key, error) {
 		return nil, fmt.Errorf("mac: derive keys: %w", err)
 	}
 	defer clear(derived)
-	k := &Key{}
+	k := &Key{path: p}
 	rest := derived[copy(k.nh[:], derived):]
 	for i := range k.factors {
 		k.factors[i] = factorOf(rest[i*factorBytes:][:factorBytes])
@@ -46,6 +49,9 @@ func New(key []byte) (*Key, error) {
 	}
 	return k, nil
 }
+
+// Path names the implementation that New chose for this processor: "generic", "AVX2" or "AVX-512".
+func (k *Key) Path() string { return k.path.String() }
 
 // Close wipes the key. Any use afterwards panics; a second Close does nothing. The AES schedule
 // belongs to crypto/aes, which can't be told to wipe it: it is let go.
@@ -150,7 +156,7 @@ func (k *Key) tagBatch(b *batch, n int, ciphertext []byte, first, generation uin
 func (k *Key) hashPieces(w *words, block []byte) (count int) {
 	for len(block) > 0 {
 		n := min(pieceBytes, len(block))
-		nhGeneric((*[passes]uint64)(w[count:]), &k.nh, block[:n])
+		nh(k.path, (*[passes]uint64)(w[count:]), &k.nh, block[:n])
 		block = block[n:]
 		count += passes
 	}

@@ -10,9 +10,32 @@ import (
 	"testing"
 )
 
+// runner is what *testing.T and *testing.B share to run a subtest.
+type runner[T any] interface {
+	testing.TB
+	Run(name string, f func(T)) bool
+}
+
+// eachPath runs f on every path that this processor has.
+func eachPath[T runner[T]](t T, f func(T, path)) {
+	for p := pathGeneric; p < pathCount; p++ {
+		t.Run(p.String(), func(t T) {
+			if !available(p) {
+				t.Skipf("this processor has no %s; runs on one that has", p)
+			}
+			f(t, p)
+		})
+	}
+}
+
 func mustOpen(t testing.TB, key []byte) *Key {
 	t.Helper()
-	k, err := New(key)
+	return mustOpenOn(t, key, bestPath())
+}
+
+func mustOpenOn(t testing.TB, key []byte, p path) *Key {
+	t.Helper()
+	k, err := newOnPath(key, p)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,41 +52,82 @@ func randomBytes(r *rand.Rand, n int) []byte {
 }
 
 func TestAgainstModel(t *testing.T) {
-	r := rand.New(rand.NewPCG(1, 2))
-	key := randomBytes(r, KeyBytes)
-	k := mustOpen(t, key)
-	for _, blockBytes := range []int{64, 512, 4032, 4096, 4160, 12288, 65536} {
-		for _, count := range []int{1, 2, 17} {
-			data := randomBytes(r, blockBytes*count)
-			first, generation := r.Uint64(), r.Uint64()
-			got := make([]byte, count*TagBytes)
-			k.Tags(got, data, blockBytes, first, generation)
-			for i := range count {
-				want := modelTag(t, key, data[i*blockBytes:][:blockBytes], first+uint64(i), generation)
-				if !bytes.Equal(got[i*TagBytes:][:TagBytes], want) {
-					t.Fatalf("block %d of %d of %d bytes: tag %x, want %x", i, count, blockBytes, got[i*TagBytes:][:TagBytes], want)
-				}
-			}
-			if bad := k.Verify(got, data, blockBytes, first, generation); bad != -1 {
-				t.Fatalf("%d blocks of %d bytes: block %d is said to be bad", count, blockBytes, bad)
+	eachPath(t, func(t *testing.T, p path) {
+		r := rand.New(rand.NewPCG(1, 2))
+		key := randomBytes(r, KeyBytes)
+		k := mustOpenOn(t, key, p)
+		for _, blockBytes := range []int{64, 128, 192, 512, 4032, 4096, 4160, 12288, 65536} {
+			for _, count := range []int{1, 2, 17} {
+				checkRun(t, r, key, k, blockBytes, count)
 			}
 		}
+	})
+}
+
+// checkRun compares the tags of a run of blocks, at an odd address, with the model.
+func checkRun(t *testing.T, r *rand.Rand, key []byte, k *Key, blockBytes, count int) {
+	t.Helper()
+	data := randomBytes(r, blockBytes*count+3)[3:]
+	first, generation := r.Uint64(), r.Uint64()
+	got := make([]byte, count*TagBytes)
+	k.Tags(got, data, blockBytes, first, generation)
+	for i := range count {
+		tag := got[i*TagBytes:][:TagBytes]
+		want := modelTag(t, key, data[i*blockBytes:][:blockBytes], first+uint64(i), generation)
+		if !bytes.Equal(tag, want) {
+			t.Fatalf("block %d of %d of %d bytes: tag %x, want %x", i, count, blockBytes, tag, want)
+		}
 	}
+	if bad := k.Verify(got, data, blockBytes, first, generation); bad != -1 {
+		t.Fatalf("%d blocks of %d bytes: block %d is said to be bad", count, blockBytes, bad)
+	}
+}
+
+// TestNH compares every path of NH with the generic one on every length.
+func TestNH(t *testing.T) {
+	eachPath(t, func(t *testing.T, p path) {
+		r := rand.New(rand.NewPCG(7, 8))
+		key := (*[nhKeyBytes]byte)(randomBytes(r, nhKeyBytes))
+		for n := BlockUnitBytes; n <= pieceBytes; n += BlockUnitBytes {
+			piece := randomBytes(r, n+1)[1:]
+			var want, got [passes]uint64
+			nhGeneric(&want, key, piece)
+			nh(p, &got, key, piece)
+			if got != want {
+				t.Fatalf("%d bytes: %x, want %x", n, got, want)
+			}
+		}
+	})
 }
 
 // TestExtremes has every word of block, number and generation at its greatest, where carries meet.
 func TestExtremes(t *testing.T) {
-	key := bytes.Repeat([]byte{0xff}, KeyBytes)
-	k := mustOpen(t, key)
-	for _, fill := range []byte{0, 0xff} {
-		data := bytes.Repeat([]byte{fill}, MaxBlockBytes)
-		for _, n := range []uint64{0, ^uint64(0)} {
-			got := make([]byte, TagBytes)
-			k.Tags(got, data, MaxBlockBytes, n, n)
-			if want := modelTag(t, key, data, n, n); !bytes.Equal(got, want) {
-				t.Fatalf("all %#x, numbers %#x: tag %x, want %x", fill, n, got, want)
+	eachPath(t, func(t *testing.T, p path) {
+		key := bytes.Repeat([]byte{0xff}, KeyBytes)
+		k := mustOpenOn(t, key, p)
+		for _, fill := range []byte{0, 0xff} {
+			data := bytes.Repeat([]byte{fill}, MaxBlockBytes)
+			for _, n := range []uint64{0, ^uint64(0)} {
+				got := make([]byte, TagBytes)
+				k.Tags(got, data, MaxBlockBytes, n, n)
+				if want := modelTag(t, key, data, n, n); !bytes.Equal(got, want) {
+					t.Fatalf("all %#x, numbers %#x: tag %x, want %x", fill, n, got, want)
+				}
 			}
 		}
+	})
+}
+
+// TestSelfTest: every path here passes, and the best one is among them.
+func TestSelfTest(t *testing.T) {
+	eachPath(t, func(t *testing.T, p path) {
+		if !selfTest(p) {
+			t.Fatal("refused")
+		}
+	})
+	k := mustOpen(t, make([]byte, KeyBytes))
+	if p := bestPath(); !available(p) || k.Path() != p.String() {
+		t.Fatalf("%s was chosen, a key is on %s", p, k.Path())
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestNHVectors checks NH against the vectors that were published with Adiantum. There a product is
+// TestNHVectors checks NH, on the generic path, with which the others are compared, against the vectors that were published with Adiantum. There a product is
 // of the first and third word of sixteen bytes, or of the second and fourth; here of neighbours. So
 // words 1 and 2 of message and key change places, and the sum stays what it is.
 func TestNHVectors(t *testing.T) {
