@@ -1,6 +1,7 @@
 package state
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/nfseal/nfseal/proxy/nfs4/wire"
@@ -18,8 +19,10 @@ type client struct {
 	reclaimed bool // RECLAIM_COMPLETE was done
 	condemned bool
 
-	renewed  time.Time
-	running  int // requests being executed
+	// May change while mu is held for reading.
+	renewed atomic.Int64 // when its lease was last renewed, as Machine.now has it
+	running atomic.Int32 // requests being executed
+
 	sessions map[wire.SessionID]*session
 	create   createSlot
 	opens    map[string]*openOwner
@@ -62,7 +65,7 @@ func (m *Machine) ExchangeID(r *ExchangeIDRequest) (res ExchangeIDResult, victim
 	if o != nil && o.confirmed != nil {
 		c := o.confirmed
 		switch {
-		case c.principal != r.Principal && (c.hasState() && !m.expiredLocked(c) || c.running > 0):
+		case c.principal != r.Principal && (c.hasState() && !m.expiredLocked(c) || c.running.Load() > 0):
 			return res, 0, wire.NFS4ERR_CLID_INUSE
 		case c.principal != r.Principal:
 			return res, c.id, wire.NFS4_OK // the old record goes first
@@ -104,7 +107,7 @@ func (m *Machine) makeRoomLocked() (victim wire.ClientID, s wire.Status) {
 
 // older is which of a, which may be nil, and b was heard of less recently.
 func older(a, b *client) *client {
-	if a == nil || b.renewed.Before(a.renewed) {
+	if a == nil || b.renewed.Load() < a.renewed.Load() {
 		return b
 	}
 	return a
@@ -142,10 +145,10 @@ func (m *Machine) newClientLocked(r *ExchangeIDRequest) *client {
 		owner:     string(r.Owner),
 		verifier:  r.Verifier,
 		principal: r.Principal,
-		renewed:   m.opt.Now(),
 		sessions:  make(map[wire.SessionID]*session),
 		opens:     make(map[string]*openOwner),
 	}
+	c.renewed.Store(m.now())
 	if o == nil {
 		o = new(ownership)
 		m.owners[c.owner] = o
@@ -173,7 +176,7 @@ func (m *Machine) DestroyClientID(id wire.ClientID) (owner string, s wire.Status
 	switch {
 	case c == nil:
 		return "", wire.NFS4ERR_STALE_CLIENTID
-	case c.hasState() || c.running > 0:
+	case c.hasState() || c.running.Load() > 0:
 		return "", wire.NFS4ERR_CLIENTID_BUSY
 	}
 	if c.confirmed {
@@ -185,7 +188,7 @@ func (m *Machine) DestroyClientID(id wire.ClientID) (owner string, s wire.Status
 
 // expiredLocked says whether c's lease has run out. One with a request under way has renewed it.
 func (m *Machine) expiredLocked(c *client) bool {
-	return c.running == 0 && m.opt.Now().Sub(c.renewed) > m.opt.Lease
+	return c.running.Load() == 0 && m.silentLocked(c) > m.opt.Lease
 }
 
 // Lapsed are the clients that should be condemned and buried now: their leases have run out and
@@ -211,7 +214,12 @@ func (m *Machine) lapsedLocked(c *client) bool {
 	if !m.expiredLocked(c) {
 		return false
 	}
-	return c.nOpens == 0 || m.opt.Now().Sub(c.renewed) > courtesyLeases*m.opt.Lease
+	return c.nOpens == 0 || m.silentLocked(c) > courtesyLeases*m.opt.Lease
+}
+
+// silentLocked is for how long nothing was heard of c.
+func (m *Machine) silentLocked(c *client) time.Duration {
+	return time.Duration(m.now() - c.renewed.Load())
 }
 
 // Condemn makes an expired client unreachable and returns its owner, whose stable record must be
@@ -224,7 +232,7 @@ func (m *Machine) Condemn(id wire.ClientID) (owner string, ok bool) {
 		return c.owner, true
 	}
 	c := m.clients[id]
-	if c == nil || !m.expiredLocked(c) && (c.hasState() || c.running > 0) {
+	if c == nil || !m.expiredLocked(c) && (c.hasState() || c.running.Load() > 0) {
 		return "", false
 	}
 	m.condemnLocked(c)
@@ -256,8 +264,8 @@ func (m *Machine) condemnLocked(c *client) {
 // relies on it is known, nor one from before the restart that may still come back. The caller
 // serialises it, and the deletion, with the storing of records.
 func (m *Machine) Forgettable(owner string) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	m.mu.RLock()
+	defer m.mu.RUnlock()
 	o := m.owners[owner]
 	if o == nil {
 		return true

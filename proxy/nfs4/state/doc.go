@@ -35,6 +35,12 @@
 //
 // # Lock order
 //
-// There is one lock, Machine.mu. Its sections are short and call nothing outside; Options.Drop is
-// called after it was released.
+// Machine.mu, then session.mu. The sections of both are short and call nothing outside; Options.Drop
+// is called after they were released.
+//
+// Whoever holds Machine.mu for writing may read and change everything, without session.mu. Whoever
+// holds it for reading may look at everything but slots, and change only what is atomic (a client's
+// lease and its number of running requests); with session.mu besides, that session's slots too. So
+// SEQUENCE, READ, WRITE and GETATTR of different sessions do not wait for each other, and what changes
+// the population (opens, locks, clients) finds all of them outside.
 package state

@@ -252,8 +252,8 @@ func (r *lockRange) denied() Denied {
 
 // TestLock serves LOCKT (RFC 8881 §18.11): it says whether owner could lock the range.
 func (m *Machine) TestLock(t *Ticket, r *LockRequest) (denied Denied, victim wire.ClientID, s wire.Status) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	m.mu.RLock()
+	defer m.mu.RUnlock()
 	start, end, s := span(r.Offset, r.Length)
 	if s != wire.NFS4_OK {
 		return denied, 0, s

@@ -90,16 +90,16 @@ func (r *recovery) complete(owner string) {
 
 // InGrace says whether the recovery phase is on: new opens and locks must wait.
 func (m *Machine) InGrace() bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	m.mu.RLock()
+	defer m.mu.RUnlock()
 	return !m.recovery.over
 }
 
 // GraceDue says whether the recovery phase is on and should end: its time is up, or every client
 // that was known is through. The caller then deletes the records of LostClients and calls EndGrace.
 func (m *Machine) GraceDue() bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	m.mu.RLock()
+	defer m.mu.RUnlock()
 	r := &m.recovery
 	return !r.over && (r.missing == 0 || !m.opt.Now().Before(r.until))
 }
@@ -107,8 +107,8 @@ func (m *Machine) GraceDue() bool {
 // LostClients are the owners that had state before the restart and did not come back: their records
 // must go before anybody else can have what they held.
 func (m *Machine) LostClients() []string {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	m.mu.RLock()
+	defer m.mu.RUnlock()
 	var lost []string
 	for owner, k := range m.recovery.known {
 		if !k.returned {
@@ -144,8 +144,8 @@ func (m *Machine) ReclaimComplete(t *Ticket) wire.Status {
 // MayObtain says whether t's client may obtain opens and locks now, in the way of a reclaim or not:
 // NFS4ERR_GRACE, NFS4ERR_NO_GRACE or NFS4ERR_RECLAIM_BAD if not.
 func (m *Machine) MayObtain(t *Ticket, reclaim bool) wire.Status {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	m.mu.RLock()
+	defer m.mu.RUnlock()
 	return m.mayObtainLocked(t.session.client, reclaim)
 }
 

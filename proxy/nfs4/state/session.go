@@ -1,6 +1,8 @@
 package state
 
 import (
+	"sync"
+
 	"github.com/nfseal/nfseal/proxy/nfs4/wire"
 )
 
@@ -15,9 +17,11 @@ type Channel struct {
 
 // session is one session (RFC 8881 §2.10).
 type session struct {
-	id      wire.SessionID
-	client  *client
-	fore    Channel
+	id     wire.SessionID
+	client *client
+	fore   Channel
+
+	mu      sync.Mutex // with Machine.mu held for reading; not needed when that is held for writing
 	slots   []slot
 	running int // requests being executed
 }
@@ -93,7 +97,7 @@ func (m *Machine) checkCreateLocked(c *client, r *CreateSessionRequest) wire.Sta
 		}
 	}
 	o := m.owners[c.owner]
-	if old := o.confirmed; old != nil && old != c && old.running > 0 {
+	if old := o.confirmed; old != nil && old != c && old.running.Load() > 0 {
 		return wire.NFS4ERR_DELAY // until what the former incarnation asked for is done
 	}
 	return wire.NFS4_OK
@@ -120,7 +124,7 @@ func (m *Machine) grantLocked(ask *Channel) (Channel, wire.Status) {
 
 // confirmLocked makes c its owner's confirmed record; a former incarnation goes with all it has.
 func (m *Machine) confirmLocked(c *client) {
-	c.renewed = m.opt.Now()
+	c.renewed.Store(m.now())
 	if c.confirmed {
 		return
 	}
@@ -189,7 +193,7 @@ func (m *Machine) DestroySession(id wire.SessionID, own *Ticket) wire.Status {
 // KnowsSession says whether id names a session, for BIND_CONN_TO_SESSION (RFC 8881 §18.34):
 // without state protection every connection may use every session.
 func (m *Machine) KnowsSession(id wire.SessionID) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	m.mu.RLock()
+	defer m.mu.RUnlock()
 	return m.sessions[id] != nil
 }

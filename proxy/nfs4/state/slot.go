@@ -69,12 +69,14 @@ func (t *Ticket) ClientID() wire.ClientID { return t.session.client.id }
 
 // Sequence serves SEQUENCE (RFC 8881 §18.46). It fills t unless the verdict is Refused.
 func (m *Machine) Sequence(r *SequenceRequest, t *Ticket) (Verdict, wire.Status) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	m.mu.RLock()
+	defer m.mu.RUnlock()
 	s := m.sessions[r.Session]
 	if s == nil {
 		return Refused, wire.NFS4ERR_BADSESSION
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if r.Slot >= uint32(len(s.slots)) {
 		return Refused, wire.NFS4ERR_BADSLOT
 	}
@@ -92,8 +94,8 @@ func (m *Machine) Sequence(r *SequenceRequest, t *Ticket) (Verdict, wire.Status)
 	}
 	sl.running = true
 	s.running++
-	s.client.running++
-	s.client.renewed = m.opt.Now()
+	s.client.running.Add(1)
+	s.client.renewed.Store(m.now())
 	*t = s.ticket(sl, r)
 	return Execute, wire.NFS4_OK
 }
@@ -145,9 +147,11 @@ func (s *session) ticket(sl *slot, r *SequenceRequest) Ticket {
 // be kept: because the client asked for it, because nothing but SEQUENCE was done, or because it is
 // a failure, which is short.
 func (m *Machine) Finish(t *Ticket, reply []byte, failed bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	m.mu.RLock()
+	defer m.mu.RUnlock()
 	s, sl := t.session, t.slot
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	sl.running = false
 	sl.used = true
 	sl.sequence++
@@ -157,7 +161,7 @@ func (m *Machine) Finish(t *Ticket, reply []byte, failed bool) {
 		sl.reply = append(sl.reply[:0], reply...)
 	}
 	s.running--
-	s.client.running--
-	s.client.renewed = m.opt.Now()
+	s.client.running.Add(-1)
+	s.client.renewed.Store(m.now())
 	*t = Ticket{}
 }

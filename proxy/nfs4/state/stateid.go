@@ -100,8 +100,8 @@ func (m *Machine) findOnLocked(c *client, id *wire.Stateid, f File) (*token, wir
 
 // CheckIO says whether stateid id lets its client read or write file f (RFC 8881 §8.2.4, §9.7).
 func (m *Machine) CheckIO(t *Ticket, id *wire.Stateid, f File, write bool) wire.Status {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	m.mu.RLock()
+	defer m.mu.RUnlock()
 	tk, s := m.findOnLocked(t.session.client, id, f)
 	if s != wire.NFS4_OK {
 		return s
@@ -120,8 +120,8 @@ func (m *Machine) CheckIO(t *Ticket, id *wire.Stateid, f File, write bool) wire.
 // phase, when somebody may still reclaim a share reservation, and not against one. bypass reads
 // against reservations too.
 func (m *Machine) CheckAnonymous(f File, write, bypass bool) wire.Status {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	m.mu.RLock()
+	defer m.mu.RUnlock()
 	if !m.recovery.over {
 		return wire.NFS4ERR_GRACE
 	}
@@ -139,8 +139,8 @@ func (m *Machine) CheckAnonymous(f File, write, bypass bool) wire.Status {
 
 // TestStateid says whether id is valid for t's client (TEST_STATEID, RFC 8881 §18.48).
 func (m *Machine) TestStateid(t *Ticket, id *wire.Stateid) wire.Status {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	m.mu.RLock()
+	defer m.mu.RUnlock()
 	_, s := m.findLocked(t.session.client, id)
 	return s
 }
