@@ -54,7 +54,7 @@ func MayUnlink(dir, child *Attr, cred *Cred) bool {
 	if !Permitted(dir, cred, MayWrite|MayExecute) {
 		return false
 	}
-	if cred == nil || cred.UID == 0 || dir.Mode&0o1000 == 0 {
+	if cred == nil || cred.UID == 0 || dir.Mode&stickyBit == 0 {
 		return true
 	}
 	return cred.UID == child.UID || cred.UID == dir.UID

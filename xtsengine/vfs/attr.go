@@ -133,12 +133,21 @@ type DirEntry struct {
 	Attr   Attr
 }
 
-// StatFS is the capacity of a file system.
+// StatFS is the capacity of a file system. With a quota, total, free and available bytes are at most
+// what it leaves.
 type StatFS struct {
 	TotalBytes uint64
 	FreeBytes  uint64
 	AvailBytes uint64 // what an ordinary user may still write
-	UsedBytes  uint64
+	UsedBytes  uint64 // of the storage: what files share counts once
 	TotalFiles uint64
 	FreeFiles  uint64
+
+	// QuotaBytes bounds the sum of the metered bytes; 0: there is no quota.
+	QuotaBytes uint64
+	// MeteredDataBytes is the sum of Attr.Used over all regular files: what files share counts for each.
+	MeteredDataBytes uint64
+	// MeteredMetadataBytes is what files, names and extended attributes count (MeteredFile,
+	// MeteredName, MeteredXattr).
+	MeteredMetadataBytes uint64
 }

@@ -28,4 +28,8 @@ var (
 	ErrFenced         = errors.New("unit is owned by another term")
 	ErrBusy           = errors.New("resource is busy, try later")
 	ErrClosed         = errors.New("file system is stopped")
+	ErrNotSupported   = errors.New("operation not supported")
+	ErrNoData         = errors.New("no more data or hole")
+	ErrNoXattr        = errors.New("no such extended attribute")
+	ErrXattrTooBig    = errors.New("extended attribute too large")
 )

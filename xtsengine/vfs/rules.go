@@ -6,6 +6,7 @@ import "strings"
 const (
 	setUIDBit = 0o4000
 	setGIDBit = 0o2000
+	stickyBit = 0o1000
 	modeBits  = 0o7777
 	// noID is (uid_t)-1, which chown(2) takes for "leave it": no file can have it.
 	noID = 1<<32 - 1

@@ -14,6 +14,16 @@ const (
 	MaxFileBytes = 1<<63 - 1
 	// FirstCookie is the least directory cookie; 0, 1 and 2 are reserved by RFC 8881 §18.23.
 	FirstCookie = 3
+	// MaxXattrNameBytes is the longest name of an extended attribute, in bytes (XATTR_NAME_MAX of
+	// Linux).
+	MaxXattrNameBytes = 255
+	// MaxXattrValueBytes is the longest value, in bytes (XATTR_SIZE_MAX); beyond it ErrXattrTooBig.
+	MaxXattrValueBytes = 65536
+	// MaxXattrBytes bounds what the extended attributes of one file count together (MeteredXattr);
+	// beyond it ErrNoSpace.
+	MaxXattrBytes = 1 << 20
+	// CloneBytes is the alignment of Clone, in bytes.
+	CloneBytes = 4096
 	// DirectoryBytes is the Size that every directory shows; its Used is 0, for its entries are not
 	// on the volume.
 	DirectoryBytes = 4096
@@ -27,6 +37,26 @@ const (
 	Unstable Stability = iota
 	DataSync
 	FileSync
+)
+
+// SeekWhat says what Seek looks for (data_content4, RFC 7862 §15.11).
+type SeekWhat uint8
+
+// What there is to find.
+const (
+	SeekData SeekWhat = iota
+	SeekHole
+)
+
+// XattrMode says what SetXattr does about an attribute that is there, or isn't (setxattr_option4, RFC
+// 8276 §8.4.3).
+type XattrMode uint8
+
+// The modes: make or replace, only make, only replace.
+const (
+	XattrEither XattrMode = iota
+	XattrCreate
+	XattrReplace
 )
 
 // FileSystem is one exported file system.
@@ -103,6 +133,50 @@ type FileSystem interface {
 	// Commit makes every write to id that returned before it durable. offset and length (0: to
 	// the end) say what is needed at least; more may be done.
 	Commit(ctx context.Context, id FileID, offset, length uint64) error
+
+	// Allocate reserves storage for length bytes from offset on, so that writes there do not fail for
+	// want of space; the file grows as far as that is needed (posix_fallocate(3), RFC 7862 §15.1).
+	// What held nothing reads as zeros. cred may be nil: the caller holds the file open for writing.
+	// A length of 0 is ErrInvalid. Too little space is ErrNoSpace or ErrQuota, and nothing is
+	// reserved. Durable on return; after a crash during the call a part may be reserved.
+	Allocate(ctx context.Context, cred *Cred, id FileID, offset, length uint64, out *Attr) error
+
+	// Deallocate makes a hole of length bytes from offset on; the size stays (RFC 7862 §15.4). What
+	// lies behind the end of the file is not touched. A length of 0 is ErrInvalid. Durable on return.
+	Deallocate(ctx context.Context, cred *Cred, id FileID, offset, length uint64, out *Attr) error
+
+	// Seek returns where the next data, or the next hole, at or behind offset begins (RFC 7862
+	// §15.11). The end of the file is a hole. What is reserved and was never written is a hole.
+	// ErrNoData: offset is not before the end of the file, or there is no more data. A nil cred holds
+	// the file open.
+	Seek(ctx context.Context, cred *Cred, id FileID, offset uint64, what SeekWhat) (uint64, error)
+
+	// Clone lets dst have the content of src from srcOffset on, length bytes, at dstOffset, without
+	// copying it: both share the storage until one of them writes there (RFC 7862 §15.13). A length
+	// of 0 means to the end of src. Offsets and length are multiples of CloneBytes, but for a range that
+	// ends with src and reaches the end of dst. A range beyond the end of src, or two of one
+	// file that overlap, are ErrInvalid. dst grows as needed. A nil cred holds both open. Durable on
+	// return.
+	Clone(ctx context.Context, cred *Cred, src, dst FileID, srcOffset, dstOffset, length uint64, out *Attr) error
+
+	// GetXattr returns the value of an extended attribute, which the caller owns; ErrNoXattr if there
+	// is none with the name. Names are those of RFC 8276, in the one namespace that it has (Linux:
+	// user.), without a prefix. Regular files and directories have extended attributes.
+	GetXattr(ctx context.Context, cred *Cred, id FileID, name string) ([]byte, error)
+
+	// SetXattr makes or replaces one as mode says: ErrExist, ErrNoXattr. A value longer than
+	// MaxXattrValueBytes is ErrXattrTooBig. On what is neither a regular file nor a directory ErrPerm.
+	// The change information is the file's.
+	SetXattr(ctx context.Context, cred *Cred, id FileID, name string, value []byte, mode XattrMode) (ChangeInfo, error)
+
+	// ListXattrs calls yield for each extended attribute whose cookie is greater than cookie (0: from
+	// the first on), in the order of cookies, until yield returns false; then more is true. An
+	// extended attribute keeps its cookie as long as it exists. yield must not call the file system.
+	ListXattrs(ctx context.Context, cred *Cred, id FileID, cookie uint64,
+		yield func(name string, cookie uint64) bool) (more bool, err error)
+
+	// RemoveXattr removes one; ErrNoXattr if it is not there.
+	RemoveXattr(ctx context.Context, cred *Cred, id FileID, name string) (ChangeInfo, error)
 
 	// Hold keeps the content of id alive though its last name may go; each Hold needs one Drop.
 	Hold(id FileID) error

@@ -70,8 +70,9 @@ func (fs *FS) Write(ctx context.Context, writer *vfs.Cred, check bool, id vfs.Fi
 		return 0, vfs.ErrFileTooBig
 	case len(p) == 0:
 		return want, nil
-	case !fs.roomFor(n, offset, uint64(len(p))):
-		return 0, vfs.ErrNoSpace
+	}
+	if err := fs.roomFor(n.lacks(offset, uint64(len(p)))); err != nil {
+		return 0, err
 	}
 	fs.store(n, offset, p)
 	n.attr.Size = max(n.attr.Size, offset+uint64(len(p)))
@@ -80,15 +81,35 @@ func (fs *FS) Write(ctx context.Context, writer *vfs.Cred, check bool, id vfs.Fi
 	return want, nil
 }
 
-// roomFor says whether the blocks that a write adds fit in.
-func (fs *FS) roomFor(n *node, offset, length uint64) bool {
-	added := uint64(0)
-	for b := offset / blockBytes; b <= (offset+length-1)/blockBytes; b++ {
-		if n.blocks[b] == nil {
-			added++
+// lacks counts the blocks of a range that n neither has nor reserves.
+func (n *node) lacks(offset, length uint64) uint64 {
+	lo, hi := offset/blockBytes, (offset+length-1)/blockBytes+1
+	have := n.reserved.within(lo, hi)
+	if uint64(len(n.blocks)) < hi-lo {
+		for b := range n.blocks {
+			if b >= lo && b < hi {
+				have++
+			}
+		}
+		return hi - lo - have
+	}
+	for b := lo; b < hi; b++ {
+		if n.blocks[b] != nil {
+			have++
 		}
 	}
-	return (fs.usedBlks+added)*blockBytes <= fs.opts.MaxBytes
+	return hi - lo - have
+}
+
+// roomFor says whether so many blocks more fit in.
+func (fs *FS) roomFor(blocks uint64) error {
+	if err := fs.checkQuota(blocks * blockBytes); err != nil {
+		return err
+	}
+	if blocks > fs.opts.MaxBytes/blockBytes || (fs.usedBlks+blocks)*blockBytes > fs.opts.MaxBytes {
+		return vfs.ErrNoSpace
+	}
+	return nil
 }
 
 func (fs *FS) store(n *node, offset uint64, p []byte) {
@@ -101,6 +122,7 @@ func (fs *FS) store(n *node, offset uint64, p []byte) {
 			b = new([blockBytes]byte)
 			n.blocks[offset/blockBytes] = b
 			fs.usedBlks++
+			fs.usedBlks -= n.reserved.remove(offset/blockBytes, offset/blockBytes+1)
 		}
 		done := copy(b[offset%blockBytes:], p)
 		offset, p = offset+uint64(done), p[done:]
@@ -116,6 +138,7 @@ func (fs *FS) shrink(n *node) {
 			fs.usedBlks--
 		}
 	}
+	fs.usedBlks -= n.reserved.remove((size+blockBytes-1)/blockBytes, allBlocks)
 	if b := n.blocks[size/blockBytes]; b != nil {
 		clear(b[size%blockBytes:])
 	}

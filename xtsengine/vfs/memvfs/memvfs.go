@@ -20,7 +20,8 @@ type FS struct {
 	nodes     map[uint64]*node
 	nextInode uint64
 	change    uint64
-	usedBlks  uint64
+	usedBlks  uint64 // what files have and reserve
+	metered   uint64 // bytes that metadata count
 	clients   map[string][]byte
 }
 
@@ -31,7 +32,9 @@ type node struct {
 	target   string
 	holds    int
 	blocks   map[uint64]*[blockBytes]byte // of a regular file; what is missing is a hole
-	dir      *directory                   // of a directory
+	reserved spans                        // blocks that it has no content for; none is in blocks
+	xattrs   map[string]*xattr
+	dir      *directory // of a directory
 }
 
 // New makes an empty file system.
@@ -68,7 +71,38 @@ func (fs *FS) newNode(attr vfs.Attr, parent vfs.FileID) *node {
 		n.dir = newDirectory(parent)
 	}
 	fs.nodes[n.attr.ID.Inode] = n
+	fs.metered += n.meteredFile()
 	return n
+}
+
+// meteredFile is what n counts without names and extended attributes.
+func (n *node) meteredFile() uint64 {
+	if n.attr.Kind == vfs.Symlink {
+		return vfs.MeteredFile(int(n.attr.Size))
+	}
+	return vfs.MeteredFile(0)
+}
+
+// used is how many blocks n has.
+func (n *node) used() uint64 { return uint64(len(n.blocks)) + n.reserved.count() }
+
+// checkQuota says whether so many bytes more may be metered.
+func (fs *FS) checkQuota(more uint64) error {
+	if q := fs.opts.QuotaBytes; q != 0 && more > 0 && fs.usedBlks*blockBytes+fs.metered+more > q {
+		return vfs.ErrQuota
+	}
+	return nil
+}
+
+// SetQuota sets Options.QuotaBytes.
+func (fs *FS) SetQuota(quotaBytes uint64) error {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	if fs.closed {
+		return vfs.ErrClosed
+	}
+	fs.opts.QuotaBytes = quotaBytes
+	return nil
 }
 
 func (fs *FS) nextChange() uint64 {
@@ -122,7 +156,11 @@ func (fs *FS) release(n *node) {
 	if n.attr.Links > 0 || n.holds > 0 {
 		return
 	}
-	fs.usedBlks -= uint64(len(n.blocks))
+	fs.usedBlks -= n.used()
+	fs.metered -= n.meteredFile()
+	for name, x := range n.xattrs {
+		fs.metered -= vfs.MeteredXattr(name, len(x.value))
+	}
 	delete(fs.nodes, n.attr.ID.Inode)
 }
 
@@ -144,7 +182,9 @@ func (fs *FS) StatFS(ctx context.Context, out *vfs.StatFS) error {
 		free = fs.opts.MaxBytes - used
 	}
 	*out = vfs.StatFS{TotalBytes: fs.opts.MaxBytes, FreeBytes: free, AvailBytes: free, UsedBytes: used,
-		TotalFiles: fs.opts.MaxFiles, FreeFiles: fs.opts.MaxFiles - uint64(len(fs.nodes))}
+		TotalFiles: fs.opts.MaxFiles, FreeFiles: fs.opts.MaxFiles - uint64(len(fs.nodes)),
+		QuotaBytes: fs.opts.QuotaBytes, MeteredDataBytes: used, MeteredMetadataBytes: fs.metered}
+	out.ApplyQuota()
 	return nil
 }
 
@@ -165,7 +205,7 @@ func (fs *FS) GetAttr(ctx context.Context, id vfs.FileID, out *vfs.Attr) error {
 // fill copies n's attributes.
 func (n *node) fill(out *vfs.Attr) {
 	*out = n.attr
-	out.Used = uint64(len(n.blocks)) * blockBytes
+	out.Used = n.used() * blockBytes
 }
 
 // SetAttr implements vfs.FileSystem.

@@ -13,7 +13,7 @@ import (
 
 // TestContract runs the suite that every file system passes.
 func TestContract(t *testing.T) {
-	vfstest.Run(t, func(t *testing.T, now func() vfs.Time) vfs.FileSystem {
+	maker := func(t *testing.T, now func() vfs.Time) vfs.FileSystem {
 		fs, err := memvfs.New(memvfs.Options{
 			MaxBytes: 1 << 62,
 			Now:      func() time.Time { return time.Unix(now().Sec, int64(now().Nsec)) },
@@ -23,7 +23,9 @@ func TestContract(t *testing.T) {
 		}
 		t.Cleanup(func() { fs.Close() })
 		return fs
-	})
+	}
+	vfstest.Run(t, maker)
+	vfstest.RunRanges(t, maker)
 }
 
 // TestCapacity fills a small file system, frees it and fills it again.

@@ -59,6 +59,9 @@ func (fs *FS) makeFile(d *node, cred *vfs.Cred, name string, req *vfs.CreateRequ
 	if err != nil {
 		return err
 	}
+	if err := fs.checkQuota(vfs.MeteredFile(len(req.Target)) + vfs.MeteredName(name)); err != nil {
+		return err
+	}
 	if uint64(len(fs.nodes)) >= fs.opts.MaxFiles {
 		return vfs.ErrNoSpace
 	}
@@ -70,7 +73,7 @@ func (fs *FS) makeFile(d *node, cred *vfs.Cred, name string, req *vfs.CreateRequ
 	if n.dir != nil {
 		d.attr.Links++
 	}
-	d.dir.add(name, n.attr.ID.Inode)
+	fs.add(d, name, n.attr.ID.Inode)
 	out.Existed = false
 	out.Dir = fs.touchDir(d)
 	n.fill(&out.Attr)
@@ -105,9 +108,12 @@ func (fs *FS) Link(ctx context.Context, cred *vfs.Cred, id, dir vfs.FileID, name
 	if err := checkLink(n, d, cred, name); err != nil {
 		return vfs.ChangeInfo{}, err
 	}
+	if err := fs.checkQuota(vfs.MeteredName(name)); err != nil {
+		return vfs.ChangeInfo{}, err
+	}
 	n.attr.Links++
 	fs.touch(n, false)
-	d.dir.add(name, id.Inode)
+	fs.add(d, name, id.Inode)
 	n.fill(out)
 	return fs.touchDir(d), nil
 }
@@ -151,7 +157,7 @@ func (fs *FS) Remove(ctx context.Context, cred *vfs.Cred, dir vfs.FileID, name s
 	if n.dir != nil && len(n.dir.byName) > 0 {
 		return vfs.ChangeInfo{}, vfs.ErrNotEmpty
 	}
-	d.dir.remove(name)
+	fs.removeName(d, name)
 	fs.unlink(d, n, removed)
 	return fs.touchDir(d), nil
 }
@@ -166,6 +172,17 @@ func (fs *FS) unlink(d, n *node, removed *vfs.Attr) {
 	fs.touch(n, false)
 	n.fill(removed)
 	fs.release(n)
+}
+
+// add puts a name into d, removeName takes one out.
+func (fs *FS) add(d *node, name string, inode uint64) {
+	d.dir.add(name, inode)
+	fs.metered += vfs.MeteredName(name)
+}
+
+func (fs *FS) removeName(d *node, name string) {
+	d.dir.remove(name)
+	fs.metered -= vfs.MeteredName(name)
 }
 
 // find looks a directory up, and name in it: nil if the name is free.
@@ -206,6 +223,11 @@ func (fs *FS) Rename(ctx context.Context, cred *vfs.Cred, srcDir vfs.FileID, src
 	}
 	if err := fs.checkRename(sd, sn, dd, dn, cred); err != nil {
 		return src, dst, err
+	}
+	if dn == nil && len(dstName) > len(srcName) {
+		if err := fs.checkQuota(uint64(len(dstName) - len(srcName))); err != nil {
+			return src, dst, err
+		}
 	}
 	src, dst = fs.move(sd, srcName, dd, dstName, sn, dn, replaced)
 	return src, dst, nil
@@ -256,15 +278,16 @@ func (fs *FS) move(sd *node, srcName string, dd *node, dstName string, sn, dn *n
 	switch {
 	case dn != nil: // the entry stays, with its cookie, and stands for another file
 		dd.dir.byName[dstName].inode = sn.attr.ID.Inode
-		sd.dir.remove(srcName)
+		fs.removeName(sd, srcName)
 		fs.unlink(dd, dn, replaced)
 	case sd == dd: // the entry stays, with its cookie, under another name
 		delete(sd.dir.byName, srcName)
 		moved.name = dstName
 		sd.dir.byName[dstName] = moved
+		fs.metered += vfs.MeteredName(dstName) - vfs.MeteredName(srcName)
 	default:
-		sd.dir.remove(srcName)
-		dd.dir.add(dstName, sn.attr.ID.Inode)
+		fs.removeName(sd, srcName)
+		fs.add(dd, dstName, sn.attr.ID.Inode)
 	}
 	if sn.dir != nil && sd != dd {
 		sd.attr.Links--

@@ -14,6 +14,9 @@ const blockBytes = 4096
 type Options struct {
 	// MaxBytes is the capacity in bytes; default 1 TiB. Writes past it fail with vfs.ErrNoSpace.
 	MaxBytes uint64
+	// QuotaBytes bounds what is metered, data and metadata, in bytes; 0: nothing does. What would exceed
+	// it fails with vfs.ErrQuota.
+	QuotaBytes uint64
 	// MaxFiles is how many files there can be; default 1<<32.
 	MaxFiles uint64
 	// Verifier is what WriteVerifier returns.

@@ -23,6 +23,8 @@ type Twins struct {
 	RestartEvery int
 	// MaxTotal is how much content there may be before a part of the tree is removed; default 16 MiB.
 	MaxTotal uint64
+	// Ranges says that ranges, extended attributes and quotas are in it.
+	Ranges bool
 	// MaxBytes is how far writes reach, but for a few that go far beyond; default 300 KiB.
 	MaxBytes int
 
@@ -105,6 +107,12 @@ func (w *Twins) note(format string, args ...any) {
 	}
 }
 
+// weighted is an operation and how often it comes.
+type weighted struct {
+	weight int
+	do     func()
+}
+
 // one does one operation.
 func (w *Twins) one() {
 	if w.Restart != nil && w.RestartEvery > 0 && w.rng.IntN(w.RestartEvery) == 0 {
@@ -114,13 +122,15 @@ func (w *Twins) one() {
 	if w.step%100 == 0 && w.A.StatFS(ctx, &stat) == nil && stat.UsedBytes > w.MaxTotal {
 		w.prune(twin{w.A.Root(), w.B.Root()})
 	}
-	ops := []struct {
-		weight int
-		do     func()
-	}{
+	ops := []weighted{
 		{12, w.create}, {4, w.link}, {7, w.remove}, {8, w.rename}, {5, w.lookup}, {2, w.parent},
 		{6, w.setAttr}, {6, w.truncate}, {25, w.write}, {15, w.read}, {6, w.commit}, {4, w.readDir},
 		{2, w.hold}, {2, w.drop}, {3, w.getAttr}, {1, w.readlink}, {1, w.client}, {1, w.endRecovery},
+	}
+	if w.Ranges {
+		ops = append(ops, []weighted{
+			{5, w.allocate}, {5, w.deallocate}, {8, w.clone}, {4, w.seek}, {4, w.xattr}, {1, w.quota},
+		}...)
 	}
 	total := 0
 	for _, op := range ops {
@@ -199,7 +209,7 @@ func (w *Twins) cred() *vfs.Cred {
 
 // kinds are the errors that are told apart.
 var kinds = []error{vfs.ErrNotFound, vfs.ErrExist, vfs.ErrNotDir, vfs.ErrIsDir, vfs.ErrNotEmpty, vfs.ErrPerm,
-	vfs.ErrAccess, vfs.ErrStale, vfs.ErrNoSpace, vfs.ErrNameTooLong, vfs.ErrBadName, vfs.ErrInvalid,
+	vfs.ErrAccess, vfs.ErrStale, vfs.ErrNoSpace, vfs.ErrQuota, vfs.ErrNoData, vfs.ErrNoXattr, vfs.ErrXattrTooBig, vfs.ErrNameTooLong, vfs.ErrBadName, vfs.ErrInvalid,
 	vfs.ErrTooManyLinks, vfs.ErrFileTooBig, vfs.ErrIO, vfs.ErrCorrupt, vfs.ErrWrongType, vfs.ErrBadCookie}
 
 func kindOf(err error) error {
@@ -267,6 +277,9 @@ func (w *Twins) restart() {
 	w.B = w.Restart()
 	if err := w.B.EndRecovery(ctx); err != nil {
 		w.t.Errorf("end of recovery: %v", err)
+	}
+	if w.Ranges {
+		w.compareMetered()
 	}
 }
 

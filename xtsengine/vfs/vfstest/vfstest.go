@@ -15,12 +15,15 @@ import (
 // test, and sees to its end with t.Cleanup. now is its clock.
 type Maker func(t *testing.T, now func() vfs.Time) vfs.FileSystem
 
+// suiteTest is one part of the suite.
+type suiteTest struct {
+	name string
+	run  func(*env)
+}
+
 // Run runs the suite.
 func Run(t *testing.T, make Maker) {
-	for _, test := range []struct {
-		name string
-		run  func(*env)
-	}{
+	run(t, make, []suiteTest{
 		{"Attributes", testAttributes}, {"SetAttr", testSetAttr}, {"SetAttrAccess", testSetAttrAccess},
 		{"Truncate", testTruncate}, {"Stale", testStale},
 		{"Lookup", testLookup}, {"LookupParent", testLookupParent}, {"BadNames", testBadNames},
@@ -35,7 +38,20 @@ func Run(t *testing.T, make Maker) {
 		{"WriteAccess", testWriteAccess}, {"SetID", testSetID}, {"Commit", testCommit},
 		{"Clients", testClients}, {"Cancelled", testCancelled}, {"Change", testChange},
 		{"Concurrent", testConcurrent}, {"RenameRace", testRenameRace},
-	} {
+	})
+}
+
+// RunRanges runs the part of the suite about ranges of files, extended attributes and quotas.
+func RunRanges(t *testing.T, make Maker) {
+	run(t, make, []suiteTest{
+		{"Seek", testSeek}, {"Allocate", testAllocate}, {"Deallocate", testDeallocate},
+		{"Clone", testClone}, {"CloneErrors", testCloneErrors}, {"SparseRandom", testSparseRandom},
+		{"Xattrs", testXattrs}, {"XattrErrors", testXattrErrors}, {"Metered", testMetered}, {"Quota", testQuota},
+	})
+}
+
+func run(t *testing.T, make Maker, tests []suiteTest) {
+	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			e := &env{T: t, clock: vfs.Time{Sec: 1_700_000_000}}
 			e.fs = make(t, e.now)
