@@ -15,6 +15,7 @@ import (
 	"github.com/nfseal/nfseal/proxy/nfs4"
 	"github.com/nfseal/nfseal/xtsengine/cryptfs"
 	"github.com/nfseal/nfseal/xtsengine/filestore"
+	"github.com/nfseal/nfseal/xtsengine/mac"
 	enginevfs "github.com/nfseal/nfseal/xtsengine/vfs"
 	"github.com/nfseal/nfseal/xtsengine/volume"
 	"github.com/nfseal/nfseal/xtsengine/xts"
@@ -32,6 +33,7 @@ type fileSystem struct {
 	id      string
 	keys    *unlocked
 	cipher  *xts.Cipher
+	tags    *mac.Key
 	space   *volume.Space
 	store   *filestore.Store
 	service *nfs4.Service
@@ -86,7 +88,10 @@ func (u *Unit) fill(ctx context.Context, fs *fileSystem) error {
 	if err = errors.Join(useErr, err); err != nil {
 		return err
 	}
-	if fs.space, err = u.volume.OpenSpace(spaceOf(fs.id), fs.cipher); err != nil {
+	if fs.tags, err = fs.keys.tagKey(fs.id); err != nil {
+		return err
+	}
+	if fs.space, err = u.volume.OpenSpace(spaceOf(fs.id), fs.cipher, fs.tags); err != nil {
 		return err
 	}
 	if err := u.openStore(ctx, fs); err != nil {
@@ -164,6 +169,9 @@ func (fs *fileSystem) Close() error {
 	}
 	if fs.cipher != nil {
 		fs.cipher.Close()
+	}
+	if fs.tags != nil {
+		fs.tags.Close()
 	}
 	if fs.keys != nil {
 		errs = append(errs, fs.keys.Close())

@@ -15,6 +15,7 @@ import (
 	"github.com/nfseal/nfseal/appliance/durable"
 	"github.com/nfseal/nfseal/proxy/nfs4"
 	"github.com/nfseal/nfseal/xtsengine/keyring"
+	"github.com/nfseal/nfseal/xtsengine/mac"
 	"github.com/nfseal/nfseal/xtsengine/volume"
 )
 
@@ -130,6 +131,21 @@ func (u *unlocked) handleKey(id string) (nfs4.HandleKey, error) {
 	var err error
 	useErr := u.metadata.Use(func(secret []byte) {
 		key, err = hkdf.Key(sha256.New, secret, nil, "nfseal file handles v1 "+id, nfs4.HandleKeyBytes)
+	})
+	return key, errors.Join(useErr, err)
+}
+
+// tagKey derives the key of the blocks' tags (HKDF-SHA-256 of the data key). The caller closes it.
+func (u *unlocked) tagKey(id string) (*mac.Key, error) {
+	var key *mac.Key
+	var err error
+	useErr := u.data.Use(func(secret []byte) {
+		var derived []byte
+		if derived, err = hkdf.Key(sha256.New, secret, nil, "nfseal block tags v1 "+id, mac.KeyBytes); err != nil {
+			return
+		}
+		key, err = mac.New(derived)
+		clear(derived)
 	})
 	return key, errors.Join(useErr, err)
 }

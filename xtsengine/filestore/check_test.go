@@ -80,11 +80,14 @@ var damages = map[string]struct {
 	}, "extents overlap", nil},
 	"owned twice": {func(r *rig, b *pebble.Batch) {
 		e, _ := r.readWindow(5, 0)
-		putExtent(b, 3, &extent{file: 0, count: 1, start: e[0].start})
+		x := e[0].part(0, 1)
+		putExtent(b, 3, &x)
 	}, "overlap", vfs.ErrCorrupt},
-	"outside the space": {func(_ *rig, b *pebble.Batch) { putExtent(b, 3, &extent{file: 0, count: 1, start: 1}) }, "are accounted for", vfs.ErrCorrupt},
-	"leak":              {func(r *rig, _ *pebble.Batch) { r.space.Alloc(3) }, "299 blocks are used on the volume, 296 are accounted for", nil},
-	"counter":           {func(_ *rig, b *pebble.Batch) { set(b, counterKey(counterInode), be.AppendUint64(nil, 4)) }, "beyond the counters", nil},
+	"outside the space": {func(_ *rig, b *pebble.Batch) {
+		putExtent(b, 3, &extent{file: 0, count: 1, start: 1, tags: make([]byte, tagBytes)})
+	}, "are accounted for", vfs.ErrCorrupt},
+	"leak":    {func(r *rig, _ *pebble.Batch) { r.space.Alloc(3) }, "299 blocks are used on the volume, 296 are accounted for", nil},
+	"counter": {func(_ *rig, b *pebble.Batch) { set(b, counterKey(counterInode), be.AppendUint64(nil, 4)) }, "beyond the counters", nil},
 	"unreachable": {func(r *rig, b *pebble.Batch) {
 		del(b, nameKey(1, "dir"))
 		del(b, pairKey(tableCookie, 1, 3))

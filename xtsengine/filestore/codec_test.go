@@ -94,9 +94,9 @@ func FuzzDirent(f *testing.F) {
 	})
 }
 
-// FuzzExtent does the same for extents, whose decoded form must keep to its window.
+// FuzzExtent does the same for extents, whose decoded form must keep to its span.
 func FuzzExtent(f *testing.F) {
-	for _, x := range []extent{{file: 5, start: 1 << 40, count: 9}, {file: windowBlocks, count: windowBlocks, place: inJournal},
+	for _, x := range []extent{{file: 5, start: 1 << 40, count: 9}, {file: windowBlocks, count: extentBlocks, place: inJournal},
 		{count: 1, place: inInode}} {
 		f.Add(x.file, appendExtent(nil, &x))
 	}
@@ -108,7 +108,28 @@ func FuzzExtent(f *testing.F) {
 			}
 			return
 		}
-		if x.count == 0 || x.file/windowBlocks != (x.end()-1)/windowBlocks || !bytes.Equal(appendExtent(nil, &x), b) {
+		if x.count == 0 || x.file/extentBlocks != (x.end()-1)/extentBlocks || !bytes.Equal(appendExtent(nil, &x), b) {
+			t.Fatalf("%x decodes to %+v", b, x)
+		}
+	})
+}
+
+// FuzzTags does the same for the tags of an extent of any length.
+func FuzzTags(f *testing.F) {
+	whole := extent{count: 2, generation: 1 << 60, tags: bytes.Repeat([]byte{7}, 2*tagBytes)}
+	f.Add(uint32(2), appendTags(nil, &whole))
+	f.Add(uint32(0), []byte{})
+	f.Add(uint32(1<<32-1), make([]byte, 8))
+	f.Fuzz(func(t *testing.T, count uint32, b []byte) {
+		x := extent{count: count}
+		err := decodeTags(1, &x, b)
+		if err != nil {
+			if !errors.Is(err, vfs.ErrCorrupt) || x.tags != nil {
+				t.Fatal(err, x)
+			}
+			return
+		}
+		if uint64(len(x.tags)) != uint64(count)*tagBytes || !bytes.Equal(appendTags(nil, &x), b) {
 			t.Fatalf("%x decodes to %+v", b, x)
 		}
 	})
@@ -118,7 +139,7 @@ func FuzzExtent(f *testing.F) {
 func FuzzFormat(f *testing.F) {
 	f.Add(encodeFormat(testID))
 	f.Add([]byte(formatMagic))
-	f.Add(append([]byte(formatMagic), 0, 0, 0, 2))
+	f.Add(append([]byte(formatMagic), 0, 0, 0, formatVersion+1))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		id, err := decodeFormat(b)
 		if err == nil && !bytes.Equal(encodeFormat(id), b) {
@@ -154,6 +175,7 @@ func TestKeys(t *testing.T) {
 		counterKey(counterInode), counterKey(counterStarts), numberKey(tableInode, 1), numberKey(tableInode, 256),
 		nameKey(1, "a"), nameKey(1, "b"), nameKey(2, ""), pairKey(tableCookie, 1, 255), pairKey(tableCookie, 1, 256),
 		pairKey(tableCookie, 2, 0), pairKey(tableExtent, 1<<40, 1<<50), clientKey([]byte{0}), clientKey([]byte{0, 0}),
+		pairKey(tableTag, 0, 0),
 	}
 	for k := 1; k < len(in); k++ {
 		if bytes.Compare(in[k-1], in[k]) >= 0 {

@@ -61,7 +61,7 @@ func crashOnce(t *testing.T, seed uint64) {
 	}
 	r.drop()
 
-	after := &rig{t: t, dev: w.crashed.dev, meta: w.crashed.meta, opts: r.opts, cipher: r.cipher}
+	after := &rig{t: t, dev: w.crashed.dev, meta: w.crashed.meta, opts: r.opts, cipher: r.cipher, tags: r.tags}
 	after.opts.Meta = after.meta
 	after.opts.Epoch++
 	after.open()

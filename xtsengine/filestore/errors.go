@@ -15,6 +15,9 @@ import (
 var (
 	// ErrNewerFormat says that a newer version of the program wrote the store.
 	ErrNewerFormat = errors.New("filestore: the format is newer than this program understands")
+	// ErrOlderFormat says that an older version of the program wrote the store, and that this one
+	// can't read it.
+	ErrOlderFormat = errors.New("filestore: the format is older than this program understands")
 	// ErrForeign says that there is no file store in the directory.
 	ErrForeign = errors.New("filestore: there is no file store here")
 	// ErrExists says that Create found a store.
@@ -34,6 +37,42 @@ func (s *Store) spaceErr(err error) error {
 		return s.fail(fmt.Errorf("%w: %w", vfs.ErrIO, err))
 	}
 	return fmt.Errorf("%w: %w", vfs.ErrIO, err)
+}
+
+// readErr translates an error of reading a file's blocks from the volume; i.mu is held.
+func (s *Store) readErr(i *inode, err error) error {
+	var at *volume.TagError
+	if !errors.As(err, &at) {
+		return s.spaceErr(err)
+	}
+	return s.tampered(TamperedBlock{Inode: i.number, FileBlock: i.blockAt(at.Block), Block: at.Block})
+}
+
+// tampered counts a block without its tag, tells of it and returns the error for who wanted to read it.
+func (s *Store) tampered(b TamperedBlock) error {
+	s.stats.tampered.Add(1)
+	s.opts.Events.tampered(b)
+	return fmt.Errorf("%w: block %d of inode %d is not what was written there (block %d of the volume)",
+		vfs.ErrCorrupt, b.FileBlock, b.Inode, b.Block)
+}
+
+// blockAt returns the file block that is at a block of the volume; mu is held.
+func (i *inode) blockAt(at volume.Block) uint64 {
+	lists := []extents{i.active.placed}
+	if i.sealed != nil {
+		lists = append(lists, i.sealed.placed)
+	}
+	for _, e := range i.windows {
+		lists = append(lists, e)
+	}
+	for _, e := range lists {
+		for k := range e {
+			if x := &e[k]; x.place == onVolume && at >= x.start && at < x.start+volume.Block(x.count) {
+				return x.file + uint64(at-x.start)
+			}
+		}
+	}
+	return 0
 }
 
 // metaErr translates an error of a read from the metadata store.

@@ -1,6 +1,7 @@
 package filestore
 
 import (
+	"bytes"
 	"sort"
 
 	"github.com/nfseal/nfseal/xtsengine/volume"
@@ -18,12 +19,20 @@ const (
 	inInode
 )
 
-// extent is a run of file blocks that are stored alike. start counts only on the volume.
+// tagBytes is the size of a block's tag.
+const tagBytes = volume.TagBytes
+
+// extent is a run of file blocks that are stored alike. What follows place counts only on the volume.
 type extent struct {
 	file  uint64
-	start volume.Block
 	count uint32
 	place place
+
+	start      volume.Block
+	generation uint64 // of the tags
+	// tags has tagBytes a block. What is in it never changes: extents that are parts of each other
+	// share it.
+	tags []byte
 }
 
 func (x *extent) end() uint64 { return x.file + uint64(x.count) }
@@ -36,8 +45,40 @@ func (x *extent) part(lo, hi uint64) extent {
 	p := extent{file: lo, count: uint32(hi - lo), place: x.place}
 	if x.place == onVolume {
 		p.start = x.start + volume.Block(lo-x.file)
+		p.generation = x.generation
+		p.tags = x.tags[(lo-x.file)*tagBytes : (hi-x.file)*tagBytes]
 	}
 	return p
+}
+
+// same says whether two extents are equal.
+func (x *extent) same(y *extent) bool {
+	if x.file != y.file || x.count != y.count || x.place != y.place || x.start != y.start ||
+		x.generation != y.generation || len(x.tags) != len(y.tags) {
+		return false
+	}
+	return len(x.tags) == 0 || &x.tags[0] == &y.tags[0] || bytes.Equal(x.tags, y.tags)
+}
+
+// follows says whether x continues y, so that the two can be one.
+func (x *extent) follows(y *extent) bool {
+	if y.end() != x.file || y.place != x.place || x.file%extentBlocks == 0 {
+		return false
+	}
+	return x.place != onVolume || (y.start+volume.Block(y.count) == x.start && y.generation == x.generation)
+}
+
+// joinTags returns the tags of a and then those of b, in a's memory if they are one behind the other
+// there, else in fresh memory.
+func joinTags(a, b []byte) []byte {
+	n := len(a)
+	if len(b) == 0 || n == 0 {
+		return append(a[:n:n], b...)
+	}
+	if cap(a) >= n+len(b) && &a[:n+1][n] == &b[0] {
+		return a[:n+len(b)]
+	}
+	return append(append(make([]byte, 0, n+len(b)), a...), b...)
 }
 
 // extents are sorted by file block and don't overlap.
@@ -71,18 +112,24 @@ func (e extents) blocksAt(p place) uint64 {
 	return n
 }
 
-// add appends x, which lies behind all of e, merging it with the last extent if the two are one on
-// the volume and in one window.
+// add appends x, which lies behind all of e, in extents that do not cross a multiple of extentBlocks,
+// merging what continues the last extent.
 func (e extents) add(x extent) extents {
-	if n := len(e); n > 0 {
-		last := &e[n-1]
-		follows := last.end() == x.file && last.place == x.place && x.file%windowBlocks != 0
-		if follows && (x.place != onVolume || last.start+volume.Block(last.count) == x.start) {
-			last.count += x.count
+	for {
+		stop := min(x.end(), (x.file/extentBlocks+1)*extentBlocks)
+		p := x.part(x.file, stop)
+		if n := len(e); n > 0 && p.follows(&e[n-1]) {
+			last := &e[n-1]
+			last.count += p.count
+			last.tags = joinTags(last.tags, p.tags)
+		} else {
+			e = append(e, p)
+		}
+		if stop == x.end() {
 			return e
 		}
+		x = x.part(stop, x.end())
 	}
-	return append(e, x)
 }
 
 // overlay appends to dst what old becomes when the extents of over are laid over it. gone gets every

@@ -9,20 +9,29 @@ import (
 
 // cell is what the model knows of one file block.
 type cell struct {
-	start volume.Block
-	place place
-	used  bool
+	start      volume.Block
+	place      place
+	used       bool
+	tag        byte
+	generation uint64
 }
 
 func cellsOf(e extents, n uint64) []cell {
 	cells := make([]cell, n)
 	for i := range e {
 		for b := e[i].file; b < e[i].end(); b++ {
-			p := e[i].part(b, b+1)
-			cells[b] = cell{p.start, p.place, true}
+			cells[b] = cellOf(e[i].part(b, b+1))
 		}
 	}
 	return cells
+}
+
+func cellOf(x extent) cell {
+	c := cell{start: x.start, place: x.place, used: true, generation: x.generation}
+	if len(x.tags) > 0 {
+		c.tag = x.tags[0]
+	}
+	return c
 }
 
 func checkExtents(t *testing.T, e extents) {
@@ -30,6 +39,12 @@ func checkExtents(t *testing.T, e extents) {
 	for i := range e {
 		if e[i].count == 0 || (i > 0 && e[i-1].end() > e[i].file) {
 			t.Fatalf("not sorted at %d: %+v", i, e)
+		}
+		if e[i].file/extentBlocks != (e[i].end()-1)/extentBlocks {
+			t.Fatalf("%+v crosses a border", e[i])
+		}
+		if tags := e[i].tags; e[i].place == onVolume && len(tags) != int(e[i].count)*tagBytes || e[i].place != onVolume && tags != nil {
+			t.Fatalf("%+v has %d bytes of tags", e[i], len(tags))
 		}
 	}
 }
@@ -51,16 +66,19 @@ func TestExtents(t *testing.T) {
 					if gone[b].used {
 						t.Fatalf("block %d gone twice", b)
 					}
-					p := x.part(b, b+1)
-					gone[b] = cell{p.start, p.place, true}
+					gone[b] = cellOf(x.part(b, b+1))
 				}
 			}
 			want := make([]cell, n)
 			copy(want[lo:hi], model[lo:hi])
 			x := extent{file: lo, count: uint32(hi - lo), place: place(rng.IntN(3))}
 			if x.place == onVolume {
-				x.start = next
+				x.start, x.generation = next, uint64(rng.IntN(2))
 				next += volume.Block(hi - lo)
+				x.tags = make([]byte, (hi-lo)*tagBytes)
+				for n := range x.tags {
+					x.tags[n] = byte((int(x.start) + n/tagBytes) % 251)
+				}
 			}
 			clear(model[lo:hi])
 			switch rng.IntN(3) {
@@ -72,7 +90,7 @@ func TestExtents(t *testing.T) {
 			case 2:
 				var over extents
 				for b := lo; b < hi; b += 3 { // with gaps, which leave the old blocks
-					over = append(over, x.part(b, min(b+2, hi)))
+					over = over.add(x.part(b, min(b+2, hi)))
 				}
 				e = overlay(nil, e, over, note)
 				cells := cellsOf(over, n)
@@ -101,7 +119,9 @@ func compareCells(t *testing.T, what string, got, want []cell) {
 
 // TestByWindow checks that no part crosses a border and none is lost.
 func TestByWindow(t *testing.T) {
-	e := extents{{file: 10, count: 3 * windowBlocks, start: 100}, {file: 5 * windowBlocks, count: 1, start: 7}}
+	var e extents
+	e = e.add(extent{file: 10, count: 3 * windowBlocks, start: 100, tags: make([]byte, 3*windowBlocks*tagBytes)})
+	e = e.add(extent{file: 5 * windowBlocks, count: 1, start: 7, tags: make([]byte, tagBytes)})
 	var all extents
 	err := e.byWindow(func(window uint64, part extents) error {
 		for i := range part {

@@ -21,16 +21,18 @@ type flush struct {
 	size   uint64 // of the file with these writes
 	number uint64 // the last write
 
-	files   []uint64 // the dirty blocks, in order
-	where   place    // where they go
-	runs    []volume.Run
-	over    extents // what the flush lays over the committed extents
-	windows []changedWindow
-	gone    []volume.Run // replaced blocks of the volume
-	hidden  extents      // replaced blocks in the metadata store
-	batch   *pebble.Batch
-	delta   int64 // change of the number of blocks
-	moved   int64 // change of the number of journalled blocks
+	files      []uint64 // the dirty blocks, in order
+	where      place    // where they go
+	runs       []volume.Run
+	tags       []byte // of the blocks in runs
+	generation uint64
+	over       extents // what the flush lays over the committed extents
+	windows    []changedWindow
+	gone       []volume.Run // replaced blocks of the volume
+	hidden     extents      // replaced blocks in the metadata store
+	batch      *pebble.Batch
+	delta      int64 // change of the number of blocks
+	moved      int64 // change of the number of journalled blocks
 }
 
 // changedWindow is a window as it will be.
@@ -151,11 +153,13 @@ func (s *Store) writeDirty(f *flush) error {
 		return nil
 	}
 	f.runs = s.pool.take(nil, uint64(len(f.files)))
+	f.tags, f.generation = make([]byte, len(f.files)*tagBytes), s.tagGeneration
 	ios := make([]volume.IO, 0, min(len(f.files), transferBlocks))
 	k := 0
 	for _, run := range f.runs {
 		for n := range run.Count {
-			ios = append(ios, volume.IO{Block: run.Start + volume.Block(n), Buf: f.layer.dirty[f.files[k]][:]})
+			ios = append(ios, volume.IO{Block: run.Start + volume.Block(n), Buf: f.layer.dirty[f.files[k]][:],
+				Tags: f.tagsOf(k), Generation: f.generation})
 			if k++; len(ios) < transferBlocks && k < len(f.files) {
 				continue
 			}
@@ -167,6 +171,9 @@ func (s *Store) writeDirty(f *flush) error {
 	}
 	return nil
 }
+
+// tagsOf is the tag of the k-th dirty block.
+func (f *flush) tagsOf(k int) []byte { return f.tags[k*tagBytes : (k+1)*tagBytes] }
 
 // dirtyExtents says where the dirty blocks are.
 func (f *flush) dirtyExtents() extents {
@@ -180,7 +187,8 @@ func (f *flush) dirtyExtents() extents {
 	k := 0
 	for _, run := range f.runs {
 		for n := range run.Count {
-			e = e.add(extent{file: f.files[k], count: 1, start: run.Start + volume.Block(n)})
+			e = e.add(extent{file: f.files[k], count: 1, start: run.Start + volume.Block(n),
+				tags: f.tagsOf(k), generation: f.generation})
 			k++
 		}
 	}

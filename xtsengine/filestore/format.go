@@ -18,8 +18,9 @@ import (
 	"github.com/nfseal/nfseal/xtsengine/volume"
 )
 
-// formatVersion is the newest format that this program reads and the one that it writes.
-const formatVersion = 1
+// formatVersion is the format that this program reads and writes. Version 1 had no tags: see
+// docs/formats/metadata.md.
+const formatVersion = 2
 
 // The format file: magic, version, file system id, CRC-32C of what precedes. In every later format
 // magic and version stand where they stand here.
@@ -42,8 +43,8 @@ func encodeFormat(id volume.SpaceID) []byte {
 	return be.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
 
-// decodeFormat returns the id of the file system; the errors are ErrForeign, ErrNewerFormat and
-// vfs.ErrCorrupt.
+// decodeFormat returns the id of the file system; the errors are ErrForeign, ErrNewerFormat,
+// ErrOlderFormat and vfs.ErrCorrupt.
 func decodeFormat(b []byte) (volume.SpaceID, error) {
 	if !bytes.HasPrefix(b, []byte(formatMagic)) {
 		return volume.SpaceID{}, ErrForeign
@@ -54,7 +55,11 @@ func decodeFormat(b []byte) (volume.SpaceID, error) {
 	if v := be.Uint32(b[8:]); v > formatVersion {
 		return volume.SpaceID{}, fmt.Errorf("%w: version %d, this program knows up to %d", ErrNewerFormat, v, formatVersion)
 	}
-	if len(b) != formatBytes || be.Uint32(b[8:]) == 0 || be.Uint32(b[28:]) != crc32.Checksum(b[:28], castagnoli) {
+	if v := be.Uint32(b[8:]); v == 1 && len(b) == formatBytes && be.Uint32(b[28:]) == crc32.Checksum(b[:28], castagnoli) {
+		return volume.SpaceID{}, fmt.Errorf("%w: version 1 has no tags for its blocks, and this program reads none without; "+
+			"copy the files with the program that wrote them", ErrOlderFormat)
+	}
+	if len(b) != formatBytes || be.Uint32(b[8:]) != formatVersion || be.Uint32(b[28:]) != crc32.Checksum(b[:28], castagnoli) {
 		return volume.SpaceID{}, fmt.Errorf("filestore: format file: %w", vfs.ErrCorrupt)
 	}
 	return volume.SpaceID(b[12:28]), nil

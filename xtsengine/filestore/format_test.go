@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -29,6 +30,9 @@ func TestRefused(t *testing.T) {
 	be.PutUint32(newer[8:], formatVersion+1)
 	damagedFormat := encodeFormat(testID)
 	damagedFormat[20] ^= 1
+	older := encodeFormat(testID)
+	be.PutUint32(older[8:], 1)
+	be.PutUint32(older[28:], crc32.Checksum(older[:28], castagnoli))
 	zero := encodeFormat(testID)
 	be.PutUint32(zero[8:], 0)
 	for _, c := range []struct {
@@ -37,8 +41,9 @@ func TestRefused(t *testing.T) {
 		want   error
 		words  string
 	}{
-		{"newer", newer, ErrNewerFormat, "version 2"},
-		{"newer and longer", append(newer, "more"...), ErrNewerFormat, "version 2"},
+		{"newer", newer, ErrNewerFormat, fmt.Sprint("version ", formatVersion+1)},
+		{"newer and longer", append(newer, "more"...), ErrNewerFormat, fmt.Sprint("version ", formatVersion+1)},
+		{"of version 1", older, ErrOlderFormat, "version 1 has no tags"},
 		{"none", nil, ErrForeign, "no file store"},
 		{"something else", []byte("hello"), ErrForeign, "no file store"},
 		{"damaged", damagedFormat, vfs.ErrCorrupt, "format file"},

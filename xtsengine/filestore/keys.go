@@ -14,6 +14,7 @@ const (
 	tableInline
 	tableOrphan
 	tableClient
+	tableTag
 )
 
 // The counters.

@@ -9,11 +9,15 @@ import (
 // blockBytes is the unit of file content and of the volume.
 const blockBytes = volume.BlockBytes
 
-// Limits of the format, version 1.
+// Limits of the format, version 2.
 const (
 	// windowBlocks is the span of file blocks whose extents are loaded and changed together: 4 MiB of
-	// a file. No extent crosses the border of a window.
+	// a file.
 	windowBlocks = 1024
+	// extentBlocks is the span of file blocks that an extent keeps to: none crosses a multiple of it.
+	// The tags of an extent are one record, which a change within it writes anew: docs/adr/0008 says
+	// what that costs.
+	extentBlocks = 64
 	// inlineBytes is the largest file whose only block stays in the metadata store for good.
 	inlineBytes = 3072
 	// maxClientKey and maxClientValue are those of vfs.ClientRecords, in bytes.
@@ -49,6 +53,9 @@ const (
 	pointDeletes = 512
 	reapBatch    = 4096
 	maxReaps     = 64
+
+	// extentWeight is how many bytes of tags count as one extent in memory.
+	extentWeight = 4 * tagBytes
 
 	// metaCacheShare says which part of the cache is for metadata: one in so many.
 	metaCacheShare = 4

@@ -36,7 +36,8 @@ type Options struct {
 	MemTableBytes int64
 	// CachedInodes is how many inodes stay in memory that nobody uses; default 65536.
 	CachedInodes int
-	// CachedExtents is how many extents stay in memory; default 1 Mi (24 bytes each).
+	// CachedExtents is how many extents stay in memory, of about 64 bytes each; four tags count as one
+	// more. Default 1 Mi.
 	CachedExtents int
 
 	// DirtyBytes bounds the unstable data in memory, in bytes; writers wait beyond it. Default
@@ -76,8 +77,25 @@ type Events struct {
 	Stopped func(err error)
 	// BackgroundError says that background work failed; it will be tried again.
 	BackgroundError func(err error)
+	// Tampered says that a block of the volume is not what was written there: it was changed, moved or
+	// rolled back. The operation that met it fails with vfs.ErrCorrupt. It comes for each time.
+	Tampered func(b TamperedBlock)
 	// MetadataLog gets the messages of the metadata store.
 	MetadataLog func(message string)
+}
+
+// TamperedBlock names a block by where it is: of the file system's metadata it tells an inode number.
+type TamperedBlock struct {
+	// Inode and FileBlock are whose content it is, FileBlock in blocks of 4 KiB.
+	Inode, FileBlock uint64
+	// Block is its number in the volume.
+	Block volume.Block
+}
+
+func (e *Events) tampered(b TamperedBlock) {
+	if e.Tampered != nil {
+		e.Tampered(b)
+	}
 }
 
 func (e *Events) stopped(err error) {

@@ -173,11 +173,7 @@ func (s *Store) get(key []byte, read func(value []byte) error) (found bool, err 
 
 // scan calls visit for every key from lo up to hi, in order; key and value are valid during the call.
 func (s *Store) scan(lo, hi []byte, visit func(key, value []byte) error) error {
-	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: lo, UpperBound: hi})
-	if err != nil {
-		return metaErr(err)
-	}
-	return scanIter(it, visit)
+	return scanTable(s.db, lo, hi, visit)
 }
 
 // scanIter goes through an iterator and closes it.

@@ -147,7 +147,7 @@ func (s *Store) fill(r *readPlan) error {
 	}
 	for k := 0; k < len(r.ios); k += transferBlocks {
 		if err := s.opts.Space.Read(r.ios[k:min(len(r.ios), k+transferBlocks)]); err != nil {
-			return s.spaceErr(err)
+			return s.readErr(r.i, err)
 		}
 	}
 	if s.cache.admits(len(r.p) / blockBytes) {
@@ -171,42 +171,51 @@ func (s *Store) fillFrom(r *readPlan, src source, at uint64, dst []byte) error {
 	case src.block != nil:
 		copy(dst, src.block[skip:])
 	case src.ext.place == onVolume:
-		s.planVolume(r, src.ext.start, int(skip), dst)
+		s.planVolume(r, &src.ext, int(skip), dst)
 	default:
 		return s.fillStored(r, &src.ext, skip, dst)
 	}
 	return nil
 }
 
-// planVolume reads dst, which begins at byte skip of a block of the volume, from the cache, or plans to
-// read it: whole blocks straight into dst, as many as follow each other in one transfer.
-func (s *Store) planVolume(r *readPlan, at volume.Block, skip int, dst []byte) {
-	whole := 0 // bytes before the present block that the last transfer has
-	for done := 0; done < len(dst); at++ {
+// planVolume reads dst, which begins at byte skip of an extent on the volume, from the cache, or plans
+// to read it: whole blocks straight into dst, as many as follow each other in one transfer.
+func (s *Store) planVolume(r *readPlan, x *extent, skip int, dst []byte) {
+	whole := 0 // blocks before the present one that the last transfer has
+	for k, done := 0, 0; done < len(dst); k++ {
 		n := min(len(dst)-done, blockBytes-skip)
 		piece := dst[done : done+n]
 		switch {
-		case s.cache.get(at, skip, piece):
+		case s.cache.get(x.start+volume.Block(k), skip, piece):
 			whole = 0
 		case n < blockBytes:
-			r.planPart(at, skip, piece)
+			r.planPart(x.io(k, 1), skip, piece)
 			whole = 0
 		case whole > 0:
 			io := &r.ios[len(r.ios)-1]
-			io.Buf = dst[done-whole : done+n]
-			whole += n
+			io.Buf = dst[done-whole*blockBytes : done+n]
+			io.Tags = x.tags[(k-whole)*tagBytes : (k+1)*tagBytes]
+			whole++
 		default:
-			r.ios = append(r.ios, volume.IO{Block: at, Buf: piece})
-			whole = n
+			io := x.io(k, 1)
+			io.Buf = piece
+			r.ios = append(r.ios, io)
+			whole = 1
 		}
 		done, skip = done+n, 0
 	}
 }
 
-func (r *readPlan) planPart(at volume.Block, from int, dst []byte) {
+// io is a transfer of n blocks of x from its k-th on, without a buffer.
+func (x *extent) io(k, n int) volume.IO {
+	return volume.IO{Block: x.start + volume.Block(k), Tags: x.tags[k*tagBytes : (k+n)*tagBytes], Generation: x.generation}
+}
+
+func (r *readPlan) planPart(io volume.IO, from int, dst []byte) {
 	b := newBlock()
 	r.parts = append(r.parts, part{dst: dst, from: from, b: b})
-	r.ios = append(r.ios, volume.IO{Block: at, Buf: b[:]})
+	io.Buf = b[:]
+	r.ios = append(r.ios, io)
 }
 
 // fillStored reads dst from blocks in the metadata store.
@@ -260,8 +269,10 @@ func (s *Store) readBlock(i *inode, file uint64, b *block) error {
 		return s.readStored(i.number, file, src.ext.place, b)
 	case s.cache.get(src.ext.start, 0, b[:]):
 	default:
-		if err := s.opts.Space.Read([]volume.IO{{Block: src.ext.start, Buf: b[:]}}); err != nil {
-			return s.spaceErr(err)
+		io := src.ext.io(0, 1)
+		io.Buf = b[:]
+		if err := s.opts.Space.Read([]volume.IO{io}); err != nil {
+			return s.readErr(i, err)
 		}
 	}
 	return nil

@@ -50,12 +50,13 @@ func (s *Store) removeExtents(b *pebble.Batch, number, from uint64, g *grave) er
 	if many {
 		g.rest = it
 		delRange(b, lo, hi)
+		delRange(b, pairKey(tableTag, number, from), pairKey(tableTag, number+1, 0))
 		delRange(b, pairKey(tableJournal, number, from), pairKey(tableJournal, number+1, 0))
 		delRange(b, pairKey(tableInline, number, from), pairKey(tableInline, number+1, 0))
 		return nil
 	}
 	for k := range found {
-		del(b, pairKey(tableExtent, number, found[k].file))
+		delExtent(b, number, &found[k])
 		delBlocks(b, number, &found[k])
 		collect(&g.runs)(found[k])
 	}

@@ -1,6 +1,7 @@
 package filestore
 
 import (
+	"bytes"
 	"fmt"
 
 	"github.com/nfseal/nfseal/xtsengine/vfs"
@@ -172,24 +173,38 @@ func decodeCookieValue(dir, cookie uint64, b []byte) (dirent, error) {
 	return d, nil
 }
 
-// appendExtent encodes the value of an extent: place, flags (0), count, first block. Behind them a
-// later version may have an authentication tag a block.
+// appendExtent encodes the value of an extent: place, flags (0), count, first block.
 func appendExtent(b []byte, x *extent) []byte {
 	b = append(b, byte(x.place), 0)
 	return be.AppendUint64(be.AppendUint32(b, x.count), uint64(x.start))
 }
 
-// decodeExtent reads the extent of a file that begins at a block.
+// decodeExtent reads the extent of a file that begins at a block. What it needs for reading the volume
+// is in the record of its tags: decodeTags.
 func decodeExtent(number, file uint64, b []byte) (extent, error) {
 	if len(b) != 14 || b[1] != 0 || place(b[0]) > inInode {
 		return extent{}, damaged("extent", number)
 	}
 	x := extent{file: file, place: place(b[0]), count: be.Uint32(b[2:]), start: volume.Block(be.Uint64(b[6:]))}
-	if x.count == 0 || x.count > windowBlocks || file%windowBlocks+uint64(x.count) > windowBlocks ||
+	if x.count == 0 || x.count > extentBlocks || file%extentBlocks+uint64(x.count) > extentBlocks ||
 		file > vfs.MaxFileBytes/blockBytes || (x.place != onVolume && x.start != 0) {
 		return extent{}, damaged("extent", number)
 	}
 	return x, nil
+}
+
+// appendTags encodes the tags of an extent on the volume: generation, then tagBytes a block.
+func appendTags(b []byte, x *extent) []byte {
+	return append(be.AppendUint64(b, x.generation), x.tags...)
+}
+
+// decodeTags completes an extent on the volume with its tags, which it copies.
+func decodeTags(number uint64, x *extent, b []byte) error {
+	if len(b) != 8+int(x.count)*tagBytes {
+		return damaged("tags", number)
+	}
+	x.generation, x.tags = be.Uint64(b), bytes.Clone(b[8:])
+	return nil
 }
 
 // trim cuts the zeros off the end of a block that goes to the metadata store.

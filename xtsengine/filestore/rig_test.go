@@ -11,6 +11,7 @@ import (
 
 	"github.com/nfseal/nfseal/xtsengine/blockdev"
 	"github.com/nfseal/nfseal/xtsengine/blockdev/memdev"
+	"github.com/nfseal/nfseal/xtsengine/mac"
 	"github.com/nfseal/nfseal/xtsengine/vfs"
 	"github.com/nfseal/nfseal/xtsengine/vfs/vfstest"
 	"github.com/nfseal/nfseal/xtsengine/volume"
@@ -29,6 +30,7 @@ type rig struct {
 	meta   pebblevfs.FS
 	opts   Options
 	cipher *xts.Cipher
+	tags   *mac.Key
 
 	vol   *volume.Volume
 	space *volume.Space
@@ -51,7 +53,11 @@ func newRigOn(t testing.TB, dev blockdev.Device, meta pebblevfs.FS, change func(
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{t: t, dev: dev, meta: meta, cipher: c}
+	k, err := mac.New(key[:mac.KeyBytes])
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &rig{t: t, dev: dev, meta: meta, cipher: c, tags: k}
 	r.opts = Options{ID: testID, Meta: meta, MetaDir: "meta", UnitUUID: [16]byte{9}, Epoch: 1,
 		CacheBytes: 8 << 20, MemTableBytes: 4 << 20}
 	if change != nil {
@@ -85,7 +91,7 @@ func (r *rig) tryOpen() error {
 	if r.vol, err = volume.Open(r.dev, volume.Options{}); err != nil {
 		return err
 	}
-	if r.space, err = r.vol.OpenSpace(testID, r.cipher); err != nil {
+	if r.space, err = r.vol.OpenSpace(testID, r.cipher, r.tags); err != nil {
 		return err
 	}
 	r.opts.Space = r.space

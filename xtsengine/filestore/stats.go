@@ -11,6 +11,7 @@ type counters struct {
 	inlineBlocks, placedBlocks        atomic.Uint64
 	flushes, flushFailures            atomic.Uint64
 	freedBlocks, throttled, failures  atomic.Uint64
+	tampered                          atomic.Uint64
 }
 
 // Stats counts since Open, and says what is in memory.
@@ -31,13 +32,15 @@ type Stats struct {
 	FreedBlocks            uint64
 	// Throttled counts writes that had to wait for memory.
 	Throttled uint64
+	// Tampered counts reads of blocks that were not what was written there.
+	Tampered uint64
 	// Stopped is 1 once the store has stopped.
 	Stopped uint64
 
 	// DirtyBytes is unstable data in memory, UnstableBytes on the volume, JournalBytes stable data
 	// that is yet to be moved.
 	DirtyBytes, UnstableBytes, JournalBytes int64
-	// CachedInodes and CachedExtents are in memory.
+	// CachedInodes and CachedExtents are in memory; four tags count as an extent.
 	CachedInodes, CachedExtents int64
 	// CachedBlocks are decrypted blocks of content in memory.
 	CachedBlocks int64
@@ -54,6 +57,7 @@ func (s *Store) Stats() Stats {
 		InlineBlocks: c.inlineBlocks.Load(), PlacedBlocks: c.placedBlocks.Load(),
 		Flushes: c.flushes.Load(), FlushFailures: c.flushFailures.Load(),
 		FreedBlocks: c.freedBlocks.Load(), Throttled: c.throttled.Load(), Stopped: c.failures.Load(),
+		Tampered:   c.tampered.Load(),
 		DirtyBytes: s.dirtyMem.Load(), UnstableBytes: s.unstable.Load(),
 		JournalBytes: s.journaled.Load() * blockBytes,
 		CachedInodes: s.table.count(), CachedExtents: s.extents.Load(),

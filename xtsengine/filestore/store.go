@@ -23,7 +23,9 @@ type Store struct {
 	root       vfs.FileID
 	verifier   [8]byte
 	generation uint32
-	db         *pebble.DB
+	// tagGeneration is that of the tags which are made now: how often the store was opened.
+	tagGeneration uint64
+	db            *pebble.DB
 
 	// life is held shared by every operation and alone by Close and Check.
 	life   sync.RWMutex
@@ -53,8 +55,8 @@ type Store struct {
 	stats      counters
 }
 
-// Open starts the file system in Options.MetaDir. A store of a newer format is ErrNewerFormat, and
-// nothing is written then; the other errors are ErrForeign, ErrWrongSpace, vfs.ErrCorrupt and
+// Open starts the file system in Options.MetaDir. A store of a newer format is ErrNewerFormat, one
+// of version 1 ErrOlderFormat, and nothing is written then; the other errors are ErrForeign, ErrWrongSpace, vfs.ErrCorrupt and
 // those of the layers below.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	o.EnsureDefaults()
@@ -176,6 +178,7 @@ func (s *Store) recordStart() error {
 		return err
 	}
 	starts++
+	s.tagGeneration = starts
 	b := s.db.NewBatch()
 	set(b, counterKey(counterStarts), be.AppendUint64(nil, starts))
 	if err := s.store(b); err != nil {

@@ -1,6 +1,7 @@
 package filestore
 
 import (
+	"bytes"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -59,25 +60,16 @@ func (s *Store) window(i *inode, index uint64, locked bool) (extents, error) {
 // readWindow reads one window from the metadata store.
 func (s *Store) readWindow(number, index uint64) (extents, error) {
 	s.stats.extentLoads.Add(1)
-	var e extents
-	lo := pairKey(tableExtent, number, index*windowBlocks)
-	hi := pairKey(tableExtent, number, (index+1)*windowBlocks)
-	err := s.scan(lo, hi, func(key, value []byte) error {
-		_, file, ok := splitPair(key)
-		if !ok {
-			return damaged("extent key", number)
-		}
-		x, err := decodeExtent(number, file, value)
-		if err != nil {
-			return err
-		}
-		if len(e) > 0 && e[len(e)-1].end() > file {
-			return damaged("order of extents", number)
-		}
-		e = append(e, x)
-		return nil
-	})
-	return e, err
+	return readExtents(s.db, number, index*windowBlocks, (index+1)*windowBlocks)
+}
+
+// weight is how much a window counts against Options.CachedExtents.
+func (e extents) weight() int64 {
+	n := int64(len(e)) + 1
+	for k := range e {
+		n += int64(len(e[k].tags) / extentWeight)
+	}
+	return n
 }
 
 // setWindow keeps a window in memory; i.mu is held alone. When there are too many extents in memory,
@@ -95,13 +87,13 @@ func (s *Store) setWindow(i *inode, index uint64, e extents) {
 		i.windows = map[uint64]extents{}
 	}
 	i.windows[index] = e
-	s.extents.Add(int64(len(e)) + 1)
+	s.extents.Add(e.weight())
 }
 
 func (s *Store) dropWindow(i *inode, index uint64) {
 	if e, ok := i.windows[index]; ok {
 		delete(i.windows, index)
-		s.extents.Add(-int64(len(e)) - 1)
+		s.extents.Add(-e.weight())
 	}
 }
 
@@ -112,30 +104,48 @@ func (s *Store) forgetWindows(i *inode) {
 	}
 }
 
-// putWindow stores in a batch what makes was into now.
+// putWindow stores in a batch what makes was into now. The extents of now that are new get memory of
+// their own for their tags, so that a window keeps alive what it has and no more.
 func putWindow(b *pebble.Batch, number uint64, was, now extents) {
 	k := 0
-	for _, x := range was {
+	for n := range was {
+		x := &was[n]
 		for ; k < len(now) && now[k].file < x.file; k++ {
 			putExtent(b, number, &now[k])
 		}
-		switch {
-		case k == len(now) || now[k].file > x.file:
-			del(b, pairKey(tableExtent, number, x.file))
-		default:
-			if now[k] != x {
-				putExtent(b, number, &now[k])
-			}
-			k++
+		if k == len(now) || now[k].file > x.file {
+			delExtent(b, number, x)
+			continue
 		}
+		if !now[k].same(x) {
+			if x.place == onVolume && now[k].place != onVolume {
+				del(b, pairKey(tableTag, number, x.file))
+			}
+			putExtent(b, number, &now[k])
+		}
+		k++
 	}
 	for ; k < len(now); k++ {
 		putExtent(b, number, &now[k])
 	}
 }
 
+// putExtent stores an extent and, if it is on the volume, its tags.
 func putExtent(b *pebble.Batch, number uint64, x *extent) {
 	set(b, pairKey(tableExtent, number, x.file), appendExtent(make([]byte, 0, 14), x))
+	if x.place != onVolume {
+		return
+	}
+	x.tags = bytes.Clone(x.tags)
+	set(b, pairKey(tableTag, number, x.file), appendTags(make([]byte, 0, 8+len(x.tags)), x))
+}
+
+// delExtent deletes what putExtent stored.
+func delExtent(b *pebble.Batch, number uint64, x *extent) {
+	del(b, pairKey(tableExtent, number, x.file))
+	if x.place == onVolume {
+		del(b, pairKey(tableTag, number, x.file))
+	}
 }
 
 // delBlocks deletes from a batch's store the contents of blocks that x has in the metadata store.

@@ -20,6 +20,7 @@ type writePlan struct {
 	promised               uint64 // promises of the pool that are not used yet
 
 	runs  []volume.Run // of the direct blocks
+	tags  []byte       // of the blocks in runs; the file's extents keep it
 	ios   []volume.IO
 	freed []volume.Run
 	bases [2]*block // what the first and the last block are built on, where they need it
@@ -148,11 +149,12 @@ func (s *Store) writeDirect(w *writePlan, blocks uint64) (err error) {
 	if w.runs, err = s.pool.allocate(w.runs, blocks); err != nil {
 		return s.spaceErr(err)
 	}
-	buf := w.p[w.directFirst*blockBytes-w.offset:]
+	w.tags = make([]byte, blocks*tagBytes)
+	buf, tags := w.p[w.directFirst*blockBytes-w.offset:], w.tags
 	for _, run := range w.runs {
-		n := int(run.Count) * blockBytes
-		w.ios = append(w.ios, volume.IO{Block: run.Start, Buf: buf[:n]})
-		buf = buf[n:]
+		n, m := int(run.Count)*blockBytes, int(run.Count)*tagBytes
+		w.ios = append(w.ios, volume.IO{Block: run.Start, Buf: buf[:n], Tags: tags[:m], Generation: s.tagGeneration})
+		buf, tags = buf[n:], tags[m:]
 	}
 	if err := s.opts.Space.Write(w.ios); err != nil {
 		return s.spaceErr(err)
@@ -216,10 +218,12 @@ func (w *writePlan) covers(file uint64) bool {
 
 // placeDirect lays the blocks that are on the volume into the active layer.
 func (s *Store) placeDirect(w *writePlan) {
-	file := w.directFirst
+	file, tags := w.directFirst, w.tags
 	before := len(w.freed)
 	for _, run := range w.runs {
-		x := extent{file: file, start: run.Start, count: run.Count}
+		n := int(run.Count) * tagBytes
+		x := extent{file: file, start: run.Start, count: run.Count, tags: tags[:n], generation: s.tagGeneration}
+		tags = tags[n:]
 		dropped := w.i.active.putPlaced(x, &w.freed)
 		w.promised += dropped
 		s.dirtyMem.Add(-int64(dropped) * blockBytes)

@@ -254,11 +254,11 @@ func TestLoading(t *testing.T) {
 	if err := s.MarkUsed(run); !errors.Is(err, ErrMisuse) {
 		t.Errorf("MarkUsed after Loaded: %v", err)
 	}
-	if _, err := v.OpenSpace(SpaceID{1}, testCipher(t, 1)); !errors.Is(err, ErrSpaceOpen) {
+	if _, err := v.OpenSpace(SpaceID{1}, testCipher(t, 1), testTags(t, 1)); !errors.Is(err, ErrSpaceOpen) {
 		t.Errorf("opening twice: %v", err)
 	}
 	for _, id := range []SpaceID{freeChunk, headerChunk} {
-		if _, err := v.OpenSpace(id, testCipher(t, 1)); !errors.Is(err, ErrMisuse) {
+		if _, err := v.OpenSpace(id, testCipher(t, 1), testTags(t, 1)); !errors.Is(err, ErrMisuse) {
 			t.Errorf("opening space %v: %v", id, err)
 		}
 	}
@@ -315,7 +315,7 @@ func TestDestroySpace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Write([]IO{{run.Start, pattern(64, 1)}}); err != nil {
+	if err := s.Write([]IO{tagged(run.Start, pattern(64, 1))}); err != nil {
 		t.Fatal(err)
 	}
 	if err := v.DestroySpace(SpaceID{1}); !errors.Is(err, ErrSpaceOpen) {
@@ -340,7 +340,7 @@ func TestDestroySpace(t *testing.T) {
 	}
 	for name, err := range map[string]error{
 		"Alloc": func() error { _, err := s.Alloc(1); return err }(), "Free": s.Free(run),
-		"Write": s.Write([]IO{{run.Start, pattern(1, 1)}}), "Read": s.Read([]IO{{run.Start, pattern(1, 1)}}), "Close": s.Close(),
+		"Write": s.Write([]IO{tagged(run.Start, pattern(1, 1))}), "Read": s.Read([]IO{tagged(run.Start, pattern(1, 1))}), "Close": s.Close(),
 		"Trim": func() error { _, err := s.Trim(0); return err }(),
 	} {
 		if !errors.Is(err, ErrClosed) {
@@ -373,16 +373,19 @@ func wander(t *testing.T, s *Space, seed byte) {
 	type held struct {
 		run  Run
 		seed byte
+		tags []byte
 	}
 	var have []held
 	for round := range 150 {
 		run, err := s.Alloc(uint32(1 + rng.IntN(60)))
 		if err == nil {
-			h := held{run, seed + byte(round)*9}
-			if err := s.Write([]IO{{run.Start, pattern(int(run.Count), h.seed)}}); err != nil {
+			h := held{run: run, seed: seed + byte(round)*9}
+			io := tagged(run.Start, pattern(int(run.Count), h.seed))
+			if err := s.Write([]IO{io}); err != nil {
 				t.Error(err)
 				return
 			}
+			h.tags = io.Tags
 			have = append(have, h)
 		} else if !errors.Is(err, ErrNoSpace) {
 			t.Error(err)
@@ -392,7 +395,9 @@ func wander(t *testing.T, s *Space, seed byte) {
 			h := have[0]
 			have = have[1:]
 			got := make([]byte, int(h.run.Count)*BlockBytes)
-			if err := s.Read([]IO{{h.run.Start, got}}); err != nil || string(got) != string(pattern(int(h.run.Count), h.seed)) {
+			io := tagged(h.run.Start, got)
+			io.Tags = h.tags
+			if err := s.Read([]IO{io}); err != nil || string(got) != string(pattern(int(h.run.Count), h.seed)) {
 				t.Errorf("%v holds something else (%v)", h.run, err)
 				return
 			}

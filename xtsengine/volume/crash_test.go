@@ -221,7 +221,7 @@ func TestFailedUpdateStopsUpdates(t *testing.T) {
 		if _, err := v.BumpEpoch(); !errors.Is(err, io.ErrNoProgress) {
 			t.Errorf("write %d failed: BumpEpoch: %v", nth, err)
 		}
-		if err := s.Write([]IO{{run.Start, pattern(64, 3)}}); err != nil {
+		if err := s.Write([]IO{tagged(run.Start, pattern(64, 3))}); err != nil {
 			t.Errorf("write %d failed: data: %v", nth, err)
 		}
 		if v.Stats().Errors == 0 {

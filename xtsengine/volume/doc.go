@@ -37,8 +37,9 @@
 //   - A lease is durable before a block of the chunk is given out, and no chunk has two owners.
 //   - An epoch that BumpEpoch returned is never returned again.
 //   - No plaintext is written. A block's tweak is its number in the volume, and only the space that
-//     has the lease can read or write it. XTS hides contents; it does not authenticate them: that
-//     is the file store's to add.
+//     has the lease can read or write it.
+//   - Each block has a keyed tag of its ciphertext, its number and a generation. Who writes gets the
+//     tags and keeps them; who reads gives them, and no block is decrypted that has another one.
 //   - Open writes nothing. What is not understood is refused before anything is written.
 //
 // Which blocks of a chunk are used is not stored: the owner says it at load (Space.MarkUsed).

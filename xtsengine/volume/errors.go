@@ -1,6 +1,9 @@
 package volume
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // What a volume answers besides the device's own errors, which are wrapped and recognizable
 // (blockdev.ErrFenced above all).
@@ -20,6 +23,9 @@ var (
 	// ErrTableFull says that the table has no room for a volume of that size.
 	ErrTableFull = errors.New("volume: the chunk table cannot describe that size")
 
+	// ErrTag says that a block is not what was written there: see TagError.
+	ErrTag = errors.New("volume: a block does not have its tag")
+
 	// ErrNoSpace says that neither the space nor the volume has a free block.
 	ErrNoSpace = errors.New("volume: no space left")
 	// ErrNotOwned says that a block is not in a chunk of the space: a fault of the caller.
@@ -33,3 +39,14 @@ var (
 	// ErrClosed follows Close.
 	ErrClosed = errors.New("volume: closed")
 )
+
+// TagError says which block is not what was written there. It is an ErrTag.
+type TagError struct{ Block Block }
+
+// Error implements error.
+func (e *TagError) Error() string {
+	return fmt.Sprintf("volume: block %d does not have its tag: it was changed, moved or rolled back", e.Block)
+}
+
+// Is makes a TagError an ErrTag.
+func (e *TagError) Is(target error) bool { return target == ErrTag }

@@ -11,6 +11,13 @@ import (
 type IO struct {
 	Block Block
 	Buf   []byte
+	// Tags is TagBytes for each block of Buf. Write fills it in; Read compares it with what the
+	// device gives, and decrypts nothing that differs. The caller keeps it where who can write to
+	// the device can't change it unnoticed.
+	Tags []byte
+	// Generation goes into the tags: Read has to give what Write was given. It need not be
+	// different for every write.
+	Generation uint64
 }
 
 // run is the blocks that an IO covers.
@@ -55,19 +62,24 @@ func (c *cursor) contiguous(limit int) int {
 	return min(length, limit)
 }
 
-// next gives the bytes at the cursor, up to limit and within one IO, and moves past them.
-func (c *cursor) next(limit int) []byte {
-	buf := c.batch[c.index].Buf[c.at:]
-	if len(buf) > limit {
-		c.at += limit
-		return buf[:limit]
+// next gives what is at the cursor, up to limit bytes and within one IO, and moves past it.
+func (c *cursor) next(limit int) IO {
+	io := &c.batch[c.index]
+	n := min(len(io.Buf)-c.at, limit)
+	first := c.at / BlockBytes
+	piece := IO{
+		Block:      io.Block + Block(first),
+		Buf:        io.Buf[c.at : c.at+n],
+		Tags:       io.Tags[first*TagBytes : (first+n/BlockBytes)*TagBytes],
+		Generation: io.Generation,
 	}
-	c.index++
-	c.at = 0
-	return buf
+	if c.at += n; c.at == len(io.Buf) {
+		c.index, c.at = c.index+1, 0
+	}
+	return piece
 }
 
-// Write encrypts the batch and stores it. The blocks are used ones of this space, and the caller
+// Write encrypts the batch, computes the tags of the ciphertext and stores it. The blocks are used ones of this space, and the caller
 // sees to it that no two transfers on one block are under way. A batch is not atomic. Blocks that
 // follow each other, in the order of the batch, become one transfer.
 func (s *Space) Write(batch []IO) error {
@@ -90,25 +102,27 @@ func (s *Space) Write(batch []IO) error {
 	return nil
 }
 
-// seal encrypts the next window into staging buffers.
+// seal encrypts the next window into staging buffers, and makes the tags of what the cache still has.
 func (s *Space) seal(j *job, c *cursor) {
 	for staged := 0; !c.done() && staged < windowBytes; {
 		first := c.block()
 		length := c.contiguous(min(transferBytes, windowBytes-staged))
 		buf := blockdev.Alloc(length)
 		for at := 0; at < length; {
-			plain := c.next(length - at)
-			s.cipher.Encrypt(buf[at:at+len(plain)], plain, BlockBytes, xts.UnitOf(uint64(first)+uint64(at/BlockBytes)))
-			at += len(plain)
+			plain := c.next(min(length-at, hotBytes))
+			sealed := buf[at : at+len(plain.Buf)]
+			s.cipher.Encrypt(sealed, plain.Buf, BlockBytes, xts.UnitOf(uint64(plain.Block)))
+			s.tags.Tags(plain.Tags, sealed, BlockBytes, uint64(plain.Block), plain.Generation)
+			at += len(sealed)
 		}
 		j.requests = append(j.requests, blockdev.Request{Offset: int64(first) * BlockBytes, Buf: buf})
 		staged += length
 	}
 }
 
-// Read fills the batch with the decrypted contents. The blocks lie in chunks of this space; what was
-// never written, or discarded, reads as noise. After an error the contents of the batch are
-// undefined.
+// Read fills the batch with the decrypted contents. The blocks lie in chunks of this space. A block
+// that is not what was written there (changed, moved, or an older one brought back) is a TagError. It
+// is not decrypted, but after any error the contents of the batch are undefined.
 func (s *Space) Read(batch []IO) error {
 	if err := s.begin(batch, false); err != nil {
 		return err
@@ -122,12 +136,14 @@ func (s *Space) Read(batch []IO) error {
 		plan(j, &window)
 		err := v.dev.Read(j.requests)
 		v.counters.count(&v.counters.reads, &v.counters.bytesRead, j.requests)
-		if err == nil {
-			s.unseal(j, &c)
+		if err != nil {
+			j.release()
+			return v.note(fmt.Errorf("volume: read: %w", err))
 		}
+		err = s.unseal(j, &c)
 		j.release()
 		if err != nil {
-			return v.note(fmt.Errorf("volume: read: %w", err))
+			return err
 		}
 	}
 	return nil
@@ -139,24 +155,29 @@ func plan(j *job, c *cursor) {
 		first := c.block()
 		length := c.contiguous(min(transferBytes, windowBytes-staged))
 		for at := 0; at < length; {
-			at += len(c.next(length - at))
+			at += len(c.next(length - at).Buf)
 		}
 		j.requests = append(j.requests, blockdev.Request{Offset: int64(first) * BlockBytes, Buf: blockdev.Alloc(length)})
 		staged += length
 	}
 }
 
-// unseal decrypts the window from its staging buffers and moves the cursor past it.
-func (s *Space) unseal(j *job, c *cursor) {
+// unseal checks and decrypts the window from its staging buffers and moves the cursor past it.
+func (s *Space) unseal(j *job, c *cursor) error {
 	for i := range j.requests {
 		buf := j.requests[i].Buf
-		first := uint64(j.requests[i].Offset / BlockBytes)
 		for at := 0; at < len(buf); {
-			plain := c.next(len(buf) - at)
-			s.cipher.Decrypt(plain, buf[at:at+len(plain)], BlockBytes, xts.UnitOf(first+uint64(at/BlockBytes)))
-			at += len(plain)
+			plain := c.next(min(len(buf)-at, hotBytes))
+			sealed := buf[at : at+len(plain.Buf)]
+			if bad := s.tags.Verify(plain.Tags, sealed, BlockBytes, uint64(plain.Block), plain.Generation); bad >= 0 {
+				s.volume.counters.tagErrors.Add(1)
+				return &TagError{plain.Block + Block(bad)}
+			}
+			s.cipher.Decrypt(plain.Buf, sealed, BlockBytes, xts.UnitOf(uint64(plain.Block)))
+			at += len(sealed)
 		}
 	}
+	return nil
 }
 
 // begin checks a batch and enters the gate, which the caller leaves.
@@ -164,6 +185,8 @@ func (s *Space) begin(batch []IO, used bool) error {
 	for i := range batch {
 		if n := len(batch[i].Buf); n == 0 || n%BlockBytes != 0 || n > maxChunkBytes {
 			return fmt.Errorf("%w: transfer of %d bytes", ErrMisuse, n)
+		} else if len(batch[i].Tags) != n/BlockBytes*TagBytes {
+			return fmt.Errorf("%w: %d bytes of tags for a transfer of %d bytes", ErrMisuse, len(batch[i].Tags), n)
 		}
 	}
 	s.gate.RLock()

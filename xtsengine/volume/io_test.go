@@ -38,7 +38,7 @@ func TestTweakIsBlockNumber(t *testing.T) {
 		t.Fatal(run, err)
 	}
 	want := pattern(40, 1)
-	if err := s.Write([]IO{{run.Start, want[:7*BlockBytes]}, {run.Start + 7, want[7*BlockBytes:]}}); err != nil {
+	if err := s.Write([]IO{tagged(run.Start, want[:7*BlockBytes]), tagged(run.Start+7, want[7*BlockBytes:])}); err != nil {
 		t.Fatal(err)
 	}
 	reference, err := stdxts.NewCipher(aes.NewCipher, testKey(1))
@@ -70,7 +70,8 @@ func TestTransfersAgainstModel(t *testing.T) {
 		t.Fatal(run, err)
 	}
 	model := make([]byte, 16<<20)
-	if err := s.Write([]IO{{run.Start, model}}); err != nil { // eight windows
+	whole := tagged(run.Start, model)
+	if err := s.Write([]IO{whole}); err != nil { // eight windows
 		t.Fatal(err)
 	}
 	for round := range 60 {
@@ -83,10 +84,12 @@ func TestTransfersAgainstModel(t *testing.T) {
 			for i := range b {
 				b[i] = byte(i>>8) ^ byte(round) ^ byte(at)
 			}
-			batch = append(batch, IO{run.Start + Block(at), b})
+			batch = append(batch, tagged(run.Start+Block(at), b))
 			copy(model[at*BlockBytes:], b)
 			readAt := rng.IntN(4096 - n + 1)
-			check = append(check, IO{run.Start + Block(readAt), make([]byte, len(b))})
+			check = append(check, tagged(run.Start+Block(readAt), make([]byte, len(b))))
+			batch[len(batch)-1].Tags = whole.Tags[at*TagBytes:][:n*TagBytes]
+			check[len(check)-1].Tags = whole.Tags[readAt*TagBytes:][:n*TagBytes]
 			where = append(where, readAt)
 			if at += n; rng.IntN(2) == 0 {
 				at += rng.IntN(200)
@@ -117,21 +120,24 @@ func TestTransferRefusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := dev.Counters()
-	good := IO{run.Start, pattern(1, 1)}
+	short := tagged(run.Start, pattern(2, 1))
+	short.Tags = short.Tags[:TagBytes]
+	good := tagged(run.Start, pattern(1, 1))
 	tests := []struct {
 		name        string
 		io          IO
 		read, write error
 	}{
-		{"length", IO{run.Start, make([]byte, 100)}, ErrMisuse, ErrMisuse},
-		{"empty", IO{run.Start, nil}, ErrMisuse, ErrMisuse},
-		{"free block", IO{run.end(), pattern(1, 1)}, nil, ErrNotAllocated},
-		{"partly free", IO{run.end() - 1, pattern(2, 1)}, nil, ErrNotAllocated},
-		{"foreign", IO{foreign.Start, pattern(1, 1)}, ErrNotOwned, ErrNotOwned},
-		{"across chunks", IO{run.Start, pattern(65, 1)}, ErrNotOwned, ErrNotAllocated},
-		{"header", IO{0, pattern(1, 1)}, ErrNotOwned, ErrNotOwned},
-		{"far", IO{1 << 50, pattern(1, 1)}, ErrNotOwned, ErrNotOwned},
-		{"very far", IO{^Block(0), pattern(2, 1)}, ErrNotOwned, ErrNotOwned},
+		{"tags", short, ErrMisuse, ErrMisuse},
+		{"length", tagged(run.Start, make([]byte, 100)), ErrMisuse, ErrMisuse},
+		{"empty", tagged(run.Start, nil), ErrMisuse, ErrMisuse},
+		{"free block", tagged(run.end(), pattern(1, 1)), ErrTag, ErrNotAllocated},
+		{"partly free", tagged(run.end()-1, pattern(2, 1)), ErrTag, ErrNotAllocated},
+		{"foreign", tagged(foreign.Start, pattern(1, 1)), ErrNotOwned, ErrNotOwned},
+		{"across chunks", tagged(run.Start, pattern(65, 1)), ErrNotOwned, ErrNotAllocated},
+		{"header", tagged(0, pattern(1, 1)), ErrNotOwned, ErrNotOwned},
+		{"far", tagged(1<<50, pattern(1, 1)), ErrNotOwned, ErrNotOwned},
+		{"very far", tagged(^Block(0), pattern(2, 1)), ErrNotOwned, ErrNotOwned},
 	}
 	for _, test := range tests {
 		if err := s.Write([]IO{good, test.io}); !errors.Is(err, test.write) {
@@ -158,7 +164,7 @@ func TestDeviceErrorsPassUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	batch := []IO{{run.Start, pattern(8, 1)}}
+	batch := []IO{tagged(run.Start, pattern(8, 1))}
 	dev.Inject(memdev.Fault{Call: memdev.Read, Err: io.ErrNoProgress})
 	dev.Inject(memdev.Fault{Call: memdev.Write, Err: io.ErrShortBuffer})
 	if err := s.Read(batch); !errors.Is(err, io.ErrNoProgress) {
@@ -232,7 +238,7 @@ func TestCloseWaits(t *testing.T) {
 		close(entered)
 		<-release
 	})
-	go func() { wrote <- s.Write([]IO{{run.Start, pattern(1, 1)}}) }()
+	go func() { wrote <- s.Write([]IO{tagged(run.Start, pattern(1, 1))}) }()
 	<-entered
 	closed := make(chan error, 1)
 	go func() { closed <- v.Close() }()
@@ -248,7 +254,7 @@ func TestCloseWaits(t *testing.T) {
 	if err := v.Close(); !errors.Is(err, ErrClosed) {
 		t.Errorf("second Close: %v", err)
 	}
-	if _, err := v.OpenSpace(SpaceID{2}, testCipher(t, 2)); !errors.Is(err, ErrClosed) {
+	if _, err := v.OpenSpace(SpaceID{2}, testCipher(t, 2), testTags(t, 2)); !errors.Is(err, ErrClosed) {
 		t.Errorf("OpenSpace after Close: %v", err)
 	}
 	if _, err := v.BumpEpoch(); !errors.Is(err, ErrClosed) {
@@ -256,11 +262,25 @@ func TestCloseWaits(t *testing.T) {
 	}
 }
 
-// idleDevice accepts everything at once, to see what the volume itself costs.
-type idleDevice struct{ *memdev.Device }
+// idleDevice does nothing but copy, to see what the volume itself costs.
+type idleDevice struct {
+	*memdev.Device
+	image []byte
+}
 
-func (idleDevice) Read([]blockdev.Request) error  { return nil }
-func (idleDevice) Write([]blockdev.Request) error { return nil }
+func (d idleDevice) Read(batch []blockdev.Request) error {
+	for i := range batch {
+		copy(batch[i].Buf, d.image[batch[i].Offset:])
+	}
+	return nil
+}
+
+func (d idleDevice) Write(batch []blockdev.Request) error {
+	for i := range batch {
+		copy(d.image[batch[i].Offset:], batch[i].Buf)
+	}
+	return nil
+}
 
 // idleSpace is a space on an idleDevice with a run of 512 blocks.
 func idleSpace(t testing.TB) (*Space, Run) {
@@ -275,7 +295,7 @@ func idleSpace(t testing.TB) (*Space, Run) {
 	if err != nil || run.Count != 512 {
 		t.Fatal(run, err)
 	}
-	v.dev = idleDevice{dev}
+	v.dev = idleDevice{dev, make([]byte, dev.SizeBytes())}
 	return s, run
 }
 
@@ -286,9 +306,9 @@ func TestNoAllocation(t *testing.T) {
 	s, run := idleSpace(t)
 	buf := make([]byte, 2<<20)
 	for _, batch := range [][]IO{
-		{{run.Start, buf[:BlockBytes]}},
-		{{run.Start, buf}},
-		{{run.Start, buf[:8*BlockBytes]}, {run.Start + 8, buf[:BlockBytes]}, {run.Start + 100, buf[:1<<20]}},
+		{tagged(run.Start, buf[:BlockBytes])},
+		{tagged(run.Start, buf)},
+		{tagged(run.Start, buf[:8*BlockBytes]), tagged(run.Start+8, buf[:BlockBytes]), tagged(run.Start+100, buf[:1<<20])},
 	} {
 		got := testing.AllocsPerRun(200, func() {
 			if err := errors.Join(s.Write(batch), s.Read(batch)); err != nil {
@@ -306,9 +326,12 @@ func BenchmarkTransfer(b *testing.B) {
 		for _, write := range []bool{true, false} {
 			b.Run(fmt.Sprintf("%d/write=%v", size, write), func(b *testing.B) {
 				s, run := idleSpace(b)
-				batch := []IO{{run.Start, make([]byte, size)}}
+				batch := []IO{tagged(run.Start, make([]byte, size))}
 				b.SetBytes(int64(size))
 				b.ReportAllocs()
+				if err := s.Write(batch); err != nil {
+					b.Fatal(err)
+				}
 				for b.Loop() {
 					var err error
 					if write {

@@ -1,9 +1,15 @@
 package volume
 
-import "github.com/nfseal/nfseal/xtsengine/blockdev"
+import (
+	"github.com/nfseal/nfseal/xtsengine/blockdev"
+	"github.com/nfseal/nfseal/xtsengine/mac"
+)
 
 // BlockBytes is the size of a block, the unit of allocation and the data unit of XTS.
 const BlockBytes = blockdev.BlockBytes
+
+// TagBytes is the size of the tag of a block.
+const TagBytes = mac.TagBytes
 
 // Limits of the format, version 1.
 const (
@@ -33,6 +39,9 @@ const (
 	// has staged at a time. A volume stages at most InFlight × windowBytes.
 	transferBytes = 1 << 20
 	windowBytes   = 2 << 20
+	// hotBytes is how much is encrypted before its tags are made, and checked before it is
+	// decrypted: both ciphertext and plaintext stay in a core's cache between the two.
+	hotBytes = 64 << 10
 
 	// Leases grow with the space: one chunk in leaseShare of what it has, leaseMax at most.
 	leaseShare = 16

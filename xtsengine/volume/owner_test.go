@@ -69,7 +69,7 @@ func TestFencedEndsTerm(t *testing.T) {
 		t.Fatal(err)
 	}
 	dev.Fence()
-	if err := s.Write([]IO{{run.Start, make([]byte, BlockBytes)}}); !errors.Is(err, blockdev.ErrFenced) {
+	if err := s.Write([]IO{tagged(run.Start, make([]byte, BlockBytes))}); !errors.Is(err, blockdev.ErrFenced) {
 		t.Errorf("Write: %v, want ErrFenced", err)
 	}
 	if <-term.Done(); term.Valid() {

@@ -4,11 +4,12 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/nfseal/nfseal/xtsengine/mac"
 	"github.com/nfseal/nfseal/xtsengine/xts"
 )
 
 // Space is what one file system has of a volume: the chunks leased to it, which blocks of them are
-// used, and the cipher for their contents. Its methods may be called concurrently.
+// used, the cipher for their contents, and the key for the tags of the ciphertext. Its methods may be called concurrently.
 //
 // A space is loading at first: the owner walks what it stored and calls MarkUsed for every run that
 // it refers to, then Loaded. Blocks can be read at once, allocated only after Loaded.
@@ -16,6 +17,7 @@ type Space struct {
 	volume *Volume
 	owner  SpaceID
 	cipher *xts.Cipher
+	tags   *mac.Key
 
 	// gate is held shared by every transfer and alone by Close. It comes before mu.
 	gate sync.RWMutex
@@ -43,14 +45,14 @@ type SpaceStat struct {
 }
 
 // OpenSpace opens what owner has on the volume; an owner without chunks gets the first ones with
-// its first Alloc. The cipher stays the caller's and is used until Close of the space. A second
-// open of one space is refused with ErrSpaceOpen.
-func (v *Volume) OpenSpace(owner SpaceID, c *xts.Cipher) (*Space, error) {
+// its first Alloc. The cipher and the key of the tags stay the caller's and are used until Close of
+// the space. A second open of one space is refused with ErrSpaceOpen.
+func (v *Volume) OpenSpace(owner SpaceID, c *xts.Cipher, tags *mac.Key) (*Space, error) {
 	if err := checkOwner(owner); err != nil {
 		return nil, err
 	}
-	if c == nil {
-		return nil, fmt.Errorf("%w: a space needs a cipher", ErrMisuse)
+	if c == nil || tags == nil {
+		return nil, fmt.Errorf("%w: a space needs a cipher and a key for tags", ErrMisuse)
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -60,7 +62,7 @@ func (v *Volume) OpenSpace(owner SpaceID, c *xts.Cipher) (*Space, error) {
 	if v.spaces[owner] != nil {
 		return nil, fmt.Errorf("%w: %v", ErrSpaceOpen, owner)
 	}
-	s := &Space{volume: v, owner: owner, cipher: c, chunks: map[uint32]*chunkMap{}}
+	s := &Space{volume: v, owner: owner, cipher: c, tags: tags, chunks: map[uint32]*chunkMap{}}
 	for chunk, have := range v.owners {
 		if have == owner {
 			s.chunks[uint32(chunk)] = newChunkMap(uint32(chunk), v.chunkBlocks)

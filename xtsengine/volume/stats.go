@@ -12,6 +12,7 @@ type counters struct {
 	bytesRead, bytesWritten atomic.Uint64
 	syncs, tableUpdates     atomic.Uint64
 	discards, errors        atomic.Uint64
+	tagErrors               atomic.Uint64
 }
 
 // Stats counts since Open.
@@ -28,6 +29,8 @@ type Stats struct {
 	Discards uint64
 	// Errors counts calls that the device failed.
 	Errors uint64
+	// TagErrors counts reads that met a block without its tag.
+	TagErrors uint64
 }
 
 // Stats says what the volume did.
@@ -37,7 +40,7 @@ func (v *Volume) Stats() Stats {
 		Reads: c.reads.Load(), Writes: c.writes.Load(),
 		BytesRead: c.bytesRead.Load(), BytesWritten: c.bytesWritten.Load(),
 		Syncs: c.syncs.Load(), TableUpdates: c.tableUpdates.Load(),
-		Discards: c.discards.Load(), Errors: c.errors.Load(),
+		Discards: c.discards.Load(), Errors: c.errors.Load(), TagErrors: c.tagErrors.Load(),
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/nfseal/nfseal/xtsengine/blockdev/memdev"
+	"github.com/nfseal/nfseal/xtsengine/mac"
 	"github.com/nfseal/nfseal/xtsengine/xts"
 )
 
@@ -32,6 +33,22 @@ func testCipher(t testing.TB, seed byte) *xts.Cipher {
 	return c
 }
 
+// testTags gives a key for tags that depends on seed.
+func testTags(t testing.TB, seed byte) *mac.Key {
+	t.Helper()
+	k, err := mac.New(testKey(seed ^ 0x80)[:mac.KeyBytes])
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(k.Close)
+	return k
+}
+
+// tagged is a transfer with room for its tags.
+func tagged(b Block, buf []byte) IO {
+	return IO{Block: b, Buf: buf, Tags: make([]byte, len(buf)/BlockBytes*TagBytes), Generation: 5}
+}
+
 // newVolume formats a device of so many chunks of 64 blocks, the header's included, and opens it.
 func newVolume(t testing.TB, chunks int64) (*Volume, *memdev.Device) {
 	t.Helper()
@@ -53,7 +70,7 @@ func openVolume(t testing.TB, dev *memdev.Device) *Volume {
 
 func openSpace(t testing.TB, v *Volume, id byte) *Space {
 	t.Helper()
-	s, err := v.OpenSpace(SpaceID{id}, testCipher(t, id))
+	s, err := v.OpenSpace(SpaceID{id}, testCipher(t, id), testTags(t, id))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +95,8 @@ func TestWriteReadReopen(t *testing.T) {
 		t.Fatalf("Alloc: %v, %v", run, err)
 	}
 	want := pattern(20, 7)
-	if err := s.Write([]IO{{run.Start, want[:3*BlockBytes]}, {run.Start + 3, want[3*BlockBytes:]}}); err != nil {
+	batch := []IO{tagged(run.Start, want[:3*BlockBytes]), tagged(run.Start+3, want[3*BlockBytes:])}
+	if err := s.Write(batch); err != nil {
 		t.Fatal(err)
 	}
 	if got := v.Stats().Writes; got != 1 {
@@ -100,7 +118,9 @@ func TestWriteReadReopen(t *testing.T) {
 	}
 	s.Loaded()
 	got := make([]byte, len(want))
-	if err := s.Read([]IO{{run.Start, got}}); err != nil {
+	all := tagged(run.Start, got)
+	copy(all.Tags[copy(all.Tags, batch[0].Tags):], batch[1].Tags)
+	if err := s.Read([]IO{all}); err != nil {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(got, want) {
