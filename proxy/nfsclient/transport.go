@@ -182,10 +182,15 @@ func (t *transport) write(batch []*call) error {
 		_, err := t.conn.Write(batch[0].bytes())
 		return err
 	}
-	if _, ok := t.conn.(*net.TCPConn); ok {
+	together, ok := t.conn.(rpc.BuffersWriter)
+	if _, tcp := t.conn.(*net.TCPConn); ok || tcp {
 		t.iov = t.iov[:0]
 		for _, c := range batch {
 			t.iov = append(t.iov, c.bytes())
+		}
+		if ok {
+			_, err := together.WriteBuffers(t.iov)
+			return err
 		}
 		t.buffers = t.iov
 		_, err := t.buffers.WriteTo(t.conn)

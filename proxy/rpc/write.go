@@ -15,6 +15,7 @@ type writer struct {
 	s        *server
 	conn     net.Conn
 	vectored bool // conn has writev
+	together BuffersWriter
 
 	mu      sync.Mutex
 	queue   []*task // waiting for whoever writes
@@ -30,9 +31,11 @@ type writer struct {
 
 func (w *writer) init(s *server) {
 	w.s, w.conn = s, s.conn
-	switch s.conn.(type) {
+	switch conn := s.conn.(type) {
 	case *net.TCPConn, *net.UnixConn:
 		w.vectored = true
+	case BuffersWriter:
+		w.together = conn
 	}
 }
 
@@ -100,21 +103,31 @@ func (w *writer) writeRun(run []*task) error {
 	case len(run) == 1:
 		_, err := w.conn.Write(run[0].frame())
 		return err
-	case w.vectored:
+	case w.vectored || w.together != nil:
 		return w.writeVectored(run)
 	}
 	return w.writeCopied(run)
 }
 
-// writeVectored sends run with writev.
+// BuffersWriter is a connection that writes several slices as one stream, better than one by one. It leaves
+// v as it is, and writes all of it unless there is an error.
+type BuffersWriter interface {
+	WriteBuffers(v [][]byte) (int64, error)
+}
+
+// writeVectored sends run with one call.
 func (w *writer) writeVectored(run []*task) error {
 	w.iov = w.iov[:0]
 	for _, t := range run {
 		w.iov = append(w.iov, t.frame())
 	}
+	defer clear(w.iov)
+	if w.together != nil {
+		_, err := w.together.WriteBuffers(w.iov)
+		return err
+	}
 	w.buffers = w.iov
 	_, err := w.buffers.WriteTo(w.conn)
-	clear(w.iov)
 	return err
 }
 

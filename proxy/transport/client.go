@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nfseal/nfseal/proxy/tlsrecord"
 )
 
 // ClientOptions say how to reach a server and what it has to prove.
@@ -51,7 +53,7 @@ func (o *ClientOptions) Validate() error {
 
 // Dial connects to address ("host:port"), runs the handshake and verifies the server. Refusals are
 // *Error; the connection is closed then.
-func Dial(ctx context.Context, address string, o ClientOptions) (*tls.Conn, error) {
+func Dial(ctx context.Context, address string, o ClientOptions) (*tlsrecord.Conn, error) {
 	o.EnsureDefaults()
 	if err := o.Validate(); err != nil {
 		return nil, err
@@ -87,7 +89,7 @@ func dialer(timeout time.Duration) *net.Dialer {
 }
 
 // Client is Dial over a connection that stands. It owns raw: on an error it has closed it.
-func Client(ctx context.Context, raw net.Conn, o ClientOptions) (*tls.Conn, error) {
+func Client(ctx context.Context, raw net.Conn, o ClientOptions) (*tlsrecord.Conn, error) {
 	o.EnsureDefaults()
 	conn, err := verified(ctx, raw, o)
 	if err != nil {
@@ -97,20 +99,20 @@ func Client(ctx context.Context, raw net.Conn, o ClientOptions) (*tls.Conn, erro
 	return conn, nil
 }
 
-func verified(ctx context.Context, raw net.Conn, o ClientOptions) (*tls.Conn, error) {
+func verified(ctx context.Context, raw net.Conn, o ClientOptions) (*tlsrecord.Conn, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	conn := tls.Client(raw, clientConfig(o))
 	hctx, cancel := context.WithTimeout(ctx, o.HandshakeTimeout)
 	defer cancel()
-	if err := conn.HandshakeContext(hctx); err != nil {
+	conn, state, err := tlsrecord.Client(hctx, raw, clientConfig(o))
+	if err != nil {
 		return nil, &Error{Cause: handshakeCause(err), Server: o.ServerName, Err: err}
 	}
 	if o.NoOCSP {
 		return conn, nil
 	}
-	if err := checkRevocation(ctx, conn.ConnectionState(), o); err != nil {
+	if err := checkRevocation(ctx, state, o); err != nil {
 		return nil, err
 	}
 	return conn, nil

@@ -19,7 +19,8 @@
 //
 // The TLS policy: 1.2, ECDHE with AES-256-GCM, no tickets, no renegotiation, a client certificate
 // is asked for and taken without a chain check. TLS 1.3 is off because crypto/tls has no way to
-// refuse its AES-128 suite.
+// refuse its AES-128 suite. The handshake is crypto/tls's; the session's records are package tlsrecord's,
+// on both ends.
 //
 // # Client
 //

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/nfseal/nfseal/proxy/tlsrecord"
 )
 
 // FrontOptions configure a Front.
@@ -99,7 +101,7 @@ func (f *Front) Stats() FrontStats {
 }
 
 // Admit finds out what a fresh connection speaks and finishes the TLS handshake if it is TLS. It
-// returns the connection to go on with, without deadlines: a *tls.Conn, or conn itself with
+// returns the connection to go on with, without deadlines: a *tlsrecord.Conn, or conn itself with
 // nothing read from it. conn must be a socket. On an error Admit has closed it. It takes no longer than
 // the two time-outs together, and ends early when ctx is done.
 func (f *Front) Admit(ctx context.Context, conn net.Conn) (net.Conn, Identity, error) {
@@ -162,15 +164,14 @@ func (f *Front) admit(ctx context.Context, conn net.Conn) (net.Conn, Identity, e
 	if err := conn.SetDeadline(time.Now().Add(f.o.HandshakeTimeout)); err != nil {
 		return nil, Identity{}, fmt.Errorf("%w: %w", ErrGone, err)
 	}
-	secure := tls.Server(conn, f.o.TLS)
-	if err := secure.HandshakeContext(ctx); err != nil {
+	secure, state, err := tlsrecord.Server(ctx, conn, f.o.TLS)
+	if err != nil {
 		if isTimeout(err) {
 			return nil, Identity{}, ErrSlow
 		}
 		return nil, Identity{}, fmt.Errorf("%w: %w", ErrHandshake, err)
 	}
 	f.tls.Add(1)
-	state := secure.ConnectionState()
 	return secure, secureIdentity(conn, &state), conn.SetDeadline(time.Time{})
 }
 

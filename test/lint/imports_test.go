@@ -44,7 +44,9 @@ var rules = []rule{
 
 	{"proxy", []string{"proxy/rpc", "proxy/transport", "proxy/xdr"},
 		"the data plane never imports the control plane: it declares Resolver, and appliance implements it"},
-	{"proxy/transport", []string{"proxy/rpc", "proxy/xdr"},
+	{"proxy/tlsrecord", nil,
+		"the records of an established session: who may have one is decided above"},
+	{"proxy/transport", []string{"proxy/tlsrecord", "proxy/rpc", "proxy/xdr"},
 		"TLS policy and identity, used by both ends of a connection, so it knows neither server nor tunnel"},
 	{"proxy/transport/transporttest", nil,
 		"certificates and answers for tests come from the standard library, not from what they test"},

@@ -1,0 +1,87 @@
+package tlsrecord
+
+import (
+	"errors"
+	"fmt"
+	"io"
+)
+
+// Content types (RFC 5246 §6.2.1).
+const (
+	typeAlert       = 21
+	typeHandshake   = 22
+	typeApplication = 23
+)
+
+// Alert is an AlertDescription (RFC 5246 §7.2). As an error it is one that was received, and fatal.
+type Alert uint8
+
+// The alerts that are sent or looked at here.
+const (
+	AlertCloseNotify       Alert = 0
+	AlertUnexpectedMessage Alert = 10
+	AlertBadRecordMAC      Alert = 20
+	AlertRecordOverflow    Alert = 22
+	AlertDecodeError       Alert = 50
+	AlertProtocolVersion   Alert = 70
+	AlertNoRenegotiation   Alert = 100
+)
+
+const (
+	levelWarning = 1
+	levelFatal   = 2
+	alertBytes   = 2
+)
+
+// Error implements error.
+func (a Alert) Error() string { return fmt.Sprintf("tlsrecord: the peer sent alert %d", uint8(a)) }
+
+// level is how severe an alert is when it is sent.
+func (a Alert) level() byte {
+	if a == AlertCloseNotify || a == AlertNoRenegotiation {
+		return levelWarning
+	}
+	return levelFatal
+}
+
+// Why a session ended.
+var (
+	// ErrTruncated: the connection ended without close_notify.
+	ErrTruncated = fmt.Errorf("tlsrecord: connection ended without close_notify: %w", io.ErrUnexpectedEOF)
+	// ErrBadRecord: a record is not genuine, or damaged.
+	ErrBadRecord = errors.New("tlsrecord: bad record MAC")
+	// ErrOverflow: a record is longer than it may be.
+	ErrOverflow = errors.New("tlsrecord: record too long")
+	// ErrUnexpected: a record has no business in a session under way.
+	ErrUnexpected = errors.New("tlsrecord: unexpected record")
+	// ErrRenegotiation: the peer asked for a new handshake.
+	ErrRenegotiation = errors.New("tlsrecord: the peer asked to renegotiate")
+	// ErrExhausted: all sequence numbers are used.
+	ErrExhausted = errors.New("tlsrecord: no sequence number left")
+	// ErrShut: a write after Close or CloseWrite.
+	ErrShut = errors.New("tlsrecord: connection is shut down for writing")
+)
+
+// alertFor is what the peer is told of err.
+func alertFor(err error) (alert Alert, ok bool) {
+	switch err {
+	case ErrBadRecord:
+		return AlertBadRecordMAC, true
+	case ErrOverflow:
+		return AlertRecordOverflow, true
+	case ErrUnexpected:
+		return AlertUnexpectedMessage, true
+	case ErrRenegotiation:
+		return AlertNoRenegotiation, true
+	case errVersion:
+		return AlertProtocolVersion, true
+	case errAlert:
+		return AlertDecodeError, true
+	}
+	return 0, false
+}
+
+var (
+	errVersion = errors.New("tlsrecord: record of another protocol version")
+	errAlert   = errors.New("tlsrecord: malformed alert")
+)

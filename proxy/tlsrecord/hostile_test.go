@@ -1,0 +1,397 @@
+package tlsrecord
+
+import (
+	"bytes"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"io"
+	"math"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// secretPair returns two directions with different keys.
+func secretPair() (a, b *direction) {
+	a, b = &direction{seq: 1}, &direction{seq: 1}
+	copy(a.key[:], random(32))
+	copy(b.key[:], random(33))
+	copy(a.salt[:], random(4))
+	copy(b.salt[:], random(5))
+	return a, b
+}
+
+// hostile is a Conn and, at the other end of its connection, halves that make any record.
+type hostile struct {
+	conn *Conn
+	raw  net.Conn
+	out  half // to conn
+	in   half // from conn
+}
+
+func newHostile(t testing.TB) *hostile {
+	t.Helper()
+	a, b := wire(t)
+	in, out := secretPair()
+	h := &hostile{raw: b}
+	var err error
+	if h.conn, err = newConn(a, in, out); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(h.out.init(in), h.in.init(out)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { h.conn.Close() })
+	return h
+}
+
+// record seals one.
+func (h *hostile) record(kind byte, plain []byte) []byte {
+	b := make([]byte, len(plain)+overheadBytes)
+	if _, err := h.out.seal(b, kind, plain); err != nil {
+		panic(err)
+	}
+	return b
+}
+
+// alert reads the next record that conn sends, which is to be an alert.
+func (h *hostile) alert() (Alert, error) {
+	h.raw.SetReadDeadline(time.Now().Add(10 * time.Second))
+	header := make([]byte, headerBytes)
+	if _, err := io.ReadFull(h.raw, header); err != nil {
+		return 0, err
+	}
+	record := append(header, make([]byte, binary.BigEndian.Uint16(header[3:]))...)
+	if _, err := io.ReadFull(h.raw, record[headerBytes:]); err != nil {
+		return 0, err
+	}
+	plain, err := h.in.open(nil, record)
+	if err != nil || record[0] != typeAlert || len(plain) != alertBytes {
+		return 0, errors.Join(err, errors.New("not an alert"))
+	}
+	return Alert(plain[1]), nil
+}
+
+// TestHostileRecords: what is wrong with a record ends the session, with the alert that says so, and
+// nothing that came after it is read.
+func TestHostileRecords(t *testing.T) {
+	flip := func(at int) func(h *hostile) []byte {
+		return func(h *hostile) []byte {
+			b := h.record(typeApplication, []byte("sixteen bytes...."))
+			if at < 0 {
+				at += len(b)
+			}
+			b[at] ^= 1
+			return b
+		}
+	}
+	header := func(kind byte, version, length uint16) func(h *hostile) []byte {
+		return func(*hostile) []byte {
+			b := make([]byte, headerBytes+int(length))
+			b[0] = kind
+			binary.BigEndian.PutUint16(b[1:], version)
+			binary.BigEndian.PutUint16(b[3:], length)
+			return b
+		}
+	}
+	plain := func(kind byte, data ...byte) func(h *hostile) []byte {
+		return func(h *hostile) []byte { return h.record(kind, data) }
+	}
+	const none = Alert(255)
+	for name, c := range map[string]struct {
+		bytes func(h *hostile) []byte
+		err   error
+		alert Alert
+	}{
+		"flipped nonce":      {flip(5), ErrBadRecord, AlertBadRecordMAC},
+		"flipped ciphertext": {flip(20), ErrBadRecord, AlertBadRecordMAC},
+		"flipped tag":        {flip(-1), ErrBadRecord, AlertBadRecordMAC},
+		"another type":       {flip(0), ErrBadRecord, AlertBadRecordMAC}, // a handshake record that is not genuine
+		"another version":    {flip(2), errVersion, AlertProtocolVersion},
+		"repeated": {func(h *hostile) []byte {
+			b := h.record(typeApplication, []byte("once"))
+			return append(b, b...)
+		}, ErrBadRecord, AlertBadRecordMAC},
+		"left out": {func(h *hostile) []byte {
+			h.record(typeApplication, []byte("lost"))
+			return h.record(typeApplication, []byte("next"))
+		}, ErrBadRecord, AlertBadRecordMAC},
+		"no room for a tag":    {header(typeApplication, version, 23), ErrBadRecord, AlertBadRecordMAC},
+		"too long":             {header(typeApplication, version, maxRecordBytes-headerBytes+1), ErrOverflow, AlertRecordOverflow},
+		"unknown type":         {header(99, version, 40), ErrUnexpected, AlertUnexpectedMessage},
+		"change cipher spec":   {plain(20, 1), ErrUnexpected, AlertUnexpectedMessage},
+		"hello request":        {plain(typeHandshake, 0, 0, 0, 0), ErrRenegotiation, AlertNoRenegotiation},
+		"long alert":           {plain(typeAlert, 2, 40, 0), errAlert, AlertDecodeError},
+		"alert of no level":    {plain(typeAlert, 7, 40), errAlert, AlertDecodeError},
+		"fatal alert":          {plain(typeAlert, 2, 40), Alert(40), none},
+		"end":                  {plain(typeAlert, 1, 0), io.EOF, none},
+		"fatal end":            {plain(typeAlert, 2, 0), io.EOF, none},
+		"endless empty ones":   {func(h *hostile) []byte { return many(h, typeApplication) }, ErrUnexpected, AlertUnexpectedMessage},
+		"endless warnings":     {func(h *hostile) []byte { return many(h, typeAlert, 1, 90) }, ErrUnexpected, AlertUnexpectedMessage},
+		"plaintext":            {func(*hostile) []byte { return []byte("GET / HTTP/1.1\r\n") }, ErrUnexpected, AlertUnexpectedMessage},
+		"data behind the flaw": {func(h *hostile) []byte { return append(flip(-1)(h), h.record(typeApplication, []byte("after"))...) }, ErrBadRecord, AlertBadRecordMAC},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHostile(t)
+			good := h.record(typeApplication, []byte("good"))
+			if _, err := h.raw.Write(append(good, c.bytes(h)...)); err != nil {
+				t.Fatal(err)
+			}
+			got := readAll(h.conn)
+			if !errors.Is(got.err, c.err) || strings.TrimSuffix(got.text, "once") != "good" {
+				t.Fatalf("read %q, %v; want %v", got.text, got.err, c.err)
+			}
+			if again := readAll(h.conn); again.err != got.err || again.text != "" {
+				t.Errorf("a second read: %q, %v", again.text, again.err)
+			}
+			if c.alert == none {
+				return
+			}
+			if alert, err := h.alert(); err != nil || alert != c.alert {
+				t.Errorf("alert %d, %v; want %d", alert, err, c.alert)
+			}
+			if _, err := h.conn.Write([]byte("more")); !errors.Is(err, ErrShut) {
+				t.Errorf("a write after the alert: %v", err)
+			}
+		})
+	}
+}
+
+// many is one record more than is put up with.
+func many(h *hostile, kind byte, data ...byte) []byte {
+	var all []byte
+	for range maxUseless + 1 {
+		all = append(all, h.record(kind, data)...)
+	}
+	return all
+}
+
+type outcome struct {
+	text string
+	err  error
+}
+
+// readAll reads until there is nothing more.
+func readAll(c *Conn) outcome {
+	var o outcome
+	buf := make([]byte, 100)
+	for {
+		n, err := c.Read(buf)
+		o.text += string(buf[:n])
+		if err != nil {
+			o.err = err
+			return o
+		}
+	}
+}
+
+// TestWarningsAreLetPass, and empty records, as long as data comes between.
+func TestWarningsAreLetPass(t *testing.T) {
+	h := newHostile(t)
+	for range 3 * maxUseless {
+		h.raw.Write(h.record(typeApplication, nil))
+		h.raw.Write(h.record(typeAlert, []byte{levelWarning, 90}))
+		h.raw.Write(h.record(typeApplication, []byte("x")))
+	}
+	h.raw.Write(h.record(typeAlert, []byte{levelWarning, 0}))
+	if got := readAll(h.conn); got.err != io.EOF || got.text != strings.Repeat("x", 3*maxUseless) {
+		t.Errorf("%q, %v", got.text, got.err)
+	}
+}
+
+// TestTruncation: an end of the connection is not the session's end.
+func TestTruncation(t *testing.T) {
+	for name, cut := range map[string]int{"between records": 0, "within a record": 3, "within a header": 30} {
+		h := newHostile(t)
+		b := h.record(typeApplication, []byte("good"))
+		b = append(b, h.record(typeApplication, []byte("cut"))...)
+		h.raw.Write(b[:len(b)-cut])
+		h.raw.Close()
+		got := readAll(h.conn)
+		if !errors.Is(got.err, ErrTruncated) || !errors.Is(got.err, io.ErrUnexpectedEOF) || errors.Is(got.err, io.EOF) {
+			t.Errorf("%s: %v", name, got.err)
+		}
+	}
+}
+
+// TestSequenceOverflow: the last sequence number is not used, and none is used twice.
+func TestSequenceOverflow(t *testing.T) {
+	h := newHostile(t)
+	h.conn.out.seq = math.MaxUint64 - 1
+	if _, err := h.conn.Write([]byte("last")); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := h.conn.Write([]byte("one more")); !errors.Is(err, ErrExhausted) {
+			t.Errorf("write: %v", err)
+		}
+	}
+	h.out.seq, h.conn.in.seq = math.MaxUint64-1, math.MaxUint64-1
+	last := h.record(typeApplication, []byte("last"))
+	h.raw.Write(append(last, last...))
+	if got := readAll(h.conn); got.text != "last" || !errors.Is(got.err, ErrExhausted) {
+		t.Errorf("read: %q, %v", got.text, got.err)
+	}
+}
+
+// TestReadDeadline: a read that waited in vain, in the middle of a record, can be done again.
+func TestReadDeadline(t *testing.T) {
+	h := newHostile(t)
+	b := h.record(typeApplication, []byte("late"))
+	h.raw.Write(b[:20])
+	h.conn.SetReadDeadline(time.Now().Add(30 * time.Millisecond))
+	if got := readAll(h.conn); !errors.Is(got.err, os.ErrDeadlineExceeded) || got.text != "" {
+		t.Fatalf("%q, %v", got.text, got.err)
+	}
+	h.conn.SetReadDeadline(time.Time{})
+	h.raw.Write(b[20:])
+	buf := make([]byte, 10)
+	if n, err := h.conn.Read(buf); err != nil || string(buf[:n]) != "late" {
+		t.Errorf("%q, %v", buf[:n], err)
+	}
+}
+
+// TestWriteDeadline: a write that a peer does not fetch fails, and so do all that follow.
+func TestWriteDeadline(t *testing.T) {
+	h := newHostile(t)
+	h.conn.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
+	if _, err := h.conn.Write(make([]byte, 64<<20)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatal(err)
+	}
+	h.conn.SetWriteDeadline(time.Time{})
+	if _, err := h.conn.Write([]byte("x")); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error(err)
+	}
+}
+
+// TestCloseUnderCalls: Close ends a read and a write that wait, and gives their memory back.
+func TestCloseUnderCalls(t *testing.T) {
+	h := newHostile(t)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if _, err := h.conn.Read(make([]byte, 10)); err == nil {
+			t.Error("read something")
+		}
+	})
+	wg.Go(func() {
+		if _, err := h.conn.Write(make([]byte, 64<<20)); err == nil {
+			t.Error("wrote all")
+		}
+	})
+	time.Sleep(50 * time.Millisecond)
+	start := time.Now()
+	if err := h.conn.Close(); err != nil {
+		t.Error(err)
+	}
+	wg.Wait()
+	if time.Since(start) > alertTimeout {
+		t.Error("Close waited for the writer")
+	}
+	if h.conn.in.buf != nil {
+		t.Error("a buffer is left")
+	}
+	if err := h.conn.Close(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("a second Close: %v", err)
+	}
+}
+
+// TestIdleMemory: nothing is held while nothing was received, little while a record is incomplete.
+func TestIdleMemory(t *testing.T) {
+	h := newHostile(t)
+	held := func(wait time.Duration) int {
+		h.conn.SetReadDeadline(time.Now().Add(wait))
+		for {
+			if _, err := h.conn.Read(make([]byte, 1<<20)); err != nil {
+				break
+			}
+		}
+		if h.conn.in.buf == nil {
+			return 0
+		}
+		return len(h.conn.in.buf.mem)
+	}
+	if n := held(20 * time.Millisecond); n != 0 {
+		t.Errorf("%d bytes before anything came", n)
+	}
+	big := h.record(typeApplication, make([]byte, MaxPlaintextBytes))
+	h.raw.Write(append(bytes.Clone(big), h.record(typeApplication, []byte("a"))[:7]...))
+	if n := held(100 * time.Millisecond); n != smallBytes {
+		t.Errorf("%d bytes with the beginning of a record", n)
+	}
+}
+
+// TestAlertOfOthers: crypto/tls understands why it is dropped.
+func TestAlertOfOthers(t *testing.T) {
+	a, b := wire(t)
+	s, c := shake(t, "ours", "crypto/tls", a, b)
+	b.Write(make([]byte, 0))
+	b.Write([]byte{typeApplication, 3, 3, 0, 24, 1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16})
+	if _, err := s.Read(make([]byte, 1)); !errors.Is(err, ErrBadRecord) {
+		t.Errorf("server: %v", err)
+	}
+	_, err := c.Read(make([]byte, 1))
+	var alert tls.AlertError
+	if err == nil || !errors.As(err, &alert) && !strings.Contains(err.Error(), "bad record MAC") {
+		t.Errorf("client: %v", err)
+	}
+}
+
+// FuzzRead: whatever is done to the stream, what is read is the beginning of what was sent.
+func FuzzRead(f *testing.F) {
+	f.Add([]byte{}, uint16(0), byte(0), uint8(1))
+	f.Add([]byte("abc"), uint16(3), byte(1), uint8(7))
+	f.Add(bytes.Repeat([]byte{23, 3, 3, 0, 40}, 20), uint16(60), byte(0x80), uint8(200))
+	f.Fuzz(func(t *testing.T, data []byte, at uint16, mask byte, step uint8) {
+		in, out := secretPair()
+		var sealer half
+		if err := sealer.init(in); err != nil {
+			t.Fatal(err)
+		}
+		var stream []byte
+		for rest := data; len(rest) > 0; {
+			n := min(len(rest), int(rest[0])+1)
+			b := make([]byte, n+overheadBytes)
+			sealer.seal(b, typeApplication, rest[:n])
+			stream, rest = append(stream, b...), rest[n:]
+		}
+		intact := len(stream) == 0 || mask == 0
+		if !intact {
+			stream[int(at)%len(stream)] ^= mask
+		}
+		stream = append(stream, data...) // and then something that is no record, or one that is not genuine
+		conn, err := newConn(&tape{stream: stream, step: int(step) + 1}, in, out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := readAll(conn)
+		if !bytes.HasPrefix(data, []byte(got.text)) || got.err == nil || got.err == io.EOF {
+			t.Fatalf("read %d bytes of %d, %v", len(got.text), len(data), got.err)
+		}
+		if intact && got.text != string(data) {
+			t.Fatalf("only %d bytes of %d", len(got.text), len(data))
+		}
+	})
+}
+
+// tape is a connection from which a stream comes in steps.
+type tape struct {
+	net.Conn
+	stream []byte
+	step   int
+}
+
+func (p *tape) Read(b []byte) (int, error) {
+	if len(p.stream) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(b, p.stream[:min(p.step, len(p.stream))])
+	p.stream = p.stream[n:]
+	return n, nil
+}
+
+func (p *tape) Write(b []byte) (int, error)        { return len(b), nil }
+func (p *tape) SetWriteDeadline(t time.Time) error { return nil }

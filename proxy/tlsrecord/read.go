@@ -1,0 +1,245 @@
+package tlsrecord
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// reader is the receiving direction.
+type reader struct {
+	c       *Conn
+	socket  syscall.RawConn    // nil if the connection is no socket
+	attempt func(uintptr) bool // receive, made once
+
+	mu sync.Mutex
+	half
+	buf     *buffer // nil while there is nothing in it
+	r, w    int     // bytes r to w have been received and not been opened
+	plain   []byte  // what was opened in buf and not been read
+	useless int     // records in a row without data
+	err     error   // why nothing can be read any more
+
+	// What receive found.
+	n     int
+	errno error
+}
+
+// Read implements net.Conn. It returns as much as was received and fits; records that fit whole are
+// opened straight into p.
+func (c *Conn) Read(p []byte) (int, error) {
+	in := &c.in
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if len(p) == 0 {
+		return 0, nil
+	}
+	for {
+		n := in.drain(p)
+		if n > 0 {
+			in.tidy()
+			return n, nil
+		}
+		if in.err != nil {
+			return 0, in.err
+		}
+		if err := in.fill(); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// Buffered says whether something was received that Read has not returned yet. It may be no more than the
+// beginning of a record.
+func (c *Conn) Buffered() bool {
+	c.in.mu.Lock()
+	defer c.in.mu.Unlock()
+	return len(c.in.plain) > 0 || c.in.w > c.in.r
+}
+
+// drain moves to p what can be had without waiting.
+func (in *reader) drain(p []byte) int {
+	n := 0
+	for n < len(p) {
+		if len(in.plain) > 0 {
+			k := copy(p[n:], in.plain)
+			n, in.plain = n+k, in.plain[k:]
+			continue
+		}
+		if in.err != nil || in.buf == nil {
+			break
+		}
+		length, whole, err := parse(in.buf.mem[in.r:in.w])
+		if err != nil {
+			in.end(err)
+			break
+		}
+		if !whole {
+			break
+		}
+		record := in.buf.mem[in.r : in.r+length]
+		in.r += length
+		k, err := in.take(p[n:], record)
+		if err != nil {
+			in.end(err)
+			break
+		}
+		n += k
+	}
+	return n
+}
+
+// take opens a record: into p if its data fits, and says how much that is, or else where it is.
+func (in *reader) take(p, record []byte) (int, error) {
+	size := len(record) - overheadBytes
+	if record[0] == typeApplication && size > 0 && size <= len(p) {
+		in.useless = 0
+		_, err := in.open(p, record)
+		return size, err
+	}
+	plain, err := in.open(nil, record)
+	if err != nil {
+		return 0, err
+	}
+	if record[0] == typeApplication && size > 0 {
+		in.useless, in.plain = 0, plain
+		return 0, nil
+	}
+	if in.useless++; in.useless > maxUseless {
+		return 0, ErrUnexpected
+	}
+	return 0, in.control(record[0], plain)
+}
+
+// control deals with a record that is not data.
+func (in *reader) control(kind byte, plain []byte) error {
+	switch kind {
+	case typeApplication:
+		return nil // empty
+	case typeHandshake:
+		return ErrRenegotiation
+	case typeAlert:
+	default:
+		return ErrUnexpected
+	}
+	switch {
+	case len(plain) != alertBytes || plain[0] != levelWarning && plain[0] != levelFatal:
+		return errAlert
+	case Alert(plain[1]) == AlertCloseNotify:
+		return io.EOF
+	case plain[0] == levelFatal:
+		return Alert(plain[1])
+	}
+	return nil
+}
+
+// end ends the direction, tells the peer if it is at fault, and gives the memory back.
+func (in *reader) end(err error) {
+	if in.err == nil {
+		in.err = err
+		in.c.abort(err)
+	}
+	in.plain, in.r, in.w = nil, 0, 0
+	in.buf.free()
+	in.buf = nil
+}
+
+// tidy gives the buffer back when nothing is in it.
+func (in *reader) tidy() {
+	if in.buf != nil && in.r == in.w && len(in.plain) == 0 {
+		in.r, in.w = 0, 0
+		in.buf.free()
+		in.buf = nil
+	}
+}
+
+// fill waits for more. Before it waits, all that was received has been opened and read but the beginning
+// of a record.
+func (in *reader) fill() error {
+	in.tidy()
+	if in.socket == nil {
+		in.grow()
+		n, err := in.c.raw.Read(in.buf.mem[in.w:])
+		return in.received(n, err)
+	}
+	if err := in.socket.Read(in.attempt); err != nil {
+		return in.received(0, err)
+	}
+	n, err := in.n, in.errno
+	if n == 0 && err == nil {
+		err = io.EOF
+	}
+	return in.received(n, err)
+}
+
+// received counts n bytes, or makes of err what Read returns.
+func (in *reader) received(n int, err error) error {
+	in.w += n
+	switch {
+	case n > 0 || err == nil:
+		return nil
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		in.tidy()
+		return err
+	case errors.Is(err, io.EOF):
+		err = ErrTruncated
+	case err == in.errno:
+		err = fmt.Errorf("tlsrecord: read: %w", err)
+	}
+	in.end(err)
+	return err
+}
+
+// receive tries to read from the socket, and says whether it did. While it waits, the connection keeps no
+// more memory than what it has received needs.
+func (in *reader) receive(fd uintptr) bool {
+	in.grow()
+	for {
+		in.n, in.errno = unix.Read(int(fd), in.buf.mem[in.w:])
+		if in.errno != unix.EINTR {
+			break
+		}
+	}
+	if in.n < 0 {
+		in.n = 0
+	}
+	if in.errno == unix.EAGAIN {
+		in.shrink()
+		return false
+	}
+	return true
+}
+
+// grow gets a large buffer, with what was received at its beginning.
+func (in *reader) grow() {
+	if in.buf == nil || len(in.buf.mem) != largeBytes {
+		in.move(largeBytes)
+		return
+	}
+	in.w = copy(in.buf.mem, in.buf.mem[in.r:in.w])
+	in.r = 0
+}
+
+// shrink goes back to a buffer for one record, or to none.
+func (in *reader) shrink() {
+	in.tidy()
+	if in.buf != nil {
+		in.move(smallBytes)
+	}
+}
+
+// move changes to a buffer of another size; what was received fits in.
+func (in *reader) move(size int) {
+	b := newBuffer(size)
+	n := 0
+	if in.buf != nil {
+		n = copy(b.mem, in.buf.mem[in.r:in.w])
+		in.buf.free()
+	}
+	in.buf, in.r, in.w = b, 0, n
+}

@@ -1,0 +1,107 @@
+package tlsrecord
+
+import (
+	"time"
+)
+
+// Write implements net.Conn.
+func (c *Conn) Write(p []byte) (int, error) {
+	w := &c.out
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.one[0] = p
+	n, err := w.writeLocked(w.one[:])
+	w.one[0] = nil
+	return int(n), err
+}
+
+// WriteBuffers writes the contents of all of v, one after the other, as one stream: with few system calls,
+// and in records that are as full as possible. v and what it holds are left as they are. It returns how
+// many bytes went out before an error.
+func (c *Conn) WriteBuffers(v [][]byte) (int64, error) {
+	c.out.mu.Lock()
+	defer c.out.mu.Unlock()
+	return c.out.writeLocked(v)
+}
+
+// writeLocked seals v record by record into a buffer, which goes out whenever it is full.
+func (w *writer) writeLocked(v [][]byte) (sent int64, err error) {
+	total := 0
+	for _, p := range v {
+		total += len(p)
+	}
+	if w.err != nil || total == 0 {
+		return 0, w.err
+	}
+	// A single record's buffer for what fits in there.
+	room := total + overheadBytes
+	b := newBuffer(room)
+	defer b.free()
+	src := source{v: v}
+	for total > 0 {
+		n, plain := 0, 0
+		for total > plain && len(b.mem)-n >= min(total-plain+overheadBytes, maxRecordBytes) {
+			size := min(total-plain, MaxPlaintextBytes)
+			k, err := w.seal(b.mem[n:], typeApplication, src.take(payload(b.mem[n:]), size))
+			if err != nil {
+				return sent, w.fail(err)
+			}
+			n, plain = n+k, plain+size
+		}
+		if _, err := w.raw.Write(b.mem[:n]); err != nil {
+			return sent, w.fail(err)
+		}
+		sent += int64(plain)
+		total -= plain
+	}
+	return sent, nil
+}
+
+// fail ends the direction: after a record that went out in part, or not at all, the peer could make
+// nothing of further ones.
+func (w *writer) fail(err error) error {
+	w.err = err
+	return err
+}
+
+// shutLocked sends alert as the last record. After a failure there is nothing to send.
+func (w *writer) shutLocked(alert Alert) error {
+	if w.err != nil {
+		return w.err
+	}
+	var record [alertBytes + overheadBytes]byte
+	n, err := w.seal(record[:], typeAlert, []byte{alert.level(), byte(alert)})
+	if err != nil {
+		return w.fail(err)
+	}
+	w.raw.SetWriteDeadline(time.Now().Add(alertTimeout)) // fails only on a closed connection, as the write will
+	w.err = ErrShut
+	_, err = w.raw.Write(record[:n])
+	return err
+}
+
+// source is a cursor over several slices.
+type source struct {
+	v  [][]byte
+	at int // in v[0]
+}
+
+// take returns the next n bytes: where they are if they stand in one slice, else put together in room.
+func (s *source) take(room []byte, n int) []byte {
+	for s.at == len(s.v[0]) && n > 0 {
+		s.v, s.at = s.v[1:], 0
+	}
+	if here := s.v[0][s.at:]; len(here) >= n {
+		s.at += n
+		return here[:n]
+	}
+	for have := 0; have < n; {
+		if s.at == len(s.v[0]) {
+			s.v, s.at = s.v[1:], 0
+		}
+		k := copy(room[have:n], s.v[0][s.at:])
+		have += k
+		s.at += k
+	}
+	return room[:n]
+}
