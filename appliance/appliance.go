@@ -20,6 +20,7 @@ import (
 	"github.com/nfseal/nfseal/appliance/kms"
 	"github.com/nfseal/nfseal/appliance/network"
 	"github.com/nfseal/nfseal/appliance/pki"
+	"github.com/nfseal/nfseal/appliance/policy"
 	"github.com/nfseal/nfseal/bpf/steer"
 	"github.com/nfseal/nfseal/proxy"
 	"github.com/nfseal/nfseal/proxy/nfs4"
@@ -191,13 +192,18 @@ func (a *Appliance) openUnits(ctx context.Context, volumeBytes int64) error {
 	}
 	a.table = &table{
 		allowPlaintext: a.o.AllowPlaintext, mountTargets: a.o.MountTargets, nowhere: nowhere,
-		served: make(map[string]*nfs4.Service),
+		arnOf:  func(id string) string { return api.FileSystemARN(a.o.Region, id) },
+		served: make(map[string]*nfs4.Service), policies: make(map[string]*policy.Document),
+		sessions: make(map[string]map[*session]struct{}),
 	}
 	dirs, err := a.prepareUnits(volumeBytes)
 	if err != nil {
 		return err
 	}
 	if err := a.announceRecords(ctx); err != nil {
+		return err
+	}
+	if err := a.announcePolicies(ctx); err != nil {
 		return err
 	}
 	a.admin.Lock()

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/nfseal/nfseal/appliance/catalog"
+	"github.com/nfseal/nfseal/appliance/policy"
 	"github.com/nfseal/nfseal/proxy"
 	"github.com/nfseal/nfseal/proxy/nfs4"
 	"github.com/nfseal/nfseal/proxy/transport"
@@ -24,8 +25,12 @@ type table struct {
 	mountTargets   map[netip.Addr]string
 	nowhere        *nfs4.Service // answers those who ask for what does not exist
 
-	mu     sync.RWMutex
-	served map[string]*nfs4.Service // by file system id; nil when it exists and is not served
+	arnOf func(id string) string // of a file system
+
+	mu       sync.RWMutex
+	served   map[string]*nfs4.Service // by file system id; nil when it exists and is not served
+	policies map[string]*policy.Document
+	sessions map[string]map[*session]struct{} // by file system id
 }
 
 // set says that the file system id is served by s, or, with nil, that it is not served now.
@@ -40,6 +45,7 @@ func (t *table) forget(id string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.served, id)
+	delete(t.policies, id)
 }
 
 // Resolve implements proxy.Resolver.
@@ -51,16 +57,13 @@ func (t *table) Resolve(_ context.Context, who transport.Identity) (proxy.Sessio
 	if exists && service == nil {
 		return nil, fmt.Errorf("%w: %s", errNotServed, id)
 	}
-	allowed := exists && (who.Secure || t.allowPlaintext)
 	if !exists {
 		service = t.nowhere
 	}
-	return service.Bind(nfs4.ConnInfo{
-		Peer:   who.Peer,
-		Secure: who.Secure,
-		Grant:  nfs4.Grant{Mount: allowed, Write: allowed, Root: allowed},
-		HangUp: who.HangUp,
-	}), nil
+	s := &session{t: t, id: id, who: who}
+	s.Binding = service.Bind(nfs4.ConnInfo{Peer: who.Peer, Secure: who.Secure, HangUp: who.HangUp})
+	t.enter(s)
+	return s, nil
 }
 
 // fileSystemOf finds which file system a connection is for: by the client's certificate, the name

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -25,6 +26,7 @@ import (
 type memoryBackend struct {
 	mu      sync.Mutex
 	list    []catalog.FileSystem
+	policy  map[string]string
 	fail    error
 	healthy error
 }
@@ -178,7 +180,13 @@ func TestErrorsHaveTheAPIsShape(t *testing.T) {
 		{"DELETE", fs + "/x", ``, 400, "BadRequest"},
 		{"DELETE", fs + "/fs-00000000000000009", ``, 404, "FileSystemNotFound"},
 		{"PUT", fs + "/fs-00000000000000009", ``, 400, "BadRequest"},
-		{"DELETE", fs + "/fs-00000000000000009/policy", ``, 400, "BadRequest"},
+		{"PUT", fs + "/fs-00000000000000009/policy", `{"Policy":5}`, 400, "BadRequest"},
+		{"PUT", fs + "/fs-00000000000000009/policy", `{"Policy":"{}"}`, 400, "InvalidPolicyException"},
+		{"PUT", fs + "/fs-00000000000000009/policy", `{"Policy":` + strconv.Quote(anyPolicy) + `}`, 404, "FileSystemNotFound"},
+		{"PUT", fs + "/x/policy", `{"Policy":` + strconv.Quote(anyPolicy) + `}`, 400, "BadRequest"},
+		{"GET", fs + "/fs-00000000000000009/policy", ``, 404, "FileSystemNotFound"},
+		{"DELETE", fs + "/fs-00000000000000009/policy", ``, 404, "FileSystemNotFound"},
+		{"POST", fs + "/fs-00000000000000009/policy", ``, 400, "BadRequest"},
 		{"GET", efsPath + "mount-targets", ``, 400, "BadRequest"},
 		{"POST", efsPath + "access-points", `{}`, 400, "BadRequest"},
 		{"GET", efsPath + "nothing", ``, 404, "UnknownOperationException"},

@@ -80,6 +80,24 @@ func (c *Client) FileSystems(ctx context.Context) ([]FileSystemDescription, erro
 	}
 }
 
+// PutFileSystemPolicy gives a file system a policy.
+func (c *Client) PutFileSystemPolicy(ctx context.Context, id, text string) error {
+	return c.do(ctx, http.MethodPut, policyPath(id), PutFileSystemPolicyRequest{Policy: text}, nil)
+}
+
+// FileSystemPolicy returns a file system's policy as it was put.
+func (c *Client) FileSystemPolicy(ctx context.Context, id string) (string, error) {
+	var d FileSystemPolicyDescription
+	return d.Policy, c.do(ctx, http.MethodGet, policyPath(id), nil, &d)
+}
+
+// DeleteFileSystemPolicy takes a file system's policy away.
+func (c *Client) DeleteFileSystemPolicy(ctx context.Context, id string) error {
+	return c.do(ctx, http.MethodDelete, policyPath(id), nil, nil)
+}
+
+func policyPath(id string) string { return efsPath + "file-systems/" + url.PathEscape(id) + "/policy" }
+
 // do sends one request. A refusal by the API is an *Error.
 func (c *Client) do(ctx context.Context, method, path string, body, into any) error {
 	var payload io.Reader

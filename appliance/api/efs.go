@@ -37,6 +37,8 @@ func route(r *http.Request) (efsOperation, bool) {
 		return efsOperation{"CreateFileSystem", (*Server).prepareCreate}, true
 	case rest == "file-systems" && r.Method == http.MethodGet:
 		return efsOperation{"DescribeFileSystems", (*Server).prepareDescribe}, true
+	case isOne && strings.HasSuffix(id, "/policy"):
+		return policyOperation(r.Method)
 	case isOne && r.Method == http.MethodDelete && !strings.Contains(id, "/"):
 		return efsOperation{"DeleteFileSystem", (*Server).prepareDelete}, true
 	}
@@ -263,7 +265,7 @@ func (s *Server) describe(r *http.Request, f *catalog.FileSystem) FileSystemDesc
 		OwnerID:         OwnerID,
 		CreationToken:   f.CreationToken,
 		FileSystemID:    f.ID,
-		FileSystemARN:   "arn:aws:elasticfilesystem:" + s.o.Region + ":" + OwnerID + ":file-system/" + f.ID,
+		FileSystemARN:   FileSystemARN(s.o.Region, f.ID),
 		CreationTime:    seconds(f.Created),
 		LifeCycleState:  string(f.State),
 		Name:            f.Name(),
@@ -279,6 +281,11 @@ func (s *Server) describe(r *http.Request, f *catalog.FileSystem) FileSystemDesc
 		d.SizeInBytes = FileSystemSize{Value: used, ValueInStandard: used, Timestamp: seconds(s.o.Clock())}
 	}
 	return d
+}
+
+// FileSystemARN is the resource name of the file system id.
+func FileSystemARN(region, id string) string {
+	return "arn:aws:elasticfilesystem:" + region + ":" + OwnerID + ":file-system/" + id
 }
 
 func seconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }

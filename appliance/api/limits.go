@@ -5,7 +5,7 @@ import "time"
 // Ours.
 const (
 	maxConnections  = 64
-	maxBodyBytes    = 64 << 10
+	maxBodyBytes    = 256 << 10
 	maxHeaderBytes  = 16 << 10
 	readTimeout     = 10 * time.Second
 	idleTimeout     = 60 * time.Second

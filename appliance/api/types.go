@@ -118,6 +118,12 @@ type Backend interface {
 	DeleteFileSystem(ctx context.Context, id string) error
 	// FileSystems lists all, in the order of their ids.
 	FileSystems(ctx context.Context) ([]catalog.FileSystem, error)
+	// PutFileSystemPolicy gives a file system a policy, which holds for its connections at once.
+	PutFileSystemPolicy(ctx context.Context, id, text string) error
+	// FileSystemPolicy returns what was put; catalog.ErrNoPolicy if nothing was.
+	FileSystemPolicy(ctx context.Context, id string) (string, error)
+	// DeleteFileSystemPolicy takes a file system's policy away, if it has one.
+	DeleteFileSystemPolicy(ctx context.Context, id string) error
 	// UsedBytes is how much a file system holds; false if it can't be known now.
 	UsedBytes(ctx context.Context, id string) (uint64, bool)
 	// Status describes everything.

@@ -246,7 +246,8 @@ func (c *Catalog) SetState(ctx context.Context, id string, to State, from ...Sta
 	return FileSystem{}, ErrConflict
 }
 
-// Remove forgets the file system id, which must be Creating or Deleting, and its creation token.
+// Remove forgets the file system id, which must be Creating or Deleting, its creation token and its
+// policy.
 func (c *Catalog) Remove(ctx context.Context, id string) error {
 	for range maxRetries {
 		f, revision, err := c.get(ctx, id)
@@ -265,6 +266,7 @@ func (c *Catalog) Remove(ctx context.Context, id string) error {
 			Then: []Op{
 				Delete(fsPrefix + id),
 				Delete(tokenPrefix + f.CreationToken),
+				Delete(policyPrefix + id),
 				Put(countKey, []byte(strconv.Itoa(count-1))),
 			},
 		})

@@ -22,9 +22,11 @@
 //
 //	fs/<id>             FileSystem, as JSON
 //	token/<creation token>  id
+//	policy/<id>         the file system's policy as it was put, in JSON with a format
 //	count/fs            how many file systems there are, decimal
 //
-// Invariants: an fs record and its token record come and go in one Txn, with the count.
+// Invariants: an fs record and its token record come and go in one Txn, with the count; a policy
+// belongs to a file system that is there.
 //
 // # Locks and goroutines
 //

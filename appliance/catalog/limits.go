@@ -3,7 +3,7 @@ package catalog
 const (
 	// MaxKeyBytes and MaxValueBytes bound one record.
 	MaxKeyBytes   = 1024
-	MaxValueBytes = 64 << 10
+	MaxValueBytes = 128 << 10
 	// MaxTxnOps bounds the operations of one side of a Txn, and its comparisons (etcd's default).
 	MaxTxnOps = 128
 	// MaxFileSystems is how many file systems there may be: EFS's own default limit.

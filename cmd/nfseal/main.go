@@ -40,6 +40,7 @@ type command struct {
 
 // env is what commands need of the outside.
 type env struct {
+	stdin  io.Reader
 	stdout io.Writer
 	stderr io.Writer
 	socket string // of the environment
@@ -50,6 +51,9 @@ func commands() []command {
 		{"fs create", "[--name NAME] [--token TOKEN] [--tag KEY=VALUE]…", "make a file system", fsCreate},
 		{"fs list", "", "list the file systems", fsList},
 		{"fs delete", "FS-ID", "destroy a file system: its keys first, then all that it holds", fsDelete},
+		{"fs policy show", "FS-ID", "print a file system's policy", fsPolicyShow},
+		{"fs policy put", "FS-ID FILE", "give a file system the policy in FILE (- is the standard input), at once", fsPolicyPut},
+		{"fs policy delete", "FS-ID", "take a file system's policy away: everybody may mount it", fsPolicyDelete},
 		{"status", "", "how the daemon, its units and file systems are", status},
 		{"net show", "[--measure TIME]", "mount target addresses, steering, the gate and what they counted", netShow},
 		{"check", "", "what is on and what is not, and whether the data directory is sound", check},
@@ -62,7 +66,7 @@ func commands() []command {
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	e := &env{stdout: os.Stdout, stderr: os.Stderr, socket: os.Getenv("NFSEAL_SOCKET")}
+	e := &env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, socket: os.Getenv("NFSEAL_SOCKET")}
 	os.Exit(run(ctx, e, os.Args[1:]))
 }
 
@@ -105,7 +109,7 @@ func find(args []string) (*command, []string) {
 func help(w io.Writer) {
 	fmt.Fprint(w, "nfseal: the operator's command of the nfseal appliance\n\n")
 	for _, c := range commands() {
-		fmt.Fprintf(w, "  nfseal %-12s %s\n", c.name, c.short)
+		fmt.Fprintf(w, "  nfseal %-16s %s\n", c.name, c.short)
 	}
 	fmt.Fprint(w, "\nnfseal COMMAND --help tells more.\n")
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/nfseal/nfseal/appliance/api"
 	"github.com/nfseal/nfseal/appliance/audit"
 	"github.com/nfseal/nfseal/appliance/catalog"
+	"github.com/nfseal/nfseal/appliance/policy"
 )
 
 var rewrite = flag.Bool("rewrite", false, "rewrite what the scripts expect")
@@ -62,9 +63,10 @@ func (forgetful) Append(audit.Event) error { return nil }
 
 // shelf is an api.Backend that keeps file systems in a list, with the same ids in each run.
 type shelf struct {
-	mu   sync.Mutex
-	made int
-	list []catalog.FileSystem
+	mu     sync.Mutex
+	made   int
+	list   []catalog.FileSystem
+	policy string // of the only file system that has one
 }
 
 func (s *shelf) CreateFileSystem(_ context.Context, f catalog.FileSystem) (catalog.FileSystem, error) {
@@ -136,6 +138,32 @@ func (s *shelf) Network(_ context.Context, measure time.Duration) (api.Network, 
 		}}
 	}
 	return n, nil
+}
+
+func (s *shelf) PutFileSystemPolicy(_ context.Context, id, text string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, err := policy.Parse(policy.Resource, text); err != nil {
+		return err
+	}
+	s.policy = text
+	return nil
+}
+
+func (s *shelf) FileSystemPolicy(context.Context, string) (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.policy == "" {
+		return "", catalog.ErrNoPolicy
+	}
+	return s.policy, nil
+}
+
+func (s *shelf) DeleteFileSystemPolicy(context.Context, string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.policy = ""
+	return nil
 }
 
 func (s *shelf) Healthy() error { return nil }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 
 	"github.com/nfseal/nfseal/proxy/nfs4/wire"
 	"github.com/nfseal/nfseal/proxy/rpc"
@@ -21,8 +22,8 @@ type Grant struct {
 // ConnInfo is what is known of a connection.
 type ConnInfo struct {
 	Peer   netip.AddrPort
-	Secure bool // inside TLS
-	Grant  Grant
+	Secure bool  // inside TLS
+	Grant  Grant // at first: see Binding.SetGrant
 	// Identity names whoever was authenticated below NFS, if anybody was: client ids that were
 	// made under one identity are not for others. It must stay the same when the client connects
 	// anew.
@@ -35,9 +36,10 @@ type ConnInfo struct {
 
 // Binding is the Service seen by one connection. It implements rpc.Handler.
 type Binding struct {
-	s    *Service
-	conn ConnInfo
-	once sync.Once
+	s     *Service
+	conn  ConnInfo
+	grant atomic.Pointer[Grant]
+	once  sync.Once
 }
 
 var _ rpc.Handler = (*Binding)(nil)
@@ -45,6 +47,7 @@ var _ rpc.Handler = (*Binding)(nil)
 // Bind returns the handler for one connection. Close it when the connection is gone.
 func (s *Service) Bind(conn ConnInfo) *Binding {
 	b := &Binding{s: s, conn: conn}
+	b.SetGrant(conn.Grant)
 	s.mu.Lock()
 	s.bindings[b] = struct{}{}
 	s.mu.Unlock()
@@ -53,6 +56,10 @@ func (s *Service) Bind(conn ConnInfo) *Binding {
 	}
 	return b
 }
+
+// SetGrant says what the connection may do from now on. Each COMPOUND is judged by one grant, that
+// at its beginning; those that have begun are finished under theirs.
+func (b *Binding) SetGrant(g Grant) { b.grant.Store(&g) }
 
 // Close forgets the connection.
 func (b *Binding) Close() {

@@ -30,6 +30,7 @@ type compound struct {
 	w    wire.CompoundWriter
 	head wire.CompoundArgs
 
+	grant     Grant
 	cred      vfs.Cred
 	groups    [rpc.MaxGroups]uint32
 	principal state.Principal
@@ -94,7 +95,7 @@ func (c *compound) release() {
 
 // serve executes one COMPOUND (RFC 8881 §16.2).
 func (c *compound) serve(ctx context.Context, b *Binding, call *rpc.Call, out *xdr.Encoder) {
-	c.b, c.ctx, c.out, c.args = b, ctx, out, call.Args
+	c.b, c.ctx, c.out, c.args, c.grant = b, ctx, out, call.Args, *b.grant.Load()
 	c.requestLen = c.args.Offset() + c.args.Remaining()
 	c.head.Decode(&c.args)
 	if c.args.Err() != nil {
@@ -254,7 +255,7 @@ func (c *compound) admit(def *opDef) wire.Status {
 		return wire.NFS4ERR_NOFILEHANDLE
 	case def.needs&needSaved != 0 && !c.saved.set:
 		return wire.NFS4ERR_NOFILEHANDLE
-	case def.modifies && !c.b.conn.Grant.Write:
+	case def.modifies && !c.grant.Write:
 		return wire.NFS4ERR_ROFS
 	case c.out.Room() < def.resultBytes:
 		return c.tooBig // before anything has happened

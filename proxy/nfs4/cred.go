@@ -16,7 +16,7 @@ func (c *compound) identify(auth *rpc.Auth) {
 	}
 	c.cred.UID, c.cred.GID = auth.UID, auth.GID
 	c.cred.Groups = append(c.groups[:0], auth.GIDs...)
-	if squash.Mode == SquashNone && c.b.conn.Grant.Root {
+	if squash.Mode == SquashNone && c.grant.Root {
 		return
 	}
 	if c.cred.UID == 0 {

@@ -48,7 +48,7 @@ func opAccess(c *compound) wire.Status {
 			res.Access |= p.right
 		}
 	}
-	if !c.b.conn.Grant.Write {
+	if !c.grant.Write {
 		res.Access &^= accessChanges
 	}
 	res.Encode(c.out)

@@ -78,7 +78,7 @@ func opPutFH(c *compound) wire.Status {
 	switch {
 	case c.malformed():
 		return wire.NFS4ERR_BADXDR
-	case !c.b.conn.Grant.Mount:
+	case !c.grant.Mount:
 		return wire.NFS4ERR_ACCESS
 	}
 	id, st := c.s.sealer.open(&c.handle, a.Handle)
@@ -90,7 +90,7 @@ func opPutFH(c *compound) wire.Status {
 
 // opPutRootFH serves PUTROOTFH and PUTPUBFH (RFC 8881 §18.21, §18.20).
 func opPutRootFH(c *compound) wire.Status {
-	if !c.b.conn.Grant.Mount {
+	if !c.grant.Mount {
 		return wire.NFS4ERR_ACCESS
 	}
 	c.goTo(c.s.fs.Root())

@@ -67,7 +67,7 @@ func (c *compound) admitOpen(o *opening) wire.Status {
 		return wire.NFS4ERR_BAD_STATEID // no stateid is one of a delegation
 	case a.Claim == wire.CLAIM_DELEGATE_PREV || a.Claim == wire.CLAIM_DELEG_PREV_FH:
 		return wire.NFS4ERR_NOTSUPP
-	case !c.b.conn.Grant.Write && (a.Create || o.access&wire.OPEN4_SHARE_ACCESS_WRITE != 0):
+	case !c.grant.Write && (a.Create || o.access&wire.OPEN4_SHARE_ACCESS_WRITE != 0):
 		return wire.NFS4ERR_ROFS
 	}
 	if a.Claim == wire.CLAIM_NULL {

@@ -1,0 +1,95 @@
+package appliance
+
+import (
+	"strconv"
+
+	"github.com/nfseal/nfseal/appliance/policy"
+	"github.com/nfseal/nfseal/proxy/nfs4"
+	"github.com/nfseal/nfseal/proxy/transport"
+)
+
+// The actions of NFS clients, and the condition keys that they are judged by (EFS User Guide, "Using
+// IAM to control file system data access").
+const (
+	actionMount = "elasticfilesystem:ClientMount"
+	actionWrite = "elasticfilesystem:ClientWrite"
+	actionRoot  = "elasticfilesystem:ClientRootAccess"
+
+	keySecureTransport = "aws:SecureTransport"
+	keySourceIP        = "aws:SourceIp"
+	keyViaMountTarget  = "elasticfilesystem:AccessedViaMountTarget"
+)
+
+// session is one connection to a file system; what it may do follows the file system's policy.
+type session struct {
+	*nfs4.Binding
+	t   *table
+	id  string
+	who transport.Identity
+}
+
+// Close implements proxy.Session.
+func (s *session) Close() {
+	s.t.leave(s)
+	s.Binding.Close()
+}
+
+// enter gives s its grant, and keeps it up to date until leave.
+func (t *table) enter(s *session) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.sessions[s.id] == nil {
+		t.sessions[s.id] = make(map[*session]struct{})
+	}
+	t.sessions[s.id][s] = struct{}{}
+	s.SetGrant(t.grantLocked(s))
+}
+
+func (t *table) leave(s *session) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.sessions[s.id], s)
+	if len(t.sessions[s.id]) == 0 {
+		delete(t.sessions, s.id)
+	}
+}
+
+// setPolicy gives the file system id a policy, or none with nil; connections that there are follow
+// it from their next COMPOUND on.
+func (t *table) setPolicy(id string, d *policy.Document) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if d == nil {
+		delete(t.policies, id)
+	} else {
+		t.policies[id] = d
+	}
+	for s := range t.sessions[id] {
+		s.SetGrant(t.grantLocked(s))
+	}
+}
+
+// grantLocked says what a connection may do. Without a policy everybody may do everything, as in
+// EFS; connections in the clear are refused all the same unless the daemon was told to take them.
+func (t *table) grantLocked(s *session) nfs4.Grant {
+	if _, exists := t.served[s.id]; !exists || (!s.who.Secure && !t.allowPlaintext) {
+		return nfs4.Grant{}
+	}
+	d := t.policies[s.id]
+	if d == nil {
+		return nfs4.Grant{Mount: true, Write: true, Root: true}
+	}
+	request := policy.Request{
+		Resource: t.arnOf(s.id),
+		Context: map[string][]string{
+			keySecureTransport: {strconv.FormatBool(s.who.Secure)},
+			keySourceIP:        {s.who.Peer.Addr().Unmap().WithZone("").String()},
+			keyViaMountTarget:  {"true"},
+		},
+	}
+	may := func(action string) bool {
+		request.Action = action
+		return policy.Evaluate(&request, nil, d, policy.Either).Allowed()
+	}
+	return nfs4.Grant{Mount: may(actionMount), Write: may(actionWrite), Root: may(actionRoot)}
+}
