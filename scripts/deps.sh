@@ -1,6 +1,6 @@
 #!/bin/bash
 # Installs what Debian has and nfseal's demo or tests need, and is silent when nothing is missing.
-# usage: scripts/deps.sh [demo|test|race]
+# usage: scripts/deps.sh [demo|test|race|kernel]
 set -euo pipefail
 
 want=${1:-test}
@@ -33,6 +33,10 @@ if [ "$want" != demo ]; then
 	# What made the committed BPF objects, to see that nothing differs.
 	need clang has clang
 	need llvm has llvm-strip
+fi
+if [ "$want" = kernel ]; then
+	need qemu-system-x86 has qemu-system-x86_64
+	need cpio has cpio
 fi
 if [ "$want" = race ]; then
 	need gcc has gcc

@@ -99,6 +99,8 @@ var rules = []rule{
 
 	{"internal/tree", nil,
 		"it judges copies made through the server, so it shares nothing with it"},
+	{"internal/kernelvm", nil,
+		"the init of a machine that holds nothing but tests: it only starts them"},
 	{"internal/uml", []string{"internal/uml/control"},
 		"it boots a client that is not ours, and works the same for any server"},
 	{"internal/uml/control", nil,
