@@ -35,6 +35,6 @@ done
 (cd "$root" && find . | cpio --quiet -o -H newc) | gzip -1 >$work/initrd.gz
 qemu-system-x86_64 -nodefaults -nographic -serial stdio -no-reboot -m 2048 -smp 2 -cpu max -accel "${ACCEL:-tcg}" \
 	-kernel "$work/$version/boot/vmlinuz-$version" -initrd $work/initrd.gz \
-	-append 'console=ttyS0 quiet panic=-1' </dev/null | tr -d '\r' | tee $work/log
+	-append 'console=ttyS0 quiet panic=-1' </dev/null | stdbuf -oL tr -d "\r" | tee $work/log
 passed=$(grep -c '^kernelvm: .*: passed$' $work/log)
 [ "$passed" = $# ] || { echo "test-kernel: $passed of $# packages passed" >&2; exit 1; }

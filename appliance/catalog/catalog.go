@@ -219,8 +219,8 @@ func decodeFileSystem(kv *KeyValue) (FileSystem, error) {
 	return record.FileSystem, nil
 }
 
-// SetState moves the file system id to state to if it is in one of from, else ErrWrongState. It
-// returns the record after that.
+// SetState moves the file system id to state to if it is in one of from, else ErrWrongState. One that
+// has mount targets can't become Deleting: ErrInUse. It returns the record after that.
 func (c *Catalog) SetState(ctx context.Context, id string, to State, from ...State) (FileSystem, error) {
 	for range maxRetries {
 		f, revision, err := c.get(ctx, id)
@@ -235,8 +235,19 @@ func (c *Catalog) SetState(ctx context.Context, id string, to State, from ...Sta
 		if err != nil {
 			return FileSystem{}, fmt.Errorf("catalog: %w", err)
 		}
+		conditions := []Compare{{fsPrefix + id, revision}}
+		if to == Deleting {
+			n, err := c.Network(ctx)
+			if err != nil {
+				return FileSystem{}, err
+			}
+			if count := n.TargetsOf(id); count > 0 {
+				return FileSystem{}, fmt.Errorf("%w: %s has %d mount targets", ErrInUse, id, count)
+			}
+			conditions = append(conditions, Compare{networkKey, n.revision})
+		}
 		result, err := c.store.Txn(ctx, Txn{
-			If:   []Compare{{fsPrefix + id, revision}},
+			If:   conditions,
 			Then: []Op{Put(fsPrefix+id, record)},
 		})
 		if err != nil || result.Succeeded {

@@ -18,3 +18,25 @@ const (
 	// maxRetries bounds how often a Txn that lost a race is tried again.
 	maxRetries = 16
 )
+
+// Limits of what networks are made of. All groups together fit the gate.
+const (
+	MaxSubnets        = 256
+	MaxSecurityGroups = 500
+	MaxMountTargets   = 1000
+	// MaxTargetGroups is how many security groups a mount target may have (EFS).
+	MaxTargetGroups = 5
+	// MaxGroupRules is how many rules a security group may have, MaxRules how many all may have.
+	MaxGroupRules = 256
+	MaxRules      = 4000
+	// MaxRuleSources is how many prefixes a rule may have, MaxSources how many all may have.
+	MaxRuleSources = 1000
+	MaxSources     = 120_000
+	// maxNameChars and maxDescriptionChars bound names and descriptions, in characters.
+	maxNameChars        = 255
+	maxDescriptionChars = 255
+	// reservedAddresses at the beginning of a subnet are not given to mount targets that ask for none,
+	// and maxAddressTries bounds the search for a free one.
+	reservedAddresses = 4
+	maxAddressTries   = 1 << 16
+)
