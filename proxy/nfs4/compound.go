@@ -110,10 +110,13 @@ func (c *compound) serve(ctx context.Context, b *Binding, call *rpc.Call, out *x
 	c.replyStart = out.Len()
 	c.w.Begin(out, c.head.Tag)
 	switch {
-	case c.head.MinorVersion != 1:
+	case c.head.MinorVersion > maxMinorVersion:
 		c.w.End(wire.NFS4ERR_MINOR_VERS_MISMATCH)
 	case c.head.Ops == 0:
 		c.w.End(wire.NFS4_OK)
+	case c.is40():
+		c.tooBig = wire.NFS4ERR_RESOURCE
+		c.run()
 	default:
 		c.first()
 	}
@@ -129,8 +132,8 @@ func (c *compound) first() {
 		c.sequenceFirst()
 		return
 	}
-	switch def := lookupOp(op); {
-	case args.Err() != nil || !op.In(1):
+	switch def := c.lookupOp(op); {
+	case args.Err() != nil || !op.In(c.head.MinorVersion):
 		c.run() // says so
 	case !def.alone:
 		c.refuse(op, wire.NFS4ERR_OP_NOT_IN_SESSION)
@@ -204,11 +207,11 @@ func (c *compound) run() wire.Status {
 func (c *compound) step() wire.Status {
 	op := wire.ReadOp(&c.args)
 	if c.malformed() {
-		return c.result(wire.OP_ILLEGAL, lookupOp(wire.OP_ILLEGAL), wire.NFS4ERR_BADXDR)
+		return c.result(wire.OP_ILLEGAL, c.lookupOp(wire.OP_ILLEGAL), wire.NFS4ERR_BADXDR)
 	}
-	def := lookupOp(op)
+	def := c.lookupOp(op)
 	switch {
-	case !op.In(1):
+	case !op.In(c.head.MinorVersion):
 		return c.result(wire.OP_ILLEGAL, def, wire.NFS4ERR_OP_ILLEGAL)
 	case def.run == nil:
 		return c.result(op, def, wire.NFS4ERR_NOTSUPP)
@@ -229,6 +232,10 @@ func (c *compound) result(op wire.Op, def *opDef, st wire.Status) wire.Status {
 	}
 	if st == wire.NFS4_OK {
 		st = def.run(c)
+	}
+	if c.is40() {
+		st = status40(st)
+		c.s.state.Leave(&c.ticket)
 	}
 	if c.out.Err() != nil || c.out.Len() > c.out.Limit() {
 		st = c.tooBig

@@ -14,7 +14,7 @@ import (
 
 func TestMinorVersions(t *testing.T) {
 	r := newRig(t, nil)
-	for _, minor := range []uint32{0, 2, 3, 1 << 31} {
+	for _, minor := range []uint32{3, 1 << 31} {
 		a := handle(r.b, sysAuth(0, 0), encodeCompound("hello", minor, putRoot))
 		wantStatus(t, a, wire.NFS4ERR_MINOR_VERS_MISMATCH)
 		if len(a.results) != 0 || a.tag != "hello" {

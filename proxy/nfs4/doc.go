@@ -1,4 +1,5 @@
-// Package nfs4 serves one file system (a vfs.FileSystem) over NFSv4.1 (RFC 8881).
+// Package nfs4 serves one file system (a vfs.FileSystem) over NFSv4.0, 4.1 and 4.2 (RFC 7530, RFC 8881,
+// RFC 7862).
 //
 //	rpc.ServeConn ─> Binding.Handle ─> compound ─> op*.go ─> state.Machine   clients, opens, locks
 //	                 one connection    one call          └─> vfs.FileSystem  files
@@ -9,8 +10,15 @@
 // fails ends it. One file holds one operation, or a few that go together; ops.go has the table of
 // them, status.go the one that turns the file system's errors into the protocol's.
 //
-// Minor versions 0 and 2 are answered with NFS4ERR_MINOR_VERS_MISMATCH. There are no delegations, no
-// backchannel, no layouts and no named attributes; what asks for them is told so.
+// There are no delegations, no backchannel, no layouts and no named attributes; what asks for them is
+// told so.
+//
+// # Minor versions
+//
+// Minor version 2 is 1 with more operations and attributes. Minor version 0 (v40.go) has no sessions: a
+// COMPOUND begins with any operation, the client is found by the client ids and stateids in the
+// arguments, and the requests of an owner have a sequence (state.Turn). Its own operations, and those
+// that it does in another way, are in opTable40; files, opens and locks are the same for all.
 //
 // # Files and handles
 //

@@ -97,6 +97,8 @@ func newBody(op wire.Op, st wire.Status) any {
 		return new(wire.SetAttrRes)
 	case st == wire.NFS4ERR_DENIED && (op == wire.OP_LOCK || op == wire.OP_LOCKT):
 		return new(wire.LockDenied)
+	case st == wire.NFS4ERR_CLID_INUSE && op == wire.OP_SETCLIENTID:
+		return new(wire.ClientAddr)
 	case st != wire.NFS4_OK:
 		return nil
 	}
@@ -105,7 +107,9 @@ func newBody(op wire.Op, st wire.Status) any {
 		return new(wire.AccessRes)
 	case wire.OP_BIND_CONN_TO_SESSION:
 		return new(wire.BindConnToSessionRes)
-	case wire.OP_CLOSE, wire.OP_LOCK, wire.OP_LOCKU, wire.OP_OPEN_DOWNGRADE:
+	case wire.OP_SETCLIENTID:
+		return new(wire.SetClientIDRes)
+	case wire.OP_OPEN_CONFIRM, wire.OP_CLOSE, wire.OP_LOCK, wire.OP_LOCKU, wire.OP_OPEN_DOWNGRADE:
 		return new(wire.StateidRes)
 	case wire.OP_COMMIT:
 		return new(wire.CommitRes)

@@ -27,5 +27,8 @@ const (
 	// reapsPerLease is how often in a lease period expired clients are looked for.
 	reapsPerLease = 5
 
+	// maxMinorVersion is the latest minor version that is served.
+	maxMinorVersion = 2
+
 	maxNameBytes = vfs.MaxNameBytes
 )

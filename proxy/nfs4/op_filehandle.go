@@ -44,7 +44,7 @@ func (c *compound) remember(id wire.Stateid) {
 // resolve replaces the special stateid that stands for the current one (RFC 8881 §16.2.3.1.2).
 func (c *compound) resolve(id *wire.Stateid) wire.Status {
 	class := state.Classify(id)
-	if class == state.Current && c.current.hasStateid {
+	if class == state.Current && c.current.hasStateid && !c.is40() {
 		*id = c.current.stateid
 		class = state.Classify(id)
 	}
@@ -56,6 +56,9 @@ func (c *compound) resolve(id *wire.Stateid) wire.Status {
 
 // file is the current file, as package state knows it.
 func (c *compound) file() state.File { return state.File(c.current.id) }
+
+// fileID is a file as the file system knows it.
+func fileID(f state.File) vfs.FileID { return vfs.FileID(f) }
 
 // wantRegular returns what operations on content say of a file that has none (RFC 8881 §18.22.3).
 func wantRegular(kind vfs.Kind) wire.Status {
@@ -107,6 +110,15 @@ func opGetFH(c *compound) wire.Status {
 func opSaveFH(c *compound) wire.Status {
 	c.saved = c.current
 	return wire.NFS4_OK
+}
+
+// opRestoreFH40 serves RESTOREFH in minor version 0 (RFC 7530 §16.29), which has a status of its own
+// for there being nothing to restore.
+func opRestoreFH40(c *compound) wire.Status {
+	if !c.saved.set {
+		return wire.NFS4ERR_RESTOREFH
+	}
+	return opRestoreFH(c)
 }
 
 // opRestoreFH serves RESTOREFH (RFC 8881 §18.27).

@@ -32,27 +32,31 @@ func opOpen(c *compound) wire.Status {
 		return wire.NFS4ERR_BADXDR
 	}
 	o := opening{a: a, access: a.ShareAccess &^ wantMask}
-	if st := c.admitOpen(&o); st != wire.NFS4_OK {
-		return st
-	}
-	var res state.OpenResult
-	st := wire.NFS4ERR_STALE
-	for range maxAttempts {
-		c.fresh = false
-		if st = c.find(&o); st != wire.NFS4_OK {
-			return st
-		}
-		if res, st = c.openFound(&o); st != wire.NFS4ERR_STALE || a.Claim != wire.CLAIM_NULL {
-			break
-		}
-		// Somebody removed it between the look and the hold: look again.
-	}
+	res, st := c.openFile(&o)
 	if st != wire.NFS4_OK {
 		return st
 	}
 	c.arrive()
 	c.answerOpen(&o, res.Stateid)
 	return wire.NFS4_OK
+}
+
+// openFile finds or makes the file and opens it.
+func (c *compound) openFile(o *opening) (res state.OpenResult, st wire.Status) {
+	if st = c.admitOpen(o); st != wire.NFS4_OK {
+		return res, st
+	}
+	for range maxAttempts {
+		c.fresh = false
+		if st = c.find(o); st != wire.NFS4_OK {
+			return res, st
+		}
+		if res, st = c.openFound(o); st != wire.NFS4ERR_STALE || o.a.Claim != wire.CLAIM_NULL {
+			break
+		}
+		// Somebody removed it between the look and the hold: look again.
+	}
+	return res, st
 }
 
 // admitOpen refuses what cannot succeed, before anything has changed.

@@ -19,9 +19,20 @@ func (c *compound) mayDo(id *wire.Stateid, write bool) (cred *vfs.Cred, st wire.
 	}
 	class := state.Classify(id)
 	if class == state.Ordinary {
+		if st := c.admitStateid(id); st != wire.NFS4_OK {
+			return nil, st
+		}
 		return nil, c.s.state.CheckIO(&c.ticket, id, c.file(), write)
 	}
 	return &c.cred, c.s.state.CheckAnonymous(c.file(), write, class == state.Bypass)
+}
+
+// admitStateid finds the client of a stateid where the request has no session that says who it is.
+func (c *compound) admitStateid(id *wire.Stateid) wire.Status {
+	if !c.is40() {
+		return wire.NFS4_OK
+	}
+	return c.s.state.EnterStateid(id, &c.ticket) // left in result
 }
 
 // failContent is fail for operations on a file's content.

@@ -28,6 +28,15 @@ func opSecinfo(c *compound) wire.Status {
 	return c.offer()
 }
 
+// opSecinfo40 serves SECINFO in minor version 0 (RFC 7530 §16.31), which leaves the current filehandle
+// alone.
+func opSecinfo40(c *compound) wire.Status {
+	before := c.current
+	st := opSecinfo(c)
+	c.current, c.fresh = before, false
+	return st
+}
+
 // opSecinfoNoName serves SECINFO_NO_NAME (RFC 8881 §18.45).
 func opSecinfoNoName(c *compound) wire.Status {
 	var a wire.SecinfoNoNameArgs

@@ -48,8 +48,14 @@ func slotOf(op wire.Op) int {
 	return int(op)
 }
 
-// lookupOp returns what is known of op, which may be any number.
-func lookupOp(op wire.Op) *opDef { return &opTable[slotOf(op)] }
+// lookupOp returns what is known of op, which may be any number, in c's minor version.
+func (c *compound) lookupOp(op wire.Op) *opDef {
+	slot := slotOf(op)
+	if c.is40() && opTable40[slot] != nil {
+		return opTable40[slot]
+	}
+	return &opTable[slot]
+}
 
 // opTable is everything that is served.
 var opTable = [opSlots]opDef{

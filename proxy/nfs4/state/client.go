@@ -28,6 +28,7 @@ type client struct {
 	opens    map[string]*openOwner
 	nOpens   int
 	nRanges  int
+	v40      *client40 // nil: it has sessions
 }
 
 // ownership is what an owner string stands for: at most one confirmed record, and one that would
@@ -174,7 +175,7 @@ func (m *Machine) DestroyClientID(id wire.ClientID) (owner string, s wire.Status
 	defer m.unlock()
 	c := m.clients[id]
 	switch {
-	case c == nil:
+	case c == nil || c.v40 != nil:
 		return "", wire.NFS4ERR_STALE_CLIENTID
 	case c.hasState() || c.running.Load() > 0:
 		return "", wire.NFS4ERR_CLIENTID_BUSY
@@ -198,6 +199,7 @@ func (m *Machine) Lapsed() []wire.ClientID {
 	m.mu.Lock()
 	defer m.unlock()
 	m.sweepUnconfirmedLocked()
+	m.sweepOwnersLocked()
 	var ids []wire.ClientID
 	for id, c := range m.clients {
 		if c.confirmed && m.lapsedLocked(c) {
@@ -283,6 +285,7 @@ func (m *Machine) Bury(id wire.ClientID) {
 	m.mu.Lock()
 	defer m.unlock()
 	if c := m.condemned[id]; c != nil {
+		m.expired.rememberLocked(c)
 		m.releaseLocked(c)
 		delete(m.condemned, id)
 	}
@@ -297,6 +300,7 @@ func (m *Machine) removeClientLocked(c *client) {
 
 // releaseLocked ends c's opens and locks.
 func (m *Machine) releaseLocked(c *client) {
+	m.releaseOwnersLocked(c)
 	for _, oo := range c.opens {
 		for _, o := range oo.opens {
 			m.removeOpenLocked(o)

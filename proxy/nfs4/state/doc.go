@@ -1,4 +1,4 @@
-// Package state is what an NFSv4.1 server remembers of its clients (RFC 8881 §2.10, §8, §9): client
+// Package state is what an NFSv4 server remembers of its clients (RFC 8881 §2.10, §8, §9): client
 // ids, sessions with their slots, leases, opens, byte-range locks and the recovery after a restart.
 //
 // It is a pure state machine. It does no I/O, starts no goroutine, has no timer: the clock is
@@ -16,6 +16,12 @@
 //
 // A client is never condemned or replaced while one of its requests is being executed, so whoever
 // has a [Ticket] can rely on what it checked.
+//
+// Minor version 0 (v40.go) has no sessions, and the same clients otherwise: SETCLIENTID and its
+// confirmation take the places of EXCHANGE_ID and CREATE_SESSION, a lease is renewed by whatever names
+// the client or a stateid of its, and requests that change opens and locks come in a sequence of their
+// owner (v40_owner.go). A [Ticket] stands for the request all the same, so that opens and locks are
+// the same for all clients and conflict with each other.
 //
 // # Invariants
 //
@@ -35,7 +41,8 @@
 //
 // # Lock order
 //
-// Machine.mu, then session.mu. The sections of both are short and call nothing outside; Options.Drop
+// A request of minor version 0 holds the turn of its open owner, then of its lock owner, until it
+// is answered. Below them: Machine.mu, then session.mu. The sections of both are short and call nothing outside; Options.Drop
 // is called after they were released.
 //
 // Whoever holds Machine.mu for writing may read and change everything, without session.mu. Whoever

@@ -66,6 +66,10 @@ const (
 	minOps           = 2
 	minSlots         = 1
 
+	// Of so many clients and stateids of minor version 0 that expired it is remembered that they did.
+	maxExpiredClients = 256
+	maxExpiredTokens  = 16384
+
 	// courtesyLeases is for how many lease periods an expired client's state is kept for it when
 	// nobody else needs it.
 	courtesyLeases = 240

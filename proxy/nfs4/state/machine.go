@@ -74,6 +74,8 @@ type Machine struct {
 	tokens     map[uint64]*token
 	files      map[File]*file
 	recovery   recovery
+	closed     map[uint64]*owner40 // by the number of the stateid that its last request closed
+	expired    expired40
 	opens      int
 	ranges     int
 	cacheBytes int // reserved for replies, of Limits.ReplyCacheBytes
@@ -95,6 +97,7 @@ func New(o Options) *Machine {
 		sessions:  make(map[wire.SessionID]*session),
 		tokens:    make(map[uint64]*token),
 		files:     make(map[File]*file),
+		closed:    make(map[uint64]*owner40),
 	}
 	m.recovery = newRecovery(o.Known, o.Now().Add(o.Grace))
 	return m

@@ -151,7 +151,7 @@ func (m *Machine) MayObtain(t *Ticket, reclaim bool) wire.Status {
 
 func (m *Machine) mayObtainLocked(c *client, reclaim bool) wire.Status {
 	switch {
-	case !reclaim && (!m.recovery.over || !c.reclaimed):
+	case !reclaim && (!m.recovery.over || !c.reclaimed && c.v40 == nil):
 		return wire.NFS4ERR_GRACE
 	case !reclaim:
 		return wire.NFS4_OK

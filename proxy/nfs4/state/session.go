@@ -56,7 +56,7 @@ func (m *Machine) CreateSession(r *CreateSessionRequest) (res CreateSessionResul
 	m.mu.Lock()
 	defer m.unlock()
 	c := m.clients[r.ClientID]
-	if c == nil {
+	if c == nil || c.v40 != nil {
 		return res, nil, wire.NFS4ERR_STALE_CLIENTID
 	}
 	if c.create.done && r.Sequence == c.create.sequence {
