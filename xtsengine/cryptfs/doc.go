@@ -40,6 +40,16 @@
 // the physical size grows strictly with the logical one. An append cut anywhere by a crash leaves
 // a size between the old and the new one, and every byte below it lies in a whole AES block.
 //
+// # Logs
+//
+// The files of Pebble's log (category "pebble-wal") are made longer ahead of what is written to them,
+// with zeros, and used again when Pebble is done with them: then a sync overwrites blocks that are
+// allocated, and the file system below has nothing of its own to make durable. A log that is used
+// again keeps its blocks and its length and gets a new salt, and so a new key, under which its old
+// content is noise. An append to a log encrypts the AES block that it begins in from memory; that
+// block lies within one sector, so what was said above of the end of a file holds here too. What is
+// behind the last record, zeros or noise, Pebble's checksums and log numbers tell from records.
+//
 // # Holes
 //
 // An AES block that is all zeros on the device reads as zeros: parts of a file that a crash left
@@ -48,7 +58,7 @@
 //
 // # Creation
 //
-// Create syncs the header before it returns, so a file with data always has its header. What a
+// Create, and a log's second use, sync the header before they return, so a file with data always has its header. What a
 // crash during Create can leave (a file of no bytes, or a header of zeros with nothing behind it)
 // reads as an empty file. Any other damage to a header is ErrFormat.
 //

@@ -60,6 +60,9 @@ func (fs *FS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, err
 		return nil, errors.Join(fmt.Errorf("cryptfs: create %s: %w", name, err),
 			base.Close(), fs.base.Remove(name))
 	}
+	if category == logCategory {
+		return fs.newLog(base, n, headerBytes), nil
+	}
 	return &file{fs: fs, base: base, inode: n, writable: true}, nil
 }
 
@@ -160,11 +163,14 @@ func (fs *FS) readHeader(base vfs.File, size int64) (empty bool, salt fileSalt, 
 	return false, salt, err
 }
 
-// ReuseForWrite implements vfs.FS. Nothing is reused: a file keeps its key for life, and new
-// content gets a new one.
+// ReuseForWrite implements vfs.FS. The blocks of a log are used again, under a new key; other files
+// are made anew. Nobody else may have the old file open.
 func (fs *FS) ReuseForWrite(
 	oldname, newname string, category vfs.DiskWriteCategory,
 ) (vfs.File, error) {
+	if category == logCategory {
+		return fs.reuse(oldname, newname)
+	}
 	if err := fs.base.Remove(oldname); err != nil {
 		return nil, err
 	}

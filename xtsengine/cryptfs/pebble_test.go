@@ -157,15 +157,28 @@ func TestPebbleCrash(t *testing.T) {
 	key := newKey(t)
 	base := vfs.NewCrashableMem()
 	want := map[string]string{}
+	reused := 0
 	for round := range 60 {
-		db := mustOpen(t, newFS(t, base, key), "db")
+		o := options(newFS(t, base, key))
+		o.EventListener = &pebble.EventListener{WALCreated: func(info pebble.WALCreateInfo) {
+			if info.RecycledFileNum != 0 {
+				reused++
+			}
+		}}
+		db, err := pebble.Open("db", o)
+		if err != nil {
+			t.Fatalf("round %d: open: %v", round, err)
+		}
 		compare(t, contents(t, db), want)
-		fill(t, r, db, want, r.IntN(30))
+		fill(t, r, db, want, r.IntN([]int{30, 30, 250}[r.IntN(3)]))
 		after := base.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: r.IntN(101), RNG: r})
 		if err := db.Close(); err != nil {
 			t.Fatalf("round %d: %v", round, err)
 		}
 		base = after
+	}
+	if reused == 0 {
+		t.Error("no log was reused")
 	}
 }
 

@@ -1,0 +1,134 @@
+package cryptfs
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+const (
+	// logCategory is how Pebble asks for the files of its log.
+	logCategory vfs.DiskWriteCategory = "pebble-wal"
+	// A log file doubles when it is full, within these bounds of growth in bytes. A sync within what
+	// is there already overwrites allocated blocks: it changes neither the size nor the extents of
+	// the file below, which saves that file system a commit of its own journal.
+	minAheadBytes = 64 << 10
+	maxAheadBytes = 1 << 20
+)
+
+// zeros is what a log grows by.
+var zeros [maxAheadBytes]byte
+
+// logFile is a file of Pebble's log while it is written: bytes are put behind the last ones, and
+// nowhere else. What lies behind them is zeros, or noise in a file that is used again.
+type logFile struct {
+	file
+	end    int64          // the logical end of what was written
+	stored int64          // the physical size as far as it is known, at least 0
+	tail   [aesBytes]byte // what the AES block of end holds before it
+	full   bool           // growing failed: the file is as long as what is written
+}
+
+var _ vfs.File = (*logFile)(nil)
+
+// newLog returns the handle of a log file of stored physical bytes, whose header is that of n.
+func (fs *FS) newLog(base vfs.File, n *inode, stored int64) *logFile {
+	f := &logFile{file: file{fs: fs, base: base, inode: n, writable: true}, stored: stored}
+	f.size.Store(logicalBytes(stored))
+	return f
+}
+
+// Write implements io.Writer: it appends.
+func (f *logFile) Write(p []byte) (int, error) {
+	f.inode.mu.Lock()
+	defer f.inode.mu.Unlock()
+	if int64(len(p)) > maxBytes-f.end {
+		return 0, errOffset
+	}
+	b := bufferPool.Get().(*buffers)
+	defer bufferPool.Put(b)
+	done := 0
+	for done < len(p) {
+		n, err := f.appendLocked(b, p[done:])
+		if err != nil {
+			return done, err
+		}
+		done += n
+	}
+	return done, nil
+}
+
+// WriteAt implements io.WriterAt for the end of the log only.
+func (f *logFile) WriteAt(p []byte, off int64) (int, error) {
+	if off != f.end {
+		return 0, errOffset
+	}
+	return f.Write(p)
+}
+
+// appendLocked writes as much of p as one transfer may and returns how much that was.
+func (f *logFile) appendLocked(b *buffers, p []byte) (int, error) {
+	from, to := chunkAround(f.end, len(p))
+	n := int(min(int64(len(p)), to-f.end))
+	plain := b.plain[:to-from]
+	kept := copy(plain, f.tail[:f.end-from])
+	copy(plain[kept:], p[:n])
+	clear(plain[kept+n:])
+	stored := b.stored[:to-from]
+	encrypt(f.inode.cipher, stored, plain, from)
+	if f.growLocked(headerBytes + to); f.full {
+		stored = b.stored[:int64(kept+n)+fillerBytes]
+		clear(stored[to-from:])
+	}
+	if _, err := f.base.WriteAt(stored, headerBytes+from); err != nil {
+		return 0, fmt.Errorf("cryptfs: append %d bytes at %d: %w", n, f.end, err)
+	}
+	f.end += int64(n)
+	if f.end < to {
+		copy(f.tail[:], plain[len(plain)-aesBytes:])
+	}
+	f.stored = max(f.stored, headerBytes+from+int64(len(stored)))
+	f.size.Store(max(f.size.Load(), logicalBytes(f.stored)))
+	return n, nil
+}
+
+// growLocked makes the file below reach at least to a physical offset, with zeros and a good piece
+// further. Where there is no room for that, the log goes on as any file that is appended to.
+func (f *logFile) growLocked(to int64) {
+	if f.full || to <= f.stored {
+		return
+	}
+	goal := to + min(max(f.stored, minAheadBytes), maxAheadBytes)
+	goal -= goal % minAheadBytes
+	for f.stored < goal {
+		n := min(goal-f.stored, maxAheadBytes)
+		if _, err := f.base.WriteAt(zeros[:n], f.stored); err != nil {
+			f.full = true
+			return
+		}
+		f.stored += n
+	}
+}
+
+// Preallocate implements vfs.File: a log grows by itself.
+func (*logFile) Preallocate(int64, int64) error { return nil }
+
+// reuse makes a new log of an old one: its blocks stay allocated, under a new salt, so that what was
+// in them is noise. The header lies within one sector: a crash leaves the old one, and with it records
+// of another log, or the new one, and with it noise. Pebble takes both for an empty log.
+func (fs *FS) reuse(oldname, newname string) (vfs.File, error) {
+	base, err := fs.base.ReuseForWrite(oldname, newname, logCategory)
+	if err != nil {
+		return nil, err
+	}
+	info, err := base.Stat()
+	if err == nil {
+		var n *inode
+		if n, err = fs.initialize(base); err == nil {
+			return fs.newLog(base, n, max(headerBytes, info.Size())), nil
+		}
+	}
+	return nil, errors.Join(fmt.Errorf("cryptfs: reuse %s as %s: %w", oldname, newname, err),
+		base.Close(), fs.base.Remove(newname))
+}
