@@ -60,8 +60,9 @@ fuzz: ## every fuzz target for FUZZTIME=10 seconds
 	@scripts/fuzz.sh $(FUZZTIME)
 
 .PHONY: bench
-bench: ## as root: the daemon over TLS beside nfs-ganesha, plain and behind stunnel, as ratios
+bench: ## as root: the daemon over TLS beside nfs-ganesha, plain, behind nginx, and with gocryptfs and stunnel
 	@scripts/deps.sh test
+	@scripts/deps.sh bench
 	@$(MAKE) --no-print-directory build
 	scripts/bench.sh out
 

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Installs what Debian has and nfseal's demo or tests need, and is silent when nothing is missing.
-# usage: scripts/deps.sh [demo|test|race|kernel]
+# usage: scripts/deps.sh [demo|test|race|kernel|bench]
 set -euo pipefail
 
 want=${1:-test}
@@ -37,6 +37,13 @@ fi
 if [ "$want" = kernel ]; then
 	need qemu-system-x86 has qemu-system-x86_64
 	need cpio has cpio
+fi
+if [ "$want" = bench ]; then
+	# To compare with.
+	need nginx-light has nginx
+	need libnginx-mod-stream test -e /usr/lib/nginx/modules/ngx_stream_module.so
+	need gocryptfs has gocryptfs
+	need fuse has fusermount
 fi
 if [ "$want" = race ]; then
 	need gcc has gcc

@@ -2,21 +2,16 @@ package main
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
 	"net"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
-	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/nfseal/nfseal/appliance/api"
 	"github.com/nfseal/nfseal/proxy/nfsclient/bench"
@@ -24,7 +19,7 @@ import (
 )
 
 // benchmark measures the daemon over TLS, on a file system that is made for that and deleted
-// afterwards, and beside it, if asked, nfs-ganesha without encryption and behind stunnel.
+// afterwards, and beside it, if asked, nfs-ganesha without and with others' encryption.
 func benchmark(ctx context.Context, e *env, args []string) (err error) {
 	f := newFlags(e, "bench").withDaemon()
 	o := bench.Options{Progress: func(line string) { fmt.Fprintln(e.stderr, line) }}
@@ -33,7 +28,9 @@ func benchmark(ctx context.Context, e *env, args []string) (err error) {
 	f.IntVar(&o.Rounds, "rounds", bench.DefaultRounds, "how many `times` everything is measured, an odd number")
 	f.DurationVar(&o.Duration, "duration", bench.DefaultDuration, "`time` of one measurement")
 	mib := f.Int64("file-mib", bench.DefaultFileBytes>>20, "size of the file that is read and written, in `MiB`")
-	compare := f.Bool("compare", false, "measure nfs-ganesha too, as it is and behind stunnel (as root, with Debian's packages)")
+	compare := f.Bool("compare", false, "measure nfs-ganesha too (as root, with Debian's packages)")
+	peers := f.String("peers", strings.Join(defaultPeers(), ","), "what -compare measures, `names` with commas: "+strings.Join(peerNames(), " "))
+	plain := f.Bool("plain", false, "measure the daemon without TLS too, which it must allow, with this file system as its only one")
 	if _, err := f.parse(args, 0); err != nil {
 		return err
 	}
@@ -45,15 +42,21 @@ func benchmark(ctx context.Context, e *env, args []string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
+	if target.Processes, err = daemonProcesses(f.socketPath(e)); err != nil {
+		return err
+	}
 	o.Targets = []bench.Target{target}
+	if *plain {
+		o.Targets = append(o.Targets, plainTarget(&target))
+	}
 	if *compare {
-		others, end, err := otherTargets(ctx)
+		others, end, err := peerTargets(ctx, strings.Split(*peers, ","))
 		defer end()
 		if err != nil {
 			return err
 		}
 		o.Targets = append(o.Targets, others...)
-		o.Goals = goalsFor(o.Workloads)
+		o.Goals = goalsFor(&o)
 	}
 	report, err := bench.Run(ctx, o)
 	if err != nil {
@@ -94,11 +97,49 @@ func targetOf(ctx context.Context, c *api.Client, id string) (bench.Target, erro
 	if err != nil {
 		return bench.Target{}, err
 	}
-	address := reachable(s.Addresses[0])
 	options := transport.ClientOptions{Roots: pool, ServerName: s.FileSystems[i].DNSName}
-	return bench.Target{Name: ownName, Dial: func(ctx context.Context) (net.Conn, error) {
-		return transport.Dial(ctx, address, options)
-	}}, nil
+	return bench.Target{Name: ownName, Address: reachable(s.Addresses[0]), Dial: dialTLS(options)}, nil
+}
+
+// dialTLS is a target's Dial.
+func dialTLS(o transport.ClientOptions) func(ctx context.Context, address string) (net.Conn, error) {
+	return func(ctx context.Context, address string) (net.Conn, error) {
+		conn, err := transport.Dial(ctx, address, o)
+		if err != nil {
+			return nil, err // and not a *tlsrecord.Conn that is nil
+		}
+		return conn, nil
+	}
+}
+
+// dialPlain is a target's Dial without TLS.
+func dialPlain(ctx context.Context, address string) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, "tcp", address)
+}
+
+// plainTarget is own without TLS.
+func plainTarget(own *bench.Target) bench.Target {
+	return bench.Target{Name: ownPlainName, Address: own.Address, Dial: dialPlain, Processes: own.Processes}
+}
+
+// daemonProcesses asks the kernel who listens at the daemon's socket.
+func daemonProcesses(socket string) ([]int, error) {
+	conn, err := net.Dial("unix", socket)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	raw, err := conn.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var peer *unix.Ucred
+	var errno error
+	err = raw.Control(func(fd uintptr) { peer, errno = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	if err := errors.Join(err, errno); err != nil {
+		return nil, fmt.Errorf("who serves %s: %w", socket, err)
+	}
+	return bench.ProcessesOf(int(peer.Pid))
 }
 
 // reachable makes an address to connect to of one that is listened at.
@@ -120,81 +161,4 @@ func readPool(path string) (*x509.CertPool, error) {
 		return nil, fmt.Errorf("%s holds no certificate", path)
 	}
 	return pool, nil
-}
-
-// otherTargets starts nfs-ganesha, and stunnel in front of it. end is to be called in any case.
-func otherTargets(ctx context.Context) (targets []bench.Target, end func(), err error) {
-	dir, err := os.MkdirTemp("", "nfseal-bench-")
-	if err != nil {
-		return nil, func() {}, err
-	}
-	started := []*bench.Process{}
-	end = func() {
-		for _, p := range slices.Backward(started) {
-			p.Close()
-		}
-		os.RemoveAll(dir)
-	}
-	ganesha, err := bench.StartGanesha(ctx, bench.GaneshaOptions{Dir: dir})
-	if err != nil {
-		return nil, end, err
-	}
-	started = append(started, ganesha)
-	options, pool, err := stunnelOptions(dir, ganesha.Addr)
-	if err != nil {
-		return nil, end, err
-	}
-	stunnel, err := bench.StartStunnel(ctx, options)
-	if err != nil {
-		return nil, end, err
-	}
-	started = append(started, stunnel)
-	secure := tls.Dialer{Config: &tls.Config{RootCAs: pool, ServerName: benchName, MaxVersion: tls.VersionTLS12}}
-	return []bench.Target{
-		{Name: plainName, Dial: func(ctx context.Context) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "tcp", ganesha.Addr)
-		}},
-		{Name: stunnelName, Dial: func(ctx context.Context) (net.Conn, error) {
-			return secure.DialContext(ctx, "tcp", stunnel.Addr)
-		}},
-	}, end, nil
-}
-
-// benchName is what the certificate of the stunnel to compare with is for.
-const benchName = "bench.nfseal.internal"
-
-// stunnelOptions makes a certificate for a day in dir.
-func stunnelOptions(dir, connect string) (bench.StunnelOptions, *x509.CertPool, error) {
-	o := bench.StunnelOptions{
-		Dir: dir, Connect: connect, CertFile: filepath.Join(dir, "cert.pem"), KeyFile: filepath.Join(dir, "key.pem"),
-	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return o, nil, err
-	}
-	now := time.Now()
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), DNSNames: []string{benchName}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(24 * time.Hour),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		return o, nil, err
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return o, nil, err
-	}
-	if err := writePEM(o.CertFile, "CERTIFICATE", der); err != nil {
-		return o, nil, err
-	}
-	if err := writePEM(o.KeyFile, "PRIVATE KEY", secret); err != nil {
-		return o, nil, err
-	}
-	pool, err := readPool(o.CertFile)
-	return o, pool, err
-}
-
-func writePEM(path, kind string, der []byte) error {
-	return os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600)
 }

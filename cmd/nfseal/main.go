@@ -169,16 +169,19 @@ func (f *flags) parse(args []string, want int) ([]string, error) {
 }
 
 // client speaks to the daemon that the flags or the environment name.
-func (f *flags) client(e *env) *api.Client {
+func (f *flags) client(e *env) *api.Client { return api.NewClient(f.socketPath(e)) }
+
+// socketPath is where that daemon listens.
+func (f *flags) socketPath(e *env) string {
 	given := false
 	f.Visit(func(v *flag.Flag) { given = given || v.Name == "data" })
 	switch {
 	case f.socket != "":
-		return api.NewClient(f.socket)
+		return f.socket
 	case !given && e.socket != "":
-		return api.NewClient(e.socket)
+		return e.socket
 	}
-	return api.NewClient(filepath.Join(f.data, "api.sock"))
+	return filepath.Join(f.data, "api.sock")
 }
 
 func showVersion(_ context.Context, e *env, args []string) error {

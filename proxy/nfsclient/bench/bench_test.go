@@ -19,11 +19,8 @@ import (
 	"time"
 )
 
-func dialer(addr string) func(context.Context) (net.Conn, error) {
-	return func(ctx context.Context) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, "tcp", addr)
-	}
+func dial(ctx context.Context, address string) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, "tcp", address)
 }
 
 // All workloads against a real server, twice under two names: the ratio of a server to itself is not
@@ -43,7 +40,7 @@ func TestRunAgainstGanesha(t *testing.T) {
 	defer p.Close()
 	lines := 0
 	report, err := Run(t.Context(), Options{
-		Targets: []Target{{Name: "one", Dial: dialer(p.Addr)}, {Name: "two", Dial: dialer(p.Addr)}},
+		Targets: []Target{{Name: "one", Address: p.Addr, Dial: dial}, {Name: "two", Address: p.Addr, Dial: dial}},
 		Goals: []Goal{
 			{Workload: "getattr-d16", Target: "one", Reference: "two", AtLeast: 0.1},
 			{Workload: "getattr-d16", Target: "one", Reference: "two", AtLeast: 100},
@@ -76,41 +73,63 @@ func TestRunAgainstGanesha(t *testing.T) {
 	}
 }
 
-// TLS by stunnel in front of ganesha carries a workload.
-func TestStunnel(t *testing.T) {
+// TLS by others in front of ganesha, and their encrypted files below it, carry a workload, and their
+// processor time is counted.
+func TestPeers(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("nfs-ganesha needs root; `make test` as root runs this")
 	}
-	dir := t.TempDir()
-	cert, key, roots := selfSigned(t, dir)
-	server, err := StartGanesha(t.Context(), GaneshaOptions{Dir: dir})
-	if errors.Is(err, ErrNotInstalled) {
-		t.Skipf("%v; `make test` installs it", err)
+	started := func(t *testing.T, p *Process, err error) *Process {
+		t.Helper()
+		if errors.Is(err, ErrNotInstalled) {
+			t.Skipf("%v; `make bench` installs it", err)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := p.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		return p
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer server.Close()
-	p, err := StartStunnel(t.Context(), StunnelOptions{Dir: dir, CertFile: cert, KeyFile: key, Connect: server.Addr})
-	if errors.Is(err, ErrNotInstalled) {
-		t.Skipf("%v; `make test` installs it", err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.Close()
-	d := tls.Dialer{Config: &tls.Config{RootCAs: roots, ServerName: "bench.test", MaxVersion: tls.VersionTLS12}}
-	report, err := Run(t.Context(), Options{
-		Targets: []Target{{Name: "tls", Dial: func(ctx context.Context) (net.Conn, error) {
-			return d.DialContext(ctx, "tcp", p.Addr)
-		}}},
-		Workloads: []string{"read-1m-d8"}, Rounds: 1, Duration: 50 * time.Millisecond, FileBytes: 4 << 20,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if m := report.Median("tls", "read-1m-d8"); m.MBPerSecond <= 0 {
-		t.Errorf("%+v", m)
+	for name, c := range map[string]struct {
+		front     func(context.Context, FrontOptions) (*Process, error)
+		encrypted bool
+	}{"stunnel": {StartStunnel, false}, "nginx": {StartNginx, false}, "gocryptfs": {StartStunnel, true}} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			cert, key, roots := selfSigned(t, dir)
+			o := GaneshaOptions{Dir: dir}
+			if c.encrypted {
+				if _, err := os.Stat("/dev/fuse"); err != nil {
+					t.Skip("no FUSE here; `make test` runs this where there is")
+				}
+				p, err := StartGocryptfs(t.Context(), dir)
+				started(t, p, err)
+				o.Export = filepath.Join(dir, GocryptfsPlain)
+			}
+			server, err := StartGanesha(t.Context(), o)
+			started(t, server, err)
+			front, err := c.front(t.Context(), FrontOptions{Dir: dir, CertFile: cert, KeyFile: key, Connect: server.Addr})
+			processes, err := started(t, front, err).Processes()
+			if err != nil {
+				t.Fatal(err)
+			}
+			d := tls.Dialer{Config: &tls.Config{RootCAs: roots, ServerName: "bench.test", MaxVersion: tls.VersionTLS12}}
+			report, err := Run(t.Context(), Options{
+				Targets: []Target{{Name: "tls", Address: front.Addr, Processes: processes,
+					Dial: func(ctx context.Context, address string) (net.Conn, error) { return d.DialContext(ctx, "tcp", address) }}},
+				Workloads: []string{"write-1m-d8"}, Rounds: 1, Duration: 300 * time.Millisecond, FileBytes: 4 << 20,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m := report.Median("tls", "write-1m-d8"); m.MBPerSecond <= 0 || m.CPUPerOp <= 0 || m.CPUPerGB < m.CPUPerOp {
+				t.Errorf("%+v", m)
+			}
+		})
 	}
 }
 
@@ -155,7 +174,7 @@ func TestNotInstalled(t *testing.T) {
 	if !errors.Is(err, ErrNotInstalled) || !strings.Contains(err.Error(), "nfs-ganesha-vfs") {
 		t.Error(err)
 	}
-	_, err = StartStunnel(t.Context(), StunnelOptions{Dir: t.TempDir()})
+	_, err = StartStunnel(t.Context(), FrontOptions{Dir: t.TempDir()})
 	if !errors.Is(err, ErrNotInstalled) || !strings.Contains(err.Error(), "stunnel4") {
 		t.Error(err)
 	}
@@ -164,34 +183,37 @@ func TestNotInstalled(t *testing.T) {
 func TestReport(t *testing.T) {
 	r := Report{
 		targets: []string{"ours", "theirs"}, workloads: []string{"read-4k-d1"},
-		goals: []Goal{{"read-4k-d1", "ours", "theirs", 1.5}},
+		goals: []Goal{{"read-4k-d1", "ours", "theirs", 1.5, 0}, {"read-4k-d1", "ours", "theirs", 0, 0.4}},
 	}
 	for round, ops := range []int{100, 900, 300} {
 		r.Results = append(r.Results,
 			Result{Target: "ours", Workload: "read-4k-d1", Round: round, Ops: ops, Bytes: int64(ops) * 4096,
-				Elapsed: time.Second, P50: time.Duration(ops) * time.Microsecond, P99: time.Second},
-			Result{Target: "theirs", Workload: "read-4k-d1", Round: round, Ops: 100, Elapsed: time.Second / 2})
+				Elapsed: time.Second, P50: time.Duration(ops) * time.Microsecond, P99: time.Second,
+				CPU: time.Duration(ops) * 5 * time.Microsecond},
+			Result{Target: "theirs", Workload: "read-4k-d1", Round: round, Ops: 100, Elapsed: time.Second / 2,
+				CPU: time.Millisecond})
 	}
 	var b strings.Builder
 	if err := r.Print(&b); err != nil {
 		t.Fatal(err)
 	}
-	want := `workload                 target                       op/s       MB/s          p50          p99
-read-4k-d1               ours                          300        1.2        300µs           1s
-read-4k-d1               theirs                        200        0.0           0s           0s
+	want := `workload                 target                       op/s       MB/s          p50          p99     cpu/op   cpu/GB
+read-4k-d1               ours                          300        1.2        300µs           1s        5µs     1.22
+read-4k-d1               theirs                        200        0.0           0s           0s       10µs     0.00
 ratio read-4k-d1/ours/theirs 1.50 goal 1.50
+cpu read-4k-d1/ours/theirs 0.50 goal 0.40
 `
 	if b.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
 	}
-	if m := r.Missed(); len(m) != 0 {
+	if m := r.Missed(); len(m) != 1 || m[0].CPUAtMost != 0.4 {
 		t.Errorf("missed %v", m)
 	}
 }
 
 func TestOptionsValidate(t *testing.T) {
 	ok := func() Options {
-		return Options{Targets: []Target{{Name: "a", Dial: dialer("x")}, {Name: "b", Dial: dialer("y")}}}
+		return Options{Targets: []Target{{Name: "a", Dial: dial}, {Name: "b", Dial: dial}}}
 	}
 	for _, c := range []struct {
 		name   string
@@ -202,7 +224,7 @@ func TestOptionsValidate(t *testing.T) {
 		{"no target", func(o *Options) { o.Targets = nil }, false},
 		{"a name twice", func(o *Options) { o.Targets[1].Name = "a" }, false},
 		{"unknown workload", func(o *Options) { o.Workloads = []string{"nap"} }, false},
-		{"goal for a stranger", func(o *Options) { o.Goals = []Goal{{"readdir", "a", "c", 1}} }, false},
+		{"goal for a stranger", func(o *Options) { o.Goals = []Goal{{"readdir", "a", "c", 1, 0}} }, false},
 		{"odd file size", func(o *Options) { o.FileBytes = 1000 }, false},
 		{"no rounds", func(o *Options) { o.Rounds = -1 }, false},
 	} {

@@ -8,5 +8,6 @@
 // loopback device an address that is not 127.0.0.1 as well, without which ganesha finds none.
 //
 // The package starts servers to compare with, too: [StartGanesha] runs nfs-ganesha with its VFS back end,
-// [StartStunnel] puts TLS in front of any server. Both need their Debian packages.
+// [StartStunnel] and [StartNginx] put TLS in front of any server, [StartGocryptfs] mounts an encrypted
+// directory. They need their Debian packages.
 package bench

@@ -12,18 +12,23 @@ import (
 // Target is one server to measure.
 type Target struct {
 	Name string
+	// Address is what Dial is given.
+	Address string
 	// Dial connects to it: plain TCP, TLS, or anything else.
-	Dial func(ctx context.Context) (net.Conn, error)
+	Dial func(ctx context.Context, address string) (net.Conn, error)
 	// Client is how the benchmark introduces itself; it must be allowed to write in the root.
 	Client nfsclient.Options
+	// Processes are those whose processor time is the target's; none: it is not measured.
+	Processes []int
 }
 
-// Goal is what Ratio must be at least: the median rate of Target over that of Reference.
+// Goal is what Ratio must be at least, or CPURatio at most: one of the two limits is set.
 type Goal struct {
 	Workload  string
 	Target    string
 	Reference string
 	AtLeast   float64
+	CPUAtMost float64
 }
 
 // Options say what is measured.
@@ -95,6 +100,9 @@ func (o *Options) Validate() error {
 		}
 	}
 	for _, g := range o.Goals {
+		if (g.AtLeast > 0) == (g.CPUAtMost > 0) {
+			return fmt.Errorf("bench: goal for %s has not one limit", g.Workload)
+		}
 		if !names[g.Target] || !names[g.Reference] {
 			return fmt.Errorf("bench: goal for %s compares %q with %q, which are not both targets",
 				g.Workload, g.Target, g.Reference)

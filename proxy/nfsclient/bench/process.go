@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // ErrNotInstalled: a program to compare with is not on this machine. The message names its package.
@@ -18,6 +20,11 @@ var ErrNotInstalled = errors.New("bench: not installed")
 const (
 	ganeshaProgram = "ganesha.nfsd"
 	stunnelProgram = "stunnel4"
+	nginxProgram   = "nginx"
+	gocryptProgram = "gocryptfs"
+
+	// GocryptfsPlain is where in its directory StartGocryptfs mounts.
+	GocryptfsPlain = "plain"
 	startTimeout   = 15 * time.Second
 	stopTimeout    = 10 * time.Second
 )
@@ -29,6 +36,8 @@ type Process struct {
 	done chan struct{} // closed by the goroutine that waits for the process
 	err  error         // of the process, when done is closed
 	log  string
+
+	mount string // to unmount at the end; or ""
 }
 
 // GaneshaOptions say what StartGanesha exports.
@@ -101,8 +110,8 @@ LOG { Default_Log_Level = EVENT; }
 `, port, o.LeaseSeconds, filepath.Join(o.Dir, "recovery"), o.Export)
 }
 
-// StunnelOptions say what StartStunnel puts TLS in front of.
-type StunnelOptions struct {
+// FrontOptions say what StartStunnel and StartNginx put TLS in front of.
+type FrontOptions struct {
 	Dir      string
 	CertFile string // PEM chain
 	KeyFile  string
@@ -110,7 +119,7 @@ type StunnelOptions struct {
 }
 
 // StartStunnel accepts TLS 1.2 with AES-256-GCM on a free loopback port and passes it on.
-func StartStunnel(ctx context.Context, o StunnelOptions) (*Process, error) {
+func StartStunnel(ctx context.Context, o FrontOptions) (*Process, error) {
 	program, err := find(stunnelProgram, "stunnel4")
 	if err != nil {
 		return nil, err
@@ -140,6 +149,73 @@ ciphers = ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-AES256-GCM-SHA384
 	return start(ctx, exec.Command(program, conf), port, log)
 }
 
+// StartNginx accepts TLS 1.2 with AES-256-GCM on a free loopback port and passes it on, as StartStunnel
+// does, with nginx's stream module and a worker for each processor.
+func StartNginx(ctx context.Context, o FrontOptions) (*Process, error) {
+	program, err := find(nginxProgram, "nginx-light and libnginx-mod-stream")
+	if err != nil {
+		return nil, err
+	}
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	log := filepath.Join(o.Dir, "nginx.log")
+	conf := filepath.Join(o.Dir, "nginx.conf")
+	text := fmt.Sprintf(`daemon off;
+load_module /usr/lib/nginx/modules/ngx_stream_module.so;
+worker_processes auto;
+pid %[1]s/nginx.pid;
+error_log %[2]s;
+events { worker_connections 4096; }
+stream {
+	server {
+		listen 127.0.0.1:%[3]d ssl;
+		proxy_pass %[4]s;
+		proxy_buffer_size 64k;
+		proxy_timeout 1h;
+		ssl_certificate %[5]s;
+		ssl_certificate_key %[6]s;
+		ssl_protocols TLSv1.2;
+		ssl_ciphers ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-AES256-GCM-SHA384;
+	}
+}
+`, o.Dir, log, port, o.Connect, o.CertFile, o.KeyFile)
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		return nil, fmt.Errorf("bench: nginx: %w", err)
+	}
+	return start(ctx, exec.Command(program, "-c", conf), port, log)
+}
+
+// StartGocryptfs mounts a new encrypted directory at dir/GocryptfsPlain, which is where to read and write; what
+// gocryptfs makes of it is in dir/cipher. It needs FUSE. Close unmounts it.
+func StartGocryptfs(ctx context.Context, dir string) (*Process, error) {
+	program, err := find(gocryptProgram, "gocryptfs and fuse")
+	if err != nil {
+		return nil, err
+	}
+	cipher, plain, password := filepath.Join(dir, "cipher"), filepath.Join(dir, GocryptfsPlain), filepath.Join(dir, "password")
+	err = errors.Join(os.MkdirAll(cipher, 0o700), os.MkdirAll(plain, 0o755), os.WriteFile(password, []byte("bench"), 0o600))
+	if err != nil {
+		return nil, fmt.Errorf("bench: gocryptfs: %w", err)
+	}
+	// The cheapest key derivation: it is over before anything is measured.
+	if out, err := exec.CommandContext(ctx, program, "-init", "-q", "-scryptn", "10", "-passfile", password, cipher).CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("bench: gocryptfs -init: %w: %s", err, out)
+	}
+	log, err := os.Create(filepath.Join(dir, "gocryptfs.log"))
+	if err != nil {
+		return nil, fmt.Errorf("bench: gocryptfs: %w", err)
+	}
+	defer log.Close()
+	cmd := exec.Command(program, "-fg", "-nosyslog", "-passfile", password, cipher, plain)
+	cmd.Stdout, cmd.Stderr = log, log
+	return launch(ctx, &Process{cmd: cmd, log: log.Name(), mount: plain}, func() bool {
+		mounts, err := os.ReadFile("/proc/self/mounts")
+		return err == nil && strings.Contains(string(mounts), " "+plain+" fuse.gocryptfs ")
+	})
+}
+
 // find returns the path of program, or ErrNotInstalled with the Debian packages that have it.
 func find(program, packages string) (string, error) {
 	path, err := exec.LookPath(program)
@@ -161,33 +237,43 @@ func freePort() (int, error) {
 
 // start runs cmd and waits until it listens on port.
 func start(ctx context.Context, cmd *exec.Cmd, port int, log string) (*Process, error) {
-	p := &Process{
-		Addr: fmt.Sprintf("127.0.0.1:%d", port), cmd: cmd, done: make(chan struct{}), log: log,
-	}
-	if err := cmd.Start(); err != nil {
+	p := &Process{Addr: fmt.Sprintf("127.0.0.1:%d", port), cmd: cmd, log: log}
+	return launch(ctx, p, func() bool {
+		conn, err := net.Dial("tcp", p.Addr)
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	})
+}
+
+// launch runs p and waits until it is ready.
+func launch(ctx context.Context, p *Process, ready func() bool) (*Process, error) {
+	p.done = make(chan struct{})
+	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("bench: %w", err)
 	}
 	go func() {
-		p.err = cmd.Wait()
+		p.err = p.cmd.Wait()
 		close(p.done)
 	}()
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	for {
-		if conn, err := net.Dial("tcp", p.Addr); err == nil {
-			conn.Close()
-			return p, nil
-		}
+	for !ready() {
 		select {
 		case <-p.done:
-			return nil, fmt.Errorf("bench: %s ended: %w; %s", cmd.Path, p.err, p.lastLine())
+			return nil, fmt.Errorf("bench: %s ended: %w; %s", p.cmd.Path, p.err, p.lastLine())
 		case <-ctx.Done():
 			p.Close()
-			return nil, fmt.Errorf("bench: %s does not listen: %w; %s", cmd.Path, ctx.Err(), p.lastLine())
+			return nil, fmt.Errorf("bench: %s is not ready: %w; %s", p.cmd.Path, ctx.Err(), p.lastLine())
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
+	return p, nil
 }
+
+// Processes are the program and those that it has started.
+func (p *Process) Processes() ([]int, error) { return ProcessesOf(p.cmd.Process.Pid) }
 
 // lastLine is the last line of the program's log.
 func (p *Process) lastLine() string {
@@ -199,9 +285,20 @@ func (p *Process) lastLine() string {
 	return text[strings.LastIndexByte(text, '\n')+1:]
 }
 
-// Close ends the process and waits for it.
+// Close ends the process, with those that it has started, and waits for it.
 func (p *Process) Close() error {
-	p.cmd.Process.Kill() // its state is of no use to anybody; it may be gone already
+	if p.mount != "" {
+		if err := unix.Unmount(p.mount, unix.MNT_DETACH); err != nil {
+			return fmt.Errorf("bench: unmount %s: %w", p.mount, err)
+		}
+	}
+	family, err := p.Processes()
+	if err != nil {
+		family = []int{p.cmd.Process.Pid}
+	}
+	for _, pid := range family { // their state is of no use to anybody; they may be gone already
+		unix.Kill(pid, unix.SIGKILL)
+	}
 	select {
 	case <-p.done:
 		return nil

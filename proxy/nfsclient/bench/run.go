@@ -21,6 +21,7 @@ type Result struct {
 	Bytes    int64 // of file data; 0 where it is not about data
 	Elapsed  time.Duration
 	P50, P99 time.Duration // of one operation
+	CPU      time.Duration // of the target's processes; 0 where it is not measured
 }
 
 // OpsPerSecond is the rate of operations.
@@ -96,7 +97,7 @@ type session struct {
 
 // newSession connects to t and makes a directory there.
 func newSession(ctx context.Context, t *Target, o *Options) (*session, error) {
-	conn, err := t.Dial(ctx)
+	conn, err := t.Dial(ctx, t.Address)
 	if err != nil {
 		return nil, err
 	}
@@ -145,6 +146,10 @@ func (s *session) measure(ctx context.Context, w *workload) (*Result, error) {
 		return nil, fmt.Errorf("prepare: %w", err)
 	}
 	m := &meter{depth: w.depth, limit: j.limit, unit: j.unit}
+	before, err := cpuTime(s.target.Processes)
+	if err != nil {
+		return nil, err
+	}
 	start := time.Now()
 	if j.limit == 0 {
 		m.deadline = start.Add(s.o.Duration)
@@ -158,6 +163,11 @@ func (s *session) measure(ctx context.Context, w *workload) (*Result, error) {
 		}
 	}
 	r := m.result(time.Since(start))
+	after, err := cpuTime(s.target.Processes)
+	if err != nil {
+		return nil, err
+	}
+	r.CPU = after - before
 	r.Target, r.Workload = s.target.Name, w.name
 	r.Bytes = int64(r.Ops) * j.bytes
 	if j.clean != nil {
