@@ -37,6 +37,7 @@ type Appliance struct {
 
 	dir        *dataDir
 	audit      *audit.Log
+	tampered   *tamperLog
 	keys       *kms.Service
 	catalogKey *keyring.DataKey
 	store      *catalog.Local
@@ -123,6 +124,7 @@ func (a *Appliance) openForWriting(ctx context.Context, pending *pendingLog, vol
 	if a.audit, err = audit.Open(audit.Options{Dir: a.dir.audit(), Host: a.o.Host, Clock: a.o.Clock}); err != nil {
 		return err
 	}
+	a.tampered = newTamperLog(a.audit.Append, a.log)
 	if err := pending.attach(a.audit); err != nil {
 		return err
 	}
@@ -149,10 +151,7 @@ func (a *Appliance) catalogFailed(err error) {
 
 // record puts on record what the daemon itself does.
 func (a *Appliance) record(event string) error {
-	return a.audit.Append(audit.Event{
-		Source: "nfseal", Name: event, Identity: audit.Identity{Type: "AWSService", InvokedBy: "nfseald"},
-		Parameters: map[string]string{"version": a.o.Version},
-	})
+	return a.audit.Append(nfsealEvent(event, map[string]string{"version": a.o.Version}))
 }
 
 // listen takes the addresses. Clients that connect wait until Run serves them.
@@ -269,6 +268,7 @@ func (a *Appliance) unitOptions() UnitOptions {
 		Clock:        a.o.Clock,
 		Log:          a.log,
 		Served:       a.table.set,
+		Tampered:     a.tampered.note,
 	}
 }
 
@@ -393,6 +393,9 @@ func (a *Appliance) close() error {
 	}
 	if a.store != nil {
 		errs = append(errs, a.store.Close(), a.catalogKey.Close())
+	}
+	if a.tampered != nil {
+		a.tampered.close()
 	}
 	if a.audit != nil {
 		errs = append(errs, a.record("StopDaemon"), a.audit.Close(), a.dir.withdraw())

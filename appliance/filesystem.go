@@ -116,7 +116,8 @@ func (u *Unit) openStore(ctx context.Context, fs *fileSystem) error {
 		CacheBytes: u.o.CacheBytes,
 		Clock:      u.o.Clock,
 		Events: filestore.Events{
-			Stopped: func(err error) { u.fail(fmt.Errorf("file system %s: %w", fs.id, err)) },
+			Tampered: func(b filestore.TamperedBlock) { u.o.Tampered(fs.id, b) },
+			Stopped:  func(err error) { u.fail(fmt.Errorf("file system %s: %w", fs.id, err)) },
 			BackgroundError: func(err error) {
 				log.Warn("background work in a file system failed, it will be tried again", zap.Error(err))
 			},

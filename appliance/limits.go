@@ -28,6 +28,10 @@ const (
 	maxOCSPConnections = 256
 	// maxWorkers bounds the sockets that connections are steered to, one a processor.
 	maxWorkers = 64
+	// tamperQueue bounds the blocks that wait for the audit log, maxTamperRecords those that one start
+	// puts on record.
+	tamperQueue      = 256
+	maxTamperRecords = 4096
 	// retireTimeout bounds how long a successor waits for the daemon before it to drain and go.
 	retireTimeout = 2 * time.Minute
 )

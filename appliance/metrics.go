@@ -31,6 +31,7 @@ var (
 	volumeDesc      = desc("volume_bytes", "Size of the unit's volume.", "unit")
 	volumeFreeDesc  = desc("volume_free_bytes", "What no file system has leased.", "unit")
 	storageDesc     = desc("storage_bytes", "What the file system holds.", "file_system")
+	tamperedDesc    = desc("tampered_blocks_total", "Reads of blocks that were not what was written there.", "file_system")
 	presentDesc     = desc("mount_target_present", "1 if the address is on its interface.", "address")
 	restoredDesc    = desc("network_restored_total", "Changes by others to addresses, routes and rules that were put right.")
 	steeredDesc     = desc("steered_connections_total", "Connections to mount targets given to the proxy.", "address")
@@ -46,7 +47,7 @@ var (
 // Describe implements prometheus.Collector.
 func (collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		connectionsDesc, acceptedDesc, refusedDesc, unitDesc, volumeDesc, volumeFreeDesc, storageDesc, ocspDesc,
+		connectionsDesc, acceptedDesc, refusedDesc, unitDesc, volumeDesc, volumeFreeDesc, storageDesc, tamperedDesc, ocspDesc,
 		presentDesc, restoredDesc, steeredDesc, unsteeredDesc, runsDesc, runTimeDesc, gateDesc, gateBytesDesc, gateRuleDesc,
 	} {
 		ch <- d
@@ -78,7 +79,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		count(ocspDesc, n, status)
 	}
 	for _, u := range c.a.units {
-		c.collectUnit(u, gauge)
+		c.collectUnit(u, gauge, count)
 	}
 	c.collectNetwork(ch, gauge, count)
 }
@@ -114,7 +115,8 @@ func (c collector) collectNetwork(ch chan<- prometheus.Metric, gauge func(*prome
 	}
 }
 
-func (c collector) collectUnit(u *Unit, gauge func(*prometheus.Desc, float64, ...string)) {
+func (c collector) collectUnit(u *Unit, gauge func(*prometheus.Desc, float64, ...string),
+	count func(*prometheus.Desc, uint64, ...string)) {
 	v := u.view()
 	serving := 0.0
 	if v.state == UnitServing {
@@ -126,6 +128,9 @@ func (c collector) collectUnit(u *Unit, gauge func(*prometheus.Desc, float64, ..
 	for _, id := range v.served {
 		if used, ok := u.UsedBytes(context.Background(), id); ok {
 			gauge(storageDesc, float64(used), id)
+		}
+		if n, ok := u.tampered(id); ok {
+			count(tamperedDesc, n, id)
 		}
 	}
 }

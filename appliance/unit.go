@@ -26,6 +26,7 @@ import (
 	"github.com/nfseal/nfseal/ownership"
 	"github.com/nfseal/nfseal/proxy/nfs4"
 	"github.com/nfseal/nfseal/xtsengine/blockdev"
+	"github.com/nfseal/nfseal/xtsengine/filestore"
 	"github.com/nfseal/nfseal/xtsengine/keyring"
 	"github.com/nfseal/nfseal/xtsengine/volume"
 )
@@ -67,6 +68,9 @@ type UnitOptions struct {
 	// Served is told which service answers for a file system, nil when none does now. It must not
 	// call back.
 	Served func(id string, s *nfs4.Service)
+	// Tampered is told of each time that a block of a file system was not what was written there. It
+	// must return at once. May be nil.
+	Tampered func(id string, b filestore.TamperedBlock)
 }
 
 // EnsureDefaults fills in what was left zero. Keys and Authority have no default: without them a
@@ -80,6 +84,9 @@ func (o *UnitOptions) EnsureDefaults() {
 	}
 	if o.Served == nil {
 		o.Served = func(string, *nfs4.Service) {}
+	}
+	if o.Tampered == nil {
+		o.Tampered = func(string, filestore.TamperedBlock) {}
 	}
 	setDefault(&o.CacheBytes, minCacheBytes)
 }
@@ -411,6 +418,18 @@ func (u *Unit) UsedBytes(ctx context.Context, id string) (uint64, bool) {
 	}
 	used, err := fs.usedBytes(ctx)
 	return used, err == nil
+}
+
+// tampered is how often a block of the file system id was met that is not what was written there;
+// false if it is not served.
+func (u *Unit) tampered(id string) (uint64, bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	fs := u.served[id]
+	if fs == nil {
+		return 0, false
+	}
+	return fs.store.Stats().Tampered, true
 }
 
 // unitView is what a unit shows of itself at one moment.

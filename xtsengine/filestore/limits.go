@@ -15,7 +15,7 @@ const (
 	// a file.
 	windowBlocks = 1024
 	// extentBlocks is the span of file blocks that an extent keeps to: none crosses a multiple of it.
-	// The tags of an extent are one record, which a change within it writes anew: docs/adr/0008 says
+	// The tags of an extent are one record, which a change within it writes anew: docs/adr/0009 says
 	// what that costs.
 	extentBlocks = 64
 	// inlineBytes is the largest file whose only block stays in the metadata store for good.
