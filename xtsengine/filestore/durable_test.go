@@ -152,7 +152,7 @@ func (r *rig) wantContent(id vfs.FileID, want []byte) {
 }
 
 // TestMetadataFailure fails the metadata log: the operation fails, the store stops and says so once,
-// and the process goes on.
+// the process goes on and can open the file system again.
 func TestMetadataFailure(t *testing.T) {
 	fs := &heldFS{FS: pebblevfs.NewMem()}
 	var mu sync.Mutex
@@ -184,7 +184,24 @@ func TestMetadataFailure(t *testing.T) {
 	if err := r.Store.Close(); !errors.Is(err, vfs.ErrIO) {
 		t.Errorf("close: %v", err)
 	}
+	failed := r.Store
 	r.drop()
+	fs.mu.Lock()
+	fs.fail = nil
+	fs.mu.Unlock()
+	r.open()
+	var a vfs.Attr
+	if err := r.Lookup(bg, nil, r.Root(), "f", &a); err != nil || a.ID != id {
+		t.Errorf("the file after another start: %v, %v", a.ID, err)
+	}
+	if _, err := failed.fence.Create("meta/leftover", ""); !errors.Is(err, errCutOff) {
+		t.Errorf("the failed store made a file: %v", err)
+	}
+	r.file("later")
+	r.reopen()
+	if err := r.Lookup(bg, nil, r.Root(), "later", &a); err != nil {
+		t.Errorf("a file that was made after the failure: %v", err)
+	}
 }
 
 // TestFlushFailure fails the device during a commit: the commit says so, the data is still there and

@@ -71,6 +71,8 @@ const (
 
 	// flushers is how many files the background flusher and Close flush at a time.
 	flushers = 4
+	// abandonTime is how long Close waits for the goroutines of a metadata store that has failed.
+	abandonTime = 2 * time.Second
 	// minTick and maxTick bound how often the background looks at ages, which is four times within
 	// the shortest one.
 	minTick = time.Millisecond

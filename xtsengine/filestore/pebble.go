@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -61,7 +62,7 @@ func (s *Store) pebbleOptions() *pebble.Options {
 	comparer.FormatKey = func(key []byte) fmt.Formatter { return hiddenKey(key) }
 	o := &pebble.Options{
 		Comparer:                    &comparer,
-		FS:                          s.opts.Meta,
+		FS:                          s.fence,
 		Cache:                       cache,
 		FormatMajorVersion:          pebbleFormat,
 		MemTableSize:                uint64(s.opts.MemTableBytes),
@@ -72,7 +73,7 @@ func (s *Store) pebbleOptions() *pebble.Options {
 		MaxOpenFiles:                512,
 		Logger:                      logger{s},
 		EventListener: &pebble.EventListener{
-			BackgroundError: func(err error) { s.opts.Events.backgroundError(err) },
+			BackgroundError: s.metaBackgroundError,
 			DataCorruption: func(info pebble.DataCorruptionInfo) {
 				s.opts.Events.backgroundError(fmt.Errorf("%w: %s", vfs.ErrCorrupt, info.String()))
 			},
@@ -110,8 +111,18 @@ func caught(err *error) {
 	}
 }
 
+// metaBackgroundError hears of failures of Pebble's own work, which Pebble tries again. Of a Pebble
+// that was given up it ends the goroutine.
+func (s *Store) metaBackgroundError(err error) {
+	if s.metaGivenUp.Load() {
+		runtime.Goexit()
+	}
+	s.opts.Events.backgroundError(err)
+}
+
 // openPebble opens the metadata store, and makes one where there is none.
 func (s *Store) openPebble() error {
+	s.fence = &metaFence{FS: s.opts.Meta}
 	o := s.pebbleOptions()
 	defer o.Cache.Unref()
 	err := guarded(func() (err error) {
@@ -119,21 +130,44 @@ func (s *Store) openPebble() error {
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("filestore: opening the metadata store: %w", err)
+		return errors.Join(fmt.Errorf("filestore: opening the metadata store: %w", err), s.fence.cutOff())
 	}
 	return nil
 }
 
-// closePebble closes it. After a failure of Pebble's own its state is not to be relied on: it is left
-// alone, with its lock, until the process ends.
+// closePebble closes it. After a failure of Pebble's own its state is not to be relied on: it is cut
+// off from its files, so that they can be opened again, and then given a while to end.
 func (s *Store) closePebble() error {
 	if s.metaBroken.Load() {
-		return nil
+		return s.abandonPebble()
 	}
-	if err := guarded(s.db.Close); err != nil {
+	err := guarded(s.db.Close)
+	if s.metaBroken.Load() {
+		return errors.Join(err, s.fence.cutOff())
+	}
+	if err != nil {
 		return fmt.Errorf("filestore: closing the metadata store: %w", err)
 	}
 	return nil
+}
+
+// abandonPebble closes a Pebble that has failed, if it lets itself be closed: it may wait for ever for a
+// goroutine that has ended. What is left of it then has no effect on anything but memory.
+func (s *Store) abandonPebble() error {
+	err := s.fence.cutOff()
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		_ = guarded(s.db.Close) // it can only say that the fence is cut
+	}()
+	timeout := time.NewTimer(abandonTime)
+	defer timeout.Stop()
+	select {
+	case <-closed:
+	case <-timeout.C:
+		s.metaGivenUp.Store(true)
+	}
+	return err
 }
 
 // set and del put one change into a batch, which can't fail for a batch of an open store.

@@ -32,7 +32,10 @@ type Store struct {
 	closed bool
 	// failure is why the store has stopped; nil while it runs.
 	failure    atomic.Pointer[error]
+	fence      *metaFence
 	metaBroken atomic.Bool // Pebble itself has failed
+	// metaGivenUp says that it does not let itself be closed either.
+	metaGivenUp atomic.Bool
 
 	table    table
 	inodes   lease
