@@ -45,11 +45,12 @@ func hotPaths(s *session, h []byte, id wire.Stateid) map[string][]call {
 		"GETATTR": {putFH(h), getAttr(wire.FATTR4_TYPE, wire.FATTR4_CHANGE, wire.FATTR4_SIZE, wire.FATTR4_FSID, wire.FATTR4_FILEID,
 			wire.FATTR4_MODE, wire.FATTR4_NUMLINKS, wire.FATTR4_OWNER, wire.FATTR4_OWNER_GROUP, wire.FATTR4_RAWDEV,
 			wire.FATTR4_SPACE_USED, wire.FATTR4_TIME_ACCESS, wire.FATTR4_TIME_METADATA, wire.FATTR4_TIME_MODIFY, wire.FATTR4_MOUNTED_ON_FILEID)},
-		"READ":   {putFH(h), read(id, 0, 4096)},
-		"WRITE":  {putFH(h), write(id, 0, string(make([]byte, 4096))), getAttr(wire.FATTR4_CHANGE, wire.FATTR4_SIZE)},
-		"ACCESS": {putFH(h), access(0x2d), getAttr(wire.FATTR4_CHANGE)},
-		"COMMIT": {putFH(h), commit(0)},
-		"STATFS": {putFH(h), getAttr(wire.FATTR4_SPACE_FREE, wire.FATTR4_FILES_FREE)},
+		"READ":      {putFH(h), read(id, 0, 4096)},
+		"READ_PLUS": {putFH(h), readPlus(id, 0, 4096)},
+		"WRITE":     {putFH(h), write(id, 0, string(make([]byte, 4096))), getAttr(wire.FATTR4_CHANGE, wire.FATTR4_SIZE)},
+		"ACCESS":    {putFH(h), access(0x2d), getAttr(wire.FATTR4_CHANGE)},
+		"COMMIT":    {putFH(h), commit(0)},
+		"STATFS":    {putFH(h), getAttr(wire.FATTR4_SPACE_FREE, wire.FATTR4_FILES_FREE)},
 	}
 }
 
@@ -57,7 +58,7 @@ func TestHotPathsAllocateNothing(t *testing.T) {
 	r := newRig(t, nil)
 	r.o.FS = r.mem
 	r.restart()
-	s := r.newSession("c")
+	s := r.newSession42("c")
 	s.auth = sysAuth(0, 0, 1, 2, 3)
 	h, id := s.makeFile("f", 0o644)
 	for name, ops := range hotPaths(s, h, id) {
@@ -73,7 +74,7 @@ func BenchmarkCompound(b *testing.B) {
 	r := newRig(b, nil)
 	r.o.FS = r.mem
 	r.restart()
-	s := r.newSession("c")
+	s := r.newSession42("c")
 	h, id := s.makeFile("f", 0o644)
 	for name, ops := range hotPaths(s, h, id) {
 		b.Run(name, func(b *testing.B) {

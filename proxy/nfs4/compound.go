@@ -59,6 +59,7 @@ type compound struct {
 	statFS     vfs.StatFS
 	outAttrs   wire.Attrs // its constants are filled in
 	readWriter wire.ReadWriter
+	plus       readingPlus
 	sequence   state.SequenceRequest
 	a          arguments
 }
@@ -114,6 +115,8 @@ func (c *compound) serve(ctx context.Context, b *Binding, call *rpc.Call, out *x
 		c.w.End(wire.NFS4ERR_MINOR_VERS_MISMATCH)
 	case c.head.Ops == 0:
 		c.w.End(wire.NFS4_OK)
+	case c.is40() && c.head.Ops > c.s.opt.Limits.CompoundOps:
+		c.w.End(wire.NFS4ERR_RESOURCE)
 	case c.is40():
 		c.tooBig = wire.NFS4ERR_RESOURCE
 		c.run()

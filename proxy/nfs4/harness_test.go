@@ -107,6 +107,20 @@ func newBody(op wire.Op, st wire.Status) any {
 		return new(wire.AccessRes)
 	case wire.OP_BIND_CONN_TO_SESSION:
 		return new(wire.BindConnToSessionRes)
+	case wire.OP_COPY:
+		return new(wire.CopyRes)
+	case wire.OP_GETXATTR:
+		return new(wire.GetXattrRes)
+	case wire.OP_IO_ADVISE:
+		return new(wire.IOAdviseRes)
+	case wire.OP_LISTXATTRS:
+		return new(wire.ListXattrsRes)
+	case wire.OP_READ_PLUS:
+		return new(readPlusRes)
+	case wire.OP_SEEK:
+		return new(wire.SeekRes)
+	case wire.OP_SETXATTR, wire.OP_REMOVEXATTR:
+		return new(wire.ChangeInfoRes)
 	case wire.OP_SETCLIENTID:
 		return new(wire.SetClientIDRes)
 	case wire.OP_OPEN_CONFIRM, wire.OP_CLOSE, wire.OP_LOCK, wire.OP_LOCKU, wire.OP_OPEN_DOWNGRADE:
@@ -364,6 +378,7 @@ type session struct {
 	fore     wire.ChannelAttrs
 	seq      uint32
 	cache    bool
+	minor    uint32
 	created  wire.CreateSessionRes
 }
 
@@ -390,7 +405,7 @@ func (r *rig) newSessionWith(owner string, fore wire.ChannelAttrs) *session {
 	a = r.raw(call{wire.OP_CREATE_SESSION, &wire.CreateSessionArgs{ClientID: ex.ClientID, SequenceID: ex.SequenceID, Fore: fore, Back: wide}})
 	wantStatus(r.t, a, wire.NFS4_OK)
 	created := last[wire.CreateSessionRes](r.t, a)
-	return &session{r: r, b: r.b, auth: sysAuth(0, 0), clientID: ex.ClientID, id: created.SessionID, fore: created.Fore, created: *created}
+	return &session{r: r, b: r.b, minor: 1, auth: sysAuth(0, 0), clientID: ex.ClientID, id: created.SessionID, fore: created.Fore, created: *created}
 }
 
 // on is the same session over another connection.
@@ -407,7 +422,7 @@ func (s *session) sequence() call {
 // encode is the next request.
 func (s *session) encode(ops ...call) []byte {
 	s.seq++
-	return encodeCompound("t", 1, append([]call{s.sequence()}, ops...)...)
+	return encodeCompound("t", s.minor, append([]call{s.sequence()}, ops...)...)
 }
 
 // do sends the next request; the result of SEQUENCE is left in the answer.

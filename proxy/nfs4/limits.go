@@ -27,6 +27,10 @@ const (
 	// reapsPerLease is how often in a lease period expired clients are looked for.
 	reapsPerLease = 5
 
+	// maxCopyBytes bounds what one COPY moves, and so how long its client waits.
+	maxCopyBytes = 64 << 20
+	// maxSegments bounds the segments of one READ_PLUS, each of which is looked up.
+	maxSegments = 128
 	// maxMinorVersion is the latest minor version that is served.
 	maxMinorVersion = 2
 

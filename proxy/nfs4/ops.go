@@ -29,12 +29,13 @@ type opDef struct {
 }
 
 const (
-	lastOp   = wire.OP_RECLAIM_COMPLETE
+	lastOp   = wire.OP_REMOVEXATTR
 	opSlots  = int(lastOp) + 2 // the last one counts what is not served at all
 	otherOps = opSlots - 1
 
 	changeInfoBytes          = 20
 	bitmapBytes              = 16
+	copyResultBytes          = 4 + wire.StateidBytes + 8 + 4 + 8 + 8
 	createSessionResultBytes = 16 + 4 + 4 + 2*28
 	// openResultBytes has no delegation in it.
 	openResultBytes = wire.StateidBytes + changeInfoBytes + 4 + bitmapBytes + 12
@@ -60,12 +61,16 @@ func (c *compound) lookupOp(op wire.Op) *opDef {
 // opTable is everything that is served.
 var opTable = [opSlots]opDef{
 	wire.OP_ACCESS:               {run: opAccess, needs: needCurrent},
+	wire.OP_ALLOCATE:             {run: opAllocate, needs: needCurrent, modifies: true},
 	wire.OP_BACKCHANNEL_CTL:      {run: opBackchannelCtl},
 	wire.OP_BIND_CONN_TO_SESSION: {run: opBindConnToSession, alone: true},
+	wire.OP_CLONE:                {run: opClone, needs: needCurrent | needSaved, modifies: true},
 	wire.OP_CLOSE:                {run: opClose, needs: needCurrent, resultBytes: wire.StateidBytes},
 	wire.OP_COMMIT:               {run: opCommit, needs: needCurrent},
+	wire.OP_COPY:                 {run: opCopy, needs: needCurrent | needSaved, modifies: true, resultBytes: copyResultBytes},
 	wire.OP_CREATE:               {run: opCreate, needs: needCurrent, modifies: true, resultBytes: changeInfoBytes + bitmapBytes},
 	wire.OP_CREATE_SESSION:       {run: opCreateSession, alone: true, resultBytes: createSessionResultBytes},
+	wire.OP_DEALLOCATE:           {run: opDeallocate, needs: needCurrent, modifies: true},
 	wire.OP_DELEGRETURN:          {run: opDelegReturn, needs: needCurrent},
 	wire.OP_DESTROY_CLIENTID:     {run: opDestroyClientID, alone: true},
 	wire.OP_DESTROY_SESSION:      {run: opDestroySession, alone: true},
@@ -73,7 +78,10 @@ var opTable = [opSlots]opDef{
 	wire.OP_FREE_STATEID:         {run: opFreeStateid},
 	wire.OP_GETATTR:              {run: opGetAttr, needs: needCurrent},
 	wire.OP_GETFH:                {run: opGetFH, needs: needCurrent},
+	wire.OP_GETXATTR:             {run: opGetXattr, needs: needCurrent},
+	wire.OP_IO_ADVISE:            {run: opIOAdvise, needs: needCurrent},
 	wire.OP_LINK:                 {run: opLink, needs: needCurrent | needSaved, modifies: true, resultBytes: changeInfoBytes},
+	wire.OP_LISTXATTRS:           {run: opListXattrs, needs: needCurrent},
 	wire.OP_LOCK:                 {run: opLock, needs: needCurrent, failureBody: true, resultBytes: wire.StateidBytes},
 	wire.OP_LOCKT:                {run: opLockT, needs: needCurrent, failureBody: true},
 	wire.OP_LOCKU:                {run: opLockU, needs: needCurrent, resultBytes: wire.StateidBytes},
@@ -86,17 +94,21 @@ var opTable = [opSlots]opDef{
 	wire.OP_PUTPUBFH:             {run: opPutRootFH},
 	wire.OP_PUTROOTFH:            {run: opPutRootFH},
 	wire.OP_READ:                 {run: opRead, needs: needCurrent},
+	wire.OP_READ_PLUS:            {run: opReadPlus, needs: needCurrent},
 	wire.OP_READDIR:              {run: opReaddir, needs: needCurrent},
 	wire.OP_READLINK:             {run: opReadlink, needs: needCurrent},
 	wire.OP_RECLAIM_COMPLETE:     {run: opReclaimComplete},
 	wire.OP_REMOVE:               {run: opRemove, needs: needCurrent, modifies: true, resultBytes: changeInfoBytes},
+	wire.OP_REMOVEXATTR:          {run: opRemoveXattr, needs: needCurrent, modifies: true, resultBytes: changeInfoBytes},
 	wire.OP_RENAME:               {run: opRename, needs: needCurrent | needSaved, modifies: true, resultBytes: 2 * changeInfoBytes},
 	wire.OP_RESTOREFH:            {run: opRestoreFH, needs: needSaved},
 	wire.OP_SAVEFH:               {run: opSaveFH, needs: needCurrent},
 	wire.OP_SECINFO:              {run: opSecinfo, needs: needCurrent},
 	wire.OP_SECINFO_NO_NAME:      {run: opSecinfoNoName, needs: needCurrent},
+	wire.OP_SEEK:                 {run: opSeek, needs: needCurrent},
 	wire.OP_SEQUENCE:             {run: opSequenceAgain},
 	wire.OP_SETATTR:              {run: opSetAttr, needs: needCurrent, modifies: true, failureBody: true, resultBytes: bitmapBytes},
+	wire.OP_SETXATTR:             {run: opSetXattr, needs: needCurrent, modifies: true, resultBytes: changeInfoBytes},
 	wire.OP_TEST_STATEID:         {run: opTestStateid},
 	wire.OP_VERIFY:               {run: opVerify, needs: needCurrent},
 	wire.OP_WRITE:                {run: opWrite, needs: needCurrent, modifies: true, resultBytes: 16},

@@ -22,8 +22,10 @@ type Service struct {
 	constants wire.Attrs
 	verifier  wire.Verifier
 	compounds sync.Pool
-	counters  [opSlots]opCounter
-	seed      maphash.Seed // of fingerprints
+	// copyBuffers are for COPY, MaxIOBytes each.
+	copyBuffers sync.Pool
+	counters    [opSlots]opCounter
+	seed        maphash.Seed // of fingerprints
 
 	// gate is held for reading by every request and for writing by Close.
 	gate    sync.RWMutex
@@ -65,6 +67,7 @@ func New(o Options) (*Service, error) {
 		kick:      make(chan struct{}, 1),
 		bindings:  make(map[*Binding]struct{}),
 	}
+	s.copyBuffers.New = func() any { p := make([]byte, MaxIOBytes); return &p }
 	s.compounds.New = func() any { return newCompound(s) }
 	s.state = state.New(state.Options{
 		Epoch:           o.Epoch,

@@ -2,6 +2,7 @@ package nfs4_test
 
 import (
 	"bytes"
+	"slices"
 	"testing"
 	"time"
 
@@ -366,5 +367,6 @@ func TestOldStatuses(t *testing.T) {
 	o.fails(wire.NFS4ERR_BADXDR, putRoot, o.opens("x", 1, func(a *wire.OpenArgs) { a.Claim = wire.CLAIM_FH }))
 	o.fails(wire.NFS4ERR_INVAL, putRoot, o.opens("x", 0x101, nil))
 	o.ok(putRoot, secinfo("fifo"), getFH)
+	wantStatus(t, o.do(slices.Repeat([]call{putRoot}, 65)...), wire.NFS4ERR_RESOURCE)
 	o.ok() // an empty COMPOUND
 }

@@ -1,0 +1,90 @@
+package nfs4
+
+import (
+	"github.com/nfseal/nfseal/proxy/nfs4/wire"
+	"github.com/nfseal/nfseal/xtsengine/vfs"
+)
+
+// opGetXattr serves GETXATTR (RFC 8276 §8.4.1).
+func opGetXattr(c *compound) wire.Status {
+	var a wire.GetXattrArgs
+	a.Decode(&c.args)
+	if c.malformed() {
+		return wire.NFS4ERR_BADXDR
+	}
+	value, err := c.s.fs.GetXattr(c.ctx, &c.cred, c.current.id, string(a.Name))
+	if err != nil {
+		return c.fail(err)
+	}
+	res := wire.GetXattrRes{Value: value}
+	res.Encode(c.out)
+	return wire.NFS4_OK
+}
+
+var xattrModes = [...]vfs.XattrMode{
+	wire.SETXATTR4_EITHER:  vfs.XattrEither,
+	wire.SETXATTR4_CREATE:  vfs.XattrCreate,
+	wire.SETXATTR4_REPLACE: vfs.XattrReplace,
+}
+
+// opSetXattr serves SETXATTR (RFC 8276 §8.4.2).
+func opSetXattr(c *compound) wire.Status {
+	var a wire.SetXattrArgs
+	a.Decode(&c.args)
+	if c.malformed() {
+		return wire.NFS4ERR_BADXDR
+	}
+	c.fresh = false
+	ci, err := c.s.fs.SetXattr(c.ctx, &c.cred, c.current.id, string(a.Name), a.Value, xattrModes[a.Option])
+	return c.answerChange(ci, err)
+}
+
+// opRemoveXattr serves REMOVEXATTR (RFC 8276 §8.4.4).
+func opRemoveXattr(c *compound) wire.Status {
+	var a wire.RemoveXattrArgs
+	a.Decode(&c.args)
+	if c.malformed() {
+		return wire.NFS4ERR_BADXDR
+	}
+	c.fresh = false
+	ci, err := c.s.fs.RemoveXattr(c.ctx, &c.cred, c.current.id, string(a.Name))
+	return c.answerChange(ci, err)
+}
+
+func (c *compound) answerChange(ci vfs.ChangeInfo, err error) wire.Status {
+	if err != nil {
+		return c.fail(err)
+	}
+	res := wire.ChangeInfoRes{Change: changed(ci)}
+	res.Encode(c.out)
+	return wire.NFS4_OK
+}
+
+// opListXattrs serves LISTXATTRS (RFC 8276 §8.4.3). The first name that does not fit ends the reply.
+func opListXattrs(c *compound) wire.Status {
+	var a wire.ListXattrsArgs
+	a.Decode(&c.args)
+	if c.malformed() {
+		return wire.NFS4ERR_BADXDR
+	}
+	var w wire.ListXattrsWriter
+	if !w.Begin(c.out, a.MaxCount) {
+		return wire.NFS4ERR_TOOSMALL
+	}
+	last := a.Cookie
+	more, err := c.s.fs.ListXattrs(c.ctx, &c.cred, c.current.id, a.Cookie, func(name string, cookie uint64) bool {
+		if !w.Add(name) {
+			return false
+		}
+		last = cookie
+		return true
+	})
+	switch {
+	case err != nil:
+		return c.fail(err)
+	case more && w.Names() == 0:
+		return wire.NFS4ERR_TOOSMALL
+	}
+	w.End(last, !more)
+	return wire.NFS4_OK
+}
