@@ -13,8 +13,9 @@ const (
 	defaultVolumeShare = 2
 	// spareBytes is what stays free on the host beside a new volume, for metadata and logs.
 	spareBytes = 256 << 20
-	// defaultCacheBytes is the memory for caches, of which each file system takes one in cacheShares,
-	// and minCacheBytes at least.
+	// One byte of memory in cacheOfMemory is for caches by default, and defaultCacheBytes at least. Of
+	// them each file system takes one in cacheShares, and minCacheBytes at least.
+	cacheOfMemory     = 4
 	defaultCacheBytes = 512 << 20
 	cacheShares       = 8
 	minCacheBytes     = 16 << 20

@@ -63,7 +63,7 @@ type Options struct {
 	// what is free if that is less.
 	VolumeBytes int64
 	// CacheBytes is the memory for caches, of which each file system takes up to an eighth, and 16
-	// MiB at least; 512 MiB by default.
+	// MiB at least; a quarter of the machine's memory by default, and 512 MiB at least.
 	CacheBytes int64
 	// Squash says whose requests are made anonymous: "none" (as EFS), "root" or "all".
 	Squash string
@@ -93,7 +93,6 @@ const (
 	DefaultListen     = ":2049"
 	DefaultOCSPListen = ":2050"
 	DefaultSquash     = "none"
-	DefaultCacheBytes = defaultCacheBytes
 )
 
 // EnsureDefaults fills in what was left zero.
@@ -108,7 +107,7 @@ func (o *Options) EnsureDefaults() {
 	setDefault(&o.Suffix, DefaultSuffix)
 	setDefault(&o.OCSPListen, DefaultOCSPListen)
 	setDefault(&o.Squash, DefaultSquash)
-	setDefault(&o.CacheBytes, defaultCacheBytes)
+	setDefault(&o.CacheBytes, defaultCache())
 	if o.Host == "" {
 		o.Host, _ = os.Hostname()
 	}
