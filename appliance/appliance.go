@@ -258,17 +258,18 @@ func (a *Appliance) announceRecords(ctx context.Context) error {
 func (a *Appliance) unitOptions() UnitOptions {
 	squash, _ := parseSquash(a.o.Squash) // was validated
 	return UnitOptions{
-		Keys:         a.keys,
-		Authority:    a.authority,
-		Names:        pki.AddressesOf(a.o.Advertise),
-		CacheBytes:   max(a.o.CacheBytes/cacheShares, minCacheBytes),
-		Squash:       squash,
-		LeaseSeconds: a.o.LeaseSeconds,
-		GraceSeconds: a.o.GraceSeconds,
-		Clock:        a.o.Clock,
-		Log:          a.log,
-		Served:       a.table.set,
-		Tampered:     a.tampered.note,
+		Keys:          a.keys,
+		Authority:     a.authority,
+		Names:         pki.AddressesOf(a.o.Advertise),
+		CacheBytes:    max(a.o.CacheBytes/cacheShares, minCacheBytes),
+		Squash:        squash,
+		LeaseSeconds:  a.o.LeaseSeconds,
+		GraceSeconds:  a.o.GraceSeconds,
+		NoDelegations: a.o.NoDelegations,
+		Clock:         a.o.Clock,
+		Log:           a.log,
+		Served:        a.table.set,
+		Tampered:      a.tampered.note,
 	}
 }
 

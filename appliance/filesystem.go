@@ -134,17 +134,18 @@ func (u *Unit) openService(fs *fileSystem) error {
 	log := u.log.With(zap.String("file_system", fs.id))
 	name := identity(u.id, fs.id)
 	fs.service, err = nfs4.New(nfs4.Options{
-		FS:           fs.store,
-		FSID:         fsidOf(fs.id),
-		ServerOwner:  name,
-		ServerScope:  name,
-		Epoch:        u.term.Epoch(),
-		Term:         u.term,
-		HandleKey:    handleKey,
-		LeaseSeconds: u.o.LeaseSeconds,
-		GraceSeconds: u.o.GraceSeconds,
-		Squash:       nfs4.Squash{Mode: u.o.Squash},
-		Now:          u.o.Clock,
+		FS:            fs.store,
+		FSID:          fsidOf(fs.id),
+		ServerOwner:   name,
+		ServerScope:   name,
+		Epoch:         u.term.Epoch(),
+		Term:          u.term,
+		HandleKey:     handleKey,
+		LeaseSeconds:  u.o.LeaseSeconds,
+		GraceSeconds:  u.o.GraceSeconds,
+		NoDelegations: u.o.NoDelegations,
+		Squash:        nfs4.Squash{Mode: u.o.Squash},
+		Now:           u.o.Clock,
 		Events: nfs4.Events{
 			StorageError: func(op string, err error) {
 				log.Error("operation failed in the storage", zap.String("op", op), zap.Error(err))

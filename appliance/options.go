@@ -72,6 +72,8 @@ type Options struct {
 	// LeaseSeconds and GraceSeconds of NFS; 0 takes the defaults of package nfs4.
 	LeaseSeconds int
 	GraceSeconds int
+	// NoDelegations keeps NFS clients from caching files in a way that must be recalled.
+	NoDelegations bool
 	// Log is where the appliance logs; nowhere by default.
 	Log *zap.Logger
 	// Clock is time.Now by default.

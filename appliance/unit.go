@@ -63,8 +63,10 @@ type UnitOptions struct {
 	Squash       nfs4.SquashMode
 	LeaseSeconds int
 	GraceSeconds int
-	Clock        func() time.Time
-	Log          *zap.Logger
+	// NoDelegations is nfs4's.
+	NoDelegations bool
+	Clock         func() time.Time
+	Log           *zap.Logger
 	// Served is told which service answers for a file system, nil when none does now. It must not
 	// call back.
 	Served func(id string, s *nfs4.Service)

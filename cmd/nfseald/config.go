@@ -56,6 +56,7 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 	f.Func("mount-target", "`address=fs-id`: the file system at a local address, for clients that name none; may be given more than once", mountTargets(o))
 	networkFlags(f, o)
 	f.IntVar(&o.LeaseSeconds, "lease", 0, "NFS lease in `seconds` (default 15)")
+	f.BoolVar(&o.NoDelegations, "no-delegations", false, "grant NFS clients no delegations")
 	f.IntVar(&o.GraceSeconds, "grace", 0, "NFS grace period after a restart in `seconds` (default 20)")
 	f.StringVar(&c.logFormat, "log", "console", "log `format`: console or json")
 	f.BoolVar(&c.check, "check", false, "look at the data directory and the host, change nothing, and exit")

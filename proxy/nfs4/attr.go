@@ -13,7 +13,7 @@ var settableAttrs = wire.BitmapOf(
 )
 
 // writeOnlyAttrs can be set and not be read (RFC 8881 §5.5).
-var writeOnlyAttrs = wire.BitmapOf(wire.FATTR4_TIME_ACCESS_SET, wire.FATTR4_TIME_MODIFY_SET)
+var writeOnlyAttrs = wire.BitmapOf(wire.FATTR4_TIME_ACCESS_SET, wire.FATTR4_TIME_MODIFY_SET).Or(delegatedAttrs)
 
 // statAttrs are those of the file system that must be counted.
 var statAttrs = wire.BitmapOf(
@@ -34,7 +34,7 @@ var constantAttrs = wire.BitmapOf(
 	wire.FATTR4_CASE_INSENSITIVE, wire.FATTR4_CASE_PRESERVING, wire.FATTR4_CHOWN_RESTRICTED,
 	wire.FATTR4_HOMOGENEOUS, wire.FATTR4_MAXFILESIZE, wire.FATTR4_MAXLINK, wire.FATTR4_MAXNAME,
 	wire.FATTR4_MAXREAD, wire.FATTR4_MAXWRITE, wire.FATTR4_NO_TRUNC, wire.FATTR4_TIME_DELTA,
-	wire.FATTR4_SUPPATTR_EXCLCREAT, wire.FATTR4_FS_CHARSET_CAP,
+	wire.FATTR4_SUPPATTR_EXCLCREAT, wire.FATTR4_FS_CHARSET_CAP, wire.FATTR4_OPEN_ARGUMENTS,
 )
 
 // fileAttrs are a file's own.
@@ -74,6 +74,7 @@ func (o *Options) constants() wire.Attrs {
 		TimeDelta:         wire.Time{Nsec: 1},
 		SuppattrExclcreat: settableAttrs,
 		FSCharsetCap:      charsetCap,
+		OpenArguments:     o.openArguments(),
 	}
 }
 

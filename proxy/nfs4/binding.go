@@ -36,17 +36,25 @@ type ConnInfo struct {
 
 // Binding is the Service seen by one connection. It implements rpc.Handler.
 type Binding struct {
-	s     *Service
-	conn  ConnInfo
-	grant atomic.Pointer[Grant]
-	once  sync.Once
+	s      *Service
+	conn   ConnInfo
+	grant  atomic.Pointer[Grant]
+	once   sync.Once
+	caller *rpc.Caller // nil: the client cannot be called over this connection
+
+	mu     sync.Mutex
+	closed bool
+	backs  map[*backchannel]struct{} // what it is bound to
 }
 
-var _ rpc.Handler = (*Binding)(nil)
+var (
+	_ rpc.Handler  = (*Binding)(nil)
+	_ rpc.Attacher = (*Binding)(nil)
+)
 
 // Bind returns the handler for one connection. Close it when the connection is gone.
 func (s *Service) Bind(conn ConnInfo) *Binding {
-	b := &Binding{s: s, conn: conn}
+	b := &Binding{s: s, conn: conn, backs: make(map[*backchannel]struct{})}
 	b.SetGrant(conn.Grant)
 	s.mu.Lock()
 	s.bindings[b] = struct{}{}
@@ -63,6 +71,7 @@ func (b *Binding) SetGrant(g Grant) { b.grant.Store(&g) }
 
 // Close forgets the connection.
 func (b *Binding) Close() {
+	b.leaveBackchannels()
 	b.s.mu.Lock()
 	defer b.s.mu.Unlock()
 	delete(b.s.bindings, b)

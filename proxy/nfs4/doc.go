@@ -10,8 +10,8 @@
 // fails ends it. One file holds one operation, or a few that go together; ops.go has the table of
 // them, status.go the one that turns the file system's errors into the protocol's.
 //
-// There are no delegations, no backchannel, no layouts and no named attributes; what asks for them is
-// told so.
+// There are no layouts, no delegations of directories and no named attributes; what asks for them is told
+// so.
 //
 // # Minor versions
 //
@@ -30,6 +30,21 @@
 // clients are told that they can rely on it. Close of the Service leaves the holds alone: the file
 // system is meant to be closed after it, and keeps such files for the next start, when their
 // clients reclaim them.
+//
+// # Delegations and callbacks
+//
+// package state decides who gets a delegation, and which are in whose way (delegation.go asks it). What
+// it wants clients to be told goes through callbacks: a bounded queue a client, emptied by a few
+// goroutines while there is something in it, over whatever way leads to the client. For sessions that is
+// the backchannel (backchannel.go): connections that the client made and bound, and slots in which the
+// server is the requester. A backchannel counts only when a CB_NULL went through.
+//
+//	op*.go ─> state.Machine ─> callbacks ─> way (backchannel) ─> rpc.Caller ─> the client's connection
+//
+// An operation that a delegation is in the way of is answered NFS4ERR_DELAY while it is being recalled,
+// and goes on when it was given back, or was revoked after a lease. What may be granted between that
+// check and the operation is recalled after it. GETATTR waits a moment for the holder of a write
+// delegation to say how long the file is (CB_GETATTR); READDIR tells what the server has.
 //
 // # Recovery
 //
@@ -53,9 +68,10 @@
 //
 // # Goroutines and locks
 //
-// A Service has one goroutine, the reaper, which Close waits for: it drops clients that went silent,
-// ends the recovery phase and watches the term. Service.gate is held for reading by every call, so
+// A Service has one goroutine of its own, the reaper, which drops clients that went silent, ends the
+// recovery phase and watches the term, and those of callbacks; Close waits for all of them. Service.gate is held for reading by every call, so
 // that Close can wait for them. Service.records is taken around the storing and deleting of client
 // records, Service.mu around the set of bindings; neither is held together with the other, and
-// state's lock is taken below both.
+// state's lock is taken below both. callbacks.mu, backchannel.mu and Binding.mu are held one at a time,
+// and state is not called with any of them.
 package nfs4

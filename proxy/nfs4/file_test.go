@@ -145,7 +145,7 @@ func TestOpenArguments(t *testing.T) {
 		{func(a *wire.OpenArgs) { a.Name = []byte("a/b") }, wire.NFS4ERR_BADCHAR},
 		{func(a *wire.OpenArgs) { a.Name = bytes.Repeat([]byte("n"), 256) }, wire.NFS4ERR_NAMETOOLONG},
 		{func(a *wire.OpenArgs) { a.Claim = wire.CLAIM_DELEGATE_CUR }, wire.NFS4ERR_BAD_STATEID},
-		{func(a *wire.OpenArgs) { a.Claim = wire.CLAIM_DELEG_CUR_FH }, wire.NFS4ERR_BAD_STATEID},
+		{func(a *wire.OpenArgs) { a.Claim = wire.CLAIM_DELEG_CUR_FH }, wire.NFS4ERR_ISDIR},
 		{func(a *wire.OpenArgs) { a.Claim = wire.CLAIM_DELEGATE_PREV }, wire.NFS4ERR_NOTSUPP},
 		{func(a *wire.OpenArgs) { a.Claim = wire.CLAIM_DELEG_PREV_FH }, wire.NFS4ERR_NOTSUPP},
 		{func(a *wire.OpenArgs) { a.Claim = wire.CLAIM_PREVIOUS }, wire.NFS4ERR_NO_GRACE},
@@ -157,7 +157,7 @@ func TestOpenArguments(t *testing.T) {
 	s.fails(wire.NFS4ERR_NOTDIR, putFH(h), open("x", forRead))
 	s.ok(putFH(h), with(func(a *wire.OpenArgs) { a.Claim = wire.CLAIM_FH }))
 	for want, why := range map[uint32]uint32{
-		wire.OPEN4_SHARE_ACCESS_WANT_READ_DELEG: wire.WND4_NOT_SUPP_FTYPE,
+		wire.OPEN4_SHARE_ACCESS_WANT_READ_DELEG: wire.WND4_RESOURCE,
 		wire.OPEN4_SHARE_ACCESS_WANT_NO_DELEG:   wire.WND4_NOT_WANTED,
 		wire.OPEN4_SHARE_ACCESS_WANT_CANCEL:     wire.WND4_CANCELLED,
 	} {
@@ -375,6 +375,8 @@ func TestAttributes(t *testing.T) {
 	readable := supported
 	readable.Clear(wire.FATTR4_TIME_ACCESS_SET)
 	readable.Clear(wire.FATTR4_TIME_MODIFY_SET)
+	readable.Clear(wire.FATTR4_TIME_DELEG_ACCESS)
+	readable.Clear(wire.FATTR4_TIME_DELEG_MODIFY)
 	a = s.ok(putFH(h), call{wire.OP_GETATTR, &wire.GetAttrArgs{Request: readable}})
 	got := last[wire.GetAttrRes](t, a).Attrs
 	if got.Mask != readable {

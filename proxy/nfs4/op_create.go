@@ -65,6 +65,9 @@ func opLink(c *compound) wire.Status {
 	if st := wire.CheckComponent(a.Name, maxNameBytes); st != wire.NFS4_OK {
 		return st
 	}
+	if st := c.clear(c.saved.id, true, false); st != wire.NFS4_OK {
+		return st
+	}
 	c.fresh = false
 	var file vfs.Attr
 	ci, err := c.s.fs.Link(c.ctx, &c.cred, c.saved.id, c.current.id, string(a.Name), &file)

@@ -3,13 +3,15 @@ package nfs4
 import (
 	"github.com/nfseal/nfseal/proxy/nfs4/state"
 	"github.com/nfseal/nfseal/proxy/nfs4/wire"
+	"github.com/nfseal/nfseal/proxy/rpc"
 )
 
 const createSessionFlags = wire.CREATE_SESSION4_FLAG_PERSIST | wire.CREATE_SESSION4_FLAG_CONN_BACK_CHAN |
 	wire.CREATE_SESSION4_FLAG_CONN_RDMA
 
 // opCreateSession serves CREATE_SESSION (RFC 8881 §18.36). The client's record is durable before the
-// client id is confirmed. There is no backchannel, so that flag is not granted.
+// client id is confirmed. The backchannel is granted if the connection can carry it and the server may
+// identify itself in a way that it knows.
 func opCreateSession(c *compound) wire.Status {
 	var a wire.CreateSessionArgs
 	a.Decode(&c.args)
@@ -19,12 +21,14 @@ func opCreateSession(c *compound) wire.Status {
 	case a.Flags&^createSessionFlags != 0:
 		return wire.NFS4ERR_INVAL
 	}
+	auth, known := callbackAuth(a.Sec)
 	req := state.CreateSessionRequest{
-		ClientID:  a.ClientID,
-		Sequence:  a.SequenceID,
-		Principal: c.principal,
-		Fore:      channelOf(&a.Fore),
-		Back:      channelOf(&a.Back),
+		ClientID:    a.ClientID,
+		Sequence:    a.SequenceID,
+		Principal:   c.principal,
+		Fore:        channelOf(&a.Fore),
+		Back:        channelOf(&a.Back),
+		Backchannel: a.Flags&wire.CREATE_SESSION4_FLAG_CONN_BACK_CHAN != 0 && known && c.b.caller != nil,
 	}
 	res, record, st := c.s.state.CreateSession(&req)
 	if record != nil {
@@ -39,14 +43,30 @@ func opCreateSession(c *compound) wire.Status {
 	case record != nil:
 		return wire.NFS4ERR_DELAY // the client was replaced meanwhile
 	}
+	c.openBackchannel(&a, &res, auth)
 	out := wire.CreateSessionRes{
 		SessionID:  res.Session,
 		SequenceID: res.Sequence,
 		Fore:       channelAttrs(&res.Fore),
 		Back:       channelAttrs(&res.Back),
 	}
+	if res.Backchannel {
+		out.Flags = wire.CREATE_SESSION4_FLAG_CONN_BACK_CHAN
+	}
 	out.Encode(c.out)
 	return wire.NFS4_OK
+}
+
+// openBackchannel makes the backchannel of a session that was just created, and not of one whose
+// creation is told once more.
+func (c *compound) openBackchannel(a *wire.CreateSessionArgs, res *state.CreateSessionResult, auth rpc.Auth) {
+	if res.Replayed {
+		return
+	}
+	back := c.s.callbacks.openSession(res.Session, a.ClientID, c.head.MinorVersion, a, auth)
+	if res.Backchannel {
+		back.bind(c.b)
+	}
 }
 
 func channelOf(a *wire.ChannelAttrs) state.Channel {

@@ -7,6 +7,9 @@ func (c *compound) gather(mask wire.Bitmap) wire.Status {
 	if st := c.know(); st != wire.NFS4_OK {
 		return st
 	}
+	if st := c.consult(mask); st != wire.NFS4_OK {
+		return st
+	}
 	if st := c.gatherStat(mask); st != wire.NFS4_OK {
 		return st
 	}

@@ -28,8 +28,8 @@ func (c *compound) mayLock() wire.Status {
 	return wantRegular(c.attr.Kind)
 }
 
-// opLock serves LOCK (RFC 8881 §18.10). A lock that the client would wait for is answered like one
-// that it would not: it asks again.
+// opLock serves LOCK (RFC 8881 §18.10). A client that would wait for the lock is told by a callback when
+// it may have it, if it can be reached; it asks again in any case.
 func opLock(c *compound) wire.Status {
 	var a wire.LockArgs
 	a.Decode(&c.args)
@@ -47,7 +47,7 @@ func opLock(c *compound) wire.Status {
 		return st
 	}
 	req := state.LockRequest{
-		File: c.file(), Write: a.Type.IsWrite(), Reclaim: a.Reclaim, Offset: a.Offset, Length: a.Length,
+		File: c.file(), Write: a.Type.IsWrite(), Reclaim: a.Reclaim, Waits: a.Type.Waits(), Offset: a.Offset, Length: a.Length,
 		NewOwner: a.NewOwner, Stateid: id, Owner: a.Owner.Owner,
 	}
 	var denied state.Denied

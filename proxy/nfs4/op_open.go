@@ -9,7 +9,9 @@ import (
 // wantMask are the bits of share_access that are wishes for delegations.
 const wantMask = wire.OPEN4_SHARE_ACCESS_WANT_DELEG_MASK |
 	wire.OPEN4_SHARE_ACCESS_WANT_SIGNAL_DELEG_WHEN_RESRC_AVAIL |
-	wire.OPEN4_SHARE_ACCESS_WANT_PUSH_DELEG_WHEN_UNCONTENDED
+	wire.OPEN4_SHARE_ACCESS_WANT_PUSH_DELEG_WHEN_UNCONTENDED |
+	wire.OPEN4_SHARE_ACCESS_WANT_DELEG_TIMESTAMPS |
+	wire.OPEN4_SHARE_ACCESS_WANT_OPEN_XOR_DELEGATION
 
 // opening is one OPEN on its way: the file in c.attr, and what is known of how it got there.
 type opening struct {
@@ -37,7 +39,7 @@ func opOpen(c *compound) wire.Status {
 		return st
 	}
 	c.arrive()
-	c.answerOpen(&o, res.Stateid)
+	c.answerOpen(&o, &res)
 	return wire.NFS4_OK
 }
 
@@ -67,14 +69,12 @@ func (c *compound) admitOpen(o *opening) wire.Status {
 		a.ShareAccess&wire.OPEN4_SHARE_ACCESS_WANT_DELEG_MASK > wire.OPEN4_SHARE_ACCESS_WANT_CANCEL,
 		a.Create && a.Claim != wire.CLAIM_NULL:
 		return wire.NFS4ERR_INVAL
-	case a.Claim == wire.CLAIM_DELEGATE_CUR || a.Claim == wire.CLAIM_DELEG_CUR_FH:
-		return wire.NFS4ERR_BAD_STATEID // no stateid is one of a delegation
 	case a.Claim == wire.CLAIM_DELEGATE_PREV || a.Claim == wire.CLAIM_DELEG_PREV_FH:
 		return wire.NFS4ERR_NOTSUPP
 	case !c.grant.Write && (a.Create || o.access&wire.OPEN4_SHARE_ACCESS_WRITE != 0):
 		return wire.NFS4ERR_ROFS
 	}
-	if a.Claim == wire.CLAIM_NULL {
+	if a.Claim == wire.CLAIM_NULL || a.Claim == wire.CLAIM_DELEGATE_CUR {
 		if st := wire.CheckComponent(a.Name, maxNameBytes); st != wire.NFS4_OK {
 			return st
 		}
@@ -90,7 +90,7 @@ func (c *compound) admitOpen(o *opening) wire.Status {
 // find gets c.attr to be the file's that is to be opened, and makes the file if it has to.
 func (c *compound) find(o *opening) wire.Status {
 	switch {
-	case o.a.Claim != wire.CLAIM_NULL:
+	case o.a.Claim != wire.CLAIM_NULL && o.a.Claim != wire.CLAIM_DELEGATE_CUR:
 		return c.know()
 	case o.a.Create:
 		return c.findOrCreate(o)
@@ -170,13 +170,7 @@ func (c *compound) openFound(o *opening) (res state.OpenResult, st wire.Status) 
 	if err := c.s.fs.Hold(id); err != nil {
 		return res, c.fail(err)
 	}
-	req := state.OpenRequest{
-		File:    state.File(id),
-		Owner:   o.a.Owner.Owner,
-		Access:  o.access,
-		Deny:    o.a.ShareDeny,
-		Reclaim: o.a.Claim == wire.CLAIM_PREVIOUS,
-	}
+	req := o.request(&c.attr)
 	st = c.unblock(func() (victim wire.ClientID, st wire.Status) {
 		res, victim, st = c.s.state.Open(&c.ticket, &req)
 		return victim, st
@@ -195,14 +189,46 @@ func (c *compound) openFound(o *opening) (res state.OpenResult, st wire.Status) 
 	return res, wire.NFS4_OK
 }
 
+// request is the OPEN of the file with attributes a, as package state wants it.
+func (o *opening) request(a *vfs.Attr) state.OpenRequest {
+	req := state.OpenRequest{
+		File:     state.File(a.ID),
+		Owner:    o.a.Owner.Owner,
+		Access:   o.access,
+		Deny:     o.a.ShareDeny,
+		Reclaim:  o.a.Claim == wire.CLAIM_PREVIOUS,
+		Truncate: o.truncate,
+		Wish: state.DelegationWish{
+			Want:    o.a.ShareAccess & wire.OPEN4_SHARE_ACCESS_WANT_DELEG_MASK,
+			Times:   o.a.ShareAccess&wire.OPEN4_SHARE_ACCESS_WANT_DELEG_TIMESTAMPS != 0,
+			Instead: o.a.ShareAccess&wire.OPEN4_SHARE_ACCESS_WANT_OPEN_XOR_DELEGATION != 0,
+			Reclaim: o.a.DelegateType,
+			Change:  a.Change,
+			Size:    a.Size,
+		},
+	}
+	if o.under() {
+		req.Under = &o.a.DelegateState
+	}
+	return req
+}
+
+// under says that the client has opened the file by itself, under a delegation.
+func (o *opening) under() bool {
+	return o.a.Claim == wire.CLAIM_DELEGATE_CUR || o.a.Claim == wire.CLAIM_DELEG_CUR_FH
+}
+
+// again says that the client has had the file open, and now tells the server.
+func (o *opening) again() bool { return o.under() || o.a.Claim == wire.CLAIM_PREVIOUS }
+
 // mayOpen checks the sort of the file and, unless it was just created, access by mode bits. Execute
-// permission is good for reading, because a client reads what it executes; and an owner may reclaim
+// permission is good for reading, because a client reads what it executes; and an owner may have again
 // what it had open whatever the mode is now.
 func (c *compound) mayOpen(o *opening) wire.Status {
 	if st := wantRegular(c.attr.Kind); st != wire.NFS4_OK {
 		return st
 	}
-	if o.created || o.a.Claim == wire.CLAIM_PREVIOUS && c.cred.UID == c.attr.UID {
+	if o.created || o.again() && c.cred.UID == c.attr.UID {
 		return wire.NFS4_OK
 	}
 	var want vfs.Access
@@ -223,28 +249,22 @@ func (c *compound) mayOpen(o *opening) wire.Status {
 
 // answerOpen writes the result. Files stay alive while they are open, whoever removes them, so a
 // client need not rename them instead (OPEN4_RESULT_PRESERVE_UNLINKED).
-func (c *compound) answerOpen(o *opening, id wire.Stateid) {
-	c.remember(id)
+func (c *compound) answerOpen(o *opening, opened *state.OpenResult) {
 	res := wire.OpenRes{
-		Stateid:    id,
+		Stateid:    opened.Stateid,
 		Dir:        changed(o.dir),
 		Flags:      wire.OPEN4_RESULT_LOCKTYPE_POSIX | wire.OPEN4_RESULT_PRESERVE_UNLINKED,
 		Set:        o.done,
-		Delegation: noDelegation(o.a.ShareAccess),
+		Delegation: granted(&opened.Delegation),
+	}
+	if opened.NoOpen {
+		res.Flags |= wire.OPEN4_RESULT_NO_OPEN_STATEID
+		c.remember(opened.Delegation.Stateid)
+	} else {
+		c.remember(opened.Stateid)
+	}
+	if c.s.state.MayNotifyLock(&c.ticket) {
+		res.Flags |= wire.OPEN4_RESULT_MAY_NOTIFY_LOCK
 	}
 	res.Encode(c.out)
-}
-
-// noDelegation says why there is none, to a client that said anything about it.
-func noDelegation(shareAccess uint32) wire.Delegation {
-	why := uint32(wire.WND4_NOT_SUPP_FTYPE)
-	switch shareAccess & wire.OPEN4_SHARE_ACCESS_WANT_DELEG_MASK {
-	case wire.OPEN4_SHARE_ACCESS_WANT_NO_PREFERENCE:
-		return wire.Delegation{Type: wire.OPEN_DELEGATE_NONE}
-	case wire.OPEN4_SHARE_ACCESS_WANT_NO_DELEG:
-		why = wire.WND4_NOT_WANTED
-	case wire.OPEN4_SHARE_ACCESS_WANT_CANCEL:
-		why = wire.WND4_CANCELLED
-	}
-	return wire.Delegation{Type: wire.OPEN_DELEGATE_NONE_EXT, Why: why}
 }

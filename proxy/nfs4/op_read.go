@@ -24,7 +24,10 @@ func (c *compound) mayDo(id *wire.Stateid, write bool) (cred *vfs.Cred, st wire.
 		}
 		return nil, c.s.state.CheckIO(&c.ticket, id, c.file(), write)
 	}
-	return &c.cred, c.s.state.CheckAnonymous(c.file(), write, class == state.Bypass)
+	if st := c.s.state.CheckAnonymous(c.file(), write, class == state.Bypass); st != wire.NFS4_OK {
+		return &c.cred, st
+	}
+	return &c.cred, c.clear(c.current.id, write, false)
 }
 
 // admitStateid finds the client of a stateid where the request has no session that says who it is.

@@ -27,12 +27,16 @@ func opRemove(c *compound) wire.Status {
 	if st := c.mayUnlink(); st != wire.NFS4_OK {
 		return st
 	}
+	if st := c.clearName(c.current.id, a.Name); st != wire.NFS4_OK {
+		return st
+	}
 	c.fresh = false
 	var removed vfs.Attr
 	ci, err := c.s.fs.Remove(c.ctx, &c.cred, c.current.id, string(a.Name), &removed)
 	if err != nil {
 		return c.fail(err)
 	}
+	c.disturbed(removed.ID)
 	res := wire.RemoveRes{Dir: changed(ci)}
 	res.Encode(c.out)
 	return wire.NFS4_OK
@@ -53,6 +57,12 @@ func opRename(c *compound) wire.Status {
 	if st := c.mayUnlink(); st != wire.NFS4_OK {
 		return st
 	}
+	if st := c.clearName(c.saved.id, a.OldName); st != wire.NFS4_OK {
+		return st
+	}
+	if st := c.clearName(c.current.id, a.NewName); st != wire.NFS4_OK {
+		return st
+	}
 	c.fresh = false
 	var replaced vfs.Attr
 	src, dst, err := c.s.fs.Rename(c.ctx, &c.cred, c.saved.id, string(a.OldName), c.current.id,
@@ -60,6 +70,7 @@ func opRename(c *compound) wire.Status {
 	if err != nil {
 		return c.failRename(err)
 	}
+	c.disturbed(replaced.ID)
 	res := wire.RenameRes{Source: changed(src), Target: changed(dst)}
 	res.Encode(c.out)
 	return wire.NFS4_OK

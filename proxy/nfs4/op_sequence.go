@@ -45,6 +45,7 @@ func (c *compound) enterSession() (state.Verdict, wire.Status) {
 		SlotID:            a.SlotID,
 		HighestSlot:       c.ticket.Slots - 1,
 		TargetHighestSlot: c.ticket.Slots - 1,
+		StatusFlags:       c.ticket.Status,
 	}
 	res.Encode(c.out)
 	if verdict == state.Execute {

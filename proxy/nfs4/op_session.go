@@ -39,7 +39,7 @@ func opDestroyClientID(c *compound) wire.Status {
 }
 
 // opBindConnToSession serves BIND_CONN_TO_SESSION (RFC 8881 §18.34). Without state protection any
-// connection may use any session; there is no backchannel to bind to.
+// connection may use any session, and be bound to its backchannel.
 func opBindConnToSession(c *compound) wire.Status {
 	var a wire.BindConnToSessionArgs
 	a.Decode(&c.args)
@@ -53,20 +53,38 @@ func opBindConnToSession(c *compound) wire.Status {
 		return wire.NFS4ERR_BADXDR
 	case !c.s.state.KnowsSession(a.SessionID):
 		return wire.NFS4ERR_BADSESSION
-	case a.Dir == wire.CDFC4_BACK:
-		return wire.NFS4ERR_INVAL
 	}
 	res := wire.BindConnToSessionRes{SessionID: a.SessionID, Dir: wire.CDFS4_FORE}
+	if a.Dir != wire.CDFC4_FORE {
+		back := c.s.callbacks.backchannelOf(a.SessionID)
+		switch {
+		case back != nil && c.b.caller != nil:
+			back.bind(c.b)
+			res.Dir = wire.CDFS4_BOTH
+		case a.Dir == wire.CDFC4_BACK:
+			return wire.NFS4ERR_INVAL
+		}
+	}
+	if a.Dir == wire.CDFC4_BACK {
+		res.Dir = wire.CDFS4_BACK
+	}
 	res.Encode(c.out)
 	return wire.NFS4_OK
 }
 
-// opBackchannelCtl serves BACKCHANNEL_CTL (RFC 8881 §18.33): what it would change is not used.
+// opBackchannelCtl serves BACKCHANNEL_CTL (RFC 8881 §18.33) for the session that it comes in.
 func opBackchannelCtl(c *compound) wire.Status {
 	var a wire.BackchannelCtlArgs
 	a.Decode(&c.args)
 	if c.malformed() {
 		return wire.NFS4ERR_BADXDR
+	}
+	auth, known := callbackAuth(a.Sec)
+	if !known {
+		return wire.NFS4ERR_NOENT // no security context that could be used is there
+	}
+	if back := c.s.callbacks.backchannelOf(c.a.sequence.SessionID); back != nil {
+		back.change(a.CBProgram, auth)
 	}
 	return wire.NFS4_OK
 }

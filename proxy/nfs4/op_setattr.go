@@ -21,7 +21,7 @@ func opSetAttr(c *compound) wire.Status {
 
 // applyAttrs sets a's attributes and returns those that were set.
 func (c *compound) applyAttrs(a *wire.SetAttrArgs) (done wire.Bitmap, st wire.Status) {
-	if st := toSet(&a.Attrs, &c.setAttr); st != wire.NFS4_OK {
+	if st := c.toSet(a); st != wire.NFS4_OK {
 		return done, st
 	}
 	if c.setAttr.Mask&vfs.SetSize != 0 {
@@ -29,12 +29,49 @@ func (c *compound) applyAttrs(a *wire.SetAttrArgs) (done wire.Bitmap, st wire.St
 			return done, st
 		}
 	}
+	cred := &c.cred
+	if st = c.mayKeepTimes(a, &cred); st != wire.NFS4_OK {
+		return done, st
+	}
+	empties := c.setAttr.Mask&vfs.SetSize != 0 && c.setAttr.Size == 0
+	if st = c.clear(c.current.id, true, empties); st != wire.NFS4_OK {
+		return done, st
+	}
 	c.fresh = false
-	if err := c.s.fs.SetAttr(c.ctx, &c.cred, c.current.id, &c.setAttr, &c.attr); err != nil {
+	if err := c.s.fs.SetAttr(c.ctx, cred, c.current.id, &c.setAttr, &c.attr); err != nil {
 		return done, c.fail(err)
 	}
 	c.fresh = true
+	c.disturbed(c.current.id)
 	return a.Attrs.Mask, wire.NFS4_OK
+}
+
+// toSet is toSet for a SETATTR, which may have times that are kept under a delegation.
+func (c *compound) toSet(a *wire.SetAttrArgs) wire.Status {
+	mask := a.Attrs.Mask
+	a.Attrs.Mask = mask.Without(delegatedAttrs)
+	st := toSet(&a.Attrs, &c.setAttr)
+	a.Attrs.Mask = mask
+	return st
+}
+
+// mayKeepTimes lets the holder of a delegation that covers the times set them, whoever the user is
+// (RFC 9754 §5); nobody else can set these attributes.
+func (c *compound) mayKeepTimes(a *wire.SetAttrArgs, cred **vfs.Cred) wire.Status {
+	if a.Attrs.Mask.And(delegatedAttrs).IsZero() {
+		return wire.NFS4_OK
+	}
+	if st := c.resolve(&a.Stateid); st != wire.NFS4_OK {
+		return st
+	}
+	if st := c.s.state.KeepsTimes(&c.ticket, &a.Stateid, c.file()); st != wire.NFS4_OK {
+		return st
+	}
+	if a.Attrs.Mask.Without(delegatedAttrs).IsZero() {
+		*cred = nil
+	}
+	heldTimes(&a.Attrs, &c.setAttr)
+	return wire.NFS4_OK
 }
 
 // maySetSize says whether the size may be changed, as by a WRITE under the stateid; held, that the

@@ -33,17 +33,6 @@ func opFreeStateid(c *compound) wire.Status {
 	return c.s.state.FreeStateid(&c.ticket, &a.Stateid)
 }
 
-// opDelegReturn serves DELEGRETURN (RFC 8881 §18.6): there are no delegations, so that no stateid can
-// be one.
-func opDelegReturn(c *compound) wire.Status {
-	var a wire.DelegReturnArgs
-	a.Decode(&c.args)
-	if c.malformed() {
-		return wire.NFS4ERR_BADXDR
-	}
-	return wire.NFS4ERR_BAD_STATEID
-}
-
 // opOpenDowngrade serves OPEN_DOWNGRADE (RFC 8881 §18.18).
 func opOpenDowngrade(c *compound) wire.Status {
 	var a wire.OpenDowngradeArgs

@@ -37,8 +37,9 @@ const (
 	bitmapBytes              = 16
 	copyResultBytes          = 4 + wire.StateidBytes + 8 + 4 + 8 + 8
 	createSessionResultBytes = 16 + 4 + 4 + 2*28
-	// openResultBytes has no delegation in it.
-	openResultBytes = wire.StateidBytes + changeInfoBytes + 4 + bitmapBytes + 12
+	// delegationBytes is a write delegation with an entry for nobody.
+	delegationBytes = 4 + wire.StateidBytes + 4 + 12 + 16
+	openResultBytes = wire.StateidBytes + changeInfoBytes + 4 + bitmapBytes + delegationBytes
 )
 
 // slotOf is the place of op in tables.
@@ -136,20 +137,24 @@ type OpStats struct {
 
 // Stats is what a Service has done and holds.
 type Stats struct {
-	Ops        []OpStats // those that were called
-	Clients    int
-	Sessions   int
-	Opens      int
-	Locks      int
-	InGrace    bool
-	Bindings   int
-	CacheBytes int // reserved for replies to be repeated
+	Ops      []OpStats // those that were called
+	Clients  int
+	Sessions int
+	Opens    int
+	Locks    int
+	// Delegations that are in effect, and Recalled those of them that are wanted back.
+	Delegations int
+	Recalled    int
+	InGrace     bool
+	Bindings    int
+	CacheBytes  int // reserved for replies to be repeated
 }
 
 // Stats counts.
 func (s *Service) Stats() Stats {
 	st := s.state.Stats()
 	out := Stats{Clients: st.Clients, Sessions: st.Sessions, Opens: st.Opens, Locks: st.Locks,
+		Delegations: st.Delegations, Recalled: st.Recalled,
 		InGrace: st.InGrace, CacheBytes: st.CacheBytes}
 	for i := range s.counters {
 		n := s.counters[i].calls.Load()

@@ -89,6 +89,8 @@ type Options struct {
 	LeaseSeconds int
 	GraceSeconds int
 	Squash       Squash
+	// NoDelegations has none granted; clients ask the server about everything then.
+	NoDelegations bool
 	// Now is the clock, time.Now by default.
 	Now    func() time.Time
 	Limits Limits

@@ -26,6 +26,7 @@ type Service struct {
 	copyBuffers sync.Pool
 	counters    [opSlots]opCounter
 	seed        maphash.Seed // of fingerprints
+	callbacks   *callbacks
 
 	// gate is held for reading by every request and for writing by Close.
 	gate    sync.RWMutex
@@ -69,6 +70,7 @@ func New(o Options) (*Service, error) {
 	}
 	s.copyBuffers.New = func() any { p := make([]byte, MaxIOBytes); return &p }
 	s.compounds.New = func() any { return newCompound(s) }
+	s.callbacks = newCallbacks(s)
 	s.state = state.New(state.Options{
 		Epoch:           o.Epoch,
 		Lease:           time.Duration(o.LeaseSeconds) * time.Second,
@@ -79,6 +81,8 @@ func New(o Options) (*Service, error) {
 		Limits:          o.Limits,
 		Now:             o.Now,
 		Drop:            func(f state.File) { s.fs.Drop(vfs.FileID(f)) },
+		Callbacks:       s.callbacks,
+		NoDelegations:   o.NoDelegations,
 	})
 	if len(known) == 0 {
 		if err := o.FS.EndRecovery(context.Background()); err != nil {
@@ -109,6 +113,7 @@ func readRecords(fs vfs.FileSystem) ([]state.Record, error) {
 // answered.
 func (s *Service) Close() error {
 	s.halt()
+	s.callbacks.close()
 	s.gate.Lock() // no request is under way, and those that come find the service stopped
 	defer s.gate.Unlock()
 	s.reaper.Wait()

@@ -28,7 +28,13 @@ type client struct {
 	opens    map[string]*openOwner
 	nOpens   int
 	nRanges  int
-	v40      *client40 // nil: it has sessions
+	v40      *client40                // nil: it has sessions
+	delegs   map[*delegation]struct{} // the revoked ones too
+	nDelegs  int                      // len(delegs)
+	revoked  int                      // of delegs
+
+	wasAsked  bool // to give delegations back, at askedBack
+	askedBack int64
 }
 
 // ownership is what an owner string stands for: at most one confirmed record, and one that would
@@ -133,7 +139,10 @@ func (c *client) exchangeResult() ExchangeIDResult {
 }
 
 // hasState says whether something would be lost with c.
-func (c *client) hasState() bool { return len(c.sessions) > 0 || c.nOpens > 0 }
+func (c *client) hasState() bool { return len(c.sessions) > 0 || c.holds() }
+
+// holds says whether c keeps files.
+func (c *client) holds() bool { return c.nOpens > 0 || c.nDelegs > 0 }
 
 // newClientLocked makes an unconfirmed record, in place of the one that the owner may have.
 func (m *Machine) newClientLocked(r *ExchangeIDRequest) *client {
@@ -148,6 +157,7 @@ func (m *Machine) newClientLocked(r *ExchangeIDRequest) *client {
 		principal: r.Principal,
 		sessions:  make(map[wire.SessionID]*session),
 		opens:     make(map[string]*openOwner),
+		delegs:    make(map[*delegation]struct{}),
 	}
 	c.renewed.Store(m.now())
 	if o == nil {
@@ -194,12 +204,14 @@ func (m *Machine) expiredLocked(c *client) bool {
 
 // Lapsed are the clients that should be condemned and buried now: their leases have run out and
 // they hold nothing, or nobody heard of them for very long, or their burial failed before.
-// Unconfirmed records that are too old are dropped on the way.
+// Unconfirmed records that are too old are dropped on the way, and delegations revoked that were
+// recalled long ago.
 func (m *Machine) Lapsed() []wire.ClientID {
 	m.mu.Lock()
 	defer m.unlock()
 	m.sweepUnconfirmedLocked()
 	m.sweepOwnersLocked()
+	m.revokeOverdueLocked()
 	var ids []wire.ClientID
 	for id, c := range m.clients {
 		if c.confirmed && m.lapsedLocked(c) {
@@ -216,7 +228,7 @@ func (m *Machine) lapsedLocked(c *client) bool {
 	if !m.expiredLocked(c) {
 		return false
 	}
-	return c.nOpens == 0 || m.silentLocked(c) > courtesyLeases*m.opt.Lease
+	return !c.holds() || m.silentLocked(c) > courtesyLeases*m.opt.Lease
 }
 
 // silentLocked is for how long nothing was heard of c.
@@ -241,7 +253,7 @@ func (m *Machine) Condemn(id wire.ClientID) (owner string, ok bool) {
 	return c.owner, true
 }
 
-// condemnLocked takes c out of everything that requests go through. Its opens and locks stay.
+// condemnLocked takes c out of everything that requests go through. Its opens, locks and delegations stay.
 func (m *Machine) condemnLocked(c *client) {
 	for _, s := range c.sessions {
 		m.removeSessionLocked(s)
@@ -280,7 +292,7 @@ func (m *Machine) Forgettable(owner string) bool {
 	return true
 }
 
-// Bury ends a condemned client's opens and locks.
+// Bury ends a condemned client's opens, locks and delegations.
 func (m *Machine) Bury(id wire.ClientID) {
 	m.mu.Lock()
 	defer m.unlock()
@@ -298,9 +310,12 @@ func (m *Machine) removeClientLocked(c *client) {
 	delete(m.condemned, c.id)
 }
 
-// releaseLocked ends c's opens and locks.
+// releaseLocked ends c's opens, locks and delegations.
 func (m *Machine) releaseLocked(c *client) {
 	m.releaseOwnersLocked(c)
+	for d := range c.delegs {
+		m.removeDelegationLocked(d)
+	}
 	for _, oo := range c.opens {
 		for _, o := range oo.opens {
 			m.removeOpenLocked(o)

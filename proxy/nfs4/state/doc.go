@@ -2,7 +2,8 @@
 // ids, sessions with their slots, leases, opens, byte-range locks and the recovery after a restart.
 //
 // It is a pure state machine. It does no I/O, starts no goroutine, has no timer: the clock is
-// Options.Now, and whoever owns the [Machine] calls [Machine.Lapsed] from time to time. What must
+// Options.Now, whoever owns the [Machine] calls [Machine.Lapsed] from time to time, and clients are
+// called through Options.Callbacks. What must
 // be durable is named by a method's result, stored by the caller, and confirmed by a further call.
 //
 // # The life of a client
@@ -23,13 +24,24 @@
 // owner (v40_owner.go). A [Ticket] stands for the request all the same, so that opens and locks are
 // the same for all clients and conflict with each other.
 //
+// # The life of a delegation
+//
+//	OPEN ──> in effect ── somebody else is in its way ──> recalled ── DELEGRETURN ──> gone
+//	recalled ── a lease has passed ──> revoked: only its stateid is left ── FREE_STATEID ──> gone
+//
+// It is granted to a client that can be called back, when nobody else has the file open against it and
+// the file was not wanted by two clients lately.
+//
 // # Invariants
 //
+//   - A read delegation of a file excludes opens for writing of other clients; a write delegation
+//     excludes all their opens and delegations.
 //   - A file's share and deny counts are the sums over its opens.
 //   - Ranges of one lock owner on one file are sorted and disjoint; neighbours that touch differ in
 //     type. A write range overlaps with no other owner's range.
-//   - An open's stateid is in the table exactly as long as the open is in its file's list, and the
-//     caller's hold on the file as long (Options.Drop gives it back).
+//   - An open's stateid is in the table exactly as long as the open is in its file's list. A file is
+//     known, and the caller's hold on it kept, as long as it has opens or delegations (Options.Drop
+//     gives the hold back).
 //   - A slot's sequence id changes only when a request that was accepted on it has finished.
 //
 // # Stateids
@@ -42,8 +54,8 @@
 // # Lock order
 //
 // A request of minor version 0 holds the turn of its open owner, then of its lock owner, until it
-// is answered. Below them: Machine.mu, then session.mu. The sections of both are short and call nothing outside; Options.Drop
-// is called after they were released.
+// is answered. Below them: Machine.mu, then session.mu. The sections of both are short and call nothing
+// outside; Options.Drop and Options.Callbacks are called after they were released.
 //
 // Whoever holds Machine.mu for writing may read and change everything, without session.mu. Whoever
 // holds it for reading may look at everything but slots, and change only what is atomic (a client's

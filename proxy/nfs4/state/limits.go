@@ -13,7 +13,11 @@ type Limits struct {
 	OpensPerClient    int // 65,536 (NFS4ERR_DELAY)
 	Locks             int // byte-range locks of all clients: 262,144 (NFS4ERR_DELAY)
 	LocksPerClient    int // 65,536 (NFS4ERR_DELAY)
-	ReplyCacheBytes   int // of all session slots together: 256 MiB (fewer slots, NFS4ERR_NOSPC)
+	// Delegations of all clients: 131,072, and of one: 32,768. At the limit none is granted, and
+	// clients are asked to give some back.
+	Delegations          int
+	DelegationsPerClient int
+	ReplyCacheBytes      int // of all session slots together: 256 MiB (fewer slots, NFS4ERR_NOSPC)
 }
 
 // EnsureDefaults fills in what is zero.
@@ -26,6 +30,8 @@ func (l *Limits) EnsureDefaults() {
 	setDefault(&l.OpensPerClient, 65536)
 	setDefault(&l.Locks, 262144)
 	setDefault(&l.LocksPerClient, 65536)
+	setDefault(&l.Delegations, 131072)
+	setDefault(&l.DelegationsPerClient, 32768)
 	setDefault(&l.ReplyCacheBytes, 256<<20)
 }
 
@@ -38,7 +44,7 @@ func setDefault(v *int, d int) {
 // Validate says which limit is out of range, after EnsureDefaults.
 func (l *Limits) Validate() error {
 	for _, v := range []int{l.Clients, l.SessionsPerClient, l.Slots, l.CompoundOps, l.Opens,
-		l.OpensPerClient, l.Locks, l.LocksPerClient} {
+		l.OpensPerClient, l.Locks, l.LocksPerClient, l.Delegations, l.DelegationsPerClient} {
 		if v < 1 || v > maxLimit {
 			return fmt.Errorf("state: a limit of %d is not in [1, %d]", v, maxLimit)
 		}
@@ -73,4 +79,11 @@ const (
 	// courtesyLeases is for how many lease periods an expired client's state is kept for it when
 	// nobody else needs it.
 	courtesyLeases = 240
+
+	// maxContended is how many files of a generation are remembered as wanted by more than one.
+	maxContended = 16384
+	// recallAnyPerLease is how often in a lease a client is asked to give delegations back.
+	recallAnyPerLease = 3
+	// maxWaiters is how many locks of one file may be waited for with a notice; others ask again.
+	maxWaiters = 256
 )

@@ -47,6 +47,7 @@ type LockRequest struct {
 	File    File
 	Write   bool
 	Reclaim bool
+	Waits   bool // the client would like to be told when it can be had (READW_LT, WRITEW_LT)
 	Offset  uint64
 	Length  uint64 // all ones: to the end of the file
 	// NewOwner says that Stateid is that of an open and Owner the lock owner; else Stateid is one
@@ -73,7 +74,7 @@ func span(offset, length uint64) (start, end uint64, s wire.Status) {
 // is an expired client that is in the way: it must be condemned and buried, then the call repeated.
 func (m *Machine) Lock(t *Ticket, r *LockRequest) (id wire.Stateid, denied Denied, victim wire.ClientID, s wire.Status) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	c := t.session.client
 	start, end, s := span(r.Offset, r.Length)
 	if s != wire.NFS4_OK {
@@ -93,6 +94,13 @@ func (m *Machine) Lock(t *Ticket, r *LockRequest) (id wire.Stateid, denied Denie
 		if r.Reclaim {
 			return id, denied, 0, wire.NFS4ERR_RECLAIM_CONFLICT
 		}
+		if r.Waits {
+			owner := string(r.Owner)
+			if set != nil {
+				owner = set.key.owner
+			}
+			m.waitLocked(o.file, waiter{client: c, owner: owner, start: start, end: end, write: r.Write})
+		}
 		return id, other.denied(), 0, wire.NFS4ERR_DENIED
 	}
 	if !m.roomForRangesLocked(c) {
@@ -111,7 +119,7 @@ func (m *Machine) lockTargetLocked(t *Ticket, r *LockRequest) (*open, *lockSet, 
 	switch {
 	case s != wire.NFS4_OK:
 		return nil, nil, s
-	case r.NewOwner != (tk.locks == nil):
+	case tk.deleg != nil || r.NewOwner != (tk.locks == nil):
 		return nil, nil, wire.NFS4ERR_BAD_STATEID
 	}
 	want := uint8(wire.OPEN4_SHARE_ACCESS_READ)
@@ -165,6 +173,7 @@ func (m *Machine) removeSideLocked(side *lockSide) {
 	}
 	delete(side.open.sides, side)
 	delete(m.tokens, side.number)
+	m.wakeLocked(set.file)
 }
 
 func (m *Machine) countRangesLocked(set *lockSet, before int) {
@@ -279,7 +288,7 @@ func (m *Machine) TestLock(t *Ticket, r *LockRequest) (denied Denied, victim wir
 // Unlock serves LOCKU (RFC 8881 §18.12). Bytes that are not locked may be unlocked.
 func (m *Machine) Unlock(t *Ticket, id *wire.Stateid, f File, offset, length uint64) (wire.Stateid, wire.Status) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	start, end, s := span(offset, length)
 	if s != wire.NFS4_OK {
 		return wire.Stateid{}, s
@@ -297,6 +306,7 @@ func (m *Machine) Unlock(t *Ticket, id *wire.Stateid, f File, offset, length uin
 		return wire.Stateid{}, wire.NFS4ERR_DELAY // it would make two ranges of one
 	}
 	m.replaceLocked(set, lockRange{start: start, end: end}, false)
+	m.wakeLocked(set.file)
 	tk.bump()
 	return m.stateidLocked(tk), wire.NFS4_OK
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nfseal/nfseal/proxy/nfs4/wire"
@@ -45,6 +46,10 @@ type Options struct {
 	// Drop gives back the hold that the caller of Open took. It is called without locks, on the
 	// goroutine of whoever ended the open.
 	Drop func(File)
+	// Callbacks reach the clients. Without it there are no delegations.
+	Callbacks Callbacks
+	// NoDelegations has none granted; callbacks serve those who wait for locks.
+	NoDelegations bool
 }
 
 func (o *Options) ensureDefaults() {
@@ -82,7 +87,15 @@ type Machine struct {
 	lastClient uint32
 	lastSess   uint32
 	lastToken  uint64
-	dropped    []File // for Options.Drop, once mu is released
+	contention contention
+	recalls    map[*delegation]struct{} // recalled, not revoked and not returned
+	askedBack  int64                    // when a client was asked for delegations because of the limit
+	dropped    []File                   // for Options.Drop, once mu is released
+	after      []func(Callbacks)        // likewise
+
+	// In effect. Written with mu, read without.
+	delegations      atomic.Int32
+	writeDelegations atomic.Int32
 }
 
 // New returns a machine without clients, in its recovery phase if there are Known ones.
@@ -98,18 +111,23 @@ func New(o Options) *Machine {
 		tokens:    make(map[uint64]*token),
 		files:     make(map[File]*file),
 		closed:    make(map[uint64]*owner40),
+		recalls:   make(map[*delegation]struct{}),
 	}
 	m.recovery = newRecovery(o.Known, o.Now().Add(o.Grace))
 	return m
 }
 
-// unlock releases mu and gives back the holds that were let go under it.
+// unlock releases mu, gives back the holds that were let go under it, and makes the callbacks that
+// turned out to be needed.
 func (m *Machine) unlock() {
-	dropped := m.dropped
-	m.dropped = nil
+	dropped, after := m.dropped, m.after
+	m.dropped, m.after = nil, nil
 	m.mu.Unlock()
 	for _, f := range dropped {
 		m.opt.Drop(f)
+	}
+	for _, call := range after {
+		call(m.opt.Callbacks)
 	}
 }
 
@@ -136,12 +154,15 @@ func (m *Machine) newSessionIDLocked() wire.SessionID {
 
 // Stats is a machine's population.
 type Stats struct {
-	Clients    int
-	Sessions   int
-	Opens      int
-	Locks      int
-	CacheBytes int
-	InGrace    bool
+	Clients  int
+	Sessions int
+	Opens    int
+	Locks    int
+	// Delegations that are in effect, and Recalled those of them that are wanted back.
+	Delegations int
+	Recalled    int
+	CacheBytes  int
+	InGrace     bool
 }
 
 // Stats counts.
@@ -149,11 +170,13 @@ func (m *Machine) Stats() Stats {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	return Stats{
-		Clients:    len(m.clients),
-		Sessions:   len(m.sessions),
-		Opens:      m.opens,
-		Locks:      m.ranges,
-		CacheBytes: m.cacheBytes,
-		InGrace:    !m.recovery.over,
+		Clients:     len(m.clients),
+		Sessions:    len(m.sessions),
+		Opens:       m.opens,
+		Locks:       m.ranges,
+		Delegations: int(m.delegations.Load()),
+		Recalled:    len(m.recalls),
+		CacheBytes:  m.cacheBytes,
+		InGrace:     !m.recovery.over,
 	}
 }

@@ -166,7 +166,7 @@ func (p *peer) close(id wire.Stateid, f File) (s wire.Status) {
 func (b *bench) check() {
 	b.Helper()
 	m := b.m
-	opens, ranges, tokens := 0, 0, 0
+	opens, ranges, tokens, delegs := 0, 0, 0, 0
 	for id, f := range m.files {
 		var read, write, denyRead, denyWrite int
 		for o := range f.opens {
@@ -183,11 +183,13 @@ func (b *bench) check() {
 		if [4]int{read, write, denyRead, denyWrite} != [4]int{f.read, f.write, f.denyRead, f.denyWrite} {
 			b.Errorf("file %v: counts %v are not sums", id, f)
 		}
-		if len(f.opens) != max(b.holds[id], 0) {
-			b.Errorf("file %v: %d opens, %d holds", id, len(f.opens), b.holds[id])
+		if b.holds[id] != 1 || len(f.opens)+len(f.delegs) == 0 {
+			b.Errorf("file %v: %d opens, %d delegations, %d holds", id, len(f.opens), len(f.delegs), b.holds[id])
 		}
+		delegs += len(f.delegs)
 		ranges += b.checkLocks(f)
 	}
+	tokens += b.checkDelegations(delegs)
 	if opens != m.opens || ranges != m.ranges || tokens != len(m.tokens) {
 		b.Errorf("counts are %d opens, %d ranges, %d stateids; there are %d, %d, %d",
 			m.opens, m.ranges, len(m.tokens), opens, ranges, tokens)
@@ -198,6 +200,51 @@ func (b *bench) check() {
 		}
 	}
 	b.checkClients()
+}
+
+// checkDelegations returns how many stateids of delegations there are, given how many files know of.
+func (b *bench) checkDelegations(inEffect int) (tokens int) {
+	m := b.m
+	granted, writes := 0, 0
+	for _, c := range all(m.clients, m.condemned) {
+		revoked := 0
+		for d := range c.delegs {
+			tokens++
+			if m.tokens[d.number] != &d.token {
+				b.Errorf("a delegation of client %x is not in the table", c.id)
+			}
+			switch {
+			case d.revoked:
+				revoked++
+				continue
+			case d.write:
+				writes++
+			}
+			granted++
+			if d.file.contests(c, d.write) {
+				b.Errorf("file %v: a delegation is contested", d.file.id)
+			}
+		}
+		if len(c.delegs) != c.nDelegs || revoked != c.revoked {
+			b.Errorf("client %x has %d delegations, %d of them revoked; counted are %d and %d",
+				c.id, len(c.delegs), revoked, c.nDelegs, c.revoked)
+		}
+	}
+	if granted != inEffect || granted != int(m.delegations.Load()) || writes != int(m.writeDelegations.Load()) {
+		b.Errorf("%d delegations, %d of them for writing; files have %d; counted are %d and %d",
+			granted, writes, inEffect, m.delegations.Load(), m.writeDelegations.Load())
+	}
+	return tokens
+}
+
+func all(some, more map[wire.ClientID]*client) (both []*client) {
+	for _, c := range some {
+		both = append(both, c)
+	}
+	for _, c := range more {
+		both = append(both, c)
+	}
+	return both
 }
 
 func (b *bench) checkLocks(f *file) (ranges int) {

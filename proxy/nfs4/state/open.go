@@ -2,10 +2,12 @@ package state
 
 import "github.com/nfseal/nfseal/proxy/nfs4/wire"
 
-// file is a file that somebody has open.
+// file is a file that somebody has open or delegated.
 type file struct {
-	id    File
-	opens map[*open]struct{}
+	id      File
+	opens   map[*open]struct{}
+	delegs  []*delegation // those in effect
+	waiters []waiter
 	// How many opens read, write, deny reading, deny writing.
 	read, write, denyRead, denyWrite int
 	locks                            map[lockKey]*lockSet
@@ -38,6 +40,12 @@ type OpenRequest struct {
 	Access  uint32 // OPEN4_SHARE_ACCESS_*, without wishes for delegations
 	Deny    uint32
 	Reclaim bool
+	// Truncate says that the OPEN makes the file empty.
+	Truncate bool
+	Wish     DelegationWish
+	// Under is the delegation that the client has opened the file under until now
+	// (CLAIM_DELEGATE_CUR), or nil.
+	Under *wire.Stateid
 }
 
 // OpenResult is what became of an OPEN.
@@ -45,8 +53,12 @@ type OpenResult struct {
 	Stateid wire.Stateid
 	// New says that the caller's hold is kept until Options.Drop; else the caller drops it.
 	New bool
+	// Delegation is what the client gets besides; or instead, if NoOpen.
+	Delegation Delegation
+	NoOpen     bool
 
 	open     *open
+	opened   bool // there was none of the same owner
 	previous open
 }
 
@@ -60,6 +72,9 @@ func (m *Machine) Open(t *Ticket, r *OpenRequest) (res OpenResult, victim wire.C
 		return res, 0, s
 	}
 	access, deny := uint8(r.Access), uint8(r.Deny)
+	if s := m.checkUnderLocked(t, r); s != wire.NFS4_OK {
+		return res, 0, s
+	}
 	f, oo := m.files[r.File], c.opens[string(r.Owner)]
 	var o *open
 	if oo != nil {
@@ -68,22 +83,67 @@ func (m *Machine) Open(t *Ticket, r *OpenRequest) (res OpenResult, victim wire.C
 	if f != nil && f.conflicts(o, access, deny) {
 		return res, m.conflictingOpenLocked(f, o, access, deny), conflictStatus(r.Reclaim)
 	}
+	if f != nil {
+		change := r.Truncate || access&wire.OPEN4_SHARE_ACCESS_WRITE != 0 || deny&wire.OPEN4_SHARE_DENY_READ != 0
+		if victim, blocked := m.clearLocked(f, c, change, r.Truncate); blocked {
+			return res, victim, wire.NFS4ERR_DELAY
+		}
+	}
+	if o == nil && (m.opens >= m.opt.Limits.Opens || c.nOpens >= m.opt.Limits.OpensPerClient) {
+		return res, 0, wire.NFS4ERR_DELAY
+	}
+	res.New = m.files[r.File] == nil
+	f = m.fileLocked(r.File)
+	res.Delegation = m.delegateLocked(t, f, r)
+	if res.Delegation.Stateid != (wire.Stateid{}) && r.Wish.Instead && o == nil && !r.Reclaim {
+		res.NoOpen, res.Stateid = true, wire.AnonymousStateid
+		return res, 0, wire.NFS4_OK
+	}
 	if o != nil {
-		res = OpenResult{open: o, previous: *o}
+		res.open, res.previous = o, *o
 		o.bump()
 	} else {
-		if m.opens >= m.opt.Limits.Opens || c.nOpens >= m.opt.Limits.OpensPerClient {
-			return res, 0, wire.NFS4ERR_DELAY
-		}
-		o = m.newOpenLocked(c, oo, r)
-		res = OpenResult{open: o, New: true}
+		o = m.newOpenLocked(c, oo, f, r)
+		res.open, res.opened = o, true
 	}
-	f = o.file
 	f.setShare(o, o.access|access, o.deny|deny)
 	o.accessSeen |= 1 << access
 	o.denySeen |= 1 << deny
 	res.Stateid = m.stateidLocked(&o.token)
 	return res, 0, wire.NFS4_OK
+}
+
+// checkUnderLocked says whether the delegation that an OPEN refers to is there and allows as much.
+func (m *Machine) checkUnderLocked(t *Ticket, r *OpenRequest) wire.Status {
+	if r.Under == nil {
+		return wire.NFS4_OK
+	}
+	d, s := m.delegationLocked(t, r.Under, r.File)
+	switch {
+	case s != wire.NFS4_OK:
+		return s
+	case r.Access&^uint32(d.access()) != 0:
+		return wire.NFS4ERR_OPENMODE
+	}
+	return wire.NFS4_OK
+}
+
+// fileLocked is what is known of file id, from now on if nothing was.
+func (m *Machine) fileLocked(id File) *file {
+	f := m.files[id]
+	if f == nil {
+		f = &file{id: id, opens: make(map[*open]struct{})}
+		m.files[id] = f
+	}
+	return f
+}
+
+// putFileLocked forgets f if nobody has it any more.
+func (m *Machine) putFileLocked(f *file) {
+	if len(f.opens) == 0 && len(f.delegs) == 0 {
+		delete(m.files, f.id)
+		m.dropped = append(m.dropped, f.id)
+	}
 }
 
 func conflictStatus(reclaim bool) wire.Status {
@@ -98,11 +158,14 @@ func conflictStatus(reclaim bool) wire.Status {
 func (m *Machine) Rollback(r *OpenResult) {
 	m.mu.Lock()
 	defer m.unlock()
+	if tk := m.tokens[tokenNumber(&r.Delegation.Stateid)]; tk != nil && tk.deleg != nil {
+		m.removeDelegationLocked(tk.deleg)
+	}
 	o := r.open
-	if m.tokens[o.number] != &o.token {
+	if r.NoOpen || m.tokens[o.number] != &o.token {
 		return // closed or expired meanwhile
 	}
-	if r.New {
+	if r.opened {
 		m.removeOpenLocked(o)
 		return
 	}
@@ -111,15 +174,10 @@ func (m *Machine) Rollback(r *OpenResult) {
 }
 
 // newOpenLocked makes an open without any access yet.
-func (m *Machine) newOpenLocked(c *client, oo *openOwner, r *OpenRequest) *open {
+func (m *Machine) newOpenLocked(c *client, oo *openOwner, f *file, r *OpenRequest) *open {
 	if oo == nil {
 		oo = &openOwner{client: c, name: string(r.Owner), opens: make(map[File]*open)}
 		c.opens[oo.name] = oo
-	}
-	f := m.files[r.File]
-	if f == nil {
-		f = &file{id: r.File, opens: make(map[*open]struct{})}
-		m.files[r.File] = f
 	}
 	o := &open{token: m.newTokenLocked(c, f), owner: oo}
 	o.token.open = o
@@ -139,9 +197,6 @@ func (m *Machine) removeOpenLocked(o *open) {
 	f, c := o.file, o.client
 	f.setShare(o, 0, 0)
 	delete(f.opens, o)
-	if len(f.opens) == 0 {
-		delete(m.files, f.id)
-	}
 	delete(o.owner.opens, f.id)
 	if len(o.owner.opens) == 0 {
 		delete(c.opens, o.owner.name)
@@ -149,7 +204,7 @@ func (m *Machine) removeOpenLocked(o *open) {
 	delete(m.tokens, o.number)
 	c.nOpens--
 	m.opens--
-	m.dropped = append(m.dropped, f.id)
+	m.putFileLocked(f)
 }
 
 // setShare changes o's share reservation and keeps f's counts.
@@ -210,7 +265,7 @@ func (m *Machine) openOfLocked(t *Ticket, id *wire.Stateid, f File) (*open, wire
 	switch {
 	case s != wire.NFS4_OK:
 		return nil, s
-	case tk.locks != nil:
+	case tk.locks != nil || tk.deleg != nil:
 		return nil, wire.NFS4ERR_BAD_STATEID
 	}
 	return tk.open, wire.NFS4_OK

@@ -24,6 +24,8 @@ type session struct {
 	mu      sync.Mutex // with Machine.mu held for reading; not needed when that is held for writing
 	slots   []slot
 	running int // requests being executed
+
+	back Back // changes with Machine.mu held for writing
 }
 
 // createSlot is a client's own replay cache for CREATE_SESSION (RFC 8881 §18.36.4).
@@ -40,14 +42,21 @@ type CreateSessionRequest struct {
 	Principal Principal
 	Fore      Channel
 	Back      Channel
+	// Backchannel says that the connection which the request came on can be bound to the
+	// backchannel, and that the client asks for it.
+	Backchannel bool
 }
 
-// CreateSessionResult is what the client learns of its session. No flag is ever granted.
+// CreateSessionResult is what the client learns of its session.
 type CreateSessionResult struct {
 	Session  wire.SessionID
 	Sequence uint32
 	Fore     Channel
 	Back     Channel
+	// Backchannel says that it was granted.
+	Backchannel bool
+	// Replayed says that the session was created before.
+	Replayed bool
 }
 
 // CreateSession serves CREATE_SESSION (RFC 8881 §18.36). When pending is not nil, nothing has
@@ -60,7 +69,9 @@ func (m *Machine) CreateSession(r *CreateSessionRequest) (res CreateSessionResul
 		return res, nil, wire.NFS4ERR_STALE_CLIENTID
 	}
 	if c.create.done && r.Sequence == c.create.sequence {
-		return c.create.result, nil, wire.NFS4_OK
+		res = c.create.result
+		res.Replayed = true
+		return res, nil, wire.NFS4_OK
 	}
 	if s := m.checkCreateLocked(c, r); s != wire.NFS4_OK {
 		return res, nil, s
@@ -73,9 +84,10 @@ func (m *Machine) CreateSession(r *CreateSessionRequest) (res CreateSessionResul
 		return res, nil, s
 	}
 	m.confirmLocked(c)
-	id := m.newSessionLocked(c, fore)
+	id := m.newSessionLocked(c, fore, r.Backchannel)
 	c.create = createSlot{sequence: r.Sequence, done: true,
-		result: CreateSessionResult{Session: id, Sequence: r.Sequence, Fore: fore, Back: r.Back}}
+		result: CreateSessionResult{Session: id, Sequence: r.Sequence, Fore: fore, Back: r.Back,
+			Backchannel: r.Backchannel}}
 	return c.create.result, nil, wire.NFS4_OK
 }
 
@@ -139,12 +151,15 @@ func (m *Machine) confirmLocked(c *client) {
 	}
 }
 
-func (m *Machine) newSessionLocked(c *client, fore Channel) wire.SessionID {
+func (m *Machine) newSessionLocked(c *client, fore Channel, back bool) wire.SessionID {
 	s := &session{
 		id:     m.newSessionIDLocked(),
 		client: c,
 		fore:   fore,
 		slots:  make([]slot, fore.MaxRequests),
+	}
+	if back {
+		s.back = BackDown // until the caller says more
 	}
 	m.cacheBytes += s.reserved()
 	m.sessions[s.id] = s
@@ -159,6 +174,7 @@ func (m *Machine) removeSessionLocked(s *session) {
 	m.cacheBytes -= s.reserved()
 	delete(m.sessions, s.id)
 	delete(s.client.sessions, s.id)
+	m.laterLocked(func(cb Callbacks) { cb.Gone(s.id) })
 }
 
 // Recorded says that the record of id is on stable storage.
@@ -174,7 +190,7 @@ func (m *Machine) Recorded(id wire.ClientID) {
 // asks, if it has one. A session that has other requests under way is NFS4ERR_DELAY.
 func (m *Machine) DestroySession(id wire.SessionID, own *Ticket) wire.Status {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	s := m.sessions[id]
 	if s == nil {
 		return wire.NFS4ERR_BADSESSION

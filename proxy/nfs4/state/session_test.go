@@ -31,6 +31,10 @@ func TestCreateSessionSequence(t *testing.T) {
 	b.want(s, wire.NFS4_OK)
 	again, s := b.create(b.createArgs(ex.ClientID, 1, 2))
 	b.want(s, wire.NFS4_OK)
+	if !again.Replayed || first.Replayed {
+		t.Errorf("replayed: %v, then %v", first.Replayed, again.Replayed)
+	}
+	again.Replayed = false
 	if again != first {
 		t.Errorf("a retry got %+v, not %+v", again, first)
 	}

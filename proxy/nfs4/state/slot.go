@@ -46,6 +46,8 @@ const (
 type Ticket struct {
 	session   *session
 	slot      *slot
+	slotID    uint32
+	sequence  uint32
 	print     uint64
 	cacheThis bool
 	solo      bool
@@ -56,6 +58,8 @@ type Ticket struct {
 	MaxCachedBytes int
 	// Slots is how many the session has.
 	Slots uint32
+	// Status is what the client is told besides (SEQ4_STATUS_).
+	Status uint32
 	// Reply is a copy of the first reply, when Sequence says Replayed. It begins where the bytes
 	// given to Finish began.
 	Reply []byte
@@ -63,6 +67,14 @@ type Ticket struct {
 
 // CacheThis says whether the reply was asked to be kept.
 func (t *Ticket) CacheThis() bool { return t.cacheThis }
+
+// client is whose request it is: nil for one of minor version 0 that names nobody.
+func (t *Ticket) client() *client {
+	if t.session == nil {
+		return nil
+	}
+	return t.session.client
+}
 
 // ClientID is the client that sent the request.
 func (t *Ticket) ClientID() wire.ClientID { return t.session.client.id }
@@ -134,12 +146,15 @@ func (s *session) ticket(sl *slot, r *SequenceRequest) Ticket {
 	return Ticket{
 		session:        s,
 		slot:           sl,
+		slotID:         r.Slot,
+		sequence:       r.Sequence,
 		print:          r.Fingerprint,
 		cacheThis:      r.CacheThis,
 		solo:           r.Operations == 1,
 		MaxReplyBytes:  int(s.fore.MaxResponseBytes),
 		MaxCachedBytes: int(s.fore.MaxCachedBytes),
 		Slots:          uint32(len(s.slots)),
+		Status:         s.statusLocked(),
 	}
 }
 

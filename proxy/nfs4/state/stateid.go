@@ -6,14 +6,16 @@ import (
 	"github.com/nfseal/nfseal/proxy/nfs4/wire"
 )
 
-// token is what a stateid's other field stands for: an open, or a lock owner's locks on a file.
+// token is what a stateid's other field stands for: an open, a lock owner's locks on a
+// file, or a delegation.
 type token struct {
 	number uint64
 	seqid  uint32
 	client *client
 	file   *file
-	open   *open     // the open itself, or the one that the locks were taken under
-	locks  *lockSide // nil for an open
+	open   *open       // the open itself, or the one that the locks were taken under
+	locks  *lockSide   // nil for an open and a delegation
+	deleg  *delegation // nil for an open and locks
 }
 
 // Class is what kind of stateid a request carries (RFC 8881 §8.2.3).
@@ -63,6 +65,9 @@ func (m *Machine) stateidLocked(t *token) wire.Stateid {
 	return id
 }
 
+// tokenNumber is which token id names.
+func tokenNumber(id *wire.Stateid) uint64 { return binary.BigEndian.Uint64(id.Other[4:]) }
+
 // bump makes the next seqid; 0 is skipped (RFC 8881 §8.2.2).
 func (t *token) bump() {
 	t.seqid++
@@ -71,14 +76,29 @@ func (t *token) bump() {
 	}
 }
 
-// findLocked returns the token that id stands for, if it is c's and up to date.
+// access is what a token lets its client do with the content: READ, WRITE or both.
+func (t *token) access() uint8 {
+	switch {
+	case t.deleg == nil:
+		return t.open.access
+	case t.deleg.write:
+		return wire.OPEN4_SHARE_ACCESS_BOTH
+	}
+	return wire.OPEN4_SHARE_ACCESS_READ
+}
+
+// findLocked returns the token that id stands for, if it is c's and up to date. With
+// NFS4ERR_DELEG_REVOKED it returns it too.
 func (m *Machine) findLocked(c *client, id *wire.Stateid) (*token, wire.Status) {
 	if Classify(id) != Ordinary || binary.BigEndian.Uint32(id.Other[:]) != m.epoch32() {
 		return nil, wire.NFS4ERR_BAD_STATEID
 	}
-	t := m.tokens[binary.BigEndian.Uint64(id.Other[4:])]
-	if t == nil || t.client != c {
+	t := m.tokens[tokenNumber(id)]
+	switch {
+	case t == nil || t.client != c:
 		return nil, wire.NFS4ERR_BAD_STATEID
+	case t.deleg != nil && t.deleg.revoked:
+		return t, wire.NFS4ERR_DELEG_REVOKED
 	}
 	switch diff := int32(id.Seqid - t.seqid); {
 	case id.Seqid == 0 || diff == 0:
@@ -110,7 +130,7 @@ func (m *Machine) CheckIO(t *Ticket, id *wire.Stateid, f File, write bool) wire.
 	if write {
 		want = wire.OPEN4_SHARE_ACCESS_WRITE
 	}
-	if tk.open.access&want == 0 {
+	if tk.access()&want == 0 {
 		return wire.NFS4ERR_OPENMODE
 	}
 	return wire.NFS4_OK
@@ -145,13 +165,16 @@ func (m *Machine) TestStateid(t *Ticket, id *wire.Stateid) wire.Status {
 	return s
 }
 
-// FreeStateid serves FREE_STATEID (RFC 8881 §18.38): a lock stateid without locks can go, one with
-// locks and any open is NFS4ERR_LOCKS_HELD.
+// FreeStateid serves FREE_STATEID (RFC 8881 §18.38): a lock stateid without locks can go, and a
+// delegation that was revoked; one with locks, an open and a good delegation are NFS4ERR_LOCKS_HELD.
 func (m *Machine) FreeStateid(t *Ticket, id *wire.Stateid) wire.Status {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	tk, s := m.findLocked(t.session.client, id)
 	switch {
+	case s == wire.NFS4ERR_DELEG_REVOKED:
+		m.removeDelegationLocked(tk.deleg)
+		return wire.NFS4_OK
 	case s != wire.NFS4_OK:
 		return s
 	case tk.locks == nil || len(tk.locks.set.ranges) > 0:

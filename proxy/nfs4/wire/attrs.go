@@ -78,6 +78,9 @@ type Attrs struct {
 	ChangeAttrType    uint32
 	ModeUmask         ModeUmask
 	XattrSupport      bool
+	TimeDelegAccess   Time
+	TimeDelegModify   Time
+	OpenArguments     OpenArguments
 }
 
 // KnownAttrs is what Attrs can carry. A server's supported_attrs is a part of it.
@@ -94,7 +97,8 @@ var KnownAttrs = BitmapOf(
 	FATTR4_TIME_CREATE, FATTR4_TIME_DELTA, FATTR4_TIME_METADATA, FATTR4_TIME_MODIFY,
 	FATTR4_TIME_MODIFY_SET, FATTR4_MOUNTED_ON_FILEID, FATTR4_MODE_SET_MASKED, FATTR4_SUPPATTR_EXCLCREAT,
 	FATTR4_FS_CHARSET_CAP, FATTR4_CLONE_BLKSIZE, FATTR4_SPACE_FREED, FATTR4_CHANGE_ATTR_TYPE,
-	FATTR4_MODE_UMASK, FATTR4_XATTR_SUPPORT,
+	FATTR4_MODE_UMASK, FATTR4_XATTR_SUPPORT, FATTR4_TIME_DELEG_ACCESS, FATTR4_TIME_DELEG_MODIFY,
+	FATTR4_OPEN_ARGUMENTS,
 )
 
 // Encode writes a fattr4 with what is both in a.Mask and in KnownAttrs.

@@ -157,6 +157,12 @@ func (a *Attrs) encodeWord2(e *xdr.Encoder, n AttrNumber) {
 		a.ModeUmask.Encode(e)
 	case FATTR4_XATTR_SUPPORT:
 		e.Bool(a.XattrSupport)
+	case FATTR4_TIME_DELEG_ACCESS:
+		a.TimeDelegAccess.Encode(e)
+	case FATTR4_TIME_DELEG_MODIFY:
+		a.TimeDelegModify.Encode(e)
+	case FATTR4_OPEN_ARGUMENTS:
+		a.OpenArguments.Encode(e)
 	}
 }
 
@@ -288,5 +294,11 @@ func (a *Attrs) decodeWord2(d *xdr.Decoder, n AttrNumber) {
 		a.ModeUmask.Decode(d)
 	case FATTR4_XATTR_SUPPORT:
 		a.XattrSupport = d.Bool()
+	case FATTR4_TIME_DELEG_ACCESS:
+		a.TimeDelegAccess.Decode(d)
+	case FATTR4_TIME_DELEG_MODIFY:
+		a.TimeDelegModify.Decode(d)
+	case FATTR4_OPEN_ARGUMENTS:
+		a.OpenArguments.Decode(d)
 	}
 }

@@ -25,6 +25,9 @@ const (
 // IsWrite says whether the lock excludes all others.
 func (t LockType) IsWrite() bool { return t == WRITE_LT || t == WRITEW_LT }
 
+// Waits says whether the client would rather wait than be denied.
+func (t LockType) Waits() bool { return t == READW_LT || t == WRITEW_LT }
+
 func (t *LockType) decode(d *xdr.Decoder) {
 	*t = LockType(d.Uint32())
 	if *t < READ_LT || *t > WRITEW_LT {

@@ -1,0 +1,221 @@
+package nfs4
+
+import (
+	"errors"
+	"time"
+
+	"github.com/nfseal/nfseal/proxy/nfs4/state"
+	"github.com/nfseal/nfseal/proxy/nfs4/wire"
+	"github.com/nfseal/nfseal/proxy/xdr"
+	"github.com/nfseal/nfseal/xtsengine/vfs"
+)
+
+// clear makes way for an operation that changes file id or, with change false, only looks at its
+// content: delegations of other clients are recalled, and NFS4ERR_DELAY is returned while one is in
+// the way. truncate says that the file becomes empty.
+func (c *compound) clear(id vfs.FileID, change, truncate bool) wire.Status {
+	if c.s.state.Delegations() == 0 {
+		return wire.NFS4_OK
+	}
+	return c.unblock(func() (victim wire.ClientID, st wire.Status) {
+		return c.s.state.Clear(&c.ticket, state.File(id), change, truncate)
+	})
+}
+
+// clearName is clear for the file called name in dir, for an operation that changes what names it has.
+// Whatever else is wrong is left for the operation to find.
+func (c *compound) clearName(dir vfs.FileID, name []byte) wire.Status {
+	if c.s.state.Delegations() == 0 {
+		return wire.NFS4_OK
+	}
+	var a vfs.Attr
+	if err := c.s.fs.Lookup(c.ctx, &c.cred, dir, string(name), &a); err != nil {
+		return wire.NFS4_OK
+	}
+	return c.clear(a.ID, true, false)
+}
+
+// disturbed recalls delegations of id that were granted while it was being changed.
+func (c *compound) disturbed(id vfs.FileID) {
+	if id != (vfs.FileID{}) {
+		c.clear(id, true, false)
+	}
+}
+
+// opDelegReturn serves DELEGRETURN (RFC 8881 §18.6).
+func opDelegReturn(c *compound) wire.Status {
+	var a wire.DelegReturnArgs
+	a.Decode(&c.args)
+	if c.malformed() {
+		return wire.NFS4ERR_BADXDR
+	}
+	if st := c.resolve(&a.Stateid); st != wire.NFS4_OK {
+		return st
+	}
+	return c.s.state.Return(&c.ticket, &a.Stateid, c.file())
+}
+
+// granted is the protocol's form of a delegation. The entry about who may do what is left empty, so
+// that the client asks for each of its users (RFC 8881 §18.16.3).
+func granted(d *state.Delegation) wire.Delegation {
+	return wire.Delegation{
+		Type:       d.Type,
+		Stateid:    d.Stateid,
+		Recall:     d.Recall,
+		LimitBy:    wire.NFS_LIMIT_SIZE,
+		LimitBytes: ^uint64(0),
+		Why:        d.Why,
+	}
+}
+
+// errQuery: a client did not say what it has made of a file.
+var errQuery = errors.New("nfs4: no use in a CB_GETATTR's answer")
+
+// query is a CB_GETATTR on its way. All that ask for the same wait for it.
+type query struct {
+	done  chan struct{} // closed when what follows is there
+	attrs wire.Attrs
+	err   error
+}
+
+// heldAttrs are those that the holder of a write delegation knows better.
+var heldAttrs = wire.BitmapOf(wire.FATTR4_CHANGE, wire.FATTR4_SIZE, wire.FATTR4_SPACE_USED,
+	wire.FATTR4_TIME_ACCESS, wire.FATTR4_TIME_MODIFY, wire.FATTR4_TIME_METADATA)
+
+// ask sends a CB_GETATTR unless one is on its way.
+func (c *callbacks) ask(q *state.Query) *query {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if on := c.queries[q.Stateid]; on != nil {
+		return on
+	}
+	on := &query{done: make(chan struct{})}
+	c.queries[q.Stateid] = on
+	args := wire.CBGetAttrArgs{Handle: c.handleOf(q.File), Request: wire.BitmapOf(wire.FATTR4_CHANGE, wire.FATTR4_SIZE)}
+	if q.Times {
+		args.Request.Set(wire.FATTR4_TIME_DELEG_ACCESS)
+		args.Request.Set(wire.FATTR4_TIME_DELEG_MODIFY)
+	}
+	j := &job{op: wire.OP_CB_GETATTR, args: args.Encode}
+	j.done = func(st wire.Status, res *xdr.Decoder, err error) { c.answered(q.Stateid, on, st, res, err) }
+	if err := c.queueLocked(q.Client, j); err != nil {
+		delete(c.queries, q.Stateid)
+		on.err = err
+		close(on.done)
+	}
+	return on
+}
+
+// answered completes a query.
+func (c *callbacks) answered(id wire.Stateid, on *query, st wire.Status, res *xdr.Decoder, err error) {
+	on.err = err
+	if err == nil && st != wire.NFS4_OK {
+		on.err = st
+	}
+	if on.err == nil {
+		var got wire.CBGetAttrRes
+		got.Decode(res)
+		on.attrs = got.Attrs
+		if res.Err() != nil || got.Attrs.Unknown || !got.Attrs.Mask.Has(wire.FATTR4_CHANGE) || !got.Attrs.Mask.Has(wire.FATTR4_SIZE) {
+			on.err = errQuery
+		}
+	}
+	c.mu.Lock()
+	delete(c.queries, id)
+	c.mu.Unlock()
+	close(on.done)
+}
+
+// consult asks whoever holds a write delegation of the current file what has become of it, if mask has
+// something that may have changed (RFC 8881 §10.4.3). c.attr is up to date, and is again afterwards.
+func (c *compound) consult(mask wire.Bitmap) wire.Status {
+	if mask.And(heldAttrs).IsZero() || c.attr.Kind != vfs.Regular {
+		return wire.NFS4_OK
+	}
+	q, ok := c.s.state.QueryAttrs(&c.ticket, c.file())
+	if !ok {
+		return wire.NFS4_OK
+	}
+	return c.consultHolder(q)
+}
+
+// consultHolder asks the holder of the delegation in q.
+func (c *compound) consultHolder(q state.Query) wire.Status {
+	on := c.s.callbacks.ask(&q)
+	timer := time.NewTimer(queryWait)
+	defer timer.Stop()
+	select {
+	case <-on.done:
+	case <-timer.C:
+		return wire.NFS4ERR_DELAY
+	case <-c.ctx.Done():
+		return wire.NFS4ERR_DELAY
+	}
+	if on.err != nil { // it will not say: the delegation must go
+		if st := c.clear(c.current.id, false, false); st != wire.NFS4_OK {
+			return st
+		}
+		c.fresh = false
+		return c.know()
+	}
+	return c.takeDown(&q, &on.attrs)
+}
+
+// takeDown enters what the holder of a delegation has said. A change that it has not written back yet
+// is one of the file already, so that the change attribute goes up.
+func (c *compound) takeDown(q *state.Query, said *wire.Attrs) wire.Status {
+	changed, ok := c.s.state.Answered(q, said.Change, said.Size)
+	if !ok {
+		c.fresh = false
+		return c.know() // given back meanwhile
+	}
+	if changed {
+		set := vfs.SetAttr{Mask: vfs.SetMTimeNow}
+		if q.Times {
+			heldTimes(said, &set)
+		}
+		if err := c.s.fs.SetAttr(c.ctx, nil, c.current.id, &set, &c.attr); err != nil {
+			return c.fail(err)
+		}
+	}
+	c.attr.Size = said.Size
+	return wire.NFS4_OK
+}
+
+// heldTimes puts the times that a client keeps under a delegation into set (RFC 9754 §5).
+func heldTimes(said *wire.Attrs, set *vfs.SetAttr) {
+	if said.Mask.Has(wire.FATTR4_TIME_DELEG_MODIFY) && said.TimeDelegModify.Nsec < 1e9 {
+		set.Mask = set.Mask&^vfs.SetMTimeNow | vfs.SetMTime
+		set.MTime = vfs.Time(said.TimeDelegModify)
+	}
+	if said.Mask.Has(wire.FATTR4_TIME_DELEG_ACCESS) && said.TimeDelegAccess.Nsec < 1e9 {
+		set.Mask |= vfs.SetATime
+		set.ATime = vfs.Time(said.TimeDelegAccess)
+	}
+}
+
+// delegatedAttrs are the times that a client keeps under a delegation (RFC 9754 §5).
+var delegatedAttrs = wire.BitmapOf(wire.FATTR4_TIME_DELEG_ACCESS, wire.FATTR4_TIME_DELEG_MODIFY)
+
+// openArguments says what an OPEN may ask for (FATTR4_OPEN_ARGUMENTS, RFC 9754 §4).
+func (o *Options) openArguments() wire.OpenArguments {
+	a := wire.OpenArguments{
+		ShareAccess: wire.BitmapOf(wire.OPEN4_SHARE_ACCESS_READ, wire.OPEN4_SHARE_ACCESS_WRITE, wire.OPEN4_SHARE_ACCESS_BOTH),
+		ShareDeny: wire.BitmapOf(wire.OPEN4_SHARE_DENY_NONE, wire.OPEN4_SHARE_DENY_READ,
+			wire.OPEN4_SHARE_DENY_WRITE, wire.OPEN4_SHARE_DENY_BOTH),
+		ShareAccessWant: wire.BitmapOf(wire.OPEN_ARGS_SHARE_ACCESS_WANT_NO_DELEG, wire.OPEN_ARGS_SHARE_ACCESS_WANT_CANCEL),
+	}
+	for _, claim := range []wire.ClaimType{wire.CLAIM_NULL, wire.CLAIM_PREVIOUS, wire.CLAIM_DELEGATE_CUR,
+		wire.CLAIM_FH, wire.CLAIM_DELEG_CUR_FH} {
+		a.Claim.Set(wire.AttrNumber(claim))
+	}
+	for mode := range createModes {
+		a.CreateMode.Set(wire.AttrNumber(mode))
+	}
+	if !o.NoDelegations {
+		a.ShareAccessWant.Set(wire.OPEN_ARGS_SHARE_ACCESS_WANT_ANY_DELEG)
+		a.ShareAccessWant.Set(wire.OPEN_ARGS_SHARE_ACCESS_WANT_DELEG_TIMESTAMPS)
+		a.ShareAccessWant.Set(wire.OPEN_ARGS_SHARE_ACCESS_WANT_OPEN_XOR_DELEGATION)
+	}
+	return a
+}

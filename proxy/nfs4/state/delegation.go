@@ -1,0 +1,373 @@
+package state
+
+import (
+	"slices"
+
+	"github.com/nfseal/nfseal/proxy/nfs4/wire"
+)
+
+// delegation is a promise to a client about one file: to be asked before anybody else writes it or,
+// for a write delegation, opens it (RFC 8881 §10.4).
+type delegation struct {
+	token
+	write bool
+	times bool // the client keeps the file's times (RFC 9754)
+
+	recalled   bool
+	recalledAt int64 // as Machine.now has it
+	truncate   bool
+	revoked    bool // in the table until the client frees it
+
+	granted    wire.ReferringCall
+	hasGranted bool
+
+	// For a write delegation: what the client is known to have made of the file.
+	change uint64
+	size   uint64
+}
+
+// Delegation is what an OPEN gets besides (open_delegation4).
+type Delegation struct {
+	Type    wire.DelegationType
+	Stateid wire.Stateid
+	Recall  bool   // to be given back at once
+	Why     uint32 // WND4_, if Type is OPEN_DELEGATE_NONE_EXT
+}
+
+// DelegationWish is what an OPEN says of delegations.
+type DelegationWish struct {
+	Want  uint32 // OPEN4_SHARE_ACCESS_WANT_, of the mask
+	Times bool   // OPEN4_SHARE_ACCESS_WANT_DELEG_TIMESTAMPS
+	// Instead says that no open is wanted if there is a delegation
+	// (OPEN4_SHARE_ACCESS_WANT_OPEN_XOR_DELEGATION).
+	Instead bool
+	// Reclaim is the kind that the client had before the restart, for a reclaim.
+	Reclaim wire.DelegationType
+	// Change and Size are the file's.
+	Change uint64
+	Size   uint64
+}
+
+// none is the refusal of a delegation. A client that said nothing about it is told nothing.
+func (w *DelegationWish) none(why uint32) Delegation {
+	if w.Want == wire.OPEN4_SHARE_ACCESS_WANT_NO_PREFERENCE {
+		return Delegation{Type: wire.OPEN_DELEGATE_NONE}
+	}
+	return Delegation{Type: wire.OPEN_DELEGATE_NONE_EXT, Why: why}
+}
+
+// delegateLocked decides about a delegation of f for t's client, which r lets open it.
+func (m *Machine) delegateLocked(t *Ticket, f *file, r *OpenRequest) Delegation {
+	w, c := &r.Wish, t.client()
+	if r.Reclaim {
+		return m.redelegateLocked(t, f, r)
+	}
+	write := r.Access == wire.OPEN4_SHARE_ACCESS_BOTH && w.Want != wire.OPEN4_SHARE_ACCESS_WANT_READ_DELEG
+	switch {
+	case w.Want == wire.OPEN4_SHARE_ACCESS_WANT_NO_DELEG:
+		return w.none(wire.WND4_NOT_WANTED)
+	case w.Want == wire.OPEN4_SHARE_ACCESS_WANT_CANCEL:
+		return w.none(wire.WND4_CANCELLED)
+	case m.opt.Callbacks == nil || m.opt.NoDelegations || r.Access&wire.OPEN4_SHARE_ACCESS_READ == 0:
+		return w.none(wire.WND4_RESOURCE)
+	}
+	if own := f.delegationOf(c); own != nil {
+		if write && !own.write {
+			return w.none(wire.WND4_NOT_SUPP_UPGRADE)
+		}
+		return w.none(wire.WND4_NOT_SUPP_DOWNGRADE)
+	}
+	switch {
+	case m.contendedLocked(f.id) || f.contests(c, write):
+		return w.none(wire.WND4_CONTENTION)
+	case !c.reachableLocked(false) || !m.roomForDelegationLocked(c):
+		return w.none(wire.WND4_RESOURCE)
+	}
+	return m.newDelegationLocked(t, f, r, write)
+}
+
+// redelegateLocked gives a client back the delegation that it had before the restart. Where that is not
+// wise any more, it is to be returned at once (RFC 8881 §10.2.1).
+func (m *Machine) redelegateLocked(t *Ticket, f *file, r *OpenRequest) Delegation {
+	c, write := t.client(), false
+	switch r.Wish.Reclaim {
+	case wire.OPEN_DELEGATE_WRITE, wire.OPEN_DELEGATE_WRITE_ATTRS_DELEG:
+		write = true
+	case wire.OPEN_DELEGATE_READ, wire.OPEN_DELEGATE_READ_ATTRS_DELEG:
+	default:
+		return Delegation{Type: wire.OPEN_DELEGATE_NONE}
+	}
+	if c.v40 != nil {
+		return Delegation{Type: wire.OPEN_DELEGATE_NONE}
+	}
+	if own := f.delegationOf(c); own != nil {
+		return Delegation{Type: own.kind(), Stateid: m.stateidLocked(&own.token), Recall: own.recalled}
+	}
+	if f.contests(c, write) || c.nDelegs >= m.opt.Limits.DelegationsPerClient ||
+		int(m.delegations.Load()) >= m.opt.Limits.Delegations {
+		return Delegation{Type: wire.OPEN_DELEGATE_NONE}
+	}
+	r.Wish.Times = r.Wish.Reclaim >= wire.OPEN_DELEGATE_READ_ATTRS_DELEG
+	got := m.newDelegationLocked(t, f, r, write)
+	got.Recall = m.opt.Callbacks == nil || m.opt.NoDelegations || !c.reachableLocked(true)
+	return got
+}
+
+// contests says whether somebody else than c has f in a way that a delegation must not promise away.
+func (f *file) contests(c *client, write bool) bool {
+	for o := range f.opens {
+		if o.client != c && (write || o.access&wire.OPEN4_SHARE_ACCESS_WRITE != 0) {
+			return true
+		}
+	}
+	for _, d := range f.delegs {
+		if d.client != c && (write || d.write) {
+			return true
+		}
+	}
+	return false
+}
+
+// delegationOf is c's delegation of f, or nil.
+func (f *file) delegationOf(c *client) *delegation {
+	for _, d := range f.delegs {
+		if d.client == c {
+			return d
+		}
+	}
+	return nil
+}
+
+func (m *Machine) newDelegationLocked(t *Ticket, f *file, r *OpenRequest, write bool) Delegation {
+	c := t.client()
+	d := &delegation{token: m.newTokenLocked(c, f), write: write, times: r.Wish.Times,
+		change: r.Wish.Change, size: r.Wish.Size}
+	d.granted = wire.ReferringCall{Session: t.session.id, Sequence: t.sequence, Slot: t.slotID}
+	d.hasGranted = true
+	d.token.deleg = d
+	m.tokens[d.number] = &d.token
+	f.delegs = append(f.delegs, d)
+	c.delegs[d] = struct{}{}
+	c.nDelegs++
+	m.countLocked(d, 1)
+	return Delegation{Type: d.kind(), Stateid: m.stateidLocked(&d.token)}
+}
+
+// countLocked counts d, which is in effect from now on, or not any more.
+func (m *Machine) countLocked(d *delegation, n int32) {
+	m.delegations.Add(n)
+	if d.write {
+		m.writeDelegations.Add(n)
+	}
+}
+
+func (d *delegation) kind() wire.DelegationType {
+	switch {
+	case d.write && d.times:
+		return wire.OPEN_DELEGATE_WRITE_ATTRS_DELEG
+	case d.write:
+		return wire.OPEN_DELEGATE_WRITE
+	case d.times:
+		return wire.OPEN_DELEGATE_READ_ATTRS_DELEG
+	}
+	return wire.OPEN_DELEGATE_READ
+}
+
+// lapseLocked takes d's effect away; its stateid stays.
+func (m *Machine) lapseLocked(d *delegation) {
+	f := d.file
+	f.delegs = slices.DeleteFunc(f.delegs, func(o *delegation) bool { return o == d })
+	delete(m.recalls, d)
+	m.countLocked(d, -1)
+	m.putFileLocked(f)
+}
+
+// removeDelegationLocked ends d.
+func (m *Machine) removeDelegationLocked(d *delegation) {
+	if d.revoked {
+		d.client.revoked--
+	} else {
+		m.lapseLocked(d)
+	}
+	delete(m.tokens, d.number)
+	delete(d.client.delegs, d)
+	d.client.nDelegs--
+}
+
+// revokeLocked takes d from a client that did not give it back. The client learns it from SEQUENCE and
+// frees the stateid (RFC 8881 §10.2.1, §18.38).
+func (m *Machine) revokeLocked(d *delegation) {
+	m.lapseLocked(d)
+	d.revoked = true
+	d.client.revoked++
+}
+
+// recallLocked asks for d back.
+func (m *Machine) recallLocked(d *delegation, truncate bool) {
+	d.recalled, d.recalledAt, d.truncate = true, m.now(), truncate
+	m.recalls[d] = struct{}{}
+	m.contendLocked(d.file.id)
+	m.sendRecallLocked(d)
+}
+
+func (m *Machine) sendRecallLocked(d *delegation) {
+	r := Recall{Client: d.client.id, Stateid: m.stateidLocked(&d.token), File: d.file.id, Truncate: d.truncate,
+		Granted: d.granted, HasGranted: d.hasGranted && m.pendingLocked(&d.granted)}
+	m.laterLocked(func(cb Callbacks) { cb.Recall(r) })
+}
+
+// pendingLocked says whether the client has not yet shown, by using the slot again, that it has the
+// reply to the request.
+func (m *Machine) pendingLocked(r *wire.ReferringCall) bool {
+	s := m.sessions[r.Session]
+	if s == nil || int(r.Slot) >= len(s.slots) {
+		return false
+	}
+	sl := &s.slots[r.Slot]
+	return sl.sequence+1 == r.Sequence || sl.sequence == r.Sequence && !sl.running
+}
+
+// overdueLocked says whether d's client had a lease's time to give it back.
+func (m *Machine) overdueLocked(d *delegation) bool {
+	return d.recalled && m.now()-d.recalledAt > int64(m.opt.Lease)
+}
+
+// revokeOverdueLocked revokes what was recalled long ago.
+func (m *Machine) revokeOverdueLocked() {
+	for d := range m.recalls {
+		if m.overdueLocked(d) {
+			m.revokeLocked(d)
+		}
+	}
+}
+
+// clearLocked sees to it that no delegation of f is in the way of somebody else than c, who changes it
+// or only looks at it. What is in the way is recalled, and what was recalled long ago revoked. blocked
+// says that something is still in the way; victim, if not zero, that it belongs to an expired client.
+func (m *Machine) clearLocked(f *file, c *client, change, truncate bool) (victim wire.ClientID, blocked bool) {
+	for _, d := range slices.Clone(f.delegs) {
+		switch {
+		case d.client == c || !change && !d.write:
+		case m.replaceableLocked(d.client):
+			return d.client.id, true
+		case m.overdueLocked(d):
+			m.revokeLocked(d)
+		case d.recalled:
+			blocked = true
+		default:
+			m.recallLocked(d, truncate)
+			blocked = true
+		}
+	}
+	return 0, blocked
+}
+
+// Delegations is how many are out. It takes no lock.
+func (m *Machine) Delegations() int { return int(m.delegations.Load()) }
+
+// Clear makes way for an operation of t's client on file f that changes it or, with change false, only
+// looks at its content; truncate says that it becomes empty. NFS4ERR_DELAY: delegations of others are
+// in the way and have been recalled. victim, if not zero, is an expired client that is in the way: it
+// must be condemned and buried, then the call repeated.
+func (m *Machine) Clear(t *Ticket, f File, change, truncate bool) (victim wire.ClientID, s wire.Status) {
+	if m.delegations.Load() == 0 {
+		return 0, wire.NFS4_OK
+	}
+	m.mu.Lock()
+	defer m.unlock()
+	fl := m.files[f]
+	if fl == nil {
+		return 0, wire.NFS4_OK
+	}
+	victim, blocked := m.clearLocked(fl, t.client(), change, truncate)
+	if blocked {
+		return victim, wire.NFS4ERR_DELAY
+	}
+	return 0, wire.NFS4_OK
+}
+
+// delegationLocked finds the delegation that stateid id names.
+func (m *Machine) delegationLocked(t *Ticket, id *wire.Stateid, f File) (*delegation, wire.Status) {
+	tk, s := m.findOnLocked(t.client(), id, f)
+	switch {
+	case s != wire.NFS4_OK:
+		return nil, s
+	case tk.deleg == nil:
+		return nil, wire.NFS4ERR_BAD_STATEID
+	}
+	return tk.deleg, wire.NFS4_OK
+}
+
+// Return serves DELEGRETURN (RFC 8881 §18.6).
+func (m *Machine) Return(t *Ticket, id *wire.Stateid, f File) wire.Status {
+	m.mu.Lock()
+	defer m.unlock()
+	d, s := m.delegationLocked(t, id, f)
+	if s == wire.NFS4_OK {
+		m.removeDelegationLocked(d)
+	}
+	return s
+}
+
+// KeepsTimes says whether stateid id is a delegation under which t's client keeps f's times, and writes
+// it if write (RFC 9754 §5): NFS4_OK or why not.
+func (m *Machine) KeepsTimes(t *Ticket, id *wire.Stateid, f File) wire.Status {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	d, s := m.delegationLocked(t, id, f)
+	switch {
+	case s != wire.NFS4_OK:
+		return s
+	case !d.times:
+		return wire.NFS4ERR_BAD_STATEID
+	}
+	return wire.NFS4_OK
+}
+
+// Query is a write delegation whose holder knows best how long the file is.
+type Query struct {
+	Client  wire.ClientID
+	Stateid wire.Stateid
+	File    File
+	Times   bool // the holder keeps the times too
+}
+
+// QueryAttrs says whom to ask for f's size and change attribute, if not t's client itself (RFC 8881
+// §10.4.3). It takes no lock where there is nobody.
+func (m *Machine) QueryAttrs(t *Ticket, f File) (q Query, ok bool) {
+	if m.writeDelegations.Load() == 0 {
+		return q, false
+	}
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	fl := m.files[f]
+	if fl == nil {
+		return q, false
+	}
+	for _, d := range fl.delegs {
+		if d.write && d.client != t.client() {
+			return Query{Client: d.client.id, Stateid: m.stateidLocked(&d.token), File: f, Times: d.times}, true
+		}
+	}
+	return q, false
+}
+
+// Answered takes down the holder's answer to q. changed says that the holder has changed the file since
+// it was asked before, or since the delegation; ok, that the delegation is still there.
+func (m *Machine) Answered(q *Query, change, size uint64) (changed, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	fl := m.files[q.File]
+	if fl == nil {
+		return false, false
+	}
+	for _, d := range fl.delegs {
+		if d.client.id != q.Client || !d.write {
+			continue
+		}
+		changed = d.change != change || d.size != size
+		d.change, d.size = change, size
+		return changed, true
+	}
+	return false, false
+}
