@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/cockroachdb/pebble/v2"
+
 	"github.com/nfseal/nfseal/xtsengine/vfs"
 	"github.com/nfseal/nfseal/xtsengine/volume"
 )
@@ -17,8 +19,12 @@ const maxProblems = 1000
 type Report struct {
 	// Problems are in words, without names of files; at most 1000.
 	Problems []string
-	// Truncated says that there were more.
+	// Found is how many there were. Truncated says that not all are in Problems.
+	Found     uint64
 	Truncated bool
+	// Leaks is how many of the problems, listed or not, are of room only: something is stored that
+	// nothing refers to. Repair ends those if there are no others. Repaired is how many it ended.
+	Leaks, Repaired uint64
 
 	Inodes, Directories, Entries, Extents uint64
 	// VolumeBlocks, JournalBlocks and InlineBlocks are where content is.
@@ -27,6 +33,7 @@ type Report struct {
 }
 
 func (r *Report) problem(format string, args ...any) {
+	r.Found++
 	if len(r.Problems) == maxProblems {
 		r.Truncated = true
 		return
@@ -38,6 +45,10 @@ func (r *Report) problem(format string, args ...any) {
 type checker struct {
 	ctx     context.Context
 	s       *Store
+	db      pebble.Reader // what is looked at
+	mode    checkMode
+	tags    *tagWalk
+	repairs []repair
 	report  Report
 	inodes  map[uint64]*checkedInode
 	orphans map[uint64]bool
@@ -76,8 +87,16 @@ func (s *Store) Check(ctx context.Context) (*Report, error) {
 	s.reaper.wait()
 	s.background.pause.Lock()
 	defer s.background.pause.Unlock()
-	c := &checker{ctx: ctx, s: s, inodes: map[uint64]*checkedInode{}, orphans: map[uint64]bool{},
-		stored: map[[2]uint64]place{}}
+	return s.newChecker(ctx, s.db, checkAlone).check()
+}
+
+func (s *Store) newChecker(ctx context.Context, db pebble.Reader, mode checkMode) *checker {
+	return &checker{ctx: ctx, s: s, db: db, mode: mode, inodes: map[uint64]*checkedInode{},
+		orphans: map[uint64]bool{}, stored: map[[2]uint64]place{}}
+}
+
+// check does all of it, in an order in which each step can rely on those before.
+func (c *checker) check() (*Report, error) {
 	for _, step := range []func() error{c.readInodes, c.readOrphans, c.readNames, c.readCookies, c.readExtents,
 		c.readStored, c.checkInodes, c.checkRuns, c.checkCounters} {
 		if err := step(); err != nil {
@@ -90,9 +109,11 @@ func (s *Store) Check(ctx context.Context) (*Report, error) {
 // scan reads a table; damage is a problem, not an error.
 func (c *checker) scan(table byte, visit func(key, value []byte) error) error {
 	n := 0
-	return c.s.scan([]byte{table}, []byte{table + 1}, func(key, value []byte) error {
-		if n++; n%4096 == 0 && c.ctx.Err() != nil {
-			return c.ctx.Err()
+	return scanTable(c.db, []byte{table}, []byte{table + 1}, func(key, value []byte) error {
+		if n++; n%4096 == 0 {
+			if err := c.interrupted(); err != nil {
+				return err
+			}
 		}
 		err := visit(key, value)
 		if errors.Is(err, vfs.ErrCorrupt) {
@@ -130,7 +151,10 @@ func (c *checker) readOrphans() error {
 		}
 		c.orphans[number] = true
 		c.report.Orphans++
-		if i := c.inodes[number]; i == nil || i.rec.attr.Links != 0 {
+		switch i := c.inodes[number]; {
+		case i == nil:
+			c.leak(deleting(key), "inode %d is listed as an orphan and is none: it is not there", number)
+		case i.rec.attr.Links != 0:
 			c.report.problem("inode %d is listed as an orphan and is none", number)
 		}
 		return nil
@@ -158,7 +182,7 @@ func (c *checker) readNames() error {
 			c.report.problem("directory %d: cookie %d is yet to be given", number, d.cookie)
 		}
 		c.checkTarget(dir, number, &d)
-		found, err := c.s.get(pairKey(tableCookie, number, d.cookie), func(value []byte) error {
+		found, err := getFrom(c.db, pairKey(tableCookie, number, d.cookie), func(value []byte) error {
 			other, err := decodeCookieValue(number, d.cookie, value)
 			if err == nil && other != d {
 				c.report.problem("directory %d: cookie %d stands for another entry", number, d.cookie)
@@ -203,13 +227,17 @@ func (c *checker) readCookies() error {
 		if dir := c.inodes[number]; dir != nil {
 			dir.cookies++
 		} else {
-			c.report.problem("inode %d has cookies and is not there", number)
+			c.leak(deleting(key), "inode %d has cookies and is not there", number)
 		}
 		return nil
 	})
 }
 
-func (c *checker) readExtents() error {
+func (c *checker) readExtents() (err error) {
+	if c.tags, err = newTagWalk(c.db); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.endTags()) }()
 	return c.scan(tableExtent, func(key, value []byte) error {
 		number, file, ok := splitPair(key)
 		if !ok {
@@ -220,8 +248,15 @@ func (c *checker) readExtents() error {
 			return err
 		}
 		c.report.Extents++
+		if err := c.checkTags(number, &x); err != nil {
+			return err
+		}
 		i := c.inodes[number]
-		if i == nil || i.rec.attr.Kind != vfs.Regular {
+		if i == nil {
+			c.leakExtent(number, &x)
+			return nil
+		}
+		if i.rec.attr.Kind != vfs.Regular {
 			c.report.problem("inode %d has extents and is no regular file", number)
 			return nil
 		}
@@ -256,7 +291,7 @@ func (c *checker) readStored() error {
 			}
 			k := [2]uint64{number, file}
 			if have, ok := c.stored[k]; !ok || have != where {
-				c.report.problem("inode %d: block %d is in the metadata store and no extent says so", number, file)
+				c.leak(deleting(key), "inode %d: block %d is in the metadata store and no extent says so", number, file)
 				return nil
 			}
 			delete(c.stored, k)
@@ -269,7 +304,7 @@ func (c *checker) readStored() error {
 	for k := range c.stored {
 		c.report.problem("inode %d: block %d is not in the metadata store", k[0], k[1])
 	}
-	if want := c.s.journaled.Load(); uint64(want) != c.report.JournalBlocks {
+	if want := c.s.journaled.Load(); c.mode == checkAlone && uint64(want) != c.report.JournalBlocks {
 		c.report.problem("%d blocks are in the journal, %d were counted", c.report.JournalBlocks, want)
 	}
 	return nil
@@ -293,7 +328,7 @@ func (c *checker) checkInodes() error {
 			}
 		}
 		if a.Links == 0 && !c.orphans[number] {
-			c.report.problem("inode %d has no name and is not listed as an orphan", number)
+			c.leak(orphaning(number), "inode %d has no name and is not listed as an orphan", number)
 		}
 	}
 	return nil
@@ -348,6 +383,12 @@ func (c *checker) checkRuns() error {
 			c.report.problem("%v and %v overlap", before, c.runs[k])
 		}
 	}
+	if c.mode != checkBeside {
+		c.checkOwned()
+	}
+	if c.mode != checkAlone {
+		return nil
+	}
 	_, pooled := c.s.pool.counts()
 	used := c.s.opts.Space.Stat().Used
 	want := c.report.VolumeBlocks + pooled + uint64(c.s.unstable.Load()/blockBytes)
@@ -366,6 +407,9 @@ func (c *checker) checkCounters() error {
 	change, err := c.s.readCounter(counterChange)
 	if err != nil {
 		return err
+	}
+	if max(next, change) > maxCounter || min(next, change) == 0 {
+		c.report.problem("the counters are %d and %d", next, change)
 	}
 	for number, i := range c.inodes {
 		if number >= next || i.rec.attr.Change >= change {

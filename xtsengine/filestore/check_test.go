@@ -93,6 +93,35 @@ var damages = map[string]struct {
 		del(b, pairKey(tableCookie, 1, 3))
 		r.change(b, 1, func(rec *record) { rec.entries-- })
 	}, "can't be reached", nil},
+	"no tags":    {func(_ *rig, b *pebble.Batch) { del(b, pairKey(tableTag, 5, 0)) }, "the extent at block 0 has no tags", nil},
+	"short tags": {func(_ *rig, b *pebble.Batch) { set(b, pairKey(tableTag, 5, 0), make([]byte, 24)) }, "tags of inode 5", nil},
+	"tags of a later start": {func(r *rig, b *pebble.Batch) {
+		e, _ := r.readWindow(5, 0)
+		e[0].generation = 9
+		putExtent(b, 5, &e[0])
+	}, "the tags at block 0 are of start 9; there were 1", nil},
+	"stray tags":               {func(_ *rig, b *pebble.Batch) { set(b, pairKey(tableTag, 5, 7), make([]byte, 24)) }, "there are tags for block 7", nil},
+	"tags of a stored block":   {func(_ *rig, b *pebble.Batch) { set(b, pairKey(tableTag, 3, 0), make([]byte, 24)) }, "there are tags for block 0", nil},
+	"tags behind everything":   {func(_ *rig, b *pebble.Batch) { set(b, pairKey(tableTag, 99, 0), nil) }, "there are tags for block 0", nil},
+	"orphan that is not there": {func(_ *rig, b *pebble.Batch) { set(b, numberKey(tableOrphan, 99), nil) }, "it is not there", nil},
+	"cookies of nobody": {func(_ *rig, b *pebble.Batch) {
+		d := dirent{id: vfs.FileID{Inode: 3, Generation: 1}, kind: vfs.Regular, name: "x"}
+		set(b, pairKey(tableCookie, 99, 4), d.cookieValue())
+	}, "has cookies and is not there", nil},
+	"file without a name": {func(r *rig, b *pebble.Batch) {
+		del(b, nameKey(1, "large"))
+		del(b, pairKey(tableCookie, 1, 6))
+		r.change(b, 1, func(rec *record) { rec.entries-- })
+		r.change(b, 5, func(rec *record) { rec.attr.Links = 0 })
+	}, "has no name and is not listed as an orphan", nil},
+	"content of nobody": {func(r *rig, b *pebble.Batch) {
+		for name, number := range map[string]uint64{"medium": 4, "large": 5} {
+			del(b, nameKey(1, name))
+			del(b, pairKey(tableCookie, 1, number+1))
+			del(b, numberKey(tableInode, number))
+		}
+		r.change(b, 1, func(rec *record) { rec.entries -= 2 })
+	}, "inode 5 has extents and is no regular file", vfs.ErrCorrupt},
 	"no root":                {func(_ *rig, b *pebble.Batch) { del(b, numberKey(tableInode, rootInode)) }, "is no directory", vfs.ErrCorrupt},
 	"no counter":             {func(_ *rig, b *pebble.Batch) { del(b, counterKey(counterStarts)) }, "", vfs.ErrCorrupt},
 	"wild counter":           {func(_ *rig, b *pebble.Batch) { set(b, counterKey(counterChange), be.AppendUint64(nil, 1<<63+1)) }, "", vfs.ErrCorrupt},

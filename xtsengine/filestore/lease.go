@@ -28,7 +28,7 @@ func (l *lease) open(s *Store, counter byte, step uint64) error {
 	if err != nil {
 		return err
 	}
-	if stored == 0 || stored > 1<<63 {
+	if stored == 0 || stored > maxCounter {
 		return fmt.Errorf("filestore: counter %d is %d: %w", counter, stored, vfs.ErrCorrupt)
 	}
 	l.next.Store(stored - 1)

@@ -23,6 +23,8 @@ const (
 	// maxClientKey and maxClientValue are those of vfs.ClientRecords, in bytes.
 	maxClientKey   = 1024
 	maxClientValue = 4096
+	// maxCounter is what no counter gets to.
+	maxCounter = 1 << 63
 	// maxInodes is what StatFS reports as the number of files there can be.
 	maxInodes = 1 << 48
 )
@@ -56,6 +58,9 @@ const (
 
 	// extentWeight is how many bytes of tags count as one extent in memory.
 	extentWeight = 4 * tagBytes
+
+	// maxRepairs bounds the leaks that one Inspect ends.
+	maxRepairs = 1 << 20
 
 	// metaCacheShare says which part of the cache is for metadata: one in so many.
 	metaCacheShare = 4

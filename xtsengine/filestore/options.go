@@ -168,15 +168,24 @@ func (o *Options) Validate() error {
 
 // validateOpen says what is wrong for Open.
 func (o *Options) validateOpen() error {
+	if err := o.validateInspect(); err != nil {
+		return err
+	}
+	if o.Epoch == 0 || o.UnitUUID == [16]byte{} {
+		return errors.New("filestore: options: Epoch or UnitUUID is zero")
+	}
+	return nil
+}
+
+// validateInspect says what is wrong for Inspect.
+func (o *Options) validateInspect() error {
 	if err := o.Validate(); err != nil {
 		return err
 	}
-	switch {
-	case o.Space == nil:
+	if o.Space == nil {
 		return errors.New("filestore: options: Space is missing")
-	case o.Epoch == 0 || o.UnitUUID == [16]byte{}:
-		return errors.New("filestore: options: Epoch or UnitUUID is zero")
-	case o.Space.Owner() != o.ID:
+	}
+	if o.Space.Owner() != o.ID {
 		return ErrWrongSpace
 	}
 	return nil

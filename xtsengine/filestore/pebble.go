@@ -121,9 +121,13 @@ func (s *Store) metaBackgroundError(err error) {
 }
 
 // openPebble opens the metadata store, and makes one where there is none.
-func (s *Store) openPebble() error {
+func (s *Store) openPebble() error { return s.openPebbleAs(false) }
+
+// openPebbleAs does, and writes nothing if it is told so.
+func (s *Store) openPebbleAs(readOnly bool) error {
 	s.fence = &metaFence{FS: s.opts.Meta}
 	o := s.pebbleOptions()
+	o.ReadOnly = readOnly
 	defer o.Cache.Unref()
 	err := guarded(func() (err error) {
 		s.db, err = pebble.Open(s.opts.Meta.PathJoin(s.opts.MetaDir, storeName), o)
@@ -191,7 +195,11 @@ func delRange(b *pebble.Batch, lo, hi []byte) {
 
 // get calls read with the value of a key, if there is one.
 func (s *Store) get(key []byte, read func(value []byte) error) (found bool, err error) {
-	value, closer, err := s.db.Get(key)
+	return getFrom(s.db, key, read)
+}
+
+func getFrom(db pebble.Reader, key []byte, read func(value []byte) error) (found bool, err error) {
+	value, closer, err := db.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return false, nil
 	}

@@ -53,6 +53,7 @@ type Store struct {
 	metaFull  atomic.Bool
 	extents   atomic.Int64 // extents in memory
 
+	visits     sync.WaitGroup // checks and scrubs: see visit
 	background background
 	reaper     reaper
 	stats      counters
@@ -208,6 +209,7 @@ func (s *Store) Close() error {
 	s.closed = true
 	s.life.Unlock()
 	s.stopBackground()
+	s.visits.Wait()
 	err := s.failed()
 	if err == nil {
 		err = s.flushAll()

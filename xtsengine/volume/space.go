@@ -122,6 +122,13 @@ func (s *Space) MarkUsed(r Run) error {
 	return nil
 }
 
+// Owns says whether a run lies in the chunks of the space.
+func (s *Space) Owns(r Run) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return r.Count > 0 && s.checkLocked(r, false) == nil
+}
+
 // Loaded ends loading: what MarkUsed did not name is free.
 func (s *Space) Loaded() {
 	s.mu.Lock()
