@@ -71,8 +71,13 @@ bench-go: ## the benchmarks of all packages; BENCH=regexp chooses
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -p 1 -timeout 60m ./...
 
 .PHONY: bench-xts
-bench-xts: ## the cipher alone, on every path that this processor has
-	$(GO) test -run '^$$' -bench . -benchmem -p 1 ./xtsengine/xts
+bench-xts: ## the cipher on this processor's best path, as ratios to the ceiling and to others
+	@set -o pipefail; NFSEAL_LONG=1 $(GO) test -run '^TestRatios$$' -count=1 -v ./xtsengine/xts | grep -vE '^(=== RUN|--- PASS|PASS)'
+
+.PHONY: bench-engine
+bench-engine: ## the engine without network, as ratios to fio on the same device and to a build without encryption; TMPDIR chooses the disk
+	@scripts/deps.sh test
+	@set -o pipefail; NFSEAL_LONG=1 $(GO) test -tags nullcipher -run '^TestEngine' -count=1 -v -timeout 60m ./xtsengine/filestore | grep -E '^(ratio|device|creates|FAIL|ok)|_test.go'
 
 .PHONY: bench-steer
 bench-steer: ## as root: connect latency through the steering program against a bound socket

@@ -28,6 +28,7 @@ if [ "$want" != demo ]; then
 	need openssl has openssl
 	need stunnel4 has stunnel4
 	need procps has pgrep
+	need fio has fio
 	need iproute2 has ip
 	need nftables has nft
 	# What made the committed BPF objects, to see that nothing differs.

@@ -21,11 +21,16 @@ import (
 // newFileRig makes a store as it is in use: a volume in a file, encrypted metadata beside it.
 func newFileRig(b testing.TB, deviceBytes int64, change func(*Options)) *rig {
 	b.Helper()
-	dir := b.TempDir()
-	dev, err := blockdev.CreateFile(filepath.Join(dir, "volume"), deviceBytes, blockdev.Options{})
+	dev, err := blockdev.CreateFile(filepath.Join(b.TempDir(), "volume"), deviceBytes, blockdev.Options{})
 	if err != nil {
 		b.Fatal(err)
 	}
+	return newFileRigOn(b, dev, change)
+}
+
+// newFileRigOn is newFileRig on a device, which it closes.
+func newFileRigOn(b testing.TB, dev blockdev.Device, change func(*Options)) *rig {
+	b.Helper()
 	b.Cleanup(func() { dev.Close() })
 	key, err := keyring.NewDataKey(rand.Reader)
 	if err != nil {
@@ -37,7 +42,7 @@ func newFileRig(b testing.TB, deviceBytes int64, change func(*Options)) *rig {
 		b.Fatal(err)
 	}
 	return newRigOn(b, dev, meta, func(o *Options) {
-		o.MetaDir = filepath.Join(dir, "meta")
+		o.MetaDir = filepath.Join(b.TempDir(), "meta")
 		o.CacheBytes, o.MemTableBytes = 64<<20, 16<<20
 		if change != nil {
 			change(o)

@@ -146,6 +146,38 @@ done: \
 	VMOVDQU X15, (DX);         \
 	RET
 
+// UNITS is the whole of a direction over units of whole groups of eight, each with its own first
+// tweak at DX. The next unit's first blocks are begun while the last ones of this one are still
+// going through their rounds.
+#define UNITS(round, last) \
+	MOVQ    keys+0(FP), AX;    \
+	MOVQ    dst+8(FP), DI;     \
+	MOVQ    src+16(FP), SI;    \
+	MOVQ    blocks+24(FP), R8; \
+	MOVQ    units+32(FP), R9;  \
+	MOVQ    tweaks+40(FP), DX; \
+	LEAQ    15(SP), R10;       \
+	ANDQ    $~15, R10;         \
+	VMOVDQU alpha<>(SB), X14;  \
+	VMOVDQU (AX), X12;         \
+	VMOVDQU 224(AX), X10;      \
+unit: \
+	VMOVDQU (DX), X15;         \
+	MOVQ    R8, CX;            \
+group: \
+	LOAD8;                     \
+	ROUNDS8(round);            \
+	STORE8(last);              \
+	ADDQ    $128, SI;          \
+	ADDQ    $128, DI;          \
+	SUBQ    $8, CX;            \
+	JNZ     group;             \
+	ADDQ    $16, DX;           \
+	DECQ    R9;                \
+	JNZ     unit;              \
+	WIPE8;                     \
+	RET
+
 // func encryptAESNI(keys *[scheduleBytes]byte, dst, src *byte, blocks int, tweak *[BlockBytes]byte)
 TEXT ·encryptAESNI(SB), NOSPLIT, $144-40
 	RUN(VAESENC, VAESENCLAST)
@@ -153,6 +185,14 @@ TEXT ·encryptAESNI(SB), NOSPLIT, $144-40
 // func decryptAESNI(keys *[scheduleBytes]byte, dst, src *byte, blocks int, tweak *[BlockBytes]byte)
 TEXT ·decryptAESNI(SB), NOSPLIT, $144-40
 	RUN(VAESDEC, VAESDECLAST)
+
+// func encryptUnitsAESNI(keys *[scheduleBytes]byte, dst, src *byte, blocks, units int, tweaks *[tweakBatch][BlockBytes]byte)
+TEXT ·encryptUnitsAESNI(SB), NOSPLIT, $144-48
+	UNITS(VAESENC, VAESENCLAST)
+
+// func decryptUnitsAESNI(keys *[scheduleBytes]byte, dst, src *byte, blocks, units int, tweaks *[tweakBatch][BlockBytes]byte)
+TEXT ·decryptUnitsAESNI(SB), NOSPLIT, $144-48
+	UNITS(VAESDEC, VAESDECLAST)
 
 // func tweakAESNI(keys *[scheduleBytes]byte, tweak *[BlockBytes]byte)
 TEXT ·tweakAESNI(SB), NOSPLIT, $0-16

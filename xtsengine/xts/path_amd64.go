@@ -17,6 +17,8 @@ func available(p path) bool {
 		return cpu.X86.HasAES && cpu.X86.HasAVX
 	case pathVAES:
 		return cpu.X86.HasAES && cpu.X86.HasAVX2 && cpuidLeaf7()&hasVAES != 0
+	case pathVAES512:
+		return available(pathVAES) && cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW
 	}
 	return false
 }
@@ -25,8 +27,11 @@ func available(p path) bool {
 // it only for processors with AVX-512. A processor with AVX2 has leaf 7.
 const hasVAES = 1 << 9
 
-// vaesBlocks is how many blocks the VAES path does together.
-const vaesBlocks = 16
+// How many blocks a path does together.
+const (
+	aesniBlocks = 8
+	vaesBlocks  = 16
+)
 
 // expand makes the schedules that the path needs.
 func (c *Cipher) expand(key []byte) error {
@@ -51,6 +56,46 @@ func (c *Cipher) encryptTweaks(tweaks *[tweakBatch][BlockBytes]byte, n int) {
 	}
 }
 
+// wholeUnits does as many whole data units of the run as the path does together, and returns how
+// many bytes they are; none if the path or the unit's size has no such way.
+func (c *Cipher) wholeUnits(dst, src []byte, unitBytes int, first Unit, decrypt bool) (done int) {
+	if c.path != pathVAES512 || unitBytes%groupBytes != 0 || unitBytes < minGroups*groupBytes {
+		return 0
+	}
+	units := min(len(src)/unitBytes, max(maxCallBytes/unitBytes, 1))
+	if units == 0 || first.Lo+uint64(units)+tweakBatch < first.Lo { // the assembly carries nothing to Hi
+		return 0
+	}
+	var number [BlockBytes]byte
+	first.put(&number)
+	if decrypt {
+		decryptVAES512(&c.dec, &c.tweak, &dst[0], &src[0], unitBytes/groupBytes, units, &number)
+	} else {
+		encryptVAES512(&c.enc, &c.tweak, &dst[0], &src[0], unitBytes/groupBytes, units, &number)
+	}
+	return units * unitBytes
+}
+
+// units does n whole units whose first tweaks are given, if the path has a way over units of their
+// size. The tweaks may become anything.
+func (c *Cipher) units(dst, src []byte, unitBytes, n int, tweaks *[tweakBatch][BlockBytes]byte, decrypt bool) bool {
+	if c.path != pathAESNI || unitBytes%(aesniBlocks*BlockBytes) != 0 {
+		return false
+	}
+	if decrypt {
+		decryptUnitsAESNI(&c.dec, &dst[0], &src[0], unitBytes/BlockBytes, n, tweaks)
+	} else {
+		encryptUnitsAESNI(&c.enc, &dst[0], &src[0], unitBytes/BlockBytes, n, tweaks)
+	}
+	return true
+}
+
+// minGroups is the fewest groups of a unit for which there is a path over whole units.
+const minGroups = 2
+
+// maxCallBytes bounds one call of assembly, in which the goroutine cannot be preempted.
+const maxCallBytes = 1 << 20
+
 // blocks does n whole blocks and leaves the tweak of the block after them in t.
 func (c *Cipher) blocks(dst, src *byte, n int, t *[BlockBytes]byte, decrypt bool) {
 	if c.path == pathGeneric {
@@ -61,7 +106,7 @@ func (c *Cipher) blocks(dst, src *byte, n int, t *[BlockBytes]byte, decrypt bool
 	if decrypt {
 		keys = &c.dec
 	}
-	if many := n &^ (vaesBlocks - 1); c.path == pathVAES && many > 0 {
+	if many := n &^ (vaesBlocks - 1); c.path >= pathVAES && many > 0 {
 		if decrypt {
 			decryptVAES(keys, dst, src, many, t)
 		} else {
@@ -89,6 +134,15 @@ func encryptAESNI(keys *[scheduleBytes]byte, dst, src *byte, blocks int, tweak *
 //go:noescape
 func decryptAESNI(keys *[scheduleBytes]byte, dst, src *byte, blocks int, tweak *[BlockBytes]byte)
 
+// encryptUnitsAESNI and decryptUnitsAESNI do units ≤ tweakBatch of blocks each, a positive multiple
+// of aesniBlocks; else as above.
+
+//go:noescape
+func encryptUnitsAESNI(keys *[scheduleBytes]byte, dst, src *byte, blocks, units int, tweaks *[tweakBatch][BlockBytes]byte)
+
+//go:noescape
+func decryptUnitsAESNI(keys *[scheduleBytes]byte, dst, src *byte, blocks, units int, tweaks *[tweakBatch][BlockBytes]byte)
+
 // tweakAESNI encrypts one unit number in place, tweaksAESNI a batch.
 //
 //go:noescape
@@ -113,6 +167,16 @@ func encryptVAES(keys *[scheduleBytes]byte, dst, src *byte, blocks int, tweak *[
 
 //go:noescape
 func decryptVAES(keys *[scheduleBytes]byte, dst, src *byte, blocks int, tweak *[BlockBytes]byte)
+
+// Assembly, VAES on zmm registers: a run of units of groups·groupBytes each. groups ≥ minGroups,
+// units ≥ 1; first is the number of the first unit, whose lower half may not overflow within the run
+// or the three units behind it. dst is src or does not overlap it.
+
+//go:noescape
+func encryptVAES512(keys, tweak *[scheduleBytes]byte, dst, src *byte, groups, units int, first *[BlockBytes]byte)
+
+//go:noescape
+func decryptVAES512(keys, tweak *[scheduleBytes]byte, dst, src *byte, groups, units int, first *[BlockBytes]byte)
 
 // cpuidLeaf7 returns ECX of CPUID leaf 7, subleaf 0.
 func cpuidLeaf7() (ecx uint32)

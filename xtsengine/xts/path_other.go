@@ -12,6 +12,14 @@ func (c *Cipher) encryptTweaks(tweaks *[tweakBatch][BlockBytes]byte, n int) {
 	c.encryptTweaksGeneric(tweaks[:n])
 }
 
+// wholeUnits does no whole data units together.
+func (c *Cipher) wholeUnits(_, _ []byte, _ int, _ Unit, _ bool) (done int) { return 0 }
+
+// units does no whole data units whose first tweaks are given.
+func (c *Cipher) units(_, _ []byte, _, _ int, _ *[tweakBatch][BlockBytes]byte, _ bool) bool {
+	return false
+}
+
 // blocks does n whole blocks and leaves the tweak of the block after them in t.
 func (c *Cipher) blocks(dst, src *byte, n int, t *[BlockBytes]byte, decrypt bool) {
 	c.blocksGeneric(dst, src, n, t, decrypt)

@@ -88,7 +88,8 @@ func newOnPath(key []byte, p path) (*Cipher, error) {
 	return c, nil
 }
 
-// Path names the implementation that New chose for this processor: "generic", "AES-NI" or "VAES".
+// Path names the implementation that New chose for this processor: "generic", "AES-NI",
+// "VAES" or "VAES-512".
 func (c *Cipher) Path() string { return c.path.String() }
 
 // Close wipes the key. Any use afterwards panics; a second Close does nothing. The generic path's
@@ -143,9 +144,29 @@ func (c *Cipher) part(dst, src []byte, unit Unit, block int, decrypt bool) {
 // tweakBatch is how many initial tweaks are computed together: enough to keep the AES units full.
 const tweakBatch = 8
 
-// run works through the units, tweakBatch of them at a time.
+// groupBytes is what the assembly over whole units does at a time.
+const groupBytes = 16 * BlockBytes
+
+// run works through the units: whole ones together where the path can, and else tweakBatch of them
+// at a time.
 func (c *Cipher) run(dst, src []byte, unitBytes int, first Unit, decrypt bool) {
 	c.check(dst, src, unitBytes)
+	if c.nullRun(dst, src) {
+		return
+	}
+	for len(src) >= unitBytes {
+		done := c.wholeUnits(dst, src, unitBytes, first, decrypt)
+		if done == 0 {
+			break
+		}
+		dst, src = dst[done:], src[done:]
+		first = first.Add(uint64(done / unitBytes))
+	}
+	c.eachUnit(dst, src, unitBytes, first, decrypt)
+}
+
+// eachUnit works through the units with their tweaks made tweakBatch at a time.
+func (c *Cipher) eachUnit(dst, src []byte, unitBytes int, first Unit, decrypt bool) {
 	var tweaks [tweakBatch][BlockBytes]byte
 	for len(src) > 0 {
 		units := min((len(src)+unitBytes-1)/unitBytes, tweakBatch)
@@ -153,14 +174,23 @@ func (c *Cipher) run(dst, src []byte, unitBytes int, first Unit, decrypt bool) {
 			first.Add(uint64(i)).put(&tweaks[i])
 		}
 		c.encryptTweaks(&tweaks, units)
-		for i := range units {
-			n := min(unitBytes, len(src))
-			c.unit(dst[:n], src[:n], &tweaks[i], decrypt)
-			dst, src = dst[n:], src[n:]
+		n := min(len(src), units*unitBytes)
+		if n < units*unitBytes || !c.units(dst, src, unitBytes, units, &tweaks, decrypt) {
+			c.batch(dst[:n], src[:n], unitBytes, &tweaks, decrypt)
 		}
+		dst, src = dst[n:], src[n:]
 		first = first.Add(uint64(units))
 	}
 	clear(tweaks[:])
+}
+
+// batch does up to tweakBatch units one by one, the last one possibly shorter.
+func (c *Cipher) batch(dst, src []byte, unitBytes int, tweaks *[tweakBatch][BlockBytes]byte, decrypt bool) {
+	for i := 0; len(src) > 0; i++ {
+		n := min(unitBytes, len(src))
+		c.unit(dst[:n], src[:n], &tweaks[i], decrypt)
+		dst, src = dst[n:], src[n:]
+	}
 }
 
 // unit does one data unit, whose first tweak is t; t is used up.

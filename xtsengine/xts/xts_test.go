@@ -24,7 +24,7 @@ func eachPath[T runner[T]](t T, f func(T, path)) {
 	for p := pathGeneric; p < pathCount; p++ {
 		t.Run(p.String(), func(t T) {
 			if !available(p) {
-				t.Skipf("this processor has no %s; runs on one that has, or under qemu-x86_64 -cpu max of QEMU 8 or later", p)
+				t.Skipf("this processor has no %s; runs on one that has, and TestTraced stands in where there is AVX-512", p)
 			}
 			f(t, p)
 		})

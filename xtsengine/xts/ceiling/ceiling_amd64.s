@@ -1,0 +1,83 @@
+//go:build !purego
+
+#include "textflag.h"
+
+// A round on each of twelve registers, and nothing beside it.
+
+#define ROUNDXMM \
+	VAESENC X15, X0, X0; \
+	VAESENC X15, X1, X1; \
+	VAESENC X15, X2, X2; \
+	VAESENC X15, X3, X3; \
+	VAESENC X15, X4, X4; \
+	VAESENC X15, X5, X5; \
+	VAESENC X15, X6, X6; \
+	VAESENC X15, X7, X7; \
+	VAESENC X15, X8, X8; \
+	VAESENC X15, X9, X9; \
+	VAESENC X15, X10, X10; \
+	VAESENC X15, X11, X11
+
+// func roundsXMM(n int)
+TEXT ·roundsXMM(SB), NOSPLIT, $0-8
+	MOVQ n+0(FP), CX
+	PCALIGN $32
+
+loop:
+	ROUNDXMM
+	DECQ CX
+	JNZ  loop
+	RET
+
+#define ROUNDYMM \
+	VAESENC Y15, Y0, Y0; \
+	VAESENC Y15, Y1, Y1; \
+	VAESENC Y15, Y2, Y2; \
+	VAESENC Y15, Y3, Y3; \
+	VAESENC Y15, Y4, Y4; \
+	VAESENC Y15, Y5, Y5; \
+	VAESENC Y15, Y6, Y6; \
+	VAESENC Y15, Y7, Y7; \
+	VAESENC Y15, Y8, Y8; \
+	VAESENC Y15, Y9, Y9; \
+	VAESENC Y15, Y10, Y10; \
+	VAESENC Y15, Y11, Y11
+
+// func roundsYMM(n int)
+TEXT ·roundsYMM(SB), NOSPLIT, $0-8
+	MOVQ n+0(FP), CX
+	PCALIGN $32
+
+loop:
+	ROUNDYMM
+	DECQ CX
+	JNZ  loop
+	VZEROUPPER
+	RET
+
+#define ROUNDZMM \
+	VAESENC Z15, Z0, Z0; \
+	VAESENC Z15, Z1, Z1; \
+	VAESENC Z15, Z2, Z2; \
+	VAESENC Z15, Z3, Z3; \
+	VAESENC Z15, Z4, Z4; \
+	VAESENC Z15, Z5, Z5; \
+	VAESENC Z15, Z6, Z6; \
+	VAESENC Z15, Z7, Z7; \
+	VAESENC Z15, Z8, Z8; \
+	VAESENC Z15, Z9, Z9; \
+	VAESENC Z15, Z10, Z10; \
+	VAESENC Z15, Z11, Z11
+
+// func roundsZMM(n int)
+TEXT ·roundsZMM(SB), NOSPLIT, $0-8
+	MOVQ n+0(FP), CX
+	PCALIGN $32
+
+loop:
+	ROUNDZMM
+	DECQ CX
+	JNZ  loop
+	VZEROUPPER
+	RET
+

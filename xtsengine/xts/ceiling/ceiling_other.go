@@ -1,0 +1,5 @@
+//go:build !amd64 || purego
+
+package ceiling
+
+func run(Width, int) bool { return false }
