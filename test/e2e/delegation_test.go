@@ -1,0 +1,127 @@
+package e2e
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nfseal/nfseal/internal/uml"
+)
+
+// opCount is how many operations of a kind a client has sent for a mount, by its own count.
+func opCount(t *testing.T, g *uml.Guest, dir, op string) int {
+	t.Helper()
+	mounted := false
+	for line := range strings.Lines(must(t, g, "cat", "/proc/self/mountstats")) {
+		if strings.HasPrefix(line, "device ") {
+			mounted = strings.Contains(line, " mounted on "+dir+" ")
+		}
+		fields := strings.Fields(line)
+		if !mounted || len(fields) < 2 || fields[0] != op+":" {
+			continue
+		}
+		n, err := strconv.Atoi(fields[1])
+		if err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		return n
+	}
+	t.Fatalf("%s has no count of %s", dir, op)
+	return 0
+}
+
+// delegated reads a file until the client needs no OPEN for it any more: it has a delegation.
+func delegated(t *testing.T, g *uml.Guest, dir, name, want string) {
+	t.Helper()
+	eventually(t, time.Minute, name+" is delegated", func() bool {
+		if got := must(t, g, "cat", dir+"/"+name); got != want {
+			t.Fatalf("%s reads %q, want %q", name, got, want)
+		}
+		before := opCount(t, g, dir, "OPEN")
+		must(t, g, "cat", dir+"/"+name)
+		return opCount(t, g, dir, "OPEN") == before
+	})
+}
+
+// One client has files delegated; whatever another does to them calls them back first, and both see what
+// they should. After a restart of the server the delegation of a file that is open is there again.
+func TestDelegations(t *testing.T) {
+	w := getWorld(t)
+	s := startServer(t, w, "-lease", "5", "-grace", "5")
+	other, err := w.client(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(other.Shutdown)
+	a, b := s.mount(w.guest, s.fs), "/mnt/b"
+	must(t, other, "mkdir", b)
+	must(t, other, s.mountArgs(s.fs, b)...)
+
+	for name, disturb := range map[string]string{
+		"write":    "echo two > f-write",
+		"truncate": "truncate -s 0 f-truncate",
+		"mode":     "chmod 600 f-mode",
+		"link":     "ln f-link g-link",
+		"rename":   "mv f-rename g-rename",
+		"remove":   "rm f-remove",
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := "f-" + name
+			must(t, w.guest, "sh", "-c", "echo one > "+a+"/"+file)
+			delegated(t, w.guest, a, file, "one")
+			before := opCount(t, w.guest, a, "DELEGRETURN")
+			must(t, other, "sh", "-c", "cd "+b+" && "+disturb)
+			if opCount(t, w.guest, a, "DELEGRETURN") <= before {
+				t.Error("nothing was given back")
+			}
+		})
+	}
+	if got := must(t, w.guest, "cat", a+"/f-write"); got != "two" {
+		t.Errorf("the first client reads %q", got)
+	}
+	t.Run("write delegation", func(t *testing.T) {
+		must(t, w.guest, "sh", "-c", "echo one > "+a+"/rw; exec 3<>"+a+"/rw; echo three >&3; cat "+a+"/rw")
+		if got := must(t, other, "cat", b+"/rw"); got != "three" {
+			t.Errorf("the other client reads %q", got)
+		}
+	})
+	t.Run("restart", func(t *testing.T) { delegationAcrossRestart(t, s, other, a, b) })
+	must(t, other, "umount", b)
+}
+
+func delegationAcrossRestart(t *testing.T, s *server, other *uml.Guest, a, b string) {
+	g := s.w.guest
+	must(t, g, "sh", "-c", "echo before > "+a+"/kept")
+	ctx, closeFile := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_, _ = g.Run(ctx, "sh", "-c", "exec 3<"+a+"/kept; sleep 600")
+	}()
+	defer func() {
+		closeFile()
+		<-ended
+	}()
+	delegated(t, g, a, "kept", "before")
+	if err := s.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	s.restart()
+	must(t, g, "touch", a+"/awake") // which the client is when its state is reclaimed
+	must(t, other, "touch", b+"/awake too")
+	opens := opCount(t, g, a, "OPEN")
+	must(t, g, "cat", a+"/kept")
+	if opCount(t, g, a, "OPEN") != opens {
+		t.Error("the delegation was not reclaimed: the client asks for an OPEN")
+	}
+	returned := opCount(t, g, a, "DELEGRETURN")
+	must(t, other, "sh", "-c", "echo after > "+b+"/kept")
+	if opCount(t, g, a, "DELEGRETURN") <= returned {
+		t.Error("the reclaimed delegation was not called back")
+	}
+	if got := must(t, g, "cat", a+"/kept"); got != "after" {
+		t.Errorf("the first client reads %q", got)
+	}
+}
