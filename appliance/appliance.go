@@ -191,7 +191,11 @@ func (a *Appliance) openUnits(ctx context.Context, volumeBytes int64) error {
 	}
 	a.table = &table{
 		allowPlaintext: a.o.AllowPlaintext, mountTargets: a.o.MountTargets, nowhere: nowhere,
-		arnOf:  func(id string) string { return api.FileSystemARN(a.o.Region, id) },
+		arnOf: func(id string) string { return api.FileSystemARN(a.o.Region, id) },
+		directory: &directory{
+			region: a.o.Region, now: a.o.Clock, users: make(map[string]*user), keys: make(map[string]*accessKey),
+		},
+		refusing: a.refusing, refusals: make(map[string]uint64),
 		served: make(map[string]*nfs4.Service), policies: make(map[string]*policy.Document),
 		sessions: make(map[string]map[*session]struct{}),
 	}
@@ -203,6 +207,9 @@ func (a *Appliance) openUnits(ctx context.Context, volumeBytes int64) error {
 		return err
 	}
 	if err := a.announcePolicies(ctx); err != nil {
+		return err
+	}
+	if err := a.announceUsers(ctx); err != nil {
 		return err
 	}
 	a.admin.Lock()

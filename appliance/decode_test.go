@@ -3,33 +3,21 @@ package appliance
 import (
 	"context"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/asn1"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/nfseal/nfseal/appliance/catalog"
 	"github.com/nfseal/nfseal/proxy/nfs4"
 	"github.com/nfseal/nfseal/proxy/transport"
 )
 
 const someID = "fs-0123456789abcdef0"
 
-func extension(t testing.TB, value string) pkix.Extension {
-	t.Helper()
-	der, err := asn1.MarshalWithParams(value, "utf8")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pkix.Extension{Id: fileSystemOID, Value: der}
-}
-
 func TestFileSystemOfAConnection(t *testing.T) {
 	certificate := func(value string) *x509.Certificate {
-		return &x509.Certificate{Extensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2}}, extension(t, value)}}
+		return clientCertificate(t, &certificateTemplate{fileSystem: value}).Leaf
 	}
 	target := netip.MustParseAddr("10.0.0.5")
 	one := map[string]*nfs4.Service{"fs-11111111111111111": nil}
@@ -42,7 +30,7 @@ func TestFileSystemOfAConnection(t *testing.T) {
 	}{
 		{"certificate before name", transport.Identity{ClientCertificate: certificate(someID), FileSystem: "fs-22222222222222222"}, two, someID},
 		{"certificate without an id", transport.Identity{ClientCertificate: certificate("x"), FileSystem: "fs-22222222222222222"}, two, "fs-22222222222222222"},
-		{"certificate without the extension", transport.Identity{ClientCertificate: &x509.Certificate{}, FileSystem: someID}, two, someID},
+		{"certificate without the extension", transport.Identity{ClientCertificate: certificate(""), FileSystem: someID}, two, someID},
 		{"name before address", transport.Identity{FileSystem: someID, Local: netip.AddrPortFrom(target, 2049)}, two, someID},
 		{"address", transport.Identity{Local: netip.AddrPortFrom(target, 2049)}, two, "fs-33333333333333333"},
 		{"the only one", transport.Identity{}, one, "fs-11111111111111111"},
@@ -51,7 +39,8 @@ func TestFileSystemOfAConnection(t *testing.T) {
 	}
 	for _, test := range tests {
 		tb := table{mountTargets: map[netip.Addr]string{target: "fs-33333333333333333"}, served: test.served}
-		if got := tb.fileSystemOf(&test.who); got != test.want {
+		claims, _ := claimsOf(&test.who)
+		if got := tb.fileSystemOf(&test.who, &claims); got != test.want {
 			t.Errorf("%s: %q, want %q", test.name, got, test.want)
 		}
 	}
@@ -62,17 +51,6 @@ func TestWhatIsNotServedNowHangsUp(t *testing.T) {
 	if _, err := tb.Resolve(context.Background(), transport.Identity{Secure: true, FileSystem: someID}); err == nil {
 		t.Fatal("a file system of a stopped unit got a session")
 	}
-}
-
-func FuzzFileSystemExtension(f *testing.F) {
-	f.Add(extension(f, someID).Value)
-	f.Add([]byte{0x0c, 0x80, 0, 0})
-	f.Add([]byte{0x0c, 0x84, 0xff, 0xff, 0xff, 0xff})
-	f.Fuzz(func(t *testing.T, der []byte) {
-		if id := parseFileSystemExtension(der); id != "" && !catalog.ValidID(id) {
-			t.Fatalf("%x gives %q", der, id)
-		}
-	})
 }
 
 func FuzzKeysFile(f *testing.F) {

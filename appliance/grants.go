@@ -3,6 +3,7 @@ package appliance
 import (
 	"strconv"
 
+	"github.com/nfseal/nfseal/appliance/api"
 	"github.com/nfseal/nfseal/appliance/policy"
 	"github.com/nfseal/nfseal/proxy/nfs4"
 	"github.com/nfseal/nfseal/proxy/transport"
@@ -18,14 +19,22 @@ const (
 	keySecureTransport = "aws:SecureTransport"
 	keySourceIP        = "aws:SourceIp"
 	keyViaMountTarget  = "elasticfilesystem:AccessedViaMountTarget"
+
+	keyUsername         = "aws:username"
+	keyPrincipalARN     = "aws:PrincipalArn"
+	keyPrincipalAccount = "aws:PrincipalAccount"
+	keyPrincipalType    = "aws:PrincipalType"
 )
 
 // session is one connection to a file system; what it may do follows the file system's policy.
 type session struct {
 	*nfs4.Binding
-	t   *table
-	id  string
-	who transport.Identity
+	t     *table
+	id    string
+	who   transport.Identity
+	keyID string // access key that the client proved to have, "" for an anonymous one
+	// refused is why the client is let do nothing whatever a policy says, nil if it is not.
+	refused error
 }
 
 // Close implements proxy.Session.
@@ -69,11 +78,29 @@ func (t *table) setPolicy(id string, d *policy.Document) {
 	}
 }
 
-// grantLocked says what a connection may do. Without a policy everybody may do everything, as in
-// EFS; connections in the clear are refused all the same unless the daemon was told to take them.
+// refresh brings all connections up to date with the directory.
+func (t *table) refresh() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, sessions := range t.sessions {
+		for s := range sessions {
+			s.SetGrant(t.grantLocked(s))
+		}
+	}
+}
+
+// grantLocked says what a connection may do. Without a policy on the file system everybody may do
+// everything, as in EFS; connections in the clear are refused all the same unless the daemon was told
+// to take them, and so are clients that claim what they can't prove.
 func (t *table) grantLocked(s *session) nfs4.Grant {
-	if _, exists := t.served[s.id]; !exists || (!s.who.Secure && !t.allowPlaintext) {
+	if _, exists := t.served[s.id]; !exists || s.refused != nil || (!s.who.Secure && !t.allowPlaintext) {
 		return nfs4.Grant{}
+	}
+	var holder *user
+	if s.keyID != "" {
+		if holder = t.directory.holder(s.keyID); holder == nil {
+			return nfs4.Grant{} // the key was deleted
+		}
 	}
 	d := t.policies[s.id]
 	if d == nil {
@@ -87,9 +114,24 @@ func (t *table) grantLocked(s *session) nfs4.Grant {
 			keyViaMountTarget:  {"true"},
 		},
 	}
+	var own []*policy.Document
+	if holder != nil {
+		own = holder.policies
+		holder.speak(&request)
+	}
 	may := func(action string) bool {
 		request.Action = action
-		return policy.Evaluate(&request, nil, d, policy.Either).Allowed()
+		return policy.Evaluate(&request, own, d, policy.Either).Allowed()
 	}
 	return nfs4.Grant{Mount: may(actionMount), Write: may(actionWrite), Root: may(actionRoot)}
+}
+
+// speak makes u the principal of a request.
+func (u *user) speak(r *policy.Request) {
+	arn := userARN(u.name)
+	r.Principal = policy.Principal{ARN: arn, Account: api.OwnerID}
+	r.Context[keyUsername] = []string{u.name}
+	r.Context[keyPrincipalARN] = []string{arn}
+	r.Context[keyPrincipalAccount] = []string{api.OwnerID}
+	r.Context[keyPrincipalType] = []string{"User"}
 }

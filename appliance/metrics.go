@@ -27,6 +27,7 @@ var (
 	connectionsDesc = desc("client_connections", "NFS connections being served.")
 	acceptedDesc    = desc("connections_total", "TCP connections accepted.")
 	refusedDesc     = desc("connections_refused_total", "Connections closed before a session.", "reason")
+	deniedDesc      = desc("clients_denied_total", "Clients refused for what their certificate says.", "reason")
 	unitDesc        = desc("unit_serving", "1 if the unit serves.", "unit")
 	volumeDesc      = desc("volume_bytes", "Size of the unit's volume.", "unit")
 	volumeFreeDesc  = desc("volume_free_bytes", "What no file system has leased.", "unit")
@@ -47,7 +48,7 @@ var (
 // Describe implements prometheus.Collector.
 func (collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		connectionsDesc, acceptedDesc, refusedDesc, unitDesc, volumeDesc, volumeFreeDesc, storageDesc, tamperedDesc, ocspDesc,
+		connectionsDesc, acceptedDesc, refusedDesc, deniedDesc, unitDesc, volumeDesc, volumeFreeDesc, storageDesc, tamperedDesc, ocspDesc,
 		presentDesc, restoredDesc, steeredDesc, unsteeredDesc, runsDesc, runTimeDesc, gateDesc, gateBytesDesc, gateRuleDesc,
 	} {
 		ch <- d
@@ -70,6 +71,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		"handshake": s.Front.Handshake, "slow_handshake": s.Front.Slow, "crowded": s.Front.Crowded,
 	} {
 		count(refusedDesc, n, reason)
+	}
+	for reason, n := range c.a.table.refused() {
+		count(deniedDesc, n, reason)
 	}
 	o := c.a.authority.OCSPStats()
 	for status, n := range map[string]uint64{

@@ -2,9 +2,9 @@ package appliance
 
 import (
 	"context"
-	"encoding/asn1"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"sync"
 
@@ -25,12 +25,15 @@ type table struct {
 	mountTargets   map[netip.Addr]string
 	nowhere        *nfs4.Service // answers those who ask for what does not exist
 
-	arnOf func(id string) string // of a file system
+	arnOf     func(id string) string // of a file system
+	directory *directory
+	refusing  func(*session, *transport.Claims) // is told of clients that are refused
 
 	mu       sync.RWMutex
 	served   map[string]*nfs4.Service // by file system id; nil when it exists and is not served
 	policies map[string]*policy.Document
 	sessions map[string]map[*session]struct{} // by file system id
+	refusals map[string]uint64                // clients refused, by reason
 }
 
 // set says that the file system id is served by s, or, with nil, that it is not served now.
@@ -50,28 +53,56 @@ func (t *table) forget(id string) {
 
 // Resolve implements proxy.Resolver.
 func (t *table) Resolve(_ context.Context, who transport.Identity) (proxy.Session, error) {
-	id := t.fileSystemOf(&who)
+	claims, refused := claimsOf(&who)
+	s := &session{t: t, id: t.fileSystemOf(&who, &claims), who: who, refused: refused}
 	t.mu.RLock()
-	service, exists := t.served[id]
+	service, exists := t.served[s.id]
 	t.mu.RUnlock()
 	if exists && service == nil {
-		return nil, fmt.Errorf("%w: %s", errNotServed, id)
+		return nil, fmt.Errorf("%w: %s", errNotServed, s.id)
 	}
 	if !exists {
 		service = t.nowhere
+	} else if refused == nil && who.ClientCertificate != nil {
+		s.keyID, s.refused = t.directory.authenticate(&claims, s.id)
 	}
-	s := &session{t: t, id: id, who: who}
-	s.Binding = service.Bind(nfs4.ConnInfo{Peer: who.Peer, Secure: who.Secure, HangUp: who.HangUp})
+	if s.refused != nil {
+		t.refuse(s, &claims)
+	}
+	s.Binding = service.Bind(nfs4.ConnInfo{Peer: who.Peer, Secure: who.Secure, Identity: s.keyID, HangUp: who.HangUp})
 	t.enter(s)
 	return s, nil
+}
+
+// refuse counts a client that is let do nothing, and tells of it.
+func (t *table) refuse(s *session, claims *transport.Claims) {
+	t.mu.Lock()
+	t.refusals[reasonOf(s.refused)]++
+	t.mu.Unlock()
+	t.refusing(s, claims)
+}
+
+// refused returns how many clients were refused, by reason.
+func (t *table) refused() map[string]uint64 {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return maps.Clone(t.refusals)
+}
+
+// claimsOf reads what the client's certificate says, if it showed one.
+func claimsOf(who *transport.Identity) (transport.Claims, error) {
+	if who.ClientCertificate == nil {
+		return transport.Claims{}, nil
+	}
+	return transport.ClaimsOf(who.ClientCertificate)
 }
 
 // fileSystemOf finds which file system a connection is for: by the client's certificate, the name
 // that it asked for, the address that it came to, or because there is only one. "" if none of them
 // says.
-func (t *table) fileSystemOf(who *transport.Identity) string {
-	if id := certificateFileSystem(who); id != "" {
-		return id
+func (t *table) fileSystemOf(who *transport.Identity, claims *transport.Claims) string {
+	if catalog.ValidID(claims.FileSystem) {
+		return claims.FileSystem
 	}
 	if who.FileSystem != "" {
 		return who.FileSystem
@@ -88,30 +119,4 @@ func (t *table) fileSystemOf(who *transport.Identity) string {
 		return id
 	}
 	return ""
-}
-
-// fileSystemOID is the extension in which efs-utils names the file system.
-var fileSystemOID = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 4843, 7, 3}
-
-// certificateFileSystem is the file system that the client's certificate names, or "".
-func certificateFileSystem(who *transport.Identity) string {
-	if who.ClientCertificate == nil {
-		return ""
-	}
-	for _, e := range who.ClientCertificate.Extensions {
-		if e.Id.Equal(fileSystemOID) {
-			return parseFileSystemExtension(e.Value)
-		}
-	}
-	return ""
-}
-
-// parseFileSystemExtension takes a UTF8String apart; "" for anything that is no file system id.
-func parseFileSystemExtension(der []byte) string {
-	var id string
-	rest, err := asn1.UnmarshalWithParams(der, &id, "utf8")
-	if err != nil || len(rest) > 0 || !catalog.ValidID(id) {
-		return ""
-	}
-	return id
 }

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nfseal/nfseal/appliance/api/apitest"
 	"github.com/nfseal/nfseal/appliance/audit"
 	"github.com/nfseal/nfseal/appliance/catalog"
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,6 +25,7 @@ import (
 
 // memoryBackend keeps file systems in a list.
 type memoryBackend struct {
+	*apitest.Directory
 	mu      sync.Mutex
 	list    []catalog.FileSystem
 	policy  map[string]string
@@ -96,7 +98,7 @@ func (m *memoryLog) Append(e audit.Event) error {
 
 func newServer(t testing.TB) (*Server, *memoryBackend, *memoryLog) {
 	t.Helper()
-	backend, log := &memoryBackend{}, &memoryLog{}
+	backend, log := &memoryBackend{Directory: apitest.NewDirectory(t)}, &memoryLog{}
 	s, err := New(Options{Backend: backend, Audit: log, Region: "local-1", Clock: func() time.Time { return time.Unix(1700000001, 0) }})
 	if err != nil {
 		t.Fatal(err)

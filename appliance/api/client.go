@@ -96,6 +96,45 @@ func (c *Client) DeleteFileSystemPolicy(ctx context.Context, id string) error {
 	return c.do(ctx, http.MethodDelete, policyPath(id), nil, nil)
 }
 
+// CreateUser makes a user.
+func (c *Client) CreateUser(ctx context.Context, name string) error {
+	return c.do(ctx, http.MethodPost, usersPath, CreateUserRequest{UserName: name}, nil)
+}
+
+// Users lists all users.
+func (c *Client) Users(ctx context.Context) ([]UserDescription, error) {
+	var all ListUsersResponse
+	return all.Users, c.do(ctx, http.MethodGet, usersPath, nil, &all)
+}
+
+// DeleteUser forgets a user.
+func (c *Client) DeleteUser(ctx context.Context, name string) error {
+	return c.do(ctx, http.MethodDelete, userPath(name), nil, nil)
+}
+
+// CreateAccessKey gives a user a key, and returns its secret for the only time.
+func (c *Client) CreateAccessKey(ctx context.Context, user string) (AccessKeyDescription, error) {
+	var k AccessKeyDescription
+	return k, c.do(ctx, http.MethodPost, userPath(user)+"/access-keys", nil, &k)
+}
+
+// DeleteAccessKey takes a key from a user.
+func (c *Client) DeleteAccessKey(ctx context.Context, user, id string) error {
+	return c.do(ctx, http.MethodDelete, userPath(user)+"/access-keys/"+url.PathEscape(id), nil, nil)
+}
+
+// PutUserPolicy gives a user a policy.
+func (c *Client) PutUserPolicy(ctx context.Context, user, name, text string) error {
+	return c.do(ctx, http.MethodPut, userPath(user)+"/policies/"+url.PathEscape(name), PutUserPolicyRequest{Policy: text}, nil)
+}
+
+// DeleteUserPolicy takes a policy from a user.
+func (c *Client) DeleteUserPolicy(ctx context.Context, user, name string) error {
+	return c.do(ctx, http.MethodDelete, userPath(user)+"/policies/"+url.PathEscape(name), nil, nil)
+}
+
+func userPath(name string) string { return usersPath + "/" + url.PathEscape(name) }
+
 func policyPath(id string) string { return efsPath + "file-systems/" + url.PathEscape(id) + "/policy" }
 
 // do sends one request. A refusal by the API is an *Error.

@@ -75,6 +75,7 @@ func New(o Options) (*Server, error) {
 	mux.HandleFunc("GET /nfseal/v1/network", s.network)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Backend.Metrics(), promhttp.HandlerOpts{}))
 	mux.HandleFunc(efsPath, s.efs)
+	s.handleUsers(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { writeError(w, unknownOperation(r)) })
 	s.http = &http.Server{
 		Handler:           mux,
@@ -166,34 +167,47 @@ func (s *Server) efs(w http.ResponseWriter, r *http.Request) {
 	requestID := newRequestID()
 	w.Header().Set("X-Amzn-Requestid", requestID)
 	status, body, err := s.call(r, requestID)
-	if err != nil {
-		writeError(w, asError(err))
-		return
-	}
-	if body == nil {
-		w.WriteHeader(status)
-		return
-	}
-	writeJSON(w, status, body)
+	answer(w, status, body, err)
 }
 
-// call does one operation: understand, record, carry out, and record a failure.
+// answer writes what an operation gave.
+func answer(w http.ResponseWriter, status int, body any, err error) {
+	switch {
+	case err != nil:
+		writeError(w, asError(err))
+	case body == nil:
+		w.WriteHeader(status)
+	default:
+		writeJSON(w, status, body)
+	}
+}
+
+// call does one operation of the EFS API.
 func (s *Server) call(r *http.Request, requestID string) (status int, body any, err error) {
 	op, found := route(r)
 	if !found && !notBuilt(r) {
 		return 0, nil, unknownOperation(r)
 	}
-	event := audit.Event{
-		Source: "elasticfilesystem", Name: op.name, RequestID: requestID,
-		Identity:   audit.Identity{Type: "LocalUser", Principal: peerOf(r)},
-		Parameters: map[string]string{},
-	}
 	if !found {
-		event.Name = "NotBuilt"
+		event := newEvent(r, "elasticfilesystem", "NotBuilt", requestID)
 		event.Parameters["request"] = r.Method + " " + clip(r.URL.Path)
 		err := badRequest("%s %s is not available in this version", r.Method, clip(r.URL.Path))
 		return 0, nil, errors.Join(s.record(&event, err), err)
 	}
+	return s.perform(r, newEvent(r, "elasticfilesystem", op.name, requestID), op)
+}
+
+// newEvent is the record of a call, without its parameters.
+func newEvent(r *http.Request, source, name, requestID string) audit.Event {
+	return audit.Event{
+		Source: source, Name: name, RequestID: requestID,
+		Identity:   audit.Identity{Type: "LocalUser", Principal: peerOf(r)},
+		Parameters: map[string]string{},
+	}
+}
+
+// perform does one operation: understand, record, carry out, and record a failure.
+func (s *Server) perform(r *http.Request, event audit.Event, op efsOperation) (status int, body any, err error) {
 	do, err := op.handle(s, r, event.Parameters)
 	if recordErr := s.record(&event, err); recordErr != nil {
 		return 0, nil, recordErr

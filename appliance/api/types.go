@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/nfseal/nfseal/appliance/catalog"
+	"github.com/nfseal/nfseal/appliance/iam"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -124,6 +125,20 @@ type Backend interface {
 	FileSystemPolicy(ctx context.Context, id string) (string, error)
 	// DeleteFileSystemPolicy takes a file system's policy away, if it has one.
 	DeleteFileSystemPolicy(ctx context.Context, id string) error
+	// CreateUser makes a user without keys and policies; catalog.ErrUserExists.
+	CreateUser(ctx context.Context, name string) (catalog.User, error)
+	// Users lists all, in the order of their names.
+	Users(ctx context.Context) ([]catalog.User, error)
+	// DeleteUser forgets a user with keys and policies; catalog.ErrNoUser.
+	DeleteUser(ctx context.Context, name string) error
+	// CreateAccessKey gives a user a key. The secret is not to be had again.
+	CreateAccessKey(ctx context.Context, user string) (id string, secret iam.Secret, err error)
+	// DeleteAccessKey takes a key from a user; catalog.ErrNoAccessKey.
+	DeleteAccessKey(ctx context.Context, user, id string) error
+	// PutUserPolicy gives a user a policy; policy.ErrMalformed.
+	PutUserPolicy(ctx context.Context, user, name, text string) error
+	// DeleteUserPolicy takes a policy from a user; catalog.ErrNoPolicy.
+	DeleteUserPolicy(ctx context.Context, user, name string) error
 	// UsedBytes is how much a file system holds; false if it can't be known now.
 	UsedBytes(ctx context.Context, id string) (uint64, bool)
 	// Status describes everything.

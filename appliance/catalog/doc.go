@@ -23,6 +23,7 @@
 //	fs/<id>             FileSystem, as JSON
 //	token/<creation token>  id
 //	policy/<id>         the file system's policy as it was put, in JSON with a format
+//	user/<name>         User, as JSON: sealed access keys, policies as they were put
 //	count/fs            how many file systems there are, decimal
 //
 // Invariants: an fs record and its token record come and go in one Txn, with the count; a policy

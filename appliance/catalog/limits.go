@@ -10,6 +10,11 @@ const (
 	MaxFileSystems = 1000
 	// MaxTags is how many tags a file system may have (EFS).
 	MaxTags = 50
+	// MaxUsers is how many users there may be, MaxAccessKeys and MaxUserPolicies how many of those
+	// each may have (IAM allows two keys).
+	MaxUsers        = 1000
+	MaxAccessKeys   = 2
+	MaxUserPolicies = 10
 	// maxHistory is how many changes are kept for watchers that are behind.
 	maxHistory = 1024
 	// memTableBytes and cacheBytes keep Pebble small: the catalog is some thousand short records.

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// ErrNoPolicy says that a file system has no policy of its own.
-var ErrNoPolicy = errors.New("catalog: file system has no policy")
+// ErrNoPolicy says that a file system has no policy of its own, or a user none of that name.
+var ErrNoPolicy = errors.New("catalog: no policy")
 
 const policyPrefix = "policy/"
 

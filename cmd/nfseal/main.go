@@ -54,6 +54,13 @@ func commands() []command {
 		{"fs policy show", "FS-ID", "print a file system's policy", fsPolicyShow},
 		{"fs policy put", "FS-ID FILE", "give a file system the policy in FILE (- is the standard input), at once", fsPolicyPut},
 		{"fs policy delete", "FS-ID", "take a file system's policy away: everybody may mount it", fsPolicyDelete},
+		{"user create", "NAME", "make a user, who can do nothing yet", userCreate},
+		{"user list", "", "list the users, their keys and policies", userList},
+		{"user delete", "NAME", "forget a user, with keys and policies, at once", userDelete},
+		{"user key create", "NAME", "make an access key for a user; its secret is shown once", userKeyCreate},
+		{"user key delete", "NAME KEY-ID", "take an access key from a user, at once", userKeyDelete},
+		{"user policy put", "NAME POLICY FILE", "give a user the policy in FILE under a name, at once", userPolicyPut},
+		{"user policy delete", "NAME POLICY", "take a policy from a user, at once", userPolicyDelete},
 		{"status", "", "how the daemon, its units and file systems are", status},
 		{"net show", "[--measure TIME]", "mount target addresses, steering, the gate and what they counted", netShow},
 		{"check", "", "what is on and what is not, and whether the data directory is sound", check},
@@ -109,7 +116,7 @@ func find(args []string) (*command, []string) {
 func help(w io.Writer) {
 	fmt.Fprint(w, "nfseal: the operator's command of the nfseal appliance\n\n")
 	for _, c := range commands() {
-		fmt.Fprintf(w, "  nfseal %-16s %s\n", c.name, c.short)
+		fmt.Fprintf(w, "  nfseal %-18s %s\n", c.name, c.short)
 	}
 	fmt.Fprint(w, "\nnfseal COMMAND --help tells more.\n")
 }

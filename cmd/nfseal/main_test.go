@@ -16,6 +16,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/nfseal/nfseal/appliance/api"
+	"github.com/nfseal/nfseal/appliance/api/apitest"
 	"github.com/nfseal/nfseal/appliance/audit"
 	"github.com/nfseal/nfseal/appliance/catalog"
 	"github.com/nfseal/nfseal/appliance/policy"
@@ -37,7 +38,7 @@ func TestScripts(t *testing.T) {
 			socket := filepath.Join(e.WorkDir, "api.sock")
 			e.Setenv("NFSEAL_SOCKET", socket)
 			e.Setenv("dead", filepath.Join(e.WorkDir, "dead.sock"))
-			s, err := api.New(api.Options{Backend: &shelf{}, Audit: forgetful{}, Region: "local-1"})
+			s, err := api.New(api.Options{Backend: &shelf{Directory: apitest.NewDirectory(t)}, Audit: forgetful{}, Region: "local-1"})
 			if err != nil {
 				return err
 			}
@@ -63,6 +64,7 @@ func (forgetful) Append(audit.Event) error { return nil }
 
 // shelf is an api.Backend that keeps file systems in a list, with the same ids in each run.
 type shelf struct {
+	*apitest.Directory
 	mu     sync.Mutex
 	made   int
 	list   []catalog.FileSystem

@@ -20,6 +20,8 @@ type ClientOptions struct {
 	Roots *x509.CertPool
 	// ServerName is the DNS name or IP address that the certificate must hold; also sent as SNI.
 	ServerName string
+	// Certificate is shown to a server that asks for one; nil for none.
+	Certificate *tls.Certificate
 	// NoOCSP leaves revocation unchecked.
 	NoOCSP bool
 	// DialTimeout bounds the TCP connection, HandshakeTimeout TLS, OCSPTimeout one question to a
@@ -119,7 +121,12 @@ func verified(ctx context.Context, raw net.Conn, o ClientOptions) (*tlsrecord.Co
 }
 
 func clientConfig(o ClientOptions) *tls.Config {
+	var own []tls.Certificate
+	if o.Certificate != nil {
+		own = []tls.Certificate{*o.Certificate}
+	}
 	return &tls.Config{
+		Certificates:                own,
 		RootCAs:                     o.Roots,
 		ServerName:                  o.ServerName,
 		MinVersion:                  tlsMinVersion,

@@ -44,6 +44,7 @@ const (
 	maxOCSPResponseBytes = 64 << 10
 	maxOCSPURLs          = 4
 	maxServerNameBytes   = 255
+	maxClaimBytes        = 16 << 10 // a session token has some 2 KiB
 
 	// clockSkew is how far the clocks of responder and client may be apart.
 	clockSkew = 5 * time.Minute
