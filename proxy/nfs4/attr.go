@@ -10,15 +10,19 @@ import (
 var settableAttrs = wire.BitmapOf(
 	wire.FATTR4_SIZE, wire.FATTR4_MODE, wire.FATTR4_OWNER, wire.FATTR4_OWNER_GROUP,
 	wire.FATTR4_TIME_ACCESS_SET, wire.FATTR4_TIME_MODIFY_SET,
+	wire.FATTR4_ACL, wire.FATTR4_MODE_SET_MASKED,
 )
 
 // writeOnlyAttrs can be set and not be read (RFC 8881 §5.5).
-var writeOnlyAttrs = wire.BitmapOf(wire.FATTR4_TIME_ACCESS_SET, wire.FATTR4_TIME_MODIFY_SET).Or(delegatedAttrs)
+var writeOnlyAttrs = wire.BitmapOf(
+	wire.FATTR4_TIME_ACCESS_SET, wire.FATTR4_TIME_MODIFY_SET, wire.FATTR4_MODE_SET_MASKED,
+).Or(delegatedAttrs)
 
 // statAttrs are those of the file system that must be counted.
 var statAttrs = wire.BitmapOf(
 	wire.FATTR4_FILES_AVAIL, wire.FATTR4_FILES_FREE, wire.FATTR4_FILES_TOTAL,
 	wire.FATTR4_SPACE_AVAIL, wire.FATTR4_SPACE_FREE, wire.FATTR4_SPACE_TOTAL,
+	wire.FATTR4_QUOTA_AVAIL_HARD, wire.FATTR4_QUOTA_AVAIL_SOFT, wire.FATTR4_QUOTA_USED,
 )
 
 // identityAttrs can be told without a file's attributes: from its identity and kind.
@@ -34,7 +38,9 @@ var constantAttrs = wire.BitmapOf(
 	wire.FATTR4_CASE_INSENSITIVE, wire.FATTR4_CASE_PRESERVING, wire.FATTR4_CHOWN_RESTRICTED,
 	wire.FATTR4_HOMOGENEOUS, wire.FATTR4_MAXFILESIZE, wire.FATTR4_MAXLINK, wire.FATTR4_MAXNAME,
 	wire.FATTR4_MAXREAD, wire.FATTR4_MAXWRITE, wire.FATTR4_NO_TRUNC, wire.FATTR4_TIME_DELTA,
-	wire.FATTR4_SUPPATTR_EXCLCREAT, wire.FATTR4_FS_CHARSET_CAP, wire.FATTR4_OPEN_ARGUMENTS,
+	wire.FATTR4_SUPPATTR_EXCLCREAT, wire.FATTR4_FS_CHARSET_CAP,
+	wire.FATTR4_CLONE_BLKSIZE, wire.FATTR4_CHANGE_ATTR_TYPE, wire.FATTR4_XATTR_SUPPORT,
+	wire.FATTR4_OPEN_ARGUMENTS,
 )
 
 // fileAttrs are a file's own.
@@ -42,6 +48,7 @@ var fileAttrs = wire.BitmapOf(
 	wire.FATTR4_CHANGE, wire.FATTR4_SIZE, wire.FATTR4_MODE, wire.FATTR4_NUMLINKS, wire.FATTR4_OWNER,
 	wire.FATTR4_OWNER_GROUP, wire.FATTR4_RAWDEV, wire.FATTR4_SPACE_USED, wire.FATTR4_TIME_ACCESS,
 	wire.FATTR4_TIME_CREATE, wire.FATTR4_TIME_METADATA, wire.FATTR4_TIME_MODIFY,
+	wire.FATTR4_ACL, wire.FATTR4_SPACE_FREED,
 )
 
 var readableAttrs = constantAttrs.Or(statAttrs).Or(identityAttrs).Or(fileAttrs)
@@ -51,6 +58,10 @@ var supportedAttrs = readableAttrs.Or(writeOnlyAttrs)
 // charsetCap says that names are bytes: any are taken, and given back as they were
 // (FSCHARSET_CAP4_CONTAINS_NON_UTF8, RFC 8881 §14.4).
 const charsetCap = 1
+
+// changeAttrType says that the change attribute only grows (NFS4_CHANGE_TYPE_IS_MONOTONIC_INCR, RFC
+// 7862 §12.2.3).
+const changeAttrType = 0
 
 // constants returns the attributes that are the same for all files.
 func (o *Options) constants() wire.Attrs {
@@ -75,6 +86,10 @@ func (o *Options) constants() wire.Attrs {
 		SuppattrExclcreat: settableAttrs,
 		FSCharsetCap:      charsetCap,
 		OpenArguments:     o.openArguments(),
+		ACLSupport:        wire.ACL4_SUPPORT_ALLOW_ACL | wire.ACL4_SUPPORT_DENY_ACL,
+		CloneBlksize:      vfs.CloneBytes,
+		ChangeAttrType:    changeAttrType,
+		XattrSupport:      true,
 	}
 }
 
@@ -108,6 +123,13 @@ func (s *Service) present(out *wire.Attrs, h *handle, a *vfs.Attr, mask wire.Bit
 	out.Owner.ID, out.OwnerGroup.ID = a.UID, a.GID
 	out.Rawdev = wire.Specdata{Major: a.Major, Minor: a.Minor}
 	out.SpaceUsed = a.Used
+	out.SpaceFreed = 0
+	if a.Links <= 1 {
+		out.SpaceFreed = a.Used // as if nothing were shared with clones
+	}
+	if mask.Has(wire.FATTR4_ACL) {
+		out.ACL = aclOf(out.ACL[:0], a)
+	}
 	out.TimeAccess = wire.Time(a.ATime)
 	out.TimeCreate = wire.Time(a.BTime)
 	out.TimeMetadata = wire.Time(a.CTime)
@@ -118,6 +140,8 @@ func (s *Service) present(out *wire.Attrs, h *handle, a *vfs.Attr, mask wire.Bit
 func presentStat(out *wire.Attrs, st *vfs.StatFS) {
 	out.FilesAvail, out.FilesFree, out.FilesTotal = st.FreeFiles, st.FreeFiles, st.TotalFiles
 	out.SpaceAvail, out.SpaceFree, out.SpaceTotal = st.AvailBytes, st.FreeBytes, st.TotalBytes
+	out.QuotaAvailHard, out.QuotaAvailSoft = st.AvailBytes, st.AvailBytes
+	out.QuotaUsed = st.MeteredDataBytes + st.MeteredMetadataBytes
 }
 
 // toSet turns attributes that a client sends to be set into set.
@@ -133,9 +157,8 @@ func toSet(in *wire.Attrs, set *vfs.SetAttr) wire.Status {
 		set.Mask |= vfs.SetSize
 		set.Size = in.Size
 	}
-	if in.Mask.Has(wire.FATTR4_MODE) {
-		set.Mask |= vfs.SetMode
-		set.Mode = in.Mode & 0o7777
+	if st := modeToSet(in, set); st != wire.NFS4_OK {
+		return st
 	}
 	for _, who := range []struct {
 		attr wire.AttrNumber
@@ -158,7 +181,52 @@ func toSet(in *wire.Attrs, set *vfs.SetAttr) wire.Status {
 	return timesToSet(in, set)
 }
 
-// badOwner refuses an owner that is not a number: there is no directory of names.
+// modeToSet turns the attributes that are a mode into one: for a new file, which has none yet.
+func modeToSet(in *wire.Attrs, set *vfs.SetAttr) wire.Status {
+	const modeBits, permissionBits = 0o7777, 0o777
+	masked := in.Mask.Has(wire.FATTR4_MODE_SET_MASKED)
+	switch {
+	case in.Mask.Has(wire.FATTR4_MODE) && masked:
+		return wire.NFS4ERR_INVAL
+	case in.Mask.Has(wire.FATTR4_MODE):
+		set.Mask |= vfs.SetMode
+		set.Mode = in.Mode & modeBits
+	case masked && (in.ModeSetMasked.Bits|in.ModeSetMasked.Mask)&^modeBits != 0:
+		return wire.NFS4ERR_INVAL
+	case masked:
+		set.Mask |= vfs.SetMode
+		set.Mode = in.ModeSetMasked.Bits & in.ModeSetMasked.Mask
+	}
+	if !in.Mask.Has(wire.FATTR4_ACL) {
+		return wire.NFS4_OK
+	}
+	permissions, st := modeOf(in.ACL)
+	set.Mask |= vfs.SetMode
+	set.Mode = set.Mode&^permissionBits | permissions
+	return st
+}
+
+// keepMode adds to c.setAttr those bits of the current file's mode that in leaves alone.
+func (c *compound) keepMode(in *wire.Attrs) wire.Status {
+	masked, acl := in.Mask.Has(wire.FATTR4_MODE_SET_MASKED), in.Mask.Has(wire.FATTR4_ACL)
+	if !masked && (!acl || in.Mask.Has(wire.FATTR4_MODE)) {
+		return wire.NFS4_OK
+	}
+	if st := c.know(); st != wire.NFS4_OK {
+		return st
+	}
+	kept := uint32(0o7000)
+	if masked {
+		kept = ^in.ModeSetMasked.Mask
+	}
+	if acl {
+		kept &= 0o7000
+	}
+	c.setAttr.Mode |= c.attr.Mode & kept
+	return wire.NFS4_OK
+}
+
+// badOwner refuses an owner that is not a number.
 func badOwner(name []byte) wire.Status {
 	if len(name) == 0 {
 		return wire.NFS4ERR_INVAL

@@ -80,7 +80,9 @@ type arguments struct {
 }
 
 func newCompound(s *Service) *compound {
-	return &compound{s: s, outAttrs: s.constants}
+	c := &compound{s: s, outAttrs: s.constants}
+	c.outAttrs.ACL = make([]wire.ACE, 0, maxModeACEs)
+	return c
 }
 
 // release gives c back to the pool without anything of the call.
@@ -110,9 +112,12 @@ func (c *compound) serve(ctx context.Context, b *Binding, call *rpc.Call, out *x
 	call.Succeed(out)
 	c.replyStart = out.Len()
 	c.w.Begin(out, c.head.Tag)
-	switch {
-	case c.head.MinorVersion > maxMinorVersion:
+	if c.head.MinorVersion > maxMinorVersion {
 		c.w.End(wire.NFS4ERR_MINOR_VERS_MISMATCH)
+		return
+	}
+	c.speak()
+	switch {
 	case c.head.Ops == 0:
 		c.w.End(wire.NFS4_OK)
 	case c.is40() && c.head.Ops > c.s.opt.Limits.CompoundOps:

@@ -24,7 +24,7 @@
 //
 // A handle names file system, inode and generation, and is authenticated (handle.go). PUTFH only
 // checks that; whether the file exists is seen by the operation that uses it. Names are bytes.
-// Owners are numbers.
+// Owners are numbers (owner.go). Access control lists are another way to say a mode (acl.go).
 //
 // An open file is held (vfs.FileSystem.Hold) until its last CLOSE, so it outlives its names, and
 // clients are told that they can rely on it. Close of the Service leaves the holds alone: the file

@@ -377,6 +377,7 @@ func TestAttributes(t *testing.T) {
 	readable.Clear(wire.FATTR4_TIME_MODIFY_SET)
 	readable.Clear(wire.FATTR4_TIME_DELEG_ACCESS)
 	readable.Clear(wire.FATTR4_TIME_DELEG_MODIFY)
+	readable.Clear(wire.FATTR4_MODE_SET_MASKED)
 	a = s.ok(putFH(h), call{wire.OP_GETATTR, &wire.GetAttrArgs{Request: readable}})
 	got := last[wire.GetAttrRes](t, a).Attrs
 	if got.Mask != readable {
@@ -398,7 +399,7 @@ func TestAttributes(t *testing.T) {
 		t.Errorf("suppattr_exclcreat is %v", got.SuppattrExclcreat)
 	}
 	// What is unknown is left out; what cannot be read is refused.
-	a = s.ok(putFH(h), getAttr(wire.FATTR4_ACL, wire.FATTR4_FS_LOCATIONS, wire.FATTR4_CHANGE_ATTR_TYPE, wire.FATTR4_MODE))
+	a = s.ok(putFH(h), getAttr(wire.FATTR4_DACL, wire.FATTR4_FS_LOCATIONS, wire.FATTR4_CHANGE_ATTR_TYPE, wire.FATTR4_MODE))
 	if m := last[wire.GetAttrRes](t, a).Attrs.Mask; m != wire.BitmapOf(wire.FATTR4_MODE) {
 		t.Errorf("got attributes %v", m)
 	}

@@ -41,6 +41,7 @@ func opCreate(c *compound) wire.Status {
 		Major:  a.Device.Major,
 		Minor:  a.Device.Minor,
 	}
+	c.receive(&a.Attrs)
 	if st := toSet(&a.Attrs, &req.Attr); st != wire.NFS4_OK {
 		return st
 	}

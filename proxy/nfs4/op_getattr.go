@@ -39,7 +39,7 @@ func opGetAttr(c *compound) wire.Status {
 	case !a.Request.And(writeOnlyAttrs).IsZero():
 		return wire.NFS4ERR_INVAL
 	}
-	if st := c.gather(a.Request.And(readableAttrs)); st != wire.NFS4_OK {
+	if st := c.gather(a.Request.And(c.readable())); st != wire.NFS4_OK {
 		return st
 	}
 	c.outAttrs.Encode(c.out)

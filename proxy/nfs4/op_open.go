@@ -80,6 +80,7 @@ func (c *compound) admitOpen(o *opening) wire.Status {
 		}
 	}
 	if a.Create && a.CreateMode != wire.EXCLUSIVE4 {
+		c.receive(&a.Attrs)
 		if st := toSet(&a.Attrs, &o.set); st != wire.NFS4_OK {
 			return st
 		}

@@ -24,7 +24,7 @@ func opReaddir(c *compound) wire.Status {
 	case a.Cookie != 0 && a.Verifier != readdirVerifier:
 		return wire.NFS4ERR_NOT_SAME
 	}
-	mask := a.Request.And(readableAttrs)
+	mask := a.Request.And(c.readable())
 	if st := c.gatherStat(mask); st != wire.NFS4_OK {
 		return st
 	}

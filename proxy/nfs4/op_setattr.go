@@ -14,6 +14,7 @@ func opSetAttr(c *compound) wire.Status {
 	if c.malformed() {
 		return wire.NFS4ERR_BADXDR
 	}
+	c.receive(&a.Attrs)
 	done, st := c.applyAttrs(a)
 	done.Encode(c.out)
 	return st
@@ -22,6 +23,9 @@ func opSetAttr(c *compound) wire.Status {
 // applyAttrs sets a's attributes and returns those that were set.
 func (c *compound) applyAttrs(a *wire.SetAttrArgs) (done wire.Bitmap, st wire.Status) {
 	if st := c.toSet(a); st != wire.NFS4_OK {
+		return done, st
+	}
+	if st := c.keepMode(&a.Attrs); st != wire.NFS4_OK {
 		return done, st
 	}
 	if c.setAttr.Mask&vfs.SetSize != 0 {

@@ -32,7 +32,7 @@ func (c *compound) compare() (same bool, st wire.Status) {
 	switch {
 	case c.malformed():
 		return false, wire.NFS4ERR_BADXDR
-	case a.Unknown || !a.Mask.Without(supportedAttrs).IsZero():
+	case a.Unknown || !a.Mask.Without(c.supported()).IsZero():
 		return false, wire.NFS4ERR_ATTRNOTSUPP
 	case !a.Mask.And(writeOnlyAttrs).IsZero() || a.Mask.Has(wire.FATTR4_RDATTR_ERROR):
 		return false, wire.NFS4ERR_INVAL

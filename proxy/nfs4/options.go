@@ -91,6 +91,9 @@ type Options struct {
 	Squash       Squash
 	// NoDelegations has none granted; clients ask the server about everything then.
 	NoDelegations bool
+	// IDDomain is the domain of owners that clients send as id@domain, such as "example.org"; ""
+	// means that there is none. Owners that are plain numbers are always taken.
+	IDDomain string
 	// Now is the clock, time.Now by default.
 	Now    func() time.Time
 	Limits Limits
