@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -29,7 +28,11 @@ type Report struct {
 	Inodes, Directories, Entries, Extents uint64
 	// VolumeBlocks, JournalBlocks and InlineBlocks are where content is.
 	VolumeBlocks, JournalBlocks, InlineBlocks uint64
-	Orphans                                   uint64
+	// SharedBlocks are those of VolumeBlocks, which are counted once, that several extents have;
+	// ReservedBlocks are reserved in extents, and not written.
+	SharedBlocks, ReservedBlocks uint64
+	Xattrs                       uint64
+	Orphans                      uint64
 }
 
 func (r *Report) problem(format string, args ...any) {
@@ -53,7 +56,10 @@ type checker struct {
 	inodes  map[uint64]*checkedInode
 	orphans map[uint64]bool
 	runs    []volume.Run
-	stored  map[[2]uint64]place // blocks that extents say are in the metadata store
+	shared  []shared
+	// nameBytes is what names count.
+	nameBytes uint64
+	stored    map[[2]uint64]place // blocks that extents say are in the metadata store
 }
 
 type checkedInode struct {
@@ -64,7 +70,9 @@ type checkedInode struct {
 	cookies uint64 // entries by cookie
 	parent  uint64 // the directory with its entry, of a directory
 	blocks  uint64
-	end     uint64 // the file block behind the last extent
+	// Extended attributes: how many, and what they count.
+	xattrs, xattrBytes uint64
+	end                uint64 // the file block behind the last extent
 }
 
 // Check reads all metadata and looks for contradictions: records that can't be decoded, links and
@@ -98,7 +106,7 @@ func (s *Store) newChecker(ctx context.Context, db pebble.Reader, mode checkMode
 // check does all of it, in an order in which each step can rely on those before.
 func (c *checker) check() (*Report, error) {
 	for _, step := range []func() error{c.readInodes, c.readOrphans, c.readNames, c.readCookies, c.readExtents,
-		c.readStored, c.checkInodes, c.checkRuns, c.checkCounters} {
+		c.readStored, c.readShares, c.readXattrs, c.checkInodes, c.checkRuns, c.checkCounters, c.checkMetered} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -172,6 +180,7 @@ func (c *checker) readNames() error {
 			return err
 		}
 		c.report.Entries++
+		c.nameBytes += vfs.MeteredName(name)
 		dir := c.inodes[number]
 		if dir == nil || dir.rec.attr.Kind != vfs.Directory {
 			c.report.problem("inode %d has entries and is no directory", number)
@@ -265,8 +274,10 @@ func (c *checker) readExtents() (err error) {
 		}
 		i.end = x.end()
 		i.blocks += uint64(x.count)
-		if x.place == onVolume {
-			c.report.VolumeBlocks += uint64(x.count)
+		if x.place.hasRun() {
+			if x.place == reserved {
+				c.report.ReservedBlocks += uint64(x.count)
+			}
 			c.runs = append(c.runs, x.run())
 			return nil
 		}
@@ -368,35 +379,6 @@ func (c *checker) checkAncestry(number uint64) {
 		at = i.parent
 	}
 	c.report.problem("directory %d can't be reached from the root", number)
-}
-
-// checkRuns looks for blocks that two files have, and compares with what the space says is used.
-func (c *checker) checkRuns() error {
-	slices.SortFunc(c.runs, func(a, b volume.Run) int {
-		if a.Start < b.Start {
-			return -1
-		}
-		return 1
-	})
-	for k := 1; k < len(c.runs); k++ {
-		if before := c.runs[k-1]; before.Start+volume.Block(before.Count) > c.runs[k].Start {
-			c.report.problem("%v and %v overlap", before, c.runs[k])
-		}
-	}
-	if c.mode != checkBeside {
-		c.checkOwned()
-	}
-	if c.mode != checkAlone {
-		return nil
-	}
-	_, pooled := c.s.pool.counts()
-	used := c.s.opts.Space.Stat().Used
-	want := c.report.VolumeBlocks + pooled + uint64(c.s.unstable.Load()/blockBytes)
-	if used != want {
-		c.report.problem("%d blocks are used on the volume, %d are accounted for (%d of files, %d in the pool, %d unstable)",
-			used, want, c.report.VolumeBlocks, pooled, c.s.unstable.Load()/blockBytes)
-	}
-	return nil
 }
 
 func (c *checker) checkCounters() error {

@@ -5,8 +5,6 @@ import (
 	"errors"
 
 	"github.com/cockroachdb/pebble/v2"
-
-	"github.com/nfseal/nfseal/xtsengine/volume"
 )
 
 // tagWalk goes through the table of tags beside the table of extents, which has the same order.
@@ -91,7 +89,9 @@ func (c *checker) endTags() error {
 // repair ends one leak.
 type repair struct {
 	key  []byte
-	make bool // the key, with an empty value; else it is deleted
+	make bool // the key, with the value; else it is deleted
+
+	value []byte
 }
 
 func deleting(key []byte) []repair { return []repair{{key: bytes.Clone(key)}} }
@@ -114,8 +114,9 @@ func (c *checker) leakExtent(number uint64, x *extent) {
 	ends := []repair{{key: pairKey(tableExtent, number, x.file)}}
 	if x.place == onVolume {
 		ends = append(ends, repair{key: pairKey(tableTag, number, x.file)})
-		c.report.VolumeBlocks += uint64(x.count)
-		c.runs = append(c.runs, volume.Run{Start: x.start, Count: x.count})
+	}
+	if x.place.hasRun() {
+		c.runs = append(c.runs, x.run())
 	}
 	c.leak(ends, "inode %d has extents and is no regular file: it is not there", number)
 }

@@ -24,21 +24,27 @@ func (s *Store) Create(ctx context.Context, cred *vfs.Cred, dir vfs.FileID, name
 	s.stats.namespace.Add(1)
 	d := s.pin(dir.Inode)
 	defer s.unpin(d)
-	return retry(ctx, func() error {
-		child, e, err := s.findIn(d, cred, dir, name)
-		if err != nil {
-			return err
-		}
-		if child != nil {
-			defer s.unpin(child)
-			return s.takeExisting(d, child, e.id, req, out)
-		}
-		b, err := s.makeFile(d, cred, dir, name, req, out)
-		if err != nil {
-			return err
-		}
-		return s.settle(b)
+	return s.withinQuota(func() error {
+		return retry(ctx, func() error { return s.create(d, cred, dir, name, req, out) })
 	})
+}
+
+// create takes an existing file or makes one.
+func (s *Store) create(d *inode, cred *vfs.Cred, dir vfs.FileID, name string, req *vfs.CreateRequest,
+	out *vfs.CreateResult) error {
+	child, e, err := s.findIn(d, cred, dir, name)
+	if err != nil {
+		return err
+	}
+	if child != nil {
+		defer s.unpin(child)
+		return s.takeExisting(d, child, e.id, req, out)
+	}
+	b, err := s.makeFile(d, cred, dir, name, req, out)
+	if err != nil {
+		return err
+	}
+	return s.settle(b)
 }
 
 // takeExisting is Create for a name that is there.
@@ -84,6 +90,12 @@ func (s *Store) makeFile(d *inode, cred *vfs.Cred, dir vfs.FileID, name string, 
 	if err != nil {
 		return nil, err
 	}
+	more := vfs.MeteredFile(len(child.rec.target)) + vfs.MeteredName(name)
+	admitted, err := s.admit(more)
+	if err != nil {
+		return nil, err
+	}
+	defer s.dismiss(&admitted)
 	change, err := s.changes.take(s)
 	if err != nil {
 		return nil, err
@@ -100,6 +112,7 @@ func (s *Store) makeFile(d *inode, cred *vfs.Cred, dir vfs.FileID, name string, 
 	s.adopt(child)
 	defer s.unpin(child)
 	child.put(b)
+	s.meter(b, &admitted, usage{meta: int64(more)})
 	if err := s.apply(b); err != nil {
 		child.dead.Store(true)
 		return nil, err
@@ -205,7 +218,12 @@ func (s *Store) Link(ctx context.Context, cred *vfs.Cred, id, dir vfs.FileID, na
 	i, d := s.pin(id.Inode), s.pin(dir.Inode)
 	defer s.unpin(i)
 	defer s.unpin(d)
-	b, info, err := s.link(i, d, cred, id, dir, name, out)
+	var b *pebble.Batch
+	var info vfs.ChangeInfo
+	err := s.withinQuota(func() (err error) {
+		b, info, err = s.link(i, d, cred, id, dir, name, out)
+		return err
+	})
 	if err != nil {
 		return vfs.ChangeInfo{}, err
 	}
@@ -220,6 +238,11 @@ func (s *Store) link(i, d *inode, cred *vfs.Cred, id, dir vfs.FileID, name strin
 	if err := s.checkLink(i, d, cred, id, dir, name); err != nil {
 		return nil, info, err
 	}
+	admitted, err := s.admit(vfs.MeteredName(name))
+	if err != nil {
+		return nil, info, err
+	}
+	defer s.dismiss(&admitted)
 	change, err := s.changes.take(s)
 	if err != nil {
 		return nil, info, err
@@ -233,6 +256,7 @@ func (s *Store) link(i, d *inode, cred *vfs.Cred, id, dir vfs.FileID, name strin
 	s.touch(b, i, change)
 	s.addEntry(b, d, &dirent{id: id, kind: i.rec.attr.Kind, name: name})
 	info = s.touchDir(b, d, dirChange)
+	s.meter(b, &admitted, usage{meta: int64(vfs.MeteredName(name))})
 	if err := s.apply(b); err != nil {
 		return nil, info, err
 	}

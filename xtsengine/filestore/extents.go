@@ -17,7 +17,21 @@ const (
 	inJournal
 	// inInode: in the metadata store for good; a small file's only block.
 	inInode
+	// reserved: consecutive blocks of the volume, which hold nothing yet and read as zeros.
+	reserved
 )
+
+// hasRun says whether blocks in the place are consecutive ones of the volume.
+func (p place) hasRun() bool { return p == onVolume || p == reserved }
+
+// span is the file blocks that an extent keeps to: none crosses a multiple of it. What is reserved has
+// no tags that would have to be written anew.
+func (p place) span() uint64 {
+	if p == reserved {
+		return windowBlocks
+	}
+	return extentBlocks
+}
 
 // tagBytes is the size of a block's tag.
 const tagBytes = volume.TagBytes
@@ -43,8 +57,10 @@ func (x *extent) run() volume.Run { return volume.Run{Start: x.start, Count: x.c
 // part returns the blocks of x from lo up to hi, which lie in it.
 func (x *extent) part(lo, hi uint64) extent {
 	p := extent{file: lo, count: uint32(hi - lo), place: x.place}
-	if x.place == onVolume {
+	if x.place.hasRun() {
 		p.start = x.start + volume.Block(lo-x.file)
+	}
+	if x.place == onVolume {
 		p.generation = x.generation
 		p.tags = x.tags[(lo-x.file)*tagBytes : (hi-x.file)*tagBytes]
 	}
@@ -62,10 +78,10 @@ func (x *extent) same(y *extent) bool {
 
 // follows says whether x continues y, so that the two can be one.
 func (x *extent) follows(y *extent) bool {
-	if y.end() != x.file || y.place != x.place || x.file%extentBlocks == 0 {
+	if y.end() != x.file || y.place != x.place || x.file%x.place.span() == 0 {
 		return false
 	}
-	return x.place != onVolume || (y.start+volume.Block(y.count) == x.start && y.generation == x.generation)
+	return !x.place.hasRun() || (y.start+volume.Block(y.count) == x.start && y.generation == x.generation)
 }
 
 // joinTags returns the tags of a and then those of b, in a's memory if they are one behind the other
@@ -112,11 +128,22 @@ func (e extents) blocksAt(p place) uint64 {
 	return n
 }
 
-// add appends x, which lies behind all of e, in extents that do not cross a multiple of extentBlocks,
+// runs gathers the blocks on the volume.
+func (e extents) runs(dst []volume.Run) []volume.Run {
+	for i := range e {
+		if e[i].place.hasRun() {
+			dst = append(dst, e[i].run())
+		}
+	}
+	return dst
+}
+
+// add appends x, which lies behind all of e, in extents that keep to their span,
 // merging what continues the last extent.
 func (e extents) add(x extent) extents {
 	for {
-		stop := min(x.end(), (x.file/extentBlocks+1)*extentBlocks)
+		span := x.place.span()
+		stop := min(x.end(), (x.file/span+1)*span)
 		p := x.part(x.file, stop)
 		if n := len(e); n > 0 && p.follows(&e[n-1]) {
 			last := &e[n-1]

@@ -103,6 +103,8 @@ func (s *Store) seal(i *inode) (*flush, error) {
 // flush does one; after an error the data is unstable as before.
 func (s *Store) flush(f *flush) error {
 	err := s.placeBlocks(f)
+	s.quota.finishing.RLock()
+	defer s.quota.finishing.RUnlock()
 	if err == nil {
 		err = s.switchOver(f)
 	}
@@ -219,10 +221,13 @@ func (s *Store) switchOver(f *flush) error {
 		i.put(f.batch)
 		i.size = size
 	}
-	if err := s.apply(f.batch); err != nil {
+	s.meter(f.batch, nil, usage{data: f.delta * blockBytes})
+	gone, err := s.applyShared(f.batch, f.gone, nil)
+	if err != nil {
 		i.rec.blocks = was
 		return err
 	}
+	f.gone = gone
 	if !f.moving {
 		i.size, i.sealed = f.size, nil
 		if i.active.empty() {
@@ -243,7 +248,7 @@ func (s *Store) changeWindow(f *flush, index uint64, part extents) error {
 		return err
 	}
 	now := overlay(newExtents(len(was)+len(part)), was, part, func(x extent) {
-		if x.place == onVolume {
+		if x.place.hasRun() {
 			f.gone = append(f.gone, x.run())
 		} else {
 			f.hidden = append(f.hidden, x)

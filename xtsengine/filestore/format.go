@@ -202,6 +202,7 @@ func (s *Store) initialize(b *pebble.Batch, generation uint32) {
 	set(b, counterKey(counterInode), be.AppendUint64(nil, rootInode+1))
 	set(b, counterKey(counterChange), be.AppendUint64(nil, 2))
 	set(b, counterKey(counterStarts), be.AppendUint64(nil, 0))
+	set(b, counterKey(counterUsage), appendUsage(nil, usage{meta: int64(vfs.MeteredFile(0))}))
 	set(b, []byte{tableIdentity}, s.opts.ID[:])
 }
 

@@ -125,7 +125,7 @@ func (s *Store) repair(ends []repair) error {
 	b := s.db.NewBatch()
 	for _, end := range ends {
 		if end.make {
-			set(b, end.key, nil)
+			set(b, end.key, end.value)
 		} else {
 			del(b, end.key)
 		}

@@ -15,6 +15,8 @@ const (
 	tableOrphan
 	tableClient
 	tableTag
+	tableShared
+	tableXattr
 )
 
 // The counters.
@@ -22,6 +24,7 @@ const (
 	counterInode  byte = 1 // inode numbers below it may have been used
 	counterChange byte = 2 // change values below it may have been shown
 	counterStarts byte = 3 // how often the store was opened
+	counterUsage  byte = 4 // what is metered; see usage
 )
 
 var be = binary.BigEndian

@@ -125,7 +125,7 @@ func (l *layer) putPlaced(x extent, freed *[]volume.Run) (dropped uint64) {
 // collect returns a function that gathers the runs of extents on the volume.
 func collect(runs *[]volume.Run) func(extent) {
 	return func(x extent) {
-		if x.place == onVolume {
+		if x.place.hasRun() {
 			*runs = append(*runs, x.run())
 		}
 	}
@@ -158,9 +158,4 @@ func (l *layer) under(low *layer, freed *[]volume.Run) (dropped uint64) {
 }
 
 // runs gathers the blocks on the volume.
-func (l *layer) runs(dst []volume.Run) []volume.Run {
-	for i := range l.placed {
-		dst = append(dst, l.placed[i].run())
-	}
-	return dst
-}
+func (l *layer) runs(dst []volume.Run) []volume.Run { return l.placed.runs(dst) }

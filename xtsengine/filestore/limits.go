@@ -62,6 +62,14 @@ const (
 	// maxRepairs bounds the leaks that one Inspect ends.
 	maxRepairs = 1 << 20
 
+	// allocateExtents bounds the extents that Allocate records in one step: 16 GiB, if the volume has
+	// long runs.
+	allocateExtents = 4096
+
+	// cloneBlocks bounds the blocks that Clone does in one step: 1 GiB. The tags of its extents are in
+	// one batch.
+	cloneBlocks = 1 << 18
+
 	// metaCacheShare says which part of the cache is for metadata: one in so many.
 	metaCacheShare = 4
 

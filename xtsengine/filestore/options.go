@@ -58,6 +58,9 @@ type Options struct {
 	// meets the end of its disk.
 	MetaReserveBytes int64
 
+	// QuotaBytes bounds what is metered, data and metadata; default 0, nothing does. SetQuota changes it.
+	QuotaBytes uint64
+
 	// RootMode is the mode of the root directory that Create makes; default 0755. RootUID and
 	// RootGID are its owner.
 	RootMode         uint32

@@ -62,6 +62,7 @@ func (s *Store) pebbleOptions() *pebble.Options {
 	comparer.FormatKey = func(key []byte) fmt.Formatter { return hiddenKey(key) }
 	o := &pebble.Options{
 		Comparer:                    &comparer,
+		Merger:                      newMerger(),
 		FS:                          s.fence,
 		Cache:                       cache,
 		FormatMajorVersion:          pebbleFormat,

@@ -161,6 +161,11 @@ func (p *pool) spare(want uint64, none error) (volume.Run, error) {
 	return run, nil
 }
 
+// skip returns a run without its first blocks.
+func skip(run volume.Run, blocks uint32) volume.Run {
+	return volume.Run{Start: run.Start + volume.Block(blocks), Count: run.Count - blocks}
+}
+
 // freeAll gives runs back to the space. Nothing durable refers to them.
 func (p *pool) freeAll(runs []volume.Run) error {
 	var first error

@@ -166,7 +166,7 @@ func (s *Store) fill(r *readPlan) error {
 func (s *Store) fillFrom(r *readPlan, src source, at uint64, dst []byte) error {
 	skip := at % blockBytes
 	switch {
-	case src.hole:
+	case src.hole || (src.block == nil && src.ext.place == reserved):
 		clear(dst)
 	case src.block != nil:
 		copy(dst, src.block[skip:])
@@ -261,7 +261,7 @@ func (s *Store) readBlock(i *inode, file uint64, b *block) error {
 	}
 	src := i.locate(file, 1)
 	switch {
-	case src.hole:
+	case src.hole || (src.block == nil && src.ext.place == reserved):
 		clear(b[:])
 	case src.block != nil:
 		*b = *src.block

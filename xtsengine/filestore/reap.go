@@ -19,18 +19,21 @@ type grave struct {
 	unstable  layer            // never had anything to do with the batch
 	blocks    uint64           // taken off the file
 	journaled int64            // of them in the journal
+	usage     usage            // what is metered less, but for names
+	admitted  *admission       // for what is metered more; may be nil
 }
 
-// removeExtents deletes in a batch all of a file's extents from a block on, which begins no extent in
-// its middle. Many are deleted as a range, and their blocks found by the reaper.
-func (s *Store) removeExtents(b *pebble.Batch, number, from uint64, g *grave) error {
-	lo, hi := pairKey(tableExtent, number, from), pairKey(tableExtent, number+1, 0)
+// removeExtents deletes in a batch all of a file's extents from one block up to another, both borders
+// of windows or the ends of the file. Many are deleted as a range, and their blocks found by the reaper,
+// unless blocks are shared: then the batch has to say what becomes of each.
+func (s *Store) removeExtents(b *pebble.Batch, number, from, to uint64, g *grave) error {
+	lo, hi := pairKey(tableExtent, number, from), pairKey(tableExtent, number, to)
 	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: lo, UpperBound: hi})
 	if err != nil {
 		return metaErr(err)
 	}
 	var found extents
-	many := false
+	many, sharing := false, s.shares.records.Load() > 0
 	for ok := it.First(); ok; ok = it.Next() {
 		x, err := extentAt(it, number)
 		if err != nil {
@@ -40,7 +43,7 @@ func (s *Store) removeExtents(b *pebble.Batch, number, from uint64, g *grave) er
 		if x.place == inJournal {
 			g.journaled += int64(x.count)
 		}
-		if many = many || len(found) == pointDeletes; !many {
+		if many = many || len(found) == pointDeletes; !many || sharing {
 			found = append(found, x)
 		}
 	}
@@ -48,17 +51,21 @@ func (s *Store) removeExtents(b *pebble.Batch, number, from uint64, g *grave) er
 		return errors.Join(metaErr(err), it.Close())
 	}
 	if many {
-		g.rest = it
 		delRange(b, lo, hi)
-		delRange(b, pairKey(tableTag, number, from), pairKey(tableTag, number+1, 0))
-		delRange(b, pairKey(tableJournal, number, from), pairKey(tableJournal, number+1, 0))
-		delRange(b, pairKey(tableInline, number, from), pairKey(tableInline, number+1, 0))
-		return nil
+		delRange(b, pairKey(tableTag, number, from), pairKey(tableTag, number, to))
+		delRange(b, pairKey(tableJournal, number, from), pairKey(tableJournal, number, to))
+		delRange(b, pairKey(tableInline, number, from), pairKey(tableInline, number, to))
+		if !sharing {
+			g.rest = it
+			return nil
+		}
 	}
 	for k := range found {
-		delExtent(b, number, &found[k])
-		delBlocks(b, number, &found[k])
 		collect(&g.runs)(found[k])
+		if !many {
+			delExtent(b, number, &found[k])
+			delBlocks(b, number, &found[k])
+		}
 	}
 	if err := it.Close(); err != nil {
 		return metaErr(err)
@@ -82,13 +89,26 @@ func extentAt(it *pebble.Iterator, number uint64) (extent, error) {
 // kill puts the end of a file, whose mu is held alone, into a batch. After an error nothing is changed.
 func (s *Store) kill(b *pebble.Batch, i *inode, g *grave) error {
 	if i.rec.blocks > 0 {
-		if err := s.removeExtents(b, i.number, 0, g); err != nil {
+		if err := s.removeExtents(b, i.number, 0, allBlocks, g); err != nil {
 			return err
 		}
 	}
+	metered, err := s.killXattrs(b, i)
+	if err != nil {
+		return err
+	}
+	target := len(i.rec.target)
+	g.usage = usage{data: -int64(i.rec.blocks) * blockBytes, meta: -int64(metered + vfs.MeteredFile(target))}
 	del(b, numberKey(tableInode, i.number))
 	del(b, numberKey(tableOrphan, i.number))
 	return nil
+}
+
+// applyGrave applies the batch that leaves what is in a grave; names count so many bytes more with it.
+func (s *Store) applyGrave(b *pebble.Batch, g *grave, names int64) (err error) {
+	s.meter(b, g.admitted, usage{data: g.usage.data, meta: g.usage.meta + names})
+	g.runs, err = s.applyShared(b, g.runs, nil)
+	return err
 }
 
 // bury follows kill when the batch has been applied; mu is still held. What a flush under way has
@@ -271,7 +291,7 @@ func (s *Store) end(i *inode) *grave {
 	g := &grave{batch: s.db.NewBatch()}
 	err := s.kill(g.batch, i, g)
 	if err == nil {
-		err = s.apply(g.batch)
+		err = s.applyGrave(g.batch, g, 0)
 	}
 	if err != nil {
 		s.opts.Events.backgroundError(err)

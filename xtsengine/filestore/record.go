@@ -11,6 +11,9 @@ import (
 // recordVersion is the first byte of every inode record.
 const recordVersion = 1
 
+// xattrsBit of the mode says that the inode has extended attributes.
+const xattrsBit = 1 << 15
+
 // Sizes of the fixed parts of an inode record; see doc.go.
 const (
 	commonBytes    = 76
@@ -22,6 +25,7 @@ const (
 // record is an inode as it is stored: attributes (without Used), and what its kind adds.
 type record struct {
 	attr     vfs.Attr
+	xattrs   bool    // there are extended attributes
 	blocks   uint64  // of a regular file: how many have extents
 	verifier [8]byte // of a regular file: who created it exclusively
 	target   string  // of a symbolic link
@@ -35,7 +39,11 @@ type record struct {
 func (r *record) append(b []byte) []byte {
 	a := &r.attr
 	b = append(b, recordVersion, byte(a.Kind))
-	b = be.AppendUint16(b, uint16(a.Mode))
+	mode := uint16(a.Mode)
+	if r.xattrs {
+		mode |= xattrsBit
+	}
+	b = be.AppendUint16(b, mode)
 	for _, v := range [...]uint32{a.ID.Generation, a.Links, a.UID, a.GID} {
 		b = be.AppendUint32(b, v)
 	}
@@ -70,7 +78,8 @@ func decodeRecord(number uint64, b []byte) (record, error) {
 		return r, damaged("record", number)
 	}
 	a := &r.attr
-	a.Kind, a.Mode = vfs.Kind(b[1]), uint32(be.Uint16(b[2:]))
+	mode := be.Uint16(b[2:])
+	a.Kind, a.Mode, r.xattrs = vfs.Kind(b[1]), uint32(mode&^xattrsBit), mode&xattrsBit != 0
 	a.ID = vfs.FileID{Inode: number, Generation: be.Uint32(b[4:])}
 	a.Links, a.UID, a.GID = be.Uint32(b[8:]), be.Uint32(b[12:]), be.Uint32(b[16:])
 	a.Change = be.Uint64(b[20:])
@@ -182,12 +191,13 @@ func appendExtent(b []byte, x *extent) []byte {
 // decodeExtent reads the extent of a file that begins at a block. What it needs for reading the volume
 // is in the record of its tags: decodeTags.
 func decodeExtent(number, file uint64, b []byte) (extent, error) {
-	if len(b) != 14 || b[1] != 0 || place(b[0]) > inInode {
+	if len(b) != 14 || b[1] != 0 || place(b[0]) > reserved {
 		return extent{}, damaged("extent", number)
 	}
 	x := extent{file: file, place: place(b[0]), count: be.Uint32(b[2:]), start: volume.Block(be.Uint64(b[6:]))}
-	if x.count == 0 || x.count > extentBlocks || file%extentBlocks+uint64(x.count) > extentBlocks ||
-		file > vfs.MaxFileBytes/blockBytes || (x.place != onVolume && x.start != 0) {
+	span := x.place.span()
+	if x.count == 0 || uint64(x.count) > span || file%span+uint64(x.count) > span ||
+		file > vfs.MaxFileBytes/blockBytes || (!x.place.hasRun() && x.start != 0) {
 		return extent{}, damaged("extent", number)
 	}
 	return x, nil

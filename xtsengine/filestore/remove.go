@@ -76,10 +76,12 @@ func (s *Store) applyRemove(d, child *inode, cred *vfs.Cred, dir vfs.FileID, e *
 	if err != nil {
 		return nil, info, err
 	}
+	was, dirWas := child.rec, d.rec
 	s.unlink(b, d, &u)
 	dropEntry(b, d, e)
 	info = s.touchDir(b, d, change)
-	if err := s.apply(b); err != nil {
+	if err := s.applyGrave(b, g, -int64(vfs.MeteredName(e.name))); err != nil {
+		child.rec, d.rec = was, dirWas
 		return nil, info, err
 	}
 	s.finishUnlink(&u, removed)

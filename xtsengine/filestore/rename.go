@@ -19,6 +19,9 @@ type renaming struct {
 	from, to       dirent
 	loop           bool // the new directory is the file itself or below it
 
+	more     int64 // bytes that names count
+	admitted admission
+
 	grave    grave
 	src, dst vfs.ChangeInfo
 }
@@ -41,7 +44,7 @@ func (s *Store) Rename(ctx context.Context, cred *vfs.Cred, srcDir vfs.FileID, s
 	r.sd, r.dd = s.pin(srcDir.Inode), s.pin(dstDir.Inode)
 	defer s.unpin(r.sd)
 	defer s.unpin(r.dd)
-	err = retry(ctx, func() error { return s.rename(&r) })
+	err = s.withinQuota(func() error { return retry(ctx, func() error { return s.rename(&r) }) })
 	return r.src, r.dst, err
 }
 
@@ -132,6 +135,14 @@ func (s *Store) lockAndMove(r *renaming) (*pebble.Batch, error) {
 	if err := s.checkMove(r); err != nil {
 		return nil, err
 	}
+	var err error
+	if r.more = int64(len(r.dstName)) - int64(len(r.srcName)); r.dn != nil {
+		r.more = -int64(vfs.MeteredName(r.srcName))
+	}
+	if r.admitted, err = s.admit(uint64(max(r.more, 0))); err != nil {
+		return nil, err
+	}
+	defer s.dismiss(&r.admitted)
 	return s.applyMove(r)
 }
 
@@ -194,6 +205,7 @@ func (s *Store) applyMove(r *renaming) (*pebble.Batch, error) {
 		}
 	}
 	b := s.db.NewBatch()
+	was := r.records()
 	u := unlinking{child: r.dn, grave: &r.grave}
 	if r.dn != nil {
 		if err := s.prepareUnlink(b, &u); err != nil {
@@ -213,13 +225,36 @@ func (s *Store) applyMove(r *renaming) (*pebble.Batch, error) {
 	if r.sd != r.dd {
 		r.dst = s.touchDir(b, r.dd, change[2])
 	}
-	if err := s.apply(b); err != nil {
+	r.grave.admitted = &r.admitted
+	if err := s.applyGrave(b, &r.grave, r.more); err != nil {
+		r.restore(was)
 		return nil, err
 	}
 	if r.dn != nil {
 		s.finishUnlink(&u, r.replaced)
 	}
 	return b, nil
+}
+
+// inodes are those that a move may change; the last one may be nil.
+func (r *renaming) inodes() [4]*inode { return [4]*inode{r.sd, r.dd, r.sn, r.dn} }
+
+// records copies what is known of them, restore undoes what changed since.
+func (r *renaming) records() (was [4]record) {
+	for k, i := range r.inodes() {
+		if i != nil {
+			was[k] = i.rec
+		}
+	}
+	return was
+}
+
+func (r *renaming) restore(was [4]record) {
+	for k, i := range r.inodes() {
+		if i != nil {
+			i.rec = was[k]
+		}
+	}
 }
 
 // moveEntry changes the entries.

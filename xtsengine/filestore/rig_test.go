@@ -143,11 +143,13 @@ func (r *rig) check() {
 
 // TestContract runs the suite that every file system passes.
 func TestContract(t *testing.T) {
-	vfstest.Run(t, func(t *testing.T, now func() vfs.Time) vfs.FileSystem {
+	maker := func(t *testing.T, now func() vfs.Time) vfs.FileSystem {
 		return newRig(t, 64<<20, func(o *Options) {
 			o.Clock = func() time.Time { return time.Unix(now().Sec, int64(now().Nsec)) }
 		})
-	})
+	}
+	vfstest.Run(t, maker)
+	vfstest.RunRanges(t, maker)
 }
 
 // file makes a regular file in the root directory.

@@ -5,6 +5,7 @@ import "sync/atomic"
 // counters counts for one store.
 type counters struct {
 	reads, writes, commits, namespace atomic.Uint64
+	ranges                            atomic.Uint64
 	bytesRead, bytesWritten           atomic.Uint64
 	batches, inodeLoads, extentLoads  atomic.Uint64
 	journaledBlocks, migratedBlocks   atomic.Uint64
@@ -19,7 +20,9 @@ type Stats struct {
 	// Reads, Writes, Commits and Namespace count calls; Namespace those that change names or
 	// attributes.
 	Reads, Writes, Commits, Namespace uint64
-	BytesRead, BytesWritten           uint64
+	// Ranges counts calls of Allocate, Deallocate, Clone and Seek.
+	Ranges                  uint64
+	BytesRead, BytesWritten uint64
 	// Batches counts durable updates of metadata.
 	Batches uint64
 	// InodeLoads and ExtentLoads count what was not in memory.
@@ -51,6 +54,7 @@ func (s *Store) Stats() Stats {
 	c := &s.stats
 	return Stats{
 		Reads: c.reads.Load(), Writes: c.writes.Load(), Commits: c.commits.Load(), Namespace: c.namespace.Load(),
+		Ranges:    c.ranges.Load(),
 		BytesRead: c.bytesRead.Load(), BytesWritten: c.bytesWritten.Load(),
 		Batches: c.batches.Load(), InodeLoads: c.inodeLoads.Load(), ExtentLoads: c.extentLoads.Load(),
 		JournaledBlocks: c.journaledBlocks.Load(), MigratedBlocks: c.migratedBlocks.Load(),

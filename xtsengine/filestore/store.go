@@ -41,6 +41,8 @@ type Store struct {
 	inodes   lease
 	changes  lease
 	pool     pool
+	shares   shares
+	quota    quota
 	cache    contentCache
 	renaming sync.Mutex // held while a directory gets another parent
 
@@ -82,6 +84,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	s := &Store{opts: o}
 	s.pool.space = o.Space
+	s.quota.limit.Store(o.QuotaBytes)
 	s.table.init(o.CachedInodes)
 	s.cache.init(o.CacheBytes - o.CacheBytes/metaCacheShare)
 	s.dirty.which, s.journal.which = listDirty, listJournal
@@ -108,7 +111,13 @@ func (s *Store) load(ctx context.Context) error {
 	if err := s.changes.open(s, counterChange, changeLease); err != nil {
 		return err
 	}
+	if err := s.openUsage(); err != nil {
+		return err
+	}
 	if err := s.loadRoot(); err != nil {
+		return err
+	}
+	if err := s.loadShares(); err != nil {
 		return err
 	}
 	if err := s.loadExtents(ctx); err != nil {
@@ -159,20 +168,35 @@ func (s *Store) loadExtents(ctx context.Context) error {
 			return damaged("extent key", 0)
 		}
 		x, err := decodeExtent(number, file, value)
-		if err != nil || x.place != onVolume {
+		if err != nil || !x.place.hasRun() {
 			return err
 		}
 		if seen++; seen%4096 == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if err := s.opts.Space.MarkUsed(x.run()); err != nil {
-			if errors.Is(err, volume.ErrCorrupt) {
-				return fmt.Errorf("%w: inode %d: %w", vfs.ErrCorrupt, number, err)
+		parts, err := s.alone(x.run())
+		if err != nil {
+			return err
+		}
+		for _, run := range parts {
+			if err := s.markUsed(number, run); err != nil {
+				return err
 			}
-			return fmt.Errorf("filestore: inode %d: %w", number, err)
 		}
 		return nil
 	})
+}
+
+// markUsed tells the space of blocks of a file, or of many for number 0.
+func (s *Store) markUsed(number uint64, run volume.Run) error {
+	err := s.opts.Space.MarkUsed(run)
+	if errors.Is(err, volume.ErrCorrupt) {
+		return fmt.Errorf("%w: inode %d: %w", vfs.ErrCorrupt, number, err)
+	}
+	if err != nil {
+		return fmt.Errorf("filestore: inode %d: %w", number, err)
+	}
+	return nil
 }
 
 // recordStart counts this start, durably, and makes of it what must differ between starts.
@@ -260,6 +284,9 @@ func (s *Store) StatFS(ctx context.Context, out *vfs.StatFS) error {
 		TotalBytes: (used + free) * blockBytes, FreeBytes: free * blockBytes,
 		AvailBytes: free * blockBytes, UsedBytes: used * blockBytes,
 		TotalFiles: maxInodes, FreeFiles: maxInodes - min(files, maxInodes),
+		QuotaBytes:       s.quota.limit.Load(),
+		MeteredDataBytes: uint64(s.quota.data.Load()), MeteredMetadataBytes: uint64(s.quota.meta.Load()),
 	}
+	out.ApplyQuota()
 	return nil
 }

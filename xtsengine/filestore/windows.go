@@ -152,7 +152,7 @@ func delExtent(b *pebble.Batch, number uint64, x *extent) {
 func delBlocks(b *pebble.Batch, number uint64, x *extent) {
 	table := tableJournal
 	switch x.place {
-	case onVolume:
+	case onVolume, reserved:
 		return
 	case inInode:
 		table = tableInline

@@ -58,7 +58,13 @@ func (s *Store) Write(ctx context.Context, writer *vfs.Cred, check bool, id vfs.
 	if err := s.checkWrite(i, id, asked, offset, uint64(len(p))); err != nil || len(p) == 0 {
 		return want, err
 	}
-	number, err := s.write(i, id, asked, writer, offset, p)
+	number, err := s.write(i, id, asked, writer, offset, p, false)
+	if errors.Is(err, vfs.ErrQuota) {
+		if err := s.settleAll(); err != nil {
+			return 0, err
+		}
+		number, err = s.write(i, id, asked, writer, offset, p, true)
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -85,8 +91,10 @@ func (s *Store) checkWrite(i *inode, id vfs.FileID, asked *vfs.Cred, offset, len
 	return nil
 }
 
-// write stores p, which is not empty, as unstable data and returns the number of the write.
-func (s *Store) write(i *inode, id vfs.FileID, asked, writer *vfs.Cred, offset uint64, p []byte) (uint64, error) {
+// write stores p, which is not empty, as unstable data and returns the number of the write. The quota
+// is asked for all blocks that it touches or, if exact is set, for those that the file lacks.
+func (s *Store) write(i *inode, id vfs.FileID, asked, writer *vfs.Cred, offset uint64, p []byte,
+	exact bool) (uint64, error) {
 	w := writePlans.Get().(*writePlan)
 	defer w.release()
 	w.i, w.offset, w.p = i, offset, p
@@ -94,7 +102,12 @@ func (s *Store) write(i *inode, id vfs.FileID, asked, writer *vfs.Cred, offset u
 
 	i.gate.RLock()
 	defer i.gate.RUnlock()
-	err := s.provide(w)
+	admitted, err := s.admitWrite(w, exact)
+	if err != nil {
+		return 0, err
+	}
+	defer s.dismiss(&admitted)
+	err = s.provide(w)
 	if errors.Is(err, vfs.ErrNoSpace) {
 		s.relieve()
 		err = s.provide(w)
@@ -111,6 +124,38 @@ func (s *Store) write(i *inode, id vfs.FileID, asked, writer *vfs.Cred, offset u
 		s.unpromise(w.promised)
 	}
 	return number, err
+}
+
+// admitWrite sees to the quota. What it admits counts as unstable once it is placed.
+func (s *Store) admitWrite(w *writePlan, exact bool) (admission, error) {
+	if s.quota.limit.Load() == 0 {
+		return 0, nil
+	}
+	blocks := w.end - w.first
+	if exact {
+		var err error
+		if blocks, err = s.lacks(w.i, w.first, w.end); err != nil {
+			return 0, err
+		}
+	}
+	return s.admit(blocks * blockBytes)
+}
+
+// lacks counts the blocks from first up to end that a file does not have.
+func (s *Store) lacks(i *inode, first, end uint64) (n uint64, err error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for file := first; file < end; {
+		if _, err := s.window(i, file/windowBlocks, true); err != nil {
+			return 0, err
+		}
+		src := i.locate(file, end-file)
+		if src.hole {
+			n += src.count
+		}
+		file += src.count
+	}
+	return n, nil
 }
 
 // split says which blocks go where.

@@ -59,7 +59,11 @@ func (fs *FS) makeFile(d *node, cred *vfs.Cred, name string, req *vfs.CreateRequ
 	if err != nil {
 		return err
 	}
-	if err := fs.checkQuota(vfs.MeteredFile(len(req.Target)) + vfs.MeteredName(name)); err != nil {
+	target := 0
+	if req.Kind == vfs.Symlink {
+		target = len(req.Target)
+	}
+	if err := fs.checkQuota(vfs.MeteredFile(target) + vfs.MeteredName(name)); err != nil {
 		return err
 	}
 	if uint64(len(fs.nodes)) >= fs.opts.MaxFiles {

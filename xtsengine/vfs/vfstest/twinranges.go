@@ -165,11 +165,14 @@ func (w *Twins) quota() {
 	if w.A.StatFS(ctx, &st) != nil {
 		return
 	}
-	quota := uint64(0)
-	if w.rng.IntN(3) == 0 {
-		quota = max(1, st.MeteredDataBytes+st.MeteredMetadataBytes-10_000+w.rng.Uint64N(60_000))
+	if w.limit = 0; w.rng.IntN(3) == 0 {
+		w.limit = max(1, st.MeteredDataBytes+st.MeteredMetadataBytes-10_000+w.rng.Uint64N(60_000))
 	}
-	w.note("quota %d", quota)
+	w.setQuota(w.limit)
+}
+
+func (w *Twins) setQuota(quotaBytes uint64) {
+	w.note("quota %d", quotaBytes)
 	a, b := w.A.(Quotas), w.B.(Quotas)
-	w.agree(a.SetQuota(quota), b.SetQuota(quota))
+	w.agree(a.SetQuota(quotaBytes), b.SetQuota(quotaBytes))
 }

@@ -23,8 +23,6 @@ type Twins struct {
 	RestartEvery int
 	// MaxTotal is how much content there may be before a part of the tree is removed; default 16 MiB.
 	MaxTotal uint64
-	// Ranges says that ranges, extended attributes and quotas are in it.
-	Ranges bool
 	// MaxBytes is how far writes reach, but for a few that go far beyond; default 300 KiB.
 	MaxBytes int
 
@@ -41,6 +39,7 @@ type Twins struct {
 	ids   map[vfs.FileID]vfs.FileID // of A, to B's
 	dirty map[vfs.FileID]bool       // of A: has unstable data
 	holds map[twin]int
+	limit uint64 // the quota
 }
 
 // twin is one file in both.
@@ -126,11 +125,7 @@ func (w *Twins) one() {
 		{12, w.create}, {4, w.link}, {7, w.remove}, {8, w.rename}, {5, w.lookup}, {2, w.parent},
 		{6, w.setAttr}, {6, w.truncate}, {25, w.write}, {15, w.read}, {6, w.commit}, {4, w.readDir},
 		{2, w.hold}, {2, w.drop}, {3, w.getAttr}, {1, w.readlink}, {1, w.client}, {1, w.endRecovery},
-	}
-	if w.Ranges {
-		ops = append(ops, []weighted{
-			{5, w.allocate}, {5, w.deallocate}, {8, w.clone}, {4, w.seek}, {4, w.xattr}, {1, w.quota},
-		}...)
+		{5, w.allocate}, {5, w.deallocate}, {8, w.clone}, {4, w.seek}, {4, w.xattr}, {1, w.quota},
 	}
 	total := 0
 	for _, op := range ops {
@@ -278,9 +273,8 @@ func (w *Twins) restart() {
 	if err := w.B.EndRecovery(ctx); err != nil {
 		w.t.Errorf("end of recovery: %v", err)
 	}
-	if w.Ranges {
-		w.compareMetered()
-	}
+	w.setQuota(w.limit)
+	w.compareMetered()
 }
 
 // prune removes everything below a directory, except for every fourth entry.
