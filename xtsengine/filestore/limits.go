@@ -59,6 +59,10 @@ const (
 	// extentWeight is how many bytes of tags count as one extent in memory.
 	extentWeight = 4 * tagBytes
 
+	// scrubBlocks is what a scrub reads at a time, a multiple of extentBlocks; scrubRecords of the
+	// metadata.
+	scrubBlocks  = 256
+	scrubRecords = 4096
 	// maxRepairs bounds the leaks that one Inspect ends.
 	maxRepairs = 1 << 20
 
