@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,8 +25,9 @@ const (
 
 // testHandler is a program with the procedures above.
 type testHandler struct {
-	gate chan struct{}
-	mu   sync.Mutex
+	gate  chan struct{}
+	quick atomic.Bool // all calls are said to be quick
+	mu    sync.Mutex
 	max  int // of calls at once
 	now  int
 }
@@ -52,6 +54,8 @@ func (h *testHandler) Handle(ctx context.Context, call *Call, reply *xdr.Encoder
 		h.echo(ctx, call, reply)
 	}
 }
+
+func (h *testHandler) Quick(*Call) bool { return h.quick.Load() }
 
 func (h *testHandler) count(d int) {
 	h.mu.Lock()

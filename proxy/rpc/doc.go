@@ -22,12 +22,14 @@
 //
 // One goroutine at a time reads: at first the caller of ServeConn. A call that stands alone, with
 // nothing else under way and nothing more received, is handled by the reader itself, which saves a
-// hand-over between processors. If that takes long, a timer's goroutine takes the reading over, and the
+// hand-over between processors; so is one that the handler knows to be quick ([QuickHandler]), whatever
+// else is under way. If that takes long, a timer's goroutine takes the reading over, and the
 // first one leaves when its call is done. All other calls get a goroutine each, at most
 // Options.MaxInFlight of them; the reader waits for a free place, and so, through TCP, does the client.
 //
 // A reply goes out whole. Whoever finds nobody writing writes; the others leave their replies to that
-// one, who sends several with one system call. A call keeps its place until its reply is written, so
+// one, who sends several with one system call. The reader holds small replies back while there is more
+// to be handled that was received already, and sends them before it waits. A call keeps its place until its reply is written, so
 // replies that a slow client does not fetch are bounded too, in number by MaxInFlight and in time by
 // Options.WriteTimeout.
 //

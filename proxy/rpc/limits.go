@@ -54,4 +54,12 @@ const (
 	coalesceBytes = 64 << 10
 	// maxBatch is how many replies one system call takes.
 	maxBatch = 64
+	// maxHeldBytes is how much of replies waits for further ones, and how large one that does may be.
+	maxHeldBytes = 32 << 10
+	// A quick call that takes longer than slowCall while others wait is followed by spreadCalls that get
+	// goroutines: their files may be on a disk.
+	slowCall    = 100 * time.Microsecond
+	spreadCalls = 64
+	// crowdCalls is how many calls of unknown length must be alone before the reader handles one.
+	crowdCalls = 16
 )

@@ -23,6 +23,15 @@ type Handler interface {
 	Handle(ctx context.Context, call *Call, reply *xdr.Encoder)
 }
 
+// QuickHandler is a Handler that knows of some calls that they take less time than it takes to hand them to
+// another goroutine, unless something unusual happens: those are handled by the goroutine that reads, even
+// while others are under way.
+type QuickHandler interface {
+	Handler
+	// Quick looks at a call that is about to be handled and leaves it as it is.
+	Quick(call *Call) bool
+}
+
 // Options are the settings of one served connection. Zero durations and sizes mean the default,
 // negative durations mean no limit.
 type Options struct {

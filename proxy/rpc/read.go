@@ -15,12 +15,15 @@ type reader struct {
 	ahead   *buffer
 	stopped atomic.Bool // no further record is to be waited for
 
+	more interface{ Buffered() bool } // conn, if it reads ahead itself
+
 	deadline time.Time     // as set on the connection
 	timeout  time.Duration // what deadline was set for
 }
 
 func (in *reader) init(s *server) {
 	in.s, in.conn = s, s.conn
+	in.more, _ = s.conn.(interface{ Buffered() bool })
 	in.ahead = s.o.Buffers.get(readAheadBytes)
 	in.f = framer{src: in, max: s.o.MaxRecordBytes, ahead: in.ahead.mem}
 }
@@ -32,6 +35,12 @@ func (in *reader) stop() {
 	in.stopped.Store(true)
 	in.conn.SetReadDeadline(time.Unix(1, 0)) // an error here means that the connection is closed
 }
+
+// ready says whether something was received that has not been taken.
+func (in *reader) ready() bool { return in.f.buffered() || in.connReady() }
+
+// connReady says whether a read of the connection would not wait.
+func (in *reader) connReady() bool { return in.more != nil && in.more.Buffered() }
 
 // next reads one record and returns its task: nil for a record that wants no answer, io.EOF for an end
 // between two records.
@@ -59,8 +68,11 @@ func (in *reader) next() (*task, error) {
 }
 
 // Read implements io.Reader for the framer: a read under a deadline that depends on whether a record
-// has begun. Setting a deadline costs, so one for the same timeout stays until a quarter of it is over.
+// has begun. What is held goes out before it waits. Setting a deadline costs, so one for the same timeout stays until a quarter of it is over.
 func (in *reader) Read(p []byte) (int, error) {
+	if !in.connReady() {
+		in.s.flush()
+	}
 	timeout := in.s.o.IdleTimeout
 	if in.f.inside {
 		timeout = in.s.o.RecordTimeout

@@ -40,8 +40,15 @@ type server struct {
 
 	caller *Caller // nil unless the handler is an Attacher
 
-	takeoverTimer *time.Timer // reader
-	readErr       error       // reader; set as the last one leaves
+	quick QuickHandler // h, if it is one
+
+	// Of the reader.
+	takeoverTimer *time.Timer
+	held          int   // replies of the present batch that wait in out
+	heldBytes     int   // what they are altogether
+	spread        int   // so many quick calls get goroutines yet, since one was not quick
+	crowd         int   // so many other calls get goroutines yet, since one was not alone
+	readErr       error // set as the last one leaves
 }
 
 // ServeConn serves calls from conn until the client closes it, something goes wrong or ctx is cancelled,
@@ -63,6 +70,7 @@ func ServeConn(ctx context.Context, conn net.Conn, h Handler, o Options) error {
 		conn: conn, h: h, o: o, ctx: handlers, cancel: cancel,
 		slots: make(chan struct{}, o.MaxInFlight),
 	}
+	s.quick, _ = h.(QuickHandler)
 	s.out.init(s)
 	s.in.init(s)
 	defer s.in.close()
@@ -118,36 +126,103 @@ func (s *server) readLoop() {
 	for {
 		t, err := s.in.next()
 		if err != nil {
+			s.flush()
 			s.readErr = err
 			s.caller.close()
 			s.startDrain()
 			return
 		}
-		if t == nil {
-			continue
-		}
-		alone := len(s.slots) == 0 && !s.in.f.buffered() && s.o.Takeover > 0
-		s.slots <- struct{}{}
-		s.o.Stats.InFlight.Add(1)
-		if t.refused {
-			s.out.send(t)
-			continue
-		}
-		s.o.Stats.Calls.Add(1)
-		if !alone {
-			s.wg.Add(1)
-			go t.run()
-			continue
-		}
-		if !s.handleInline(t) {
+		if t != nil && !s.see(t) {
 			return
 		}
 	}
 }
 
-// handleInline handles t on the reader's goroutine and says whether that is still the reader.
-func (s *server) handleInline(t *task) bool {
+// see sees to the call of t, and says whether this goroutine is still the reader.
+func (s *server) see(t *task) bool {
+	more := s.in.ready()
+	alone := len(s.slots) == 0 && !more
+	if len(s.slots) == cap(s.slots) {
+		s.flush() // what is held keeps its places
+	}
+	s.slots <- struct{}{}
+	s.o.Stats.InFlight.Add(1)
+	if t.refused {
+		s.out.send(t)
+		return true
+	}
+	s.o.Stats.Calls.Add(1)
+	if s.inline(t, alone) {
+		return s.handleInline(t, more)
+	}
+	s.wg.Add(1)
+	go t.run()
+	return true
+}
+
+// inline says whether the reader handles a call itself. One that is alone it may, since nobody waits for
+// the reader; for quick ones it is cheaper than a hand-over in any case.
+func (s *server) inline(t *task, alone bool) bool {
+	waiting := &s.crowd
+	if s.quick != nil && s.quick.Quick(&t.call) {
+		if alone {
+			return s.o.Takeover > 0
+		}
+		waiting = &s.spread
+	} else if !alone {
+		s.crowd = crowdCalls
+	}
+	if *waiting > 0 {
+		*waiting--
+		return false
+	}
+	return s.o.Takeover > 0
+}
+
+// handleInline handles t on the reader's goroutine and says whether that is still the reader. If more has
+// been received, a small reply is held to go out with the next ones.
+func (s *server) handleInline(t *task, more bool) bool {
 	s.o.Stats.Inline.Add(1)
+	s.lend()
+	var start time.Time
+	if more {
+		start = time.Now()
+	}
+	size := t.execute()
+	if size > maxHeldBytes {
+		t.finish()
+		return s.regain()
+	}
+	if !s.regain() {
+		t.finish()
+		return false
+	}
+	if more && time.Since(start) > slowCall {
+		s.spread = spreadCalls
+	}
+	if !more || size == 0 {
+		t.finish()
+		return true
+	}
+	s.held++
+	s.heldBytes += size
+	s.out.hold(t)
+	if s.held >= maxBatch || s.heldBytes > maxHeldBytes {
+		s.flush()
+	}
+	return true
+}
+
+// flush sends the replies that are held.
+func (s *server) flush() {
+	if s.held > 0 {
+		s.held, s.heldBytes = 0, 0
+		s.out.flush()
+	}
+}
+
+// lend lets the timer's goroutine read on if regain does not come in time.
+func (s *server) lend() {
 	s.baton.Store(batonLent)
 	s.wg.Add(1)
 	if s.takeoverTimer == nil {
@@ -155,7 +230,10 @@ func (s *server) handleInline(t *task) bool {
 	} else if s.takeoverTimer.Reset(s.o.Takeover) {
 		s.wg.Done() // of the time before: a late takeover lent that call's baton, and nobody stopped its timer
 	}
-	t.handle()
+}
+
+// regain says whether this goroutine is still the reader.
+func (s *server) regain() bool {
 	if !s.baton.CompareAndSwap(batonLent, batonHeld) {
 		return false
 	}
@@ -170,6 +248,8 @@ func (s *server) takeover() {
 	defer s.wg.Done()
 	if s.baton.CompareAndSwap(batonLent, batonHeld) {
 		s.o.Stats.Takeovers.Add(1)
+		s.spread = spreadCalls
+		s.flush()
 		s.readLoop()
 	}
 }

@@ -209,6 +209,10 @@ func TestServeManyAtOnce(t *testing.T) {
 func TestServeTakeover(t *testing.T) {
 	s := serve(t, Options{})
 	for round := range uint32(20) {
+		for range crowdCalls + 1 { // until calls are thought to come alone
+			s.send(record(message(1000, procEcho, nil), 1000))
+			s.echoed(1000, nil)
+		}
 		s.send(record(message(2*round, procWait, nil), 1000))
 		time.Sleep(time.Duration(round%4) * 100 * time.Microsecond)
 		s.send(record(message(2*round+1, procEcho, []byte("quick")), 1000))
@@ -218,6 +222,74 @@ func TestServeTakeover(t *testing.T) {
 	}
 	if s.stats.Inline.Load() == 0 || s.stats.Takeovers.Load() == 0 {
 		t.Errorf("%d calls inline, %d takeovers", s.stats.Inline.Load(), s.stats.Takeovers.Load())
+	}
+}
+
+// echoedAll receives the echoes of "quick" of n calls from xid first on, in any order.
+func (s *served) echoedAll(first, n uint32) {
+	s.t.Helper()
+	seen := make(map[uint32]bool)
+	for range n {
+		xid, d, err := ParseReply(s.receive())
+		if err != nil || seen[xid] || xid-first >= n || string(d.Opaque(100)) != "quick" {
+			s.t.Fatalf("reply to %d, %v", xid, err)
+		}
+		seen[xid] = true
+	}
+}
+
+// Quick calls that come together are handled by the reader, and answered together.
+func TestServeQuick(t *testing.T) {
+	s := serve(t, Options{})
+	s.h.quick.Store(true)
+	const calls = 200
+	for round := range uint32(10) {
+		var all []byte
+		for i := range uint32(calls) {
+			all = append(all, record(message(round*calls+i, procEcho, []byte("quick")), 1000)...)
+		}
+		s.send(all)
+		s.echoedAll(round*calls, calls)
+	}
+	// Some may be slow here, where other things run too.
+	if inline, writes := s.stats.Inline.Load(), s.stats.Writes.Load(); inline < calls || writes > 10*calls/2 {
+		t.Errorf("%d of %d calls inline, %d writes", inline, 10*calls, writes)
+	}
+	s.Close()
+	if err := s.wait(); err != nil {
+		t.Error(err)
+	}
+	if n := s.stats.InFlight.Load(); n != 0 {
+		t.Errorf("%d calls under way at the end", n)
+	}
+}
+
+// Held replies go out before the reader waits: for the rest of a record, for a place, or because the next
+// call was not so quick.
+func TestServeQuickHoldsNothingBack(t *testing.T) {
+	for name, c := range map[string]struct {
+		o      Options
+		behind []byte // what comes with three calls
+	}{
+		"half a record": {Options{}, record(message(9, procEcho, []byte("later")), 1000)[:30]},
+		"half a mark":   {Options{}, []byte{0x80, 0}},
+		"few places":    {Options{MaxInFlight: 2}, nil},
+		"a slow call":   {Options{}, record(message(8, procWait, []byte("slow")), 1000)},
+		"slow calls": {Options{MaxInFlight: 5}, append(record(message(8, procWait, nil), 1000),
+			record(message(7, procWait, nil), 1000)...)},
+		"no answer": {Options{}, record(message(8, procSilent, nil), 1000)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := serve(t, c.o)
+			s.h.quick.Store(true)
+			var all []byte
+			for i := range uint32(3) {
+				all = append(all, record(message(i, procEcho, []byte("quick")), 1000)...)
+			}
+			s.send(append(all, c.behind...))
+			s.echoedAll(0, 3)
+			close(s.h.gate)
+		})
 	}
 }
 

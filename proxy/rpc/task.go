@@ -131,6 +131,12 @@ func (t *task) Grow(old []byte, need int) []byte {
 
 // handle has the handler answer the call and sends the reply.
 func (t *task) handle() {
+	t.execute()
+	t.finish()
+}
+
+// execute has the handler answer the call and returns the length of the reply, 0 for none.
+func (t *task) execute() int {
 	t.s.h.Handle(t.s.ctx, &t.call, &t.enc)
 	if t.enc.Err() != nil {
 		t.s.o.Stats.ReplyErrors.Add(1)
@@ -139,6 +145,11 @@ func (t *task) handle() {
 		t.call.SystemErr(&t.enc)
 	}
 	t.freeRecord()
+	return t.enc.Len()
+}
+
+// finish sends the reply, if there is one.
+func (t *task) finish() {
 	if t.enc.Len() == 0 {
 		t.s.release(t)
 		return

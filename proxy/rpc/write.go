@@ -50,6 +50,24 @@ func (w *writer) failure() error {
 func (w *writer) send(t *task) {
 	w.mu.Lock()
 	w.queue = append(w.queue, t)
+	w.drainLocked()
+}
+
+// hold leaves t's reply to the next send or flush, or to the goroutine which is writing.
+func (w *writer) hold(t *task) {
+	w.mu.Lock()
+	w.queue = append(w.queue, t)
+	w.mu.Unlock()
+}
+
+// flush writes what is held.
+func (w *writer) flush() {
+	w.mu.Lock()
+	w.drainLocked()
+}
+
+// drainLocked writes the queue unless somebody is doing so, and unlocks mu.
+func (w *writer) drainLocked() {
 	if w.writing {
 		w.mu.Unlock()
 		return

@@ -54,12 +54,18 @@ func (c *Conn) Read(p []byte) (int, error) {
 	}
 }
 
-// Buffered says whether something was received that Read has not returned yet. It may be no more than the
-// beginning of a record.
+// Buffered says whether Read would return at once, because of what was received before.
 func (c *Conn) Buffered() bool {
 	c.in.mu.Lock()
 	defer c.in.mu.Unlock()
-	return len(c.in.plain) > 0 || c.in.w > c.in.r
+	if len(c.in.plain) > 0 || c.in.err != nil {
+		return true
+	}
+	if c.in.buf == nil {
+		return false
+	}
+	_, whole, err := parse(c.in.buf.mem[c.in.r:c.in.w])
+	return whole || err != nil
 }
 
 // drain moves to p what can be had without waiting.
