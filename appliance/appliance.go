@@ -49,7 +49,8 @@ type Appliance struct {
 	nfs       []net.Listener // bound to Options.Listen
 	inherited []*net.TCPListener
 	edge      *network.Edge
-	offer     *steer.Offer // nil without steering
+	offer     *steer.Offer      // nil without steering
+	offered   chan *steer.Offer // one that Run does not know of
 	ocsp, api net.Listener
 	server    *proxy.Server
 	apiServer *api.Server
@@ -57,7 +58,8 @@ type Appliance struct {
 
 	broken atomic.Pointer[error] // why the catalog has failed
 
-	// admin is held while a file system or a unit is made, started, stopped or destroyed.
+	// admin is held while a file system, a unit or a part of the network is made, started, stopped or
+	// destroyed.
 	admin sync.Mutex
 
 	closing sync.Once
@@ -73,7 +75,7 @@ func Open(ctx context.Context, o Options) (*Appliance, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	a := &Appliance{o: o, log: o.Log, started: o.Clock()}
+	a := &Appliance{o: o, log: o.Log, started: o.Clock(), offered: make(chan *steer.Offer, 1)}
 	if err := a.open(ctx); err != nil {
 		return nil, errors.Join(err, a.Close())
 	}
@@ -135,6 +137,9 @@ func (a *Appliance) openForWriting(ctx context.Context, pending *pendingLog, vol
 		return err
 	}
 	a.catalog = catalog.New(a.store)
+	if err := a.openNetwork(ctx); err != nil {
+		return err
+	}
 	if err := a.openAuthority(ctx); err != nil {
 		return err
 	}
@@ -168,7 +173,10 @@ func (a *Appliance) listen(ctx context.Context) error {
 		return fmt.Errorf("OCSP responder: %w", err)
 	}
 	a.o.OCSPListen = a.ocsp.Addr().String() // with the port that it has
-	return a.openEdge()
+	if a.dir.fresh {                        // nothing is in the catalog, and refusing is still possible
+		return a.openEdge(&catalog.Network{})
+	}
+	return nil
 }
 
 func (a *Appliance) openAuthority(ctx context.Context) error {
@@ -190,7 +198,7 @@ func (a *Appliance) openUnits(ctx context.Context, volumeBytes int64) error {
 		return err
 	}
 	a.table = &table{
-		allowPlaintext: a.o.AllowPlaintext, mountTargets: a.o.MountTargets, nowhere: nowhere,
+		allowPlaintext: a.o.AllowPlaintext, nowhere: nowhere,
 		arnOf: func(id string) string { return api.FileSystemARN(a.o.Region, id) },
 		directory: &directory{
 			region: a.o.Region, now: a.o.Clock, users: make(map[string]*user), keys: make(map[string]*accessKey),
@@ -199,6 +207,11 @@ func (a *Appliance) openUnits(ctx context.Context, volumeBytes int64) error {
 		served: make(map[string]*nfs4.Service), policies: make(map[string]*policy.Document),
 		sessions: make(map[string]map[*session]struct{}),
 	}
+	n, err := a.catalog.Network(ctx)
+	if err != nil {
+		return err
+	}
+	a.table.setMountTargets(a.o.MountTargets, n.MountTargets)
 	dirs, err := a.prepareUnits(volumeBytes)
 	if err != nil {
 		return err
@@ -308,7 +321,7 @@ func (a *Appliance) prepareServers() error {
 	if a.api, err = api.Listen(a.dir.socket()); err != nil {
 		return err
 	}
-	return a.offerSockets()
+	return a.offerSockets(a.edge.Listeners())
 }
 
 // certificate is that of the first unit that serves: the certificates of all units hold the same
@@ -337,18 +350,29 @@ func (a *Appliance) Run(ctx context.Context) error {
 	serve("NFS", func() error { return a.server.Serve(context.Background()) })
 	serve("API", func() error { return a.apiServer.Serve(a.api) })
 	serve("OCSP responder", func() error { return a.serveOCSP() })
-	var err error
-	select {
-	case <-ctx.Done():
-		a.log.Info("draining")
-	case <-a.taken():
-		a.log.Info("a successor has taken over, draining")
-	case err = <-broken:
-		a.log.Error("a server broke, draining", zap.Error(err))
-	}
-	err = errors.Join(err, a.stopServers())
+	err := errors.Join(a.untilDrain(ctx, broken), a.stopServers())
 	servers.Wait()
 	return err
+}
+
+// untilDrain waits for a reason to drain; one that is an error is returned.
+func (a *Appliance) untilDrain(ctx context.Context, broken <-chan error) error {
+	var taken <-chan struct{} // by a successor
+	for {
+		select {
+		case <-ctx.Done():
+			a.log.Info("draining")
+			return nil
+		case <-taken:
+			a.log.Info("a successor has taken over, draining")
+			return nil
+		case err := <-broken:
+			a.log.Error("a server broke, draining", zap.Error(err))
+			return err
+		case offer := <-a.offered:
+			taken = offer.Taken()
+		}
+	}
 }
 
 func (a *Appliance) serveOCSP() error {

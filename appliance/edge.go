@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/nfseal/nfseal/appliance/api"
+	"github.com/nfseal/nfseal/appliance/catalog"
 	"github.com/nfseal/nfseal/appliance/network"
 	"github.com/nfseal/nfseal/bpf/gate"
 	"github.com/nfseal/nfseal/bpf/steer"
@@ -53,13 +54,40 @@ func closeAll(ls []*net.TCPListener) {
 	}
 }
 
+// openNetwork opens the edge with what the catalog wants, unless that was done.
+func (a *Appliance) openNetwork(ctx context.Context) error {
+	if a.edge != nil {
+		return nil
+	}
+	n, err := a.catalog.Network(ctx)
+	if err != nil {
+		return err
+	}
+	return a.openEdge(&n)
+}
+
 // openEdge hands the inherited sockets on.
-func (a *Appliance) openEdge() error {
+func (a *Appliance) openEdge(n *catalog.Network) error {
 	o := a.o.Network
 	o.Inherited, a.inherited = a.inherited, nil
+	o.Serve = a.serveSteered
 	var err error
+	if o.State, err = networkState(n); err != nil {
+		closeAll(o.Inherited)
+		return err
+	}
 	a.edge, err = network.OpenEdge(o)
 	return err
+}
+
+// serveSteered has the first mount target's sockets served, when that comes after the start.
+func (a *Appliance) serveSteered(ls []*net.TCPListener) error {
+	for _, l := range ls {
+		if err := a.server.Add(l); err != nil {
+			return err
+		}
+	}
+	return a.offerSockets(ls)
 }
 
 func (a *Appliance) closeEdge() error {
@@ -80,8 +108,7 @@ func (a *Appliance) allNFS() []net.Listener {
 }
 
 // offerSockets lets a successor have the steered sockets.
-func (a *Appliance) offerSockets() error {
-	ls := a.edge.Listeners()
+func (a *Appliance) offerSockets(ls []*net.TCPListener) error {
 	if len(ls) == 0 {
 		return nil
 	}
@@ -94,15 +121,8 @@ func (a *Appliance) offerSockets() error {
 			a.log.Warn("the service manager can't keep the sockets: a restart refuses connections", zap.Error(err))
 		}
 	}
+	a.offered <- a.offer // has room for the only one
 	return nil
-}
-
-// taken is closed when a successor waits for the end of this daemon; nil if none can.
-func (a *Appliance) taken() <-chan struct{} {
-	if a.offer == nil {
-		return nil
-	}
-	return a.offer.Taken()
 }
 
 // steeredAddresses are where steered connections come to.
@@ -111,8 +131,8 @@ func (a *Appliance) steeredAddresses() []string {
 		return nil
 	}
 	var list []string
-	for i := range a.o.Network.Addresses {
-		list = append(list, netip.AddrPortFrom(a.o.Network.Addresses[i].Prefix.Addr(), a.o.Network.Port).String())
+	for _, address := range a.edge.Addresses() {
+		list = append(list, netip.AddrPortFrom(address, a.o.Network.Port).String())
 	}
 	return list
 }
@@ -189,6 +209,17 @@ func describeSteer(n *api.Network, s *steer.Stats) {
 	}
 }
 
+// verdictsOf leaves out those without packets.
+func verdictsOf(counters map[gate.Verdict]gate.Counter) []api.NetworkVerdict {
+	var list []api.NetworkVerdict
+	for _, v := range gate.Verdicts() {
+		if c := counters[v]; c.Packets > 0 {
+			list = append(list, api.NetworkVerdict{Name: v.String(), Dropped: v.Dropped(), Packets: c.Packets, Bytes: c.Bytes})
+		}
+	}
+	return list
+}
+
 func describeGate(n *api.Network, r *network.Report) {
 	g := r.Gate
 	p := api.NetworkProgram{Name: "gate", Runs: g.RunCount, RunNanoseconds: g.RunTime.Nanoseconds()}
@@ -202,10 +233,9 @@ func describeGate(n *api.Network, r *network.Report) {
 	for _, rule := range g.Rules {
 		n.Rules = append(n.Rules, api.NetworkRule{Group: rule.Group, Index: rule.Index, Packets: rule.Packets, Bytes: rule.Bytes})
 	}
-	for _, v := range gate.Verdicts() {
-		if c := g.Verdicts[v]; c.Packets > 0 {
-			n.Verdicts = append(n.Verdicts, api.NetworkVerdict{Name: v.String(), Dropped: v.Dropped(), Packets: c.Packets, Bytes: c.Bytes})
-		}
+	n.Verdicts = verdictsOf(g.Verdicts)
+	for i := range g.Targets {
+		n.Targets = append(n.Targets, api.NetworkTarget{ID: g.Targets[i].ID, Verdicts: verdictsOf(g.Targets[i].Verdicts)})
 	}
 	for i := range r.Drops {
 		d := &r.Drops[i]

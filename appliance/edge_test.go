@@ -240,7 +240,7 @@ func TestGateBeforeMountTargets(t *testing.T) {
 	client := cableTo(t, "10.78.0.2/24", "10.78.9.9/32")
 	target := netip.MustParseAddr("10.78.0.1")
 	o.Network.Addresses = network.Desired{{Interface: network.Selector{Name: "storage"}, Prefix: netip.PrefixFrom(target, 24), Up: true}}
-	o.Network.GateInterfaces, o.Network.Gate = []string{"storage"}, network.UseRequire
+	o.Network.GateInterfaces, o.Network.Gate = []network.Selector{{Name: "storage"}}, network.UseRequire
 	o.Network.AllowFrom = []netip.Prefix{netip.MustParsePrefix("10.78.0.0/24")}
 	r := start(t, o)
 	if err := client.connect("10.78.0.2", target); err != nil {

@@ -42,6 +42,9 @@ var (
 	gateDesc        = desc("gate_packets_total", "Packets by the gate's verdict.", "verdict", "dropped")
 	gateBytesDesc   = desc("gate_bytes_total", "Bytes by the gate's verdict.", "verdict", "dropped")
 	gateRuleDesc    = desc("gate_rule_packets_total", "Packets that a rule of a security group has admitted.", "group", "rule")
+	gateTargetDesc  = desc("gate_target_packets_total", "Packets to a mount target by the gate's verdict.", "mount_target", "verdict")
+	gateSourceDesc  = desc("gate_refused_source_packets", "Estimate of the packets refused of those who were refused most.", "source")
+	guardedDesc     = desc("gate_interface", "1 for each interface that is guarded.", "interface", "mode")
 	ocspDesc        = desc("ocsp_responses_total", "Answers of the OCSP responder.", "status")
 )
 
@@ -50,6 +53,7 @@ func (collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		connectionsDesc, acceptedDesc, refusedDesc, deniedDesc, unitDesc, volumeDesc, volumeFreeDesc, storageDesc, tamperedDesc, ocspDesc,
 		presentDesc, restoredDesc, steeredDesc, unsteeredDesc, runsDesc, runTimeDesc, gateDesc, gateBytesDesc, gateRuleDesc,
+		gateTargetDesc, gateSourceDesc, guardedDesc,
 	} {
 		ch <- d
 	}
@@ -90,7 +94,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 
 // collectNetwork leaves out what can't be read now.
 func (c collector) collectNetwork(ch chan<- prometheus.Metric, gauge func(*prometheus.Desc, float64, ...string), count func(*prometheus.Desc, uint64, ...string)) {
-	n, err := c.a.networkCounters(context.Background(), 0)
+	n, err := c.a.Network(context.Background(), 0)
 	if err != nil {
 		return
 	}
@@ -113,6 +117,17 @@ func (c collector) collectNetwork(ch chan<- prometheus.Metric, gauge func(*prome
 	for _, v := range n.Verdicts {
 		count(gateDesc, v.Packets, v.Name, strconv.FormatBool(v.Dropped))
 		count(gateBytesDesc, v.Bytes, v.Name, strconv.FormatBool(v.Dropped))
+	}
+	for _, t := range n.Targets {
+		for _, v := range t.Verdicts {
+			count(gateTargetDesc, v.Packets, t.ID, v.Name)
+		}
+	}
+	for _, i := range n.Interfaces {
+		gauge(guardedDesc, 1, i.Name, i.Mode)
+	}
+	for _, s := range n.Sources {
+		gauge(gateSourceDesc, float64(s.Packets), s.Address)
 	}
 	for _, r := range n.Rules {
 		count(gateRuleDesc, r.Packets, r.Group, strconv.Itoa(r.Index))

@@ -22,18 +22,33 @@ var errNotServed = errors.New("appliance: file system is not served now")
 // table is what connections are resolved by. Its mu is a leaf.
 type table struct {
 	allowPlaintext bool
-	mountTargets   map[netip.Addr]string
 	nowhere        *nfs4.Service // answers those who ask for what does not exist
 
 	arnOf     func(id string) string // of a file system
 	directory *directory
 	refusing  func(*session, *transport.Claims) // is told of clients that are refused
 
-	mu       sync.RWMutex
-	served   map[string]*nfs4.Service // by file system id; nil when it exists and is not served
-	policies map[string]*policy.Document
-	sessions map[string]map[*session]struct{} // by file system id
-	refusals map[string]uint64                // clients refused, by reason
+	mu           sync.RWMutex
+	mountTargets map[netip.Addr]string    // the file system at an address
+	served       map[string]*nfs4.Service // by file system id; nil when it exists and is not served
+	policies     map[string]*policy.Document
+	sessions     map[string]map[*session]struct{} // by file system id
+	refusals     map[string]uint64                // clients refused, by reason
+}
+
+// setMountTargets says which file system answers at which address: those of the configuration, and those
+// of the catalog.
+func (t *table) setMountTargets(fixed map[netip.Addr]string, made []catalog.MountTarget) {
+	all := maps.Clone(fixed)
+	if all == nil {
+		all = make(map[netip.Addr]string, len(made))
+	}
+	for i := range made {
+		all[made[i].Address] = made[i].FileSystem
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.mountTargets = all
 }
 
 // set says that the file system id is served by s, or, with nil, that it is not served now.
@@ -107,7 +122,7 @@ func (t *table) fileSystemOf(who *transport.Identity, claims *transport.Claims) 
 	if who.FileSystem != "" {
 		return who.FileSystem
 	}
-	if id, ok := t.mountTargets[who.Local.Addr()]; ok {
+	if id, ok := t.atAddress(who.Local.Addr()); ok {
 		return id
 	}
 	t.mu.RLock()
@@ -119,4 +134,12 @@ func (t *table) fileSystemOf(who *transport.Identity, claims *transport.Claims) 
 		return id
 	}
 	return ""
+}
+
+// atAddress is the file system that a mount target serves at an address.
+func (t *table) atAddress(address netip.Addr) (id string, ok bool) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	id, ok = t.mountTargets[address]
+	return id, ok
 }

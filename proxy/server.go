@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -47,10 +48,12 @@ type Server struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
-	mu      sync.Mutex
-	closing bool
-	serving bool
-	conns   map[net.Conn]struct{} // every open connection, as accepted
+	mu        sync.Mutex
+	closing   bool
+	serving   bool
+	listeners []net.Listener
+	broken    chan error            // has room for one
+	conns     map[net.Conn]struct{} // every open connection, as accepted
 
 	active                                                      atomic.Int64
 	accepted, acceptErrors, refused, unresolved, served, forced atomic.Uint64
@@ -74,6 +77,7 @@ func New(o Options) (*Server, error) {
 		return zapcore.NewSamplerWithOptions(c, time.Second, logFirst, logEvery)
 	})
 	s := &Server{o: o, log: o.Log.WithOptions(sampled), front: front, conns: make(map[net.Conn]struct{})}
+	s.listeners, s.broken = slices.Clone(o.Listeners), make(chan error, 1)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s, nil
 }
@@ -90,8 +94,10 @@ func (s *Server) Stats() Stats {
 
 // Addrs gives the listeners' addresses.
 func (s *Server) Addrs() []net.Addr {
-	addrs := make([]net.Addr, len(s.o.Listeners))
-	for i, l := range s.o.Listeners {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	addrs := make([]net.Addr, len(s.listeners))
+	for i, l := range s.listeners {
 		addrs[i] = l.Addr()
 	}
 	return addrs
@@ -100,20 +106,46 @@ func (s *Server) Addrs() []net.Addr {
 // Serve accepts and serves until ctx is done, Close is called or a listener breaks; then it drains. It
 // returns nil in the first two cases. It can be called once.
 func (s *Server) Serve(ctx context.Context) error {
-	broken := make(chan error, len(s.o.Listeners))
-	if err := s.start(broken); err != nil {
+	if err := s.start(); err != nil {
 		return err
 	}
 	var err error
 	select {
 	case <-ctx.Done():
 	case <-s.ctx.Done():
-	case err = <-broken:
+	case err = <-s.broken:
 	}
 	return errors.Join(err, s.Close())
 }
 
-func (s *Server) start(broken chan<- error) error {
+// Add has Serve, now or when it is called, accept from l too. l belongs to the Server unless Add fails,
+// which it does after Close.
+func (s *Server) Add(l net.Listener) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return ErrClosed
+	}
+	s.listeners = append(s.listeners, l)
+	if s.serving {
+		s.acceptFrom(l)
+	}
+	return nil
+}
+
+// acceptFrom starts the goroutine of a listener. s.mu is held.
+func (s *Server) acceptFrom(l net.Listener) {
+	s.wg.Go(func() {
+		if err := s.accept(l); err != nil {
+			select {
+			case s.broken <- err:
+			default: // one is enough to end Serve
+			}
+		}
+	})
+}
+
+func (s *Server) start() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closing {
@@ -123,12 +155,8 @@ func (s *Server) start(broken chan<- error) error {
 		return errors.New("proxy: Serve was called before")
 	}
 	s.serving = true
-	for _, l := range s.o.Listeners {
-		s.wg.Go(func() {
-			if err := s.accept(l); err != nil {
-				broken <- err
-			}
-		})
+	for _, l := range s.listeners {
+		s.acceptFrom(l)
 	}
 	return nil
 }
@@ -138,9 +166,10 @@ func (s *Server) start(broken chan<- error) error {
 func (s *Server) Close() error {
 	s.mu.Lock()
 	s.closing = true
+	listeners := s.listeners // does not grow any more
 	s.mu.Unlock()
 	s.cancel()
-	for _, l := range s.o.Listeners {
+	for _, l := range listeners {
 		l.Close()
 	}
 	// The calls' own context ends with DrainTimeout; a little more lets their replies go out.

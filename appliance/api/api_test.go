@@ -26,6 +26,7 @@ import (
 // memoryBackend keeps file systems in a list.
 type memoryBackend struct {
 	*apitest.Directory
+	records
 	mu      sync.Mutex
 	list    []catalog.FileSystem
 	policy  map[string]string
@@ -98,7 +99,7 @@ func (m *memoryLog) Append(e audit.Event) error {
 
 func newServer(t testing.TB) (*Server, *memoryBackend, *memoryLog) {
 	t.Helper()
-	backend, log := &memoryBackend{Directory: apitest.NewDirectory(t)}, &memoryLog{}
+	backend, log := &memoryBackend{Directory: apitest.NewDirectory(t), records: newRecords(t)}, &memoryLog{}
 	s, err := New(Options{Backend: backend, Audit: log, Region: "local-1", Clock: func() time.Time { return time.Unix(1700000001, 0) }})
 	if err != nil {
 		t.Fatal(err)
@@ -189,7 +190,6 @@ func TestErrorsHaveTheAPIsShape(t *testing.T) {
 		{"GET", fs + "/fs-00000000000000009/policy", ``, 404, "FileSystemNotFound"},
 		{"DELETE", fs + "/fs-00000000000000009/policy", ``, 404, "FileSystemNotFound"},
 		{"POST", fs + "/fs-00000000000000009/policy", ``, 400, "BadRequest"},
-		{"GET", efsPath + "mount-targets", ``, 400, "BadRequest"},
 		{"POST", efsPath + "access-points", `{}`, 400, "BadRequest"},
 		{"GET", efsPath + "nothing", ``, 404, "UnknownOperationException"},
 		{"GET", "/", ``, 404, "UnknownOperationException"},

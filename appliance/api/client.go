@@ -60,6 +60,91 @@ func (c *Client) DeleteFileSystem(ctx context.Context, id string) error {
 	return c.do(ctx, http.MethodDelete, efsPath+"file-systems/"+url.PathEscape(id), nil, nil)
 }
 
+// CreateSubnet makes a subnet, whose ID the appliance gives.
+func (c *Client) CreateSubnet(ctx context.Context, s Subnet) (Subnet, error) {
+	var made Subnet
+	return made, c.do(ctx, http.MethodPost, ownPath+"subnets", s, &made)
+}
+
+// Subnets lists all subnets.
+func (c *Client) Subnets(ctx context.Context) ([]Subnet, error) {
+	var all []Subnet
+	return all, c.do(ctx, http.MethodGet, ownPath+"subnets", nil, &all)
+}
+
+// DeleteSubnet forgets a subnet without mount targets.
+func (c *Client) DeleteSubnet(ctx context.Context, id string) error {
+	return c.do(ctx, http.MethodDelete, ownPath+"subnets/"+url.PathEscape(id), nil, nil)
+}
+
+// CreateSecurityGroup makes a security group without rules, whose ID the appliance gives.
+func (c *Client) CreateSecurityGroup(ctx context.Context, g SecurityGroup) (SecurityGroup, error) {
+	var made SecurityGroup
+	return made, c.do(ctx, http.MethodPost, ownPath+"security-groups", g, &made)
+}
+
+// SecurityGroups lists all security groups with their rules.
+func (c *Client) SecurityGroups(ctx context.Context) ([]SecurityGroup, error) {
+	var all []SecurityGroup
+	return all, c.do(ctx, http.MethodGet, ownPath+"security-groups", nil, &all)
+}
+
+// DeleteSecurityGroup forgets a security group that no mount target has, with its rules.
+func (c *Client) DeleteSecurityGroup(ctx context.Context, id string) error {
+	return c.do(ctx, http.MethodDelete, ownPath+"security-groups/"+url.PathEscape(id), nil, nil)
+}
+
+// AddRule adds a rule to a security group; the appliance gives its ID.
+func (c *Client) AddRule(ctx context.Context, group string, r GroupRule) (GroupRule, error) {
+	var made GroupRule
+	return made, c.do(ctx, http.MethodPost, ownPath+"security-groups/"+url.PathEscape(group)+"/rules", r, &made)
+}
+
+// RemoveRule takes a rule out of a security group.
+func (c *Client) RemoveRule(ctx context.Context, group, rule string) error {
+	return c.do(ctx, http.MethodDelete, ownPath+"security-groups/"+url.PathEscape(group)+"/rules/"+url.PathEscape(rule), nil, nil)
+}
+
+// CreateMountTarget makes a mount target.
+func (c *Client) CreateMountTarget(ctx context.Context, r CreateMountTargetRequest) (MountTargetDescription, error) {
+	var made MountTargetDescription
+	return made, c.do(ctx, http.MethodPost, efsPath+"mount-targets", r, &made)
+}
+
+// MountTargets lists those of a file system, page by page.
+func (c *Client) MountTargets(ctx context.Context, fileSystem string) ([]MountTargetDescription, error) {
+	var all []MountTargetDescription
+	query := url.Values{"MaxItems": {fmt.Sprint(maxPage)}, "FileSystemId": {fileSystem}}
+	for {
+		var page DescribeMountTargetsResponse
+		if err := c.do(ctx, http.MethodGet, efsPath+"mount-targets?"+query.Encode(), nil, &page); err != nil {
+			return nil, err
+		}
+		all = append(all, page.MountTargets...)
+		if page.NextMarker == "" {
+			return all, nil
+		}
+		query.Set("Marker", page.NextMarker)
+	}
+}
+
+// DeleteMountTarget removes a mount target and its address.
+func (c *Client) DeleteMountTarget(ctx context.Context, id string) error {
+	return c.do(ctx, http.MethodDelete, efsPath+"mount-targets/"+url.PathEscape(id), nil, nil)
+}
+
+// MountTargetSecurityGroups lists the security groups of a mount target.
+func (c *Client) MountTargetSecurityGroups(ctx context.Context, id string) ([]string, error) {
+	var g MountTargetSecurityGroups
+	err := c.do(ctx, http.MethodGet, efsPath+"mount-targets/"+url.PathEscape(id)+"/security-groups", nil, &g)
+	return g.SecurityGroups, err
+}
+
+// SetMountTargetSecurityGroups gives a mount target other security groups.
+func (c *Client) SetMountTargetSecurityGroups(ctx context.Context, id string, groups []string) error {
+	return c.do(ctx, http.MethodPut, efsPath+"mount-targets/"+url.PathEscape(id)+"/security-groups", MountTargetSecurityGroups{groups}, nil)
+}
+
 // FileSystems lists all file systems, page by page.
 func (c *Client) FileSystems(ctx context.Context) ([]FileSystemDescription, error) {
 	var all []FileSystemDescription

@@ -7,6 +7,15 @@
 //	POST   /2015-02-01/file-systems        CreateFileSystem     EFS, rest-json
 //	GET    /2015-02-01/file-systems        DescribeFileSystems
 //	DELETE /2015-02-01/file-systems/{id}   DeleteFileSystem
+//	POST   /2015-02-01/mount-targets       CreateMountTarget
+//	GET    /2015-02-01/mount-targets       DescribeMountTargets
+//	DELETE /2015-02-01/mount-targets/{id}  DeleteMountTarget
+//	GET    …/{id}/security-groups          DescribeMountTargetSecurityGroups
+//	PUT    …/{id}/security-groups          ModifyMountTargetSecurityGroups
+//	POST, GET /nfseal/v1/subnets           Subnet; DELETE …/{id}
+//	POST, GET /nfseal/v1/security-groups   SecurityGroup; DELETE …/{id}
+//	POST   …/{id}/rules                    GroupRule; DELETE …/{id}/rules/{rule}
+//	GET    /nfseal/v1/network              Network as JSON
 //	GET    /healthz                        200 when every unit serves, else 503
 //	GET    /metrics                        Prometheus text
 //	GET    /nfseal/v1/status               Status as JSON
@@ -18,7 +27,7 @@
 //
 // # Audit
 //
-// Each EFS call is recorded before it is carried out, and once more if it fails. A call that can't
+// Each EFS call, and each on subnets and security groups, is recorded before it is carried out, and once more if it fails. A call that can't
 // be recorded is not carried out. The other paths only tell how the daemon is; they are not
 // recorded.
 //

@@ -30,7 +30,13 @@ type prepared func(r *http.Request) (status int, body any, err error)
 
 // route finds the operation of a request under efsPath.
 func route(r *http.Request) (efsOperation, bool) {
+	if strings.HasPrefix(r.URL.Path, ownPath) {
+		return ownOperation(r)
+	}
 	rest := strings.TrimPrefix(r.URL.Path, efsPath)
+	if target, ok := strings.CutPrefix(rest, "mount-targets"); ok {
+		return mountTargetOperation(r.Method, target)
+	}
 	id, isOne := strings.CutPrefix(rest, "file-systems/")
 	switch {
 	case rest == "file-systems" && r.Method == http.MethodPost:
@@ -94,6 +100,10 @@ func (s *Server) prepareDescribe(r *http.Request, parameters map[string]string) 
 		if err != nil {
 			return 0, nil, err
 		}
+		n, err := s.o.Backend.NetworkRecords(r.Context())
+		if err != nil {
+			return 0, nil, err
+		}
 		found, next := q.page(all)
 		if q.id != "" && len(found) == 0 {
 			return 0, nil, &Error{
@@ -105,7 +115,9 @@ func (s *Server) prepareDescribe(r *http.Request, parameters map[string]string) 
 			FileSystems: make([]FileSystemDescription, 0, len(found)), Marker: q.marker, NextMarker: next,
 		}
 		for i := range found {
-			response.FileSystems = append(response.FileSystems, s.describe(r, &found[i]))
+			d := s.describe(r, &found[i])
+			d.NumberOfMountTargets = n.TargetsOf(d.FileSystemID)
+			response.FileSystems = append(response.FileSystems, d)
 		}
 		return http.StatusOK, response, nil
 	}, nil
@@ -124,6 +136,9 @@ func (s *Server) prepareDelete(r *http.Request, parameters map[string]string) (p
 				Status: http.StatusNotFound, Code: "FileSystemNotFound",
 				Message: "File system '" + id + "' does not exist.",
 			}
+		}
+		if errors.Is(err, catalog.ErrInUse) {
+			err = &Error{Status: http.StatusConflict, Code: "FileSystemInUse", Message: err.Error()}
 		}
 		return http.StatusNoContent, nil, err
 	}, nil

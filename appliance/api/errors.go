@@ -43,6 +43,24 @@ func asError(err error) *Error {
 		return &Error{Status: http.StatusForbidden, Code: "FileSystemLimitExceeded", Message: err.Error()}
 	case errors.Is(err, catalog.ErrWrongState):
 		return &Error{Status: http.StatusConflict, Code: "IncorrectFileSystemLifeCycleState", Message: err.Error()}
+	case errors.Is(err, catalog.ErrNoMountTarget):
+		return &Error{Status: http.StatusNotFound, Code: "MountTargetNotFound", Message: err.Error()}
+	case errors.Is(err, catalog.ErrNoSubnet):
+		return &Error{Status: http.StatusBadRequest, Code: "SubnetNotFound", Message: err.Error()}
+	case errors.Is(err, catalog.ErrNoGroup):
+		return &Error{Status: http.StatusBadRequest, Code: "SecurityGroupNotFound", Message: err.Error()}
+	case errors.Is(err, catalog.ErrNoRule):
+		return &Error{Status: http.StatusBadRequest, Code: "SecurityGroupRuleNotFound", Message: err.Error()}
+	case errors.Is(err, catalog.ErrTargetConflict):
+		return &Error{Status: http.StatusConflict, Code: "MountTargetConflict", Message: err.Error()}
+	case errors.Is(err, catalog.ErrAddressInUse):
+		return &Error{Status: http.StatusConflict, Code: "IpAddressInUse", Message: err.Error()}
+	case errors.Is(err, catalog.ErrNoFreeAddress):
+		return &Error{Status: http.StatusConflict, Code: "NoFreeAddressesInSubnet", Message: err.Error()}
+	case errors.Is(err, catalog.ErrInUse), errors.Is(err, catalog.ErrNameTaken):
+		return &Error{Status: http.StatusConflict, Code: "ResourceInUse", Message: err.Error()}
+	case errors.Is(err, catalog.ErrInvalid):
+		return badRequest("%v", err)
 	case errors.Is(err, catalog.ErrConflict):
 		return &Error{Status: http.StatusTooManyRequests, Code: "TooManyRequests", Message: err.Error()}
 	default:

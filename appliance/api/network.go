@@ -11,6 +11,7 @@ type Network struct {
 	Interfaces []NetworkInterface `json:"interfaces"` // that are guarded
 	Sockets    int                `json:"sockets"`    // that connections are steered to
 	Steered    []NetworkSteered   `json:"steered"`
+	Targets    []NetworkTarget    `json:"targets"` // what the gate decided for each mount target
 	Rules      []NetworkRule      `json:"rules"`
 	Verdicts   []NetworkVerdict   `json:"verdicts"`
 	Sources    []NetworkSource    `json:"sources"` // those that were refused most
@@ -56,6 +57,12 @@ type NetworkRule struct {
 	Index   int    `json:"index"`
 	Packets uint64 `json:"packets"`
 	Bytes   uint64 `json:"bytes"`
+}
+
+// NetworkTarget counts what the gate decided about packets to a mount target.
+type NetworkTarget struct {
+	ID       string           `json:"id"` // or its address, if it is not of the catalog
+	Verdicts []NetworkVerdict `json:"verdicts"`
 }
 
 // NetworkVerdict counts what the gate decided.

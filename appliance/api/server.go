@@ -76,6 +76,7 @@ func New(o Options) (*Server, error) {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Backend.Metrics(), promhttp.HandlerOpts{}))
 	mux.HandleFunc(efsPath, s.efs)
 	s.handleUsers(mux)
+	mux.HandleFunc(ownPath, s.efs)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { writeError(w, unknownOperation(r)) })
 	s.http = &http.Server{
 		Handler:           mux,
@@ -162,7 +163,7 @@ func (s *Server) network(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, network)
 }
 
-// efs answers the EFS API.
+// efs answers the EFS API, and the operations beside it that change something.
 func (s *Server) efs(w http.ResponseWriter, r *http.Request) {
 	requestID := newRequestID()
 	w.Header().Set("X-Amzn-Requestid", requestID)
@@ -194,7 +195,11 @@ func (s *Server) call(r *http.Request, requestID string) (status int, body any, 
 		err := badRequest("%s %s is not available in this version", r.Method, clip(r.URL.Path))
 		return 0, nil, errors.Join(s.record(&event, err), err)
 	}
-	return s.perform(r, newEvent(r, "elasticfilesystem", op.name, requestID), op)
+	source := "elasticfilesystem"
+	if strings.HasPrefix(r.URL.Path, ownPath) {
+		source = "nfseal"
+	}
+	return s.perform(r, newEvent(r, source, op.name, requestID), op)
 }
 
 // newEvent is the record of a call, without its parameters.

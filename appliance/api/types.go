@@ -139,6 +139,20 @@ type Backend interface {
 	PutUserPolicy(ctx context.Context, user, name, text string) error
 	// DeleteUserPolicy takes a policy from a user; catalog.ErrNoPolicy.
 	DeleteUserPolicy(ctx context.Context, user, name string) error
+	// NetworkRecords are the subnets, security groups and mount targets.
+	NetworkRecords(ctx context.Context) (catalog.Network, error)
+	// These make and remove them, and the network follows before they return. Errors are the catalog's.
+	CreateSubnet(ctx context.Context, s catalog.Subnet) (catalog.Subnet, error)
+	DeleteSubnet(ctx context.Context, id string) error
+	CreateSecurityGroup(ctx context.Context, g catalog.SecurityGroup) (catalog.SecurityGroup, error)
+	DeleteSecurityGroup(ctx context.Context, id string) error
+	AddRule(ctx context.Context, group string, r catalog.Rule) (catalog.Rule, error)
+	RemoveRule(ctx context.Context, group, rule string) error
+	CreateMountTarget(ctx context.Context, m catalog.MountTarget) (catalog.MountTarget, error)
+	DeleteMountTarget(ctx context.Context, id string) error
+	SetMountTargetGroups(ctx context.Context, id string, groups []string) error
+	// MountTargetState is a mount target's life cycle state.
+	MountTargetState(m *catalog.MountTarget) string
 	// UsedBytes is how much a file system holds; false if it can't be known now.
 	UsedBytes(ctx context.Context, id string) (uint64, bool)
 	// Status describes everything.

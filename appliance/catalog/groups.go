@@ -42,8 +42,8 @@ func (c *Catalog) DeleteSubnet(ctx context.Context, id string) error {
 	})
 }
 
-// CreateGroup records a security group without rules under a new id.
-func (c *Catalog) CreateGroup(ctx context.Context, g SecurityGroup) (SecurityGroup, error) {
+// CreateSecurityGroup records a security group without rules under a new id.
+func (c *Catalog) CreateSecurityGroup(ctx context.Context, g SecurityGroup) (SecurityGroup, error) {
 	g.ID = newNetworkID("sg")
 	if g.Name == "" || tooLong(g.Name, maxNameChars) || tooLong(g.Description, maxDescriptionChars) {
 		return g, fmt.Errorf("%w: a security group's name has 1 to %d characters, its description up to %d", ErrInvalid, maxNameChars, maxDescriptionChars)
@@ -70,8 +70,8 @@ func (n *Network) insertGroup(g *SecurityGroup) (Op, error) {
 	return putRecord(groupPrefix+g.ID, *g)
 }
 
-// DeleteGroup forgets a security group that no mount target has, and its rules.
-func (c *Catalog) DeleteGroup(ctx context.Context, id string) error {
+// DeleteSecurityGroup forgets a security group that no mount target has, and its rules.
+func (c *Catalog) DeleteSecurityGroup(ctx context.Context, id string) error {
 	for {
 		last, err := c.deleteGroupPart(ctx, id)
 		if err != nil || last {

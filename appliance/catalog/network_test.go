@@ -76,7 +76,7 @@ func TestMountTargets(t *testing.T) {
 	}
 	// What is in use stays.
 	for name, err := range map[string]error{
-		"subnet": c.DeleteSubnet(t.Context(), subnet), "group": c.DeleteGroup(t.Context(), m.Groups[0]),
+		"subnet": c.DeleteSubnet(t.Context(), subnet), "group": c.DeleteSecurityGroup(t.Context(), m.Groups[0]),
 	} {
 		if !errors.Is(err, ErrInUse) {
 			t.Errorf("%s that is in use: %v", name, err)
@@ -97,7 +97,7 @@ func TestMountTargets(t *testing.T) {
 		t.Errorf("of a file system that is being deleted: %v", err)
 	}
 	must(t, c.DeleteSubnet(t.Context(), subnet))
-	must(t, c.DeleteGroup(t.Context(), m.Groups[0]))
+	must(t, c.DeleteSecurityGroup(t.Context(), m.Groups[0]))
 	if n, err = c.Network(t.Context()); err != nil || len(n.Subnets)+len(n.Groups)+len(n.MountTargets) != 0 {
 		t.Errorf("%+v, %v", n, err)
 	}
@@ -105,9 +105,9 @@ func TestMountTargets(t *testing.T) {
 
 func TestSecurityGroups(t *testing.T) {
 	c, fs, subnet := network(t)
-	g, err := c.CreateGroup(t.Context(), SecurityGroup{Name: "clients", Created: time.Unix(5, 0).UTC()})
+	g, err := c.CreateSecurityGroup(t.Context(), SecurityGroup{Name: "clients", Created: time.Unix(5, 0).UTC()})
 	must(t, err)
-	if _, err := c.CreateGroup(t.Context(), SecurityGroup{Name: "clients"}); !errors.Is(err, ErrNameTaken) {
+	if _, err := c.CreateSecurityGroup(t.Context(), SecurityGroup{Name: "clients"}); !errors.Is(err, ErrNameTaken) {
 		t.Errorf("name twice: %v", err)
 	}
 	good := Rule{LowPort: 2049, HighPort: 2049, Sources: []netip.Prefix{prefix("10.0.0.0/8"), prefix("fd00::/16")}}
@@ -136,17 +136,17 @@ func TestSecurityGroups(t *testing.T) {
 	}
 	m, err := c.CreateMountTarget(t.Context(), MountTarget{FileSystem: fs, Subnet: subnet, Groups: []string{g.ID}})
 	must(t, err)
-	h, err := c.CreateGroup(t.Context(), SecurityGroup{Name: "others"})
+	h, err := c.CreateSecurityGroup(t.Context(), SecurityGroup{Name: "others"})
 	must(t, err)
-	must(t, c.SetTargetGroups(t.Context(), m.ID, []string{h.ID}))
-	if err := c.SetTargetGroups(t.Context(), m.ID, nil); !errors.Is(err, ErrInvalid) {
+	must(t, c.SetMountTargetGroups(t.Context(), m.ID, []string{h.ID}))
+	if err := c.SetMountTargetGroups(t.Context(), m.ID, nil); !errors.Is(err, ErrInvalid) {
 		t.Errorf("no group: %v", err)
 	}
 	must(t, c.RemoveRule(t.Context(), g.ID, r.ID))
 	if err := c.RemoveRule(t.Context(), g.ID, r.ID); !errors.Is(err, ErrNoRule) {
 		t.Errorf("revoked twice: %v", err)
 	}
-	must(t, c.DeleteGroup(t.Context(), g.ID))
+	must(t, c.DeleteSecurityGroup(t.Context(), g.ID))
 	if n, err = c.Network(t.Context()); err != nil || len(n.Groups) != 1 || n.MountTargets[0].Groups[0] != h.ID {
 		t.Errorf("%+v, %v", n, err)
 	}
@@ -155,7 +155,7 @@ func TestSecurityGroups(t *testing.T) {
 // A group with more rules than one Txn can hold.
 func TestGroupWithManyRules(t *testing.T) {
 	c, _, _ := network(t)
-	g, err := c.CreateGroup(t.Context(), SecurityGroup{Name: "clients"})
+	g, err := c.CreateSecurityGroup(t.Context(), SecurityGroup{Name: "clients"})
 	must(t, err)
 	for range MaxGroupRules {
 		_, err := c.AddRule(t.Context(), g.ID, Rule{LowPort: 1, HighPort: 1, Sources: []netip.Prefix{prefix("10.0.0.0/8")}})
@@ -164,7 +164,7 @@ func TestGroupWithManyRules(t *testing.T) {
 	if _, err := c.AddRule(t.Context(), g.ID, Rule{LowPort: 1, HighPort: 1, Sources: []netip.Prefix{prefix("10.0.0.0/8")}}); !errors.Is(err, ErrLimit) {
 		t.Errorf("one rule more: %v", err)
 	}
-	must(t, c.DeleteGroup(t.Context(), g.ID))
+	must(t, c.DeleteSecurityGroup(t.Context(), g.ID))
 	if kvs, _, err := c.store.Range(t.Context(), rulePrefix); err != nil || len(kvs) != 0 {
 		t.Errorf("%d rules are left, %v", len(kvs), err)
 	}

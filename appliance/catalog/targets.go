@@ -125,8 +125,8 @@ func (n *Network) checkGroups(ids []string) error {
 	return nil
 }
 
-// SetTargetGroups gives a mount target other security groups, at least one.
-func (c *Catalog) SetTargetGroups(ctx context.Context, id string, groups []string) error {
+// SetMountTargetGroups gives a mount target other security groups, at least one.
+func (c *Catalog) SetMountTargetGroups(ctx context.Context, id string, groups []string) error {
 	return c.change(ctx, func(n *Network) (Txn, error) {
 		m := n.MountTarget(id)
 		switch {

@@ -1,7 +1,6 @@
 package network
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -29,29 +28,40 @@ const (
 
 // EdgeOptions configure an Edge.
 type EdgeOptions struct {
-	// Addresses are the mount target addresses. None: there is nothing to steer or to guard.
+	// Addresses are mount target addresses that are always wanted, beside those of State.
 	Addresses Desired
+	// State is what is wanted at the start; Update changes it.
+	State State
 	// Port of NFS; steer.DefaultPort by default.
 	Port uint16
 	// Steer and Gate say whether those parts are used; UseAuto by default.
 	Steer, Gate Use
 	// Workers is the number of listening sockets that are steered to.
 	Workers int
-	// GateInterfaces are guarded, by name. Without any there is no gate.
-	GateInterfaces []string
-	// AllowFrom may connect to the mount targets through the gate.
+	// GateInterfaces are guarded, those that appear later too. Without any there is no gate.
+	GateInterfaces []Selector
+	// AllowFrom may connect to Addresses through the gate. Targets of State have their own groups.
 	AllowFrom []netip.Prefix
 	// GateOpen are open to everybody through the gate, on every address of the machine.
 	GateOpen []OpenPort
+	// NewConnections, CookiesAbove and SpreadCPUs are as in package gate.
+	NewConnections Pace
+	CookiesAbove   int
+	SpreadCPUs     int
 	// PinDir is where programs are pinned: by default nfseal in the system's BPF file system or, where
 	// that is not mounted, a BPF file system of its own on DefaultPinDir. Name tells the daemons of a
 	// machine apart there.
 	PinDir, Name string
 	// Inherited are the listening sockets of a predecessor; they belong to the Edge from OpenEdge on.
 	Inherited []*net.TCPListener
+	// Serve gets the listening sockets that an Update opens, and is to serve them. Required for Update.
+	Serve func([]*net.TCPListener) error
 	// Log gets what the parts do; nothing by default.
 	Log *zap.Logger
 }
+
+// Pace bounds the new connections of one source.
+type Pace = gate.Pace
 
 // OpenPort is a port that the gate lets everybody reach.
 type OpenPort struct {
@@ -96,13 +106,34 @@ func (o *EdgeOptions) Validate() error {
 		return fmt.Errorf("%w: %d workers, 1 to %d can be", ErrInvalid, o.Workers, steer.MaxListeners)
 	case o.Gate == UseRequire && len(o.GateInterfaces) == 0:
 		return fmt.Errorf("%w: the gate is required, and no interface given for it", ErrInvalid)
-	case o.Steer == UseRequire && len(o.Addresses) == 0:
-		return fmt.Errorf("%w: steering is required, and no mount target address given", ErrInvalid)
-	case len(o.GateInterfaces) > 0 && len(o.AllowFrom) == 0 && o.Gate != UseOff:
-		return fmt.Errorf("%w: nobody is allowed through the gate", ErrInvalid)
+	case len(o.GateInterfaces) > 0 && len(o.Addresses) > 0 && len(o.AllowFrom) == 0 && o.Gate != UseOff:
+		return fmt.Errorf("%w: nobody is allowed through the gate to the addresses given", ErrInvalid)
+	}
+	for _, s := range o.GateInterfaces {
+		if err := s.validate(); err != nil {
+			return err
+		}
 	}
 	return o.Addresses.Validate()
 }
+
+// State is what is to be served where, and to whom.
+type State struct {
+	Targets []Target
+	Groups  []gate.Group // that Targets have
+	// Managed says that addresses of earlier States are to be removed, though there is none in this one.
+	Managed bool
+}
+
+// Target is an address of a mount target.
+type Target struct {
+	ID string
+	Address
+	Groups []string // ids of security groups
+}
+
+// ErrUnavailable says that no address can be kept on this host.
+var ErrUnavailable = errors.New("network: mount target addresses can't be kept")
 
 // PartState says whether a part of an Edge works.
 type PartState struct {
@@ -119,42 +150,66 @@ const (
 )
 
 // Edge is what the appliance has in the kernel's network: mount target addresses, the steering of their
-// connections, and the gate before them.
+// connections, and the gate before them. Its methods may be called concurrently.
 type Edge struct {
-	o         EdgeOptions
-	pinDir    string
-	parts     []PartState
+	o       EdgeOptions
+	pinDir  string
+	drops   recentDrops
+	closing sync.Once
+	closed  error
+
+	mu        sync.Mutex // before Manager.pass; Close does not hold it while the manager ends
+	state     State
+	parts     [partCount]PartState
 	manager   *Manager
+	kept      bool // the manager was told what is wanted
 	steer     *steer.Steer
 	gate      *gate.Gate
+	guarded   string // what guardLocked said last
 	listeners []*net.TCPListener
-	drops     recentDrops
-	closing   sync.Once
-	closed    error
 }
+
+// The places of parts, in the order in which they are opened.
+const (
+	steerPart = iota
+	gatePart
+	addressPart
+	partCount
+)
 
 // OpenEdge sets everything up: first the steering, then the gate, then the addresses, so that none is
 // reachable before it is served and guarded. A part that can't be is left out and said to be, unless it
 // is required. The caller serves Listeners.
 func OpenEdge(o EdgeOptions) (*Edge, error) {
 	o.EnsureDefaults()
-	e := &Edge{o: o, listeners: o.Inherited}
-	if err := o.Validate(); err != nil {
+	e := &Edge{o: o, state: o.State, listeners: o.Inherited}
+	if err := errors.Join(o.Validate(), e.desired().Validate()); err != nil {
 		return nil, errors.Join(err, e.Close())
 	}
+	e.mu.Lock()
+	err := e.openLocked()
+	e.mu.Unlock()
+	if err != nil {
+		return nil, errors.Join(err, e.Close())
+	}
+	return e, nil
+}
+
+func (e *Edge) openLocked() error {
 	if e.noSteer() != "" {
 		e.closeListeners()
 	}
-	for _, p := range []part{
-		{PartSteer, o.Steer, e.noSteer(), pinsSteer, e.openSteer},
-		{PartGate, o.Gate, e.noGate(), pinsGate, e.openGate},
-		{PartAddresses, UseAuto, e.noAddresses(), "", e.openAddresses},
-	} {
-		if err := e.openPart(p); err != nil {
-			return nil, errors.Join(err, e.Close())
+	for i, p := range e.partsLocked() {
+		if err := e.openPartLocked(i, p); err != nil {
+			return err
+		}
+		if p.whyNot != "" && p.pins != "" {
+			if err := e.removePins(p.pins); err != nil {
+				return err
+			}
 		}
 	}
-	return e, nil
+	return nil
 }
 
 // part is one of those that an Edge may have.
@@ -163,7 +218,17 @@ type part struct {
 	use    Use
 	whyNot string // it is not to be used, or ""
 	pins   string // its directory, or ""
+	on     bool   // it has been opened
 	open   func() (string, error)
+	update func() (string, error)
+}
+
+func (e *Edge) partsLocked() [partCount]part {
+	return [partCount]part{
+		steerPart:   {PartSteer, e.o.Steer, e.noSteer(), pinsSteer, e.steer != nil, e.openSteer, e.updateSteer},
+		gatePart:    {PartGate, e.o.Gate, e.noGate(), pinsGate, e.gate != nil, e.openGate, e.updateGate},
+		addressPart: {PartAddresses, UseAuto, e.noAddresses(), "", e.kept, e.openAddresses, e.openAddresses},
+	}
 }
 
 // Directories of the parts below the one of the Edge, and that of nfseal in the system's BPF file system.
@@ -173,8 +238,17 @@ const (
 	systemName = "nfseal"
 )
 
+// desired are all addresses that are wanted.
+func (e *Edge) desired() Desired {
+	all := append(Desired(nil), e.o.Addresses...)
+	for i := range e.state.Targets {
+		all = append(all, e.state.Targets[i].Address)
+	}
+	return all
+}
+
 func (e *Edge) noAddresses() string {
-	if len(e.o.Addresses) == 0 {
+	if len(e.o.Addresses)+len(e.state.Targets) == 0 && !e.state.Managed && !e.kept {
 		return "none is configured"
 	}
 	return ""
@@ -184,8 +258,8 @@ func (e *Edge) noSteer() string {
 	if e.o.Steer == UseOff {
 		return "switched off"
 	}
-	if len(e.o.Addresses) == 0 {
-		return "no mount target address is configured"
+	if len(e.o.Addresses)+len(e.state.Targets) == 0 && e.o.Steer != UseRequire {
+		return "there is no mount target address"
 	}
 	return ""
 }
@@ -200,187 +274,125 @@ func (e *Edge) noGate() string {
 	return ""
 }
 
-func (e *Edge) openPart(p part) error {
+// openPartLocked opens a part, or says why it is off. It fails if the part is required.
+func (e *Edge) openPartLocked(i int, p part) error {
 	if p.whyNot != "" {
-		e.parts = append(e.parts, PartState{p.name, false, p.whyNot})
-		if p.pins == "" {
-			return nil
-		}
-		return e.removePins(p.pins)
+		e.parts[i] = PartState{p.name, false, p.whyNot}
+		return nil
 	}
 	detail, err := p.open()
 	if err == nil {
-		e.parts = append(e.parts, PartState{p.name, true, detail})
+		e.parts[i] = PartState{p.name, true, detail}
 		return nil
 	}
-	if log := steer.VerifierLog(err) + gate.VerifierLog(err); log != "" {
-		e.o.Log.Debug("what the verifier says", zap.String("part", p.name), zap.String("log", log))
-	}
+	e.logVerifier(p.name, err)
 	if p.use == UseRequire {
 		return fmt.Errorf("%s is required: %w", p.name, err)
 	}
 	e.o.Log.Warn("a part is left out", zap.String("part", p.name), zap.Error(err))
-	e.parts = append(e.parts, PartState{p.name, false, err.Error()})
+	e.parts[i] = PartState{p.name, false, err.Error()}
 	return nil
 }
 
-// pins finds the directory for pins when the first part needs it.
-func (e *Edge) pins(part string) (string, error) {
-	if e.pinDir == "" {
-		root := e.o.PinDir
-		if root == "" {
-			var err error
-			if root, err = bpffs.Root(systemName, DefaultPinDir); err != nil {
-				return "", err
+func (e *Edge) logVerifier(part string, err error) {
+	if log := steer.VerifierLog(err) + gate.VerifierLog(err); log != "" {
+		e.o.Log.Debug("what the verifier says", zap.String("part", part), zap.String("log", log))
+	}
+}
+
+// Update makes s what is wanted. Parts that are needed for the first time are opened; one that can't be
+// is left out and said to be. What fails is in the error, and the rest is done.
+func (e *Edge) Update(s State) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	before := e.state
+	e.state = s
+	if err := e.desired().Validate(); err != nil {
+		e.state = before
+		return err
+	}
+	var errs []error
+	for i, p := range e.partsLocked() {
+		switch {
+		case !p.on:
+			errs = append(errs, e.openLaterLocked(i, p))
+		default:
+			detail, err := p.update()
+			if err != nil {
+				detail = err.Error()
 			}
-		}
-		e.pinDir = filepath.Join(root, e.o.Name)
-	}
-	return filepath.Join(e.pinDir, part), nil
-}
-
-func (e *Edge) openSteer() (string, error) {
-	dir, err := e.pins(pinsSteer)
-	if err != nil {
-		return "", err
-	}
-	s, err := steer.Open(steer.Options{PinDir: dir, Port: e.o.Port})
-	if err != nil {
-		return "", err
-	}
-	e.steer = s
-	if err := e.fillSteer(); err != nil {
-		return "", errors.Join(err, e.closeSteer())
-	}
-	return fmt.Sprintf("connections to %d addresses, port %d, reach %d sockets; pinned in %s",
-		len(e.o.Addresses), e.o.Port, len(e.listeners), dir), nil
-}
-
-// fillSteer goes on with the sockets that were inherited, whatever their number: leaving one out would
-// lose the connections that wait in its queue.
-func (e *Edge) fillSteer() error {
-	if len(e.listeners) == 0 {
-		var err error
-		if e.listeners, err = steer.Listen(e.o.Workers); err != nil {
-			return err
+			e.parts[i] = PartState{p.name, true, detail}
+			errs = append(errs, err)
 		}
 	}
-	targets := make([]netip.Addr, len(e.o.Addresses))
-	for i := range e.o.Addresses {
-		targets[i] = e.o.Addresses[i].Prefix.Addr()
-	}
-	return errors.Join(e.steer.SetListeners(e.listeners), e.steer.SetTargets(targets))
+	return errors.Join(errs...)
 }
 
-func (e *Edge) closeSteer() error {
-	err := e.steer.Close()
-	e.steer = nil
-	e.closeListeners()
-	return err
-}
-
-func (e *Edge) closeListeners() {
-	for _, l := range e.listeners {
-		l.Close()
+// openLaterLocked opens a part after OpenEdge, and has new listening sockets served.
+func (e *Edge) openLaterLocked(i int, p part) error {
+	if err := e.openPartLocked(i, p); err != nil {
+		e.parts[i] = PartState{p.name, false, err.Error()}
+		return err
 	}
-	e.listeners = nil
-}
-
-func (e *Edge) openGate() (string, error) {
-	dir, err := e.pins(pinsGate)
-	if err != nil {
-		return "", err
+	if i == addressPart && p.whyNot == "" && !e.parts[i].On {
+		return fmt.Errorf("%w: %s", ErrUnavailable, e.parts[i].Detail)
 	}
-	g, err := gate.Load(gate.Options{PinDir: dir})
-	if err != nil {
-		return "", err
+	if i != steerPart || e.steer == nil {
+		return nil
 	}
-	detail, err := e.fillGate(g)
-	if err != nil {
-		return "", errors.Join(err, g.Detach(), g.Close())
+	if err := e.o.Serve(e.listeners); err != nil {
+		return errors.Join(err, e.closeSteer())
 	}
-	e.gate = g
-	return detail, nil
-}
-
-func (e *Edge) fillGate(g *gate.Gate) (string, error) {
-	if err := g.Apply(e.rules()); err != nil {
-		return "", err
-	}
-	if err := g.Drops(context.Background(), e.drops.add); err != nil { // until the gate is closed
-		return "", err
-	}
-	detail := ""
-	for _, name := range e.o.GateInterfaces {
-		mode, err := g.Attach(name)
-		if err != nil {
-			return "", err
-		}
-		detail += fmt.Sprintf("%s %s, ", name, mode)
-	}
-	return detail + fmt.Sprintf("%d prefixes allowed", len(e.o.AllowFrom)), nil
-}
-
-// groupClients is the security group of all mount targets.
-const groupClients = "clients"
-
-func (e *Edge) rules() gate.Rules {
-	nfs := gate.Ports{Low: e.o.Port, High: e.o.Port}
-	r := gate.Rules{
-		Groups: []gate.Group{{ID: groupClients, Rules: []gate.Rule{{Ports: nfs, Sources: e.o.AllowFrom}}}},
-		DHCP:   true, Echo: true,
-	}
-	for _, p := range e.o.GateOpen {
-		r.Open = append(r.Open, gate.OpenPort{UDP: p.UDP, Ports: gate.Ports{Low: p.Port, High: p.Port}})
-	}
-	for i := range e.o.Addresses {
-		a := e.o.Addresses[i].Prefix.Addr()
-		r.Targets = append(r.Targets, gate.Target{ID: a.String(), Addr: a, Groups: []string{groupClients}})
-	}
-	return r
-}
-
-// openAddresses succeeds though some addresses can't be had yet: they are tried again.
-func (e *Edge) openAddresses() (string, error) {
-	m, err := New(Options{Events: e.event})
-	if err != nil {
-		return "", err
-	}
-	err = m.Set(e.o.Addresses)
-	if errors.Is(err, ErrPermission) {
-		return "", errors.Join(err, m.Close())
-	}
-	e.manager = m
-	return fmt.Sprintf("%d, kept on their interfaces", len(e.o.Addresses)), nil
-}
-
-func (e *Edge) event(ev Event) {
-	if ev.Err != nil {
-		e.o.Log.Warn("the kernel could not be asked about addresses", zap.Error(ev.Err))
-	}
-	for _, a := range ev.Done {
-		e.o.Log.Info("network changed", zap.Stringer("action", a), zap.Bool("restored", ev.Restored))
-	}
-	for _, p := range ev.Problems {
-		e.o.Log.Warn("mount target address", zap.Stringer("address", p.Prefix), zap.Error(p.Err))
-	}
+	return nil
 }
 
 // Listeners are the sockets that mount target connections arrive at; none without steering. Whoever
 // serves them may close them, and Close does.
-func (e *Edge) Listeners() []*net.TCPListener { return e.listeners }
+func (e *Edge) Listeners() []*net.TCPListener {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.listeners
+}
+
+// Addresses are those of all mount targets.
+func (e *Edge) Addresses() []netip.Addr {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	wanted := e.desired()
+	out := make([]netip.Addr, len(wanted))
+	for i := range wanted {
+		out[i] = wanted[i].Prefix.Addr()
+	}
+	return out
+}
+
+// AddressStatus says how the addresses are.
+func (e *Edge) AddressStatus() Status {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.manager == nil {
+		return Status{}
+	}
+	return e.manager.Status()
+}
 
 // Parts says what works.
-func (e *Edge) Parts() []PartState { return e.parts }
+func (e *Edge) Parts() []PartState {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return append([]PartState(nil), e.parts[:]...)
+}
 
 // Close ends what this process does. Addresses, steering and gate stay as they are, for the next start;
 // RemoveEdge removes them.
 func (e *Edge) Close() error {
 	e.closing.Do(func() {
 		var errs []error
-		if e.manager != nil {
-			errs = append(errs, e.manager.Close())
+		if m := e.takeManager(); m != nil {
+			errs = append(errs, m.Close()) // after it nothing calls back
 		}
+		e.mu.Lock()
+		defer e.mu.Unlock()
 		if e.gate != nil {
 			errs = append(errs, e.gate.Close())
 		}
@@ -393,17 +405,24 @@ func (e *Edge) Close() error {
 	return e.closed
 }
 
+func (e *Edge) takeManager() *Manager {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	m := e.manager
+	e.manager = nil
+	return m
+}
+
 // RemoveEdge removes all that an Edge with these options has left: the addresses, routes and rules, the
 // steering and the gate. No daemon may be using them.
 func RemoveEdge(o EdgeOptions) error {
 	o.EnsureDefaults()
 	e := &Edge{o: o}
-	var errs []error
 	m, err := New(Options{Events: e.event})
 	if err == nil {
 		err = errors.Join(m.Set(nil), m.Close())
 	}
-	return errors.Join(append(errs, err, e.removePins(pinsSteer), e.removePins(pinsGate))...)
+	return errors.Join(err, e.removePins(pinsSteer), e.removePins(pinsGate))
 }
 
 // removePins ends what a former start has left of a part: for one without it.

@@ -32,6 +32,8 @@ type Options struct {
 	Tick time.Duration
 	// Events is told about each pass that did something or found new problems.
 	Events func(Event)
+	// Looked is called after each look of the Manager's own, from its goroutine and with nothing held.
+	Looked func()
 }
 
 // EnsureDefaults fills what was left zero.
@@ -41,6 +43,9 @@ func (o *Options) EnsureDefaults() {
 	}
 	if o.Events == nil {
 		o.Events = func(Event) {}
+	}
+	if o.Looked == nil {
+		o.Looked = func() {}
 	}
 }
 
@@ -168,6 +173,20 @@ func (m *Manager) Status() Status {
 	return s
 }
 
+// Links lists the interfaces that there are now.
+func (m *Manager) Links() ([]Link, error) {
+	m.pass.Lock()
+	defer m.pass.Unlock()
+	if m.closed {
+		return nil, ErrClosed
+	}
+	a := &Actual{}
+	if err := retryDump(func() error { return m.kernel.readLinks(a) }); err != nil {
+		return nil, fmt.Errorf("network: list interfaces: %w", err)
+	}
+	return a.Links, nil
+}
+
 // Close ends the watch and leaves everything in place. Set(nil) before it removes everything.
 func (m *Manager) Close() error {
 	m.closing.Do(func() {
@@ -228,6 +247,7 @@ func (m *Manager) loop() {
 		} else {
 			pause = max(pause/2, minPause)
 		}
+		m.o.Looked()
 	}
 }
 

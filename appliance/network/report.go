@@ -51,12 +51,15 @@ type Report struct {
 
 // Report reads all counters. With measure, the kernel times the programs for that long before.
 func (e *Edge) Report(ctx context.Context, measure time.Duration) (Report, error) {
-	if measure > 0 && (e.steer != nil || e.gate != nil) {
+	if measure > 0 && e.programs() {
 		if err := measureFor(ctx, min(measure, maxMeasure)); err != nil {
 			return Report{}, err
 		}
 	}
-	r := Report{Parts: e.parts, Drops: e.drops.list()}
+	r := Report{Drops: e.drops.list()}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	r.Parts = append([]PartState(nil), e.parts[:]...)
 	if e.manager != nil {
 		r.Addresses = e.manager.Status()
 	}
@@ -75,8 +78,17 @@ func (e *Edge) Report(ctx context.Context, measure time.Duration) (Report, error
 	return r, err
 }
 
+// programs says whether any runs.
+func (e *Edge) programs() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.steer != nil || e.gate != nil
+}
+
 // TopSources are those that the gate refused most. It reads a large table.
 func (e *Edge) TopSources() ([]gate.Source, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	if e.gate == nil {
 		return nil, nil
 	}

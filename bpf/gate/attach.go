@@ -173,6 +173,25 @@ func (g *Gate) linkTo(iface *net.Interface, flags link.XDPAttachFlags) (link.Lin
 	return nil, fmt.Errorf("gate: attach to %s: %w", iface.Name, err)
 }
 
+// Forget lets go of the interfaces that are not there any more, and removes their pins.
+func (g *Gate) Forget() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var errs []error
+	for index, a := range g.links {
+		info, err := a.link.Info()
+		if err == nil && info.XDP() != nil && info.XDP().Ifindex != 0 {
+			continue
+		}
+		if g.options.PinDir != "" {
+			errs = append(errs, a.link.Unpin())
+		}
+		errs = append(errs, a.link.Close())
+		delete(g.links, index)
+	}
+	return errors.Join(errs...)
+}
+
 // Detach opens all interfaces again, and removes their pins. The gate may attach anew.
 func (g *Gate) Detach() error {
 	g.mu.Lock()

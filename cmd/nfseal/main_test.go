@@ -65,6 +65,7 @@ func (forgetful) Append(audit.Event) error { return nil }
 // shelf is an api.Backend that keeps file systems in a list, with the same ids in each run.
 type shelf struct {
 	*apitest.Directory
+	records
 	mu     sync.Mutex
 	made   int
 	list   []catalog.FileSystem

@@ -36,7 +36,7 @@ func printNetwork(e *env, n *api.Network) error {
 		return err
 	}
 	for _, s := range []section{
-		addressSection(n), programSection(n), interfaceSection(n), steeredSection(n), ruleSection(n),
+		addressSection(n), programSection(n), interfaceSection(n), steeredSection(n), targetSection(n), ruleSection(n),
 		verdictSection(n), sourceSection(n), dropSection(n),
 	} {
 		if len(s.rows) == 0 {
@@ -97,6 +97,16 @@ func steeredSection(n *api.Network) section {
 	s := section{heads: []string{"MOUNT TARGET", "STEERED", "REFUSED", fmt.Sprintf("TO %d SOCKETS", n.Sockets)}}
 	for _, t := range n.Steered {
 		s.row(t.Address, fmt.Sprint(t.Steered), fmt.Sprint(t.Refused))
+	}
+	return s
+}
+
+func targetSection(n *api.Network) section {
+	s := section{heads: []string{"PACKETS TO", "VERDICT", "PACKETS", "BYTES"}}
+	for _, t := range n.Targets {
+		for _, v := range t.Verdicts {
+			s.row(t.ID, v.Name, fmt.Sprint(v.Packets), bytesText(v.Bytes))
+		}
 	}
 	return s
 }

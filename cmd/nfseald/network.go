@@ -22,7 +22,11 @@ func networkFlags(f *flag.FlagSet, o *appliance.Options) {
 	f.Var((*use)(&n.Steer), "steer", "whether connections to -mount-address are steered: `auto, off or require` (default auto)")
 	f.IntVar(&n.Workers, "workers", 0, "`number` of sockets that connections are steered to (default one a processor)")
 	f.Var((*use)(&n.Gate), "gate", "whether -gate-interface is guarded by the XDP gate: `auto, off or require` (default auto)")
-	f.Func("gate-interface", "`name` of an interface that lets in only what is needed; may be given more than once", list(&n.GateInterfaces))
+	f.Func("gate-interface", "`interface`, by name, mac=… or pci=…, that lets in only what is needed, when it is there; may be given more than once", func(s string) error {
+		i, err := network.ParseSelector(s)
+		n.GateInterfaces = append(n.GateInterfaces, i)
+		return err
+	})
 	f.Func("allow-from", "`prefix` of clients that the gate lets connect to mount targets; may be given more than once", func(s string) error {
 		p, err := netip.ParsePrefix(s)
 		n.AllowFrom = append(n.AllowFrom, p)
@@ -33,6 +37,12 @@ func networkFlags(f *flag.FlagSet, o *appliance.Options) {
 		n.GateOpen = append(n.GateOpen, p)
 		return err
 	})
+	f.Func("gate-new-connections", "`rate/burst` of new connections a second that the gate lets one source open, as 100/500 (default no limit)", func(s string) (err error) {
+		n.NewConnections, err = parsePace(s)
+		return err
+	})
+	f.IntVar(&n.CookiesAbove, "gate-cookies-above", 0, "`number` of new connections a second and processor above which the gate answers with SYN cookies; needs net.ipv4.tcp_syncookies=2 (default never)")
+	f.IntVar(&n.SpreadCPUs, "gate-spread", 0, "`number` of processors that the gate shares admitted packets out to, for interfaces with one queue (default none)")
 	f.BoolVar(&o.Takeover, "takeover", false, "take over from the daemon that has the data directory, without refusing connections to -mount-address meanwhile")
 }
 
@@ -76,6 +86,16 @@ func parseAddress(s string) (network.Address, error) {
 		}
 	}
 	return a, nil
+}
+
+func parsePace(s string) (network.Pace, error) {
+	rate, burst, _ := strings.Cut(s, "/")
+	perSecond, err := strconv.ParseFloat(rate, 64)
+	n, burstErr := strconv.Atoi(burst)
+	if err != nil || burstErr != nil || perSecond <= 0 || n < 1 {
+		return network.Pace{}, fmt.Errorf("%q is not rate/burst", s)
+	}
+	return network.Pace{PerSecond: perSecond, Burst: n}, nil
 }
 
 func parseOpenPort(s string) (network.OpenPort, error) {

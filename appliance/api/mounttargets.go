@@ -1,0 +1,302 @@
+package api
+
+import (
+	"errors"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/nfseal/nfseal/appliance/catalog"
+)
+
+// Life cycle states of mount targets (EFS).
+const (
+	MountTargetCreating  = "creating" // on record; its interface is not there or down
+	MountTargetAvailable = "available"
+	MountTargetError     = "error" // its address can't be had; /nfseal/v1/network says why
+)
+
+// CreateMountTargetRequest is the body of CreateMountTarget. A subnet has one family of addresses, and
+// so has a mount target: DUAL_STACK is refused.
+type CreateMountTargetRequest struct {
+	FileSystemID   string   `json:"FileSystemId"`
+	SubnetID       string   `json:"SubnetId"`
+	IPAddress      string   `json:"IpAddress,omitempty"`
+	IPv6Address    string   `json:"Ipv6Address,omitempty"`
+	IPAddressType  string   `json:"IpAddressType,omitempty"`
+	SecurityGroups []string `json:"SecurityGroups,omitempty"`
+}
+
+// MountTargetDescription is a mount target as the EFS API shows it.
+type MountTargetDescription struct {
+	OwnerID            string `json:"OwnerId"`
+	MountTargetID      string `json:"MountTargetId"`
+	FileSystemID       string `json:"FileSystemId"`
+	SubnetID           string `json:"SubnetId"`
+	LifeCycleState     string `json:"LifeCycleState"`
+	IPAddress          string `json:"IpAddress,omitempty"`
+	IPv6Address        string `json:"Ipv6Address,omitempty"`
+	NetworkInterfaceID string `json:"NetworkInterfaceId"`
+}
+
+// DescribeMountTargetsResponse is one page.
+type DescribeMountTargetsResponse struct {
+	Marker       string                   `json:"Marker,omitempty"`
+	MountTargets []MountTargetDescription `json:"MountTargets"`
+	NextMarker   string                   `json:"NextMarker,omitempty"`
+}
+
+// MountTargetSecurityGroups is what ModifyMountTargetSecurityGroups takes and
+// DescribeMountTargetSecurityGroups gives.
+type MountTargetSecurityGroups struct {
+	SecurityGroups []string `json:"SecurityGroups"`
+}
+
+// mountTargetOperation is the operation on a path that begins with mount-targets; rest is what follows.
+func mountTargetOperation(method, rest string) (efsOperation, bool) {
+	rest, groups := strings.CutSuffix(rest, "/security-groups")
+	one := strings.HasPrefix(rest, "/") && !strings.Contains(rest[1:], "/")
+	switch {
+	case rest == "" && !groups && method == http.MethodPost:
+		return efsOperation{"CreateMountTarget", (*Server).prepareCreateTarget}, true
+	case rest == "" && !groups && method == http.MethodGet:
+		return efsOperation{"DescribeMountTargets", (*Server).prepareDescribeTargets}, true
+	case one && !groups && method == http.MethodDelete:
+		return efsOperation{"DeleteMountTarget", (*Server).prepareDeleteTarget}, true
+	case one && groups && method == http.MethodGet:
+		return efsOperation{"DescribeMountTargetSecurityGroups", (*Server).prepareDescribeTargetGroups}, true
+	case one && groups && method == http.MethodPut:
+		return efsOperation{"ModifyMountTargetSecurityGroups", (*Server).prepareSetTargetGroups}, true
+	}
+	return efsOperation{}, false
+}
+
+func (s *Server) prepareCreateTarget(r *http.Request, parameters map[string]string) (prepared, error) {
+	var request CreateMountTargetRequest
+	if err := decodeBody(r, &request); err != nil {
+		return nil, err
+	}
+	parameters["fileSystemId"], parameters["subnetId"] = clip(request.FileSystemID), clip(request.SubnetID)
+	m, err := request.mountTarget()
+	if err != nil {
+		return nil, err
+	}
+	return func(r *http.Request) (int, any, error) {
+		made, err := s.o.Backend.CreateMountTarget(r.Context(), m)
+		if err != nil {
+			return 0, nil, targetError(err, len(m.Groups))
+		}
+		return http.StatusOK, s.describeTarget(&made), nil
+	}, nil
+}
+
+// mountTarget checks a request and says what it asks for.
+func (c *CreateMountTargetRequest) mountTarget() (catalog.MountTarget, error) {
+	m := catalog.MountTarget{FileSystem: c.FileSystemID, Subnet: c.SubnetID, Groups: c.SecurityGroups}
+	if arn, ok := strings.CutPrefix(m.FileSystem, "arn:"); ok {
+		_, m.FileSystem, _ = strings.Cut(arn, ":file-system/")
+	}
+	switch {
+	case !catalog.ValidID(m.FileSystem):
+		return m, badRequest("FileSystemId is not a file system id")
+	case !catalog.ValidNetworkID("subnet", m.Subnet):
+		return m, badRequest("SubnetId is not a subnet id")
+	case c.IPAddressType == "DUAL_STACK" || c.IPAddress != "" && c.IPv6Address != "":
+		return m, badRequest("a mount target has one address: make another in a subnet of the other family")
+	}
+	if err := checkGroupIDs(m.Groups); err != nil {
+		return m, err
+	}
+	for text, is6 := range map[string]bool{c.IPAddress: false, c.IPv6Address: true} {
+		if text == "" {
+			continue
+		}
+		address, err := netip.ParseAddr(text)
+		if err != nil || address.Is4() == is6 || address.Is4In6() || address.Zone() != "" {
+			return m, badRequest("%q is not an address of its family", clip(text))
+		}
+		m.Address = address
+	}
+	return m, nil
+}
+
+func checkGroupIDs(ids []string) error {
+	for _, id := range ids {
+		if !catalog.ValidNetworkID("sg", id) {
+			return badRequest("%q is not a security group id", clip(id))
+		}
+	}
+	return nil
+}
+
+// targetError gives errors about mount targets the codes of EFS.
+func targetError(err error, groups int) error {
+	switch {
+	case errors.Is(err, catalog.ErrLimit) && groups > catalog.MaxTargetGroups:
+		return &Error{Status: http.StatusBadRequest, Code: "SecurityGroupLimitExceeded", Message: err.Error()}
+	case errors.Is(err, catalog.ErrLimit):
+		return &Error{Status: http.StatusConflict, Code: "NetworkInterfaceLimitExceeded", Message: err.Error()}
+	}
+	return err
+}
+
+func (s *Server) prepareDescribeTargets(r *http.Request, parameters map[string]string) (prepared, error) {
+	q, err := parseTargetQuery(r.URL.Query())
+	if err != nil {
+		return nil, err
+	}
+	for name, value := range map[string]string{"fileSystemId": q.fileSystem, "mountTargetId": q.id} {
+		if value != "" {
+			parameters[name] = value
+		}
+	}
+	return func(r *http.Request) (int, any, error) {
+		n, err := s.o.Backend.NetworkRecords(r.Context())
+		if err != nil {
+			return 0, nil, err
+		}
+		if q.id != "" && n.MountTarget(q.id) == nil {
+			return 0, nil, catalog.ErrNoMountTarget
+		}
+		if err := s.fileSystemExists(r, q.fileSystem); err != nil {
+			return 0, nil, err
+		}
+		found, next := q.page(n.MountTargets)
+		response := DescribeMountTargetsResponse{Marker: q.marker, NextMarker: next, MountTargets: []MountTargetDescription{}}
+		for i := range found {
+			response.MountTargets = append(response.MountTargets, s.describeTarget(&found[i]))
+		}
+		return http.StatusOK, response, nil
+	}, nil
+}
+
+func (s *Server) fileSystemExists(r *http.Request, id string) error {
+	if id == "" {
+		return nil
+	}
+	all, err := s.o.Backend.FileSystems(r.Context())
+	if err != nil {
+		return err
+	}
+	for i := range all {
+		if all[i].ID == id {
+			return nil
+		}
+	}
+	return catalog.ErrNotFound
+}
+
+// targetQuery is what DescribeMountTargets asks for.
+type targetQuery struct {
+	fileSystem, id, marker string
+	max                    int
+}
+
+func parseTargetQuery(v url.Values) (targetQuery, error) {
+	q := targetQuery{fileSystem: v.Get("FileSystemId"), id: v.Get("MountTargetId"), marker: v.Get("Marker"), max: defaultPage}
+	if arn, ok := strings.CutPrefix(q.fileSystem, "arn:"); ok {
+		_, q.fileSystem, _ = strings.Cut(arn, ":file-system/")
+	}
+	switch {
+	case v.Has("AccessPointId"):
+		return q, badRequest("AccessPointId is not available here: ask by FileSystemId or MountTargetId")
+	case (q.fileSystem == "") == (q.id == ""):
+		return q, badRequest("either FileSystemId or MountTargetId is needed")
+	case q.fileSystem != "" && !catalog.ValidID(q.fileSystem):
+		return q, badRequest("FileSystemId is not a file system id")
+	case q.id != "" && !catalog.ValidNetworkID("fsmt", q.id):
+		return q, badRequest("MountTargetId is not a mount target id")
+	case q.marker != "" && !catalog.ValidNetworkID("fsmt", q.marker):
+		return q, badRequest("Marker is not one that was given")
+	}
+	if text := v.Get("MaxItems"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 {
+			return q, badRequest("MaxItems must be a number of at least 1")
+		}
+		q.max = min(n, maxPage)
+	}
+	return q, nil
+}
+
+// page returns what q asks for of all, which is in the order of ids, and the marker of the next page.
+func (q *targetQuery) page(all []catalog.MountTarget) (found []catalog.MountTarget, next string) {
+	for i := range all {
+		m := &all[i]
+		if m.ID <= q.marker || q.id != "" && m.ID != q.id || q.fileSystem != "" && m.FileSystem != q.fileSystem {
+			continue
+		}
+		if len(found) == q.max {
+			return found, found[len(found)-1].ID
+		}
+		found = append(found, *m)
+	}
+	return found, ""
+}
+
+func (s *Server) describeTarget(m *catalog.MountTarget) MountTargetDescription {
+	d := MountTargetDescription{
+		OwnerID: OwnerID, MountTargetID: m.ID, FileSystemID: m.FileSystem, SubnetID: m.Subnet,
+		LifeCycleState: s.o.Backend.MountTargetState(m), NetworkInterfaceID: "eni-" + strings.TrimPrefix(m.ID, "fsmt-"),
+	}
+	if m.Address.Is4() {
+		d.IPAddress = m.Address.String()
+	} else {
+		d.IPv6Address = m.Address.String()
+	}
+	return d
+}
+
+// targetOf is the mount target id in a path.
+func targetOf(r *http.Request, parameters map[string]string) (string, error) {
+	id := strings.TrimPrefix(r.URL.Path, efsPath+"mount-targets/")
+	id = strings.TrimSuffix(id, "/security-groups")
+	if !catalog.ValidNetworkID("fsmt", id) {
+		return "", badRequest("%q is not a mount target id", clip(id))
+	}
+	parameters["mountTargetId"] = id
+	return id, nil
+}
+
+func (s *Server) prepareDeleteTarget(r *http.Request, parameters map[string]string) (prepared, error) {
+	id, err := targetOf(r, parameters)
+	return func(r *http.Request) (int, any, error) {
+		return http.StatusNoContent, nil, s.o.Backend.DeleteMountTarget(r.Context(), id)
+	}, err
+}
+
+func (s *Server) prepareDescribeTargetGroups(r *http.Request, parameters map[string]string) (prepared, error) {
+	id, err := targetOf(r, parameters)
+	return func(r *http.Request) (int, any, error) {
+		n, err := s.o.Backend.NetworkRecords(r.Context())
+		if err != nil {
+			return 0, nil, err
+		}
+		m := n.MountTarget(id)
+		if m == nil {
+			return 0, nil, catalog.ErrNoMountTarget
+		}
+		return http.StatusOK, MountTargetSecurityGroups{m.Groups}, nil
+	}, err
+}
+
+func (s *Server) prepareSetTargetGroups(r *http.Request, parameters map[string]string) (prepared, error) {
+	id, err := targetOf(r, parameters)
+	if err != nil {
+		return nil, err
+	}
+	var request MountTargetSecurityGroups
+	if err := decodeBody(r, &request); err != nil {
+		return nil, err
+	}
+	if err := checkGroupIDs(request.SecurityGroups); err != nil {
+		return nil, err
+	}
+	parameters["securityGroups"] = clip(strings.Join(request.SecurityGroups, " "))
+	return func(r *http.Request) (int, any, error) {
+		err := s.o.Backend.SetMountTargetGroups(r.Context(), id, request.SecurityGroups)
+		return http.StatusNoContent, nil, targetError(err, len(request.SecurityGroups))
+	}, nil
+}

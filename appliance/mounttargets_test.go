@@ -1,0 +1,161 @@
+package appliance
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/nfseal/nfseal/appliance/api"
+	"github.com/nfseal/nfseal/appliance/catalog"
+	"github.com/nfseal/nfseal/appliance/network"
+)
+
+func hasAddress(t *testing.T, name, address string) bool {
+	t.Helper()
+	l, err := netlink.LinkByName(name)
+	check(t, err)
+	list, err := netlink.AddrList(l, netlink.FAMILY_ALL)
+	check(t, err)
+	return slices.ContainsFunc(list, func(a netlink.Addr) bool { return a.IPNet.String() == address })
+}
+
+// openTo makes a security group that admits a prefix to NFS.
+func (r *running) openTo(t *testing.T, name, prefix string) string {
+	t.Helper()
+	g, err := r.CreateSecurityGroup(t.Context(), catalog.SecurityGroup{Name: name})
+	check(t, err)
+	_, err = r.AddRule(t.Context(), g.ID, catalog.Rule{LowPort: 2049, HighPort: 2049, Sources: []netip.Prefix{netip.MustParsePrefix(prefix)}})
+	check(t, err)
+	return g.ID
+}
+
+// Mount targets come from the catalog: address, steering, gate and file system follow each change, come
+// back when somebody takes them away, and are there after a restart.
+func TestMountTargetsOfTheCatalog(t *testing.T) {
+	if !insideNamespaces(t) {
+		return
+	}
+	o := networkOptions(t)
+	client := cableTo(t, "10.78.0.2/24", "10.78.0.3/24")
+	storage, err := netlink.LinkByName("storage")
+	check(t, err)
+	o.Network.Addresses, o.Network.Steer = nil, network.UseAuto
+	o.Network.GateInterfaces, o.Network.Gate = []network.Selector{{MAC: storage.Attrs().HardwareAddr.String()}}, network.UseRequire
+	r := start(t, o)
+	home, other := r.create(t, "home"), r.create(t, "other")
+	c, root := r.mount(t, home)
+	write(t, c, root, "letter", "hello")
+
+	subnet, err := r.CreateSubnet(t.Context(), catalog.Subnet{Interface: "storage", Prefix: netip.MustParsePrefix("10.78.0.0/24"), Up: true})
+	check(t, err)
+	one := r.openTo(t, "one", "10.78.0.2/32")
+	m, err := r.CreateMountTarget(t.Context(), catalog.MountTarget{FileSystem: home, Subnet: subnet.ID, Groups: []string{one}})
+	check(t, err)
+	if m.Address.String() != "10.78.0.4" || !hasAddress(t, "storage", "10.78.0.4/24") || r.MountTargetState(&m) != api.MountTargetAvailable {
+		t.Fatalf("%+v is %s", m, r.MountTargetState(&m))
+	}
+	if err := client.connect("10.78.0.2", m.Address); err != nil {
+		t.Error("allowed:", err)
+	}
+	if err := client.connect("10.78.0.3", m.Address); !noAnswer(err) {
+		t.Errorf("not allowed: %v, want no answer", err)
+	}
+	// The address alone says which file system is meant.
+	if id, ok := r.table.atAddress(m.Address); !ok || id != home {
+		t.Errorf("at the address: %q", id)
+	}
+	r.expectTarget(t, m.ID, one)
+
+	both := r.openTo(t, "both", "10.78.0.0/30")
+	check(t, r.SetMountTargetGroups(t.Context(), m.ID, []string{both}))
+	if err := client.connect("10.78.0.3", m.Address); err != nil {
+		t.Error("with another group:", err)
+	}
+	if err := r.DeleteFileSystem(t.Context(), home); !errors.Is(err, catalog.ErrInUse) {
+		t.Errorf("a file system with a mount target: %v", err)
+	}
+	second, err := r.CreateMountTarget(t.Context(), catalog.MountTarget{FileSystem: other, Subnet: subnet.ID, Groups: []string{both}})
+	check(t, err)
+
+	// Somebody else removes the address.
+	a, err := netlink.ParseAddr("10.78.0.4/24")
+	check(t, err)
+	check(t, netlink.AddrDel(storage, a))
+	eventually(t, "the address comes back", func() bool { return hasAddress(t, "storage", "10.78.0.4/24") })
+	eventually(t, "clients come back", func() bool { return client.connect("10.78.0.2", m.Address) == nil })
+
+	r.stop(t)
+	r = start(t, o)
+	if err := client.connect("10.78.0.2", m.Address); err != nil {
+		t.Error("after a restart:", err)
+	}
+	c, root = r.mountAt(t, m.Address, home)
+	expect(t, c, root, "letter", "hello")
+	r.expectTarget(t, m.ID, both)
+
+	check(t, r.DeleteMountTarget(t.Context(), m.ID))
+	check(t, r.DeleteMountTarget(t.Context(), second.ID))
+	if hasAddress(t, "storage", "10.78.0.4/24") || hasAddress(t, "storage", "10.78.0.5/24") {
+		t.Error("the addresses are still there")
+	}
+	if _, ok := r.table.atAddress(m.Address); ok {
+		t.Error("the address still names a file system")
+	}
+	check(t, r.DeleteFileSystem(t.Context(), home))
+}
+
+// expectTarget looks for a mount target where an operator does.
+func (r *running) expectTarget(t *testing.T, id, group string) {
+	t.Helper()
+	n, err := r.Network(context.Background(), 0)
+	check(t, err)
+	if !slices.ContainsFunc(n.Rules, func(x api.NetworkRule) bool { return x.Group == group && x.Packets > 0 }) {
+		t.Errorf("rules %+v", n.Rules)
+	}
+	if len(n.Addresses) == 0 || !n.Addresses[0].Present || len(n.Interfaces) != 1 || n.Interfaces[0].Name != "storage" {
+		t.Errorf("addresses %+v, interfaces %+v", n.Addresses, n.Interfaces)
+	}
+	if !slices.ContainsFunc(n.Targets, func(x api.NetworkTarget) bool { return x.ID == id && len(x.Verdicts) > 0 }) {
+		t.Errorf("targets %+v", n.Targets)
+	}
+}
+
+// An interface that appears later gets the gate and the addresses, then.
+func TestInterfaceThatAppearsLater(t *testing.T) {
+	if !insideNamespaces(t) {
+		return
+	}
+	o := networkOptions(t)
+	o.Network.Addresses, o.Network.Steer = nil, network.UseAuto
+	o.Network.GateInterfaces = []network.Selector{{Name: "storage"}}
+	r := start(t, o)
+	id := r.create(t, "home")
+	subnet, err := r.CreateSubnet(t.Context(), catalog.Subnet{Interface: "storage", Prefix: netip.MustParsePrefix("10.78.0.0/24"), Up: true})
+	check(t, err)
+	group := r.openTo(t, "one", "10.78.0.2/32")
+	m, err := r.CreateMountTarget(t.Context(), catalog.MountTarget{FileSystem: id, Subnet: subnet.ID, Groups: []string{group}})
+	check(t, err)
+	if state := r.MountTargetState(&m); state != api.MountTargetCreating {
+		t.Errorf("without its interface it is %s", state)
+	}
+	for range 2 { // the second has the same name, and is another one
+		client := cableTo(t, "10.78.0.2/24", "10.78.0.3/24")
+		eventually(t, "the mount target is available", func() bool { return r.MountTargetState(&m) == api.MountTargetAvailable })
+		eventually(t, "an allowed client", func() bool { return client.connect("10.78.0.2", m.Address) == nil })
+		if err := client.connect("10.78.0.3", m.Address); !noAnswer(err) {
+			t.Errorf("not allowed: %v, want no answer", err)
+		}
+		storage, err := netlink.LinkByName("storage")
+		check(t, err)
+		check(t, netlink.LinkDel(storage))
+		eventually(t, "the interface is not told of any more", func() bool {
+			n, err := r.Network(context.Background(), 0)
+			check(t, err)
+			return len(n.Interfaces) == 0 && !n.Addresses[0].Present
+		})
+	}
+}
