@@ -27,13 +27,16 @@ type backchannel struct {
 	slots   []cbSlot
 	free    chan int // indexes of slots that are not in use: who has one owns the slot
 
+	reporting sync.Mutex // before mu
+
 	mu      sync.Mutex
 	program uint32
 	auth    rpc.Auth
 	conns   []*Binding
 	faulty  bool
 	probing bool
-	binds   int // how often bind was called
+	proven  bool // a CB_NULL went through, and there was always a connection since
+	binds   int  // how often bind was called
 }
 
 // cbSlot is a slot of the backchannel; the server is the requester here.
@@ -99,7 +102,7 @@ func (b *backchannel) bind(conn *Binding) {
 	b.mu.Unlock()
 	conn.bound(b)
 	b.c.addWay(b.client, b)
-	b.c.s.state.SetBackchannel(b.session, state.BackUnproven)
+	b.report()
 	if probe {
 		b.c.spawn(func() { b.probe() })
 	}
@@ -110,10 +113,11 @@ func (b *backchannel) unbind(conn *Binding) {
 	b.mu.Lock()
 	b.conns = slices.DeleteFunc(b.conns, func(o *Binding) bool { return o == conn })
 	left := len(b.conns)
+	b.proven = b.proven && left > 0
 	b.mu.Unlock()
 	if left == 0 {
 		b.c.removeWay(b.client, b)
-		b.c.s.state.SetBackchannel(b.session, state.BackDown)
+		b.report()
 	}
 }
 
@@ -136,6 +140,25 @@ func (b *backchannel) change(program uint32, auth rpc.Auth) {
 	b.program, b.auth = program, auth
 }
 
+// report tells package state how b is doing. Reports are made one at a time, so that the last one is
+// right.
+func (b *backchannel) report() {
+	b.reporting.Lock()
+	defer b.reporting.Unlock()
+	b.mu.Lock()
+	back := state.BackUnproven
+	switch {
+	case len(b.conns) == 0:
+		back = state.BackDown
+	case b.faulty:
+		back = state.BackFaulty
+	case b.proven:
+		back = state.BackUp
+	}
+	b.mu.Unlock()
+	b.c.s.state.SetBackchannel(b.session, back)
+}
+
 // usable implements way.
 func (b *backchannel) usable() bool {
 	b.mu.Lock()
@@ -146,9 +169,9 @@ func (b *backchannel) usable() bool {
 // fail marks b as not to be used until a connection is bound anew.
 func (b *backchannel) fail() {
 	b.mu.Lock()
-	b.faulty = true
+	b.faulty, b.proven = true, false
 	b.mu.Unlock()
-	b.c.s.state.SetBackchannel(b.session, state.BackFaulty)
+	b.report()
 }
 
 // probe finds out with CB_NULL whether calls go through, before anything depends on it.
@@ -162,11 +185,12 @@ func (b *backchannel) probe() {
 		b.mu.Lock()
 		again = b.binds != tried
 		b.probing = again
+		b.proven = err == nil && len(b.conns) > 0
 		b.mu.Unlock()
 	}
 	switch {
 	case err == nil:
-		b.c.s.state.SetBackchannel(b.session, state.BackUp)
+		b.report()
 	case b.usable() && b.c.ctx.Err() == nil:
 		b.fail()
 	}

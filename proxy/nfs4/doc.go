@@ -73,5 +73,5 @@
 // that Close can wait for them. Service.records is taken around the storing and deleting of client
 // records, Service.mu around the set of bindings; neither is held together with the other, and
 // state's lock is taken below both. callbacks.mu, backchannel.mu and Binding.mu are held one at a time,
-// and state is not called with any of them.
+// and state is not called with any of them; backchannel.reporting is taken before all of these.
 package nfs4

@@ -64,8 +64,9 @@ func (m *Machine) SetBackchannel(id wire.SessionID, back Back) bool {
 	if s == nil {
 		return false
 	}
+	was := s.back
 	s.back = back
-	if back == BackUp {
+	if back == BackUp && was != BackUp {
 		for d := range s.client.delegs {
 			if d.recalled && !d.revoked {
 				m.sendRecallLocked(d)

@@ -1,0 +1,244 @@
+package nfs4_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/nfseal/nfseal/proxy/nfs4"
+	"github.com/nfseal/nfseal/proxy/nfs4/wire"
+)
+
+func bindTo(id wire.SessionID, dir uint32) call {
+	return call{wire.OP_BIND_CONN_TO_SESSION, &wire.BindConnToSessionArgs{SessionID: id, Dir: dir}}
+}
+
+// bind sends BIND_CONN_TO_SESSION over c and returns the direction that was granted.
+func (s *session) bind(c *nfs4.Binding, dir uint32) uint32 {
+	s.r.t.Helper()
+	a := handle(c, s.auth, encodeCompound("", 1, bindTo(s.id, dir)))
+	wantStatus(s.r.t, a, wire.NFS4_OK)
+	return last[wire.BindConnToSessionRes](s.r.t, a).Dir
+}
+
+// A connection that ends takes the backchannel with it, which the client is told; another one can take
+// its place, and recalls that were lost are made again.
+func TestBackchannelIsBoundAnew(t *testing.T) {
+	r := newRig(t, nil)
+	s, first := r.newCalled("c")
+	other := r.newSession("other")
+	h, got := s.delegated("f", forRead)
+	first.end()
+	s = s.on(r.b) // whose client cannot be called
+	if f := s.flags(); f != wire.SEQ4_STATUS_CB_PATH_DOWN|wire.SEQ4_STATUS_CB_PATH_DOWN_SESSION {
+		t.Errorf("flags %#x", f)
+	}
+	other.fails(wire.NFS4ERR_DELAY, putRoot, open("f", forWrite))
+	if dir := s.bind(r.b, wire.CDFC4_FORE_OR_BOTH); dir != wire.CDFS4_FORE {
+		t.Errorf("got direction %d", dir)
+	}
+	wantStatus(t, handle(r.b, s.auth, encodeCompound("", 1, bindTo(s.id, wire.CDFC4_BACK))), wire.NFS4ERR_INVAL)
+	wantStatus(t, handle(r.b, s.auth, encodeCompound("", 1, bindTo(wire.SessionID{9}, wire.CDFC4_FORE))), wire.NFS4ERR_BADSESSION)
+
+	second := r.callable(t)
+	if dir := s.bind(second.b, wire.CDFC4_FORE); dir != wire.CDFS4_FORE {
+		t.Errorf("got direction %d", dir)
+	}
+	second.quiet()
+	if dir := s.bind(second.b, wire.CDFC4_BACK_OR_BOTH); dir != wire.CDFS4_BOTH {
+		t.Errorf("got direction %d", dir)
+	}
+	recall := second.expect(wire.OP_CB_RECALL)
+	if recall.recall.Stateid != got.Delegation.Stateid {
+		t.Errorf("got %+v", recall)
+	}
+	if f := s.flags(); f != 0 {
+		t.Errorf("flags %#x", f)
+	}
+	s.ok(putFH(h), giveBack(recall.recall.Stateid))
+	other.ok(putRoot, open("f", forWrite))
+}
+
+// Several connections: while one of them is left, callbacks go through.
+func TestBackchannelOverSeveralConnections(t *testing.T) {
+	r := newRig(t, nil)
+	s, first := r.newCalled("c")
+	other := r.newSession("other")
+	second := r.callable(t)
+	s.bind(second.b, wire.CDFC4_BACK)
+	s.delegated("f", forRead)
+	s.delegated("g", forRead)
+	other.fails(wire.NFS4ERR_DELAY, putRoot, open("f", forWrite))
+	second.expect(wire.OP_CB_RECALL)
+	// The slots go on over the other connection.
+	first.with(func() { first.slots = second.slots })
+	second.end()
+	other.fails(wire.NFS4ERR_DELAY, putRoot, open("g", forWrite))
+	first.expect(wire.OP_CB_RECALL)
+	if f := s.flags(); f != 0 {
+		t.Errorf("flags %#x", f)
+	}
+}
+
+// A client that is not ready is asked again; one that gets the slots wrong is told so, and has no
+// delegations until it binds a connection anew.
+func TestBackchannelFaults(t *testing.T) {
+	r := newRig(t, nil)
+	s, client := r.newCalled("c")
+	other := r.newSession("other")
+	s.delegated("f", forRead)
+	s.delegated("g", forRead)
+	client.with(func() {
+		client.sequence = []wire.Status{wire.NFS4ERR_DELAY, wire.NFS4ERR_DELAY}
+		client.statuses = []wire.Status{wire.NFS4ERR_BAD_STATEID}
+	})
+	other.fails(wire.NFS4ERR_DELAY, putRoot, open("f", forWrite))
+	client.expect(wire.OP_CB_RECALL)
+	client.expect(wire.OP_CB_RECALL)
+
+	client.with(func() { client.sequence = []wire.Status{wire.NFS4ERR_BADSESSION} })
+	other.fails(wire.NFS4ERR_DELAY, putRoot, open("g", forWrite))
+	want := uint32(wire.SEQ4_STATUS_BACKCHANNEL_FAULT | wire.SEQ4_STATUS_CB_PATH_DOWN)
+	for range 1000 {
+		if s.flags() == want {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	if f := s.flags(); f != want {
+		t.Errorf("flags %#x", f)
+	}
+	a := s.ok(putRoot, create("new", 0o644))
+	if d := last[wire.OpenRes](t, a).Delegation; d.Type != wire.OPEN_DELEGATE_NONE {
+		t.Errorf("granted %+v", d)
+	}
+	s.bind(client.b, wire.CDFC4_FORE_OR_BOTH)
+	if got := client.expect(wire.OP_CB_RECALL); got.session != s.id { // the one that was lost, or both
+		t.Errorf("got %+v", got)
+	}
+	if f := s.flags(); f != 0 {
+		t.Errorf("flags %#x", f)
+	}
+}
+
+// BACKCHANNEL_CTL changes as whom the server calls.
+func TestBackchannelCtl(t *testing.T) {
+	r := newRig(t, nil)
+	s, client := r.newCalled("c")
+	other := r.newSession("other")
+	ctl := func(secs ...wire.CallbackSec) call {
+		return call{wire.OP_BACKCHANNEL_CTL, &wire.BackchannelCtlArgs{CBProgram: cbProgram, Sec: secs}}
+	}
+	s.ok(ctl(wire.CallbackSec{Flavor: 1, UID: 29, GID: 31, Machine: []byte("m")}))
+	s.delegated("f", forRead)
+	other.fails(wire.NFS4ERR_DELAY, putRoot, open("f", forWrite))
+	if got := client.expect(wire.OP_CB_RECALL); got.auth.UID != 29 || got.auth.GID != 31 {
+		t.Errorf("called as %+v", got.auth)
+	}
+}
+
+// A lock that somebody waits for is announced when it comes free, and only then.
+func TestLockIsAnnounced(t *testing.T) {
+	r := newRig(t, nil)
+	s, client := r.newCalled("waits")
+	other := r.newSession("holds")
+	h, theirs := other.makeFile("f", 0o644)
+	lock := func(id wire.Stateid, kind wire.LockType, owner string, offset uint64) call {
+		return call{wire.OP_LOCK, &wire.LockArgs{Type: kind, Offset: offset, Length: 10, NewOwner: true, OpenStateid: id,
+			Owner: wire.Owner{Owner: []byte(owner)}}}
+	}
+	unlock := func(id wire.Stateid, offset uint64) call {
+		return call{wire.OP_LOCKU, &wire.LockUArgs{Type: wire.WRITE_LT, Stateid: id, Offset: offset, Length: 10}}
+	}
+	held := last[wire.LockRes](t, other.ok(putFH(h), lock(theirs, wire.WRITE_LT, "o", 0))).Stateid
+	held2 := last[wire.LockRes](t, other.ok(putFH(h), lock(theirs, wire.WRITE_LT, "p", 20))).Stateid
+	mine := *last[wire.OpenRes](t, s.ok(putRoot, open("f", forBoth)))
+	if mine.Flags&wire.OPEN4_RESULT_MAY_NOTIFY_LOCK == 0 {
+		t.Errorf("flags %#x", mine.Flags)
+	}
+	s.fails(wire.NFS4ERR_DENIED, putFH(h), lock(mine.Stateid, wire.WRITE_LT, "impatient", 0))
+	s.fails(wire.NFS4ERR_DENIED, putFH(h), lock(mine.Stateid, wire.WRITEW_LT, "me", 5))
+	s.fails(wire.NFS4ERR_DENIED, putFH(h), lock(mine.Stateid, wire.READW_LT, "you", 20))
+	other.ok(putFH(h), unlock(held2, 100))
+	client.quiet()
+	other.ok(putFH(h), unlock(held, 0))
+	if got := client.expect(wire.OP_CB_NOTIFY_LOCK); string(got.lock.Owner.Owner) != "me" || got.lock.Owner.ClientID != s.clientID {
+		t.Errorf("got %+v", got.lock)
+	}
+	s.ok(putFH(h), lock(mine.Stateid, wire.WRITEW_LT, "me", 5))
+	other.ok(putFH(h), closeFile(theirs)) // its locks go with it
+	if got := client.expect(wire.OP_CB_NOTIFY_LOCK); string(got.lock.Owner.Owner) != "you" {
+		t.Errorf("got %+v", got.lock)
+	}
+	client.quiet()
+}
+
+// A client that has as many delegations as it may is asked for some of them.
+func TestRecallAny(t *testing.T) {
+	r := newRig(t, func(o *nfs4.Options) { o.Limits.DelegationsPerClient = 8 })
+	s, client := r.newCalled("c")
+	for i := range 8 {
+		s.makeFile(string(rune('a'+i)), 0o644)
+	}
+	client.quiet()
+	for range 2 {
+		if d := last[wire.OpenRes](t, s.ok(putRoot, create("more", 0o644))).Delegation; d.Type != wire.OPEN_DELEGATE_NONE {
+			t.Errorf("granted %+v", d)
+		}
+	}
+	got := client.expect(wire.OP_CB_RECALL_ANY)
+	if got.any.Keep != 6 || !got.any.Types.Has(wire.RCA4_TYPE_MASK_RDATA_DLG) || !got.any.Types.Has(wire.RCA4_TYPE_MASK_WDATA_DLG) {
+		t.Errorf("got %+v", got.any)
+	}
+	client.quiet() // once is enough for now
+}
+
+// After a restart a client has its delegation again, and it is recalled as before; a client that never
+// had one, or asks when the grace period is over, does not get any.
+func TestDelegationIsReclaimed(t *testing.T) {
+	r := newRig(t, nil)
+	s, _ := r.newCalled("holder")
+	h, _ := s.delegated("f", forRead)
+	other := r.newSession("other")
+	r.restart()
+
+	client := r.callable(t)
+	s = r.newCalledOn(client, "holder")
+	claim := func(kind wire.DelegationType) call {
+		a := openArgs("", forRead)
+		a.Claim, a.DelegateType = wire.CLAIM_PREVIOUS, kind
+		return call{wire.OP_OPEN, a}
+	}
+	got := *last[wire.OpenRes](t, s.ok(putFH(h), claim(wire.OPEN_DELEGATE_READ)))
+	if got.Delegation.Type != wire.OPEN_DELEGATE_READ || got.Delegation.Recall {
+		t.Fatalf("got %+v", got.Delegation)
+	}
+	again := *last[wire.OpenRes](t, s.ok(putFH(h), claim(wire.OPEN_DELEGATE_READ)))
+	if again.Delegation.Stateid != got.Delegation.Stateid {
+		t.Errorf("reclaimed again: %+v", again.Delegation)
+	}
+	s.ok(call{wire.OP_RECLAIM_COMPLETE, &wire.ReclaimCompleteArgs{}})
+	s.fails(wire.NFS4ERR_NO_GRACE, putFH(h), claim(wire.OPEN_DELEGATE_READ))
+	other = r.newSession("other")
+	s.ok(putFH(h), read(got.Delegation.Stateid, 0, 5))
+	other.fails(wire.NFS4ERR_DELAY, putRoot, open("f", forWrite))
+	if recall := client.expect(wire.OP_CB_RECALL); recall.recall.Stateid != got.Delegation.Stateid {
+		t.Errorf("got %+v", recall.recall)
+	}
+	s.ok(putFH(h), giveBack(got.Delegation.Stateid))
+	other.ok(putRoot, open("f", forWrite))
+}
+
+// Without a way to call the client, a reclaimed delegation is to be returned at once.
+func TestReclaimedDelegationIsReturned(t *testing.T) {
+	r := newRig(t, nil)
+	s, _ := r.newCalled("holder")
+	h, _ := s.delegated("f", forBoth)
+	r.restart()
+	s = r.newSessionWith("holder", wide)
+	a := openArgs("", forBoth)
+	a.Claim, a.DelegateType = wire.CLAIM_PREVIOUS, wire.OPEN_DELEGATE_WRITE_ATTRS_DELEG
+	got := last[wire.OpenRes](t, s.ok(putFH(h), call{wire.OP_OPEN, a})).Delegation
+	if got.Type != wire.OPEN_DELEGATE_WRITE_ATTRS_DELEG || !got.Recall {
+		t.Errorf("got %+v", got)
+	}
+}

@@ -1,0 +1,357 @@
+package nfs4_test
+
+import (
+	"bytes"
+	"testing"
+	"time"
+
+	"github.com/nfseal/nfseal/proxy/nfs4"
+	"github.com/nfseal/nfseal/proxy/nfs4/wire"
+)
+
+const testLease = 15 * time.Second
+
+// What another client does to a delegated file has to wait until the delegation was given back; what
+// does not concern it does not.
+func TestDelegationIsRecalled(t *testing.T) {
+	openDeny := openArgs("f", forRead)
+	openDeny.ShareDeny = wire.OPEN4_SHARE_DENY_READ
+	truncating := undelegated("f")
+	truncating.args.(*wire.OpenArgs).Attrs = withSize(0)
+	anonymous := wire.AnonymousStateid
+	for _, c := range []struct {
+		name        string
+		ops         []call
+		read, write bool // is a delegation of that kind in the way
+		empties     bool
+	}{
+		{"open for reading", []call{putRoot, open("f", forRead)}, false, true, false},
+		{"open for writing", []call{putRoot, open("f", forWrite)}, true, true, false},
+		{"open denying readers", []call{putRoot, {wire.OP_OPEN, openDeny}}, true, true, false},
+		{"truncating open", []call{putRoot, truncating}, true, true, true},
+		{"read", []call{putRoot, lookup("f"), read(anonymous, 0, 5)}, false, true, false},
+		{"write", []call{putRoot, lookup("f"), write(anonymous, 0, "x")}, true, true, false},
+		{"truncate", []call{putRoot, lookup("f"), setAttr(anonymous, withSize(0))}, true, true, true},
+		{"chmod", []call{putRoot, lookup("f"), setAttr(anonymous, withMode(0o600))}, true, true, false},
+		{"remove", []call{putRoot, remove("f")}, true, true, false},
+		{"rename", []call{putRoot, saveFH, rename("f", "g")}, true, true, false},
+		{"replace", []call{putRoot, saveFH, rename("other", "f")}, true, true, false},
+		{"link", []call{putRoot, lookup("f"), saveFH, putRoot, linkTo("h")}, true, true, false},
+		{"lookup", []call{putRoot, lookup("f"), access(1)}, false, false, false},
+		{"rename another", []call{putRoot, saveFH, rename("other", "g")}, false, false, false},
+	} {
+		for _, kind := range []struct {
+			access uint32
+			inWay  bool
+		}{{forRead, c.read}, {forBoth, c.write}} {
+			t.Run(c.name, func(t *testing.T) {
+				r := newRig(t, nil)
+				holder, client := r.newCalled("holder")
+				other := r.newSession("other")
+				other.makeFile("other", 0o644)
+				h, got := holder.delegated("f", kind.access)
+				holder.ok(putFH(h), closeFile(got.Stateid))
+				if !kind.inWay {
+					other.ok(c.ops...)
+					client.quiet()
+					return
+				}
+				other.fails(wire.NFS4ERR_DELAY, c.ops...)
+				recall := client.expect(wire.OP_CB_RECALL)
+				if recall.recall.Stateid != got.Delegation.Stateid || !bytes.Equal(recall.recall.Handle, h) ||
+					recall.recall.Truncate != c.empties || recall.session != holder.id {
+					t.Errorf("got %+v", recall)
+				}
+				if recall.auth.UID != 17 || recall.auth.GID != 19 || string(recall.auth.Machine) != "server" {
+					t.Errorf("called as %+v", recall.auth)
+				}
+				other.fails(wire.NFS4ERR_DELAY, c.ops...)
+				client.quiet() // one recall is enough
+				holder.ok(putFH(h), giveBack(recall.recall.Stateid))
+				other.ok(c.ops...)
+				holder.fails(wire.NFS4ERR_BAD_STATEID, putFH(h), giveBack(recall.recall.Stateid))
+			})
+		}
+	}
+}
+
+// The holder itself is not in its own way.
+func TestDelegationOfOnesOwn(t *testing.T) {
+	r := newRig(t, nil)
+	s, client := r.newCalled("holder")
+	h, got := s.delegated("f", forRead)
+	d := got.Delegation
+	if d.Type != wire.OPEN_DELEGATE_READ {
+		t.Errorf("got %+v", d)
+	}
+	again := *last[wire.OpenRes](t, s.ok(putRoot, open("f", forBoth)))
+	if again.Delegation.Type != wire.OPEN_DELEGATE_NONE {
+		t.Errorf("a second one: %+v", again.Delegation)
+	}
+	s.ok(putFH(h), read(d.Stateid, 0, 5))
+	s.fails(wire.NFS4ERR_OPENMODE, putFH(h), write(d.Stateid, 0, "x"))
+	s.ok(putRoot, lookup("f"), setAttr(wire.AnonymousStateid, withSize(1)))
+	s.ok(putRoot, saveFH, rename("f", "g"))
+	s.ok(putRoot, remove("g"))
+	s.ok(putFH(h), read(d.Stateid, 0, 5)) // it is kept while it is delegated
+	client.quiet()
+	s.ok(putFH(h), closeFile(again.Stateid))
+	s.ok(putFH(h), giveBack(d.Stateid))
+	if r.s.Stats().Delegations != 0 || len(r.fs.holds) != 0 {
+		t.Errorf("left: %+v, holds %v", r.s.Stats(), r.fs.holds)
+	}
+}
+
+// Who does not give a delegation back loses it after a lease, and is told.
+func TestDelegationIsRevoked(t *testing.T) {
+	r := newRig(t, nil)
+	holder, client := r.newCalled("holder")
+	other := r.newSession("other")
+	h, got := holder.delegated("f", forRead)
+	id := got.Delegation.Stateid
+	other.fails(wire.NFS4ERR_DELAY, putRoot, open("f", forWrite))
+	client.expect(wire.OP_CB_RECALL)
+	for range 3 {
+		r.now = r.now.Add(testLease/3 + time.Second)
+		holder.ok()
+		other.do(putRoot, open("f", forWrite))
+	}
+	other.ok(putRoot, open("f", forWrite))
+	holder.fails(wire.NFS4ERR_DELEG_REVOKED, putFH(h), read(id, 0, 5))
+	holder.fails(wire.NFS4ERR_DELEG_REVOKED, putFH(h), giveBack(id))
+	test := &wire.TestStateidArgs{}
+	test.Add(id)
+	if got := last[testStateidRes](t, holder.ok(call{wire.OP_TEST_STATEID, test})); got.Statuses[0] != wire.NFS4ERR_DELEG_REVOKED {
+		t.Errorf("TEST_STATEID: %v", got)
+	}
+	if f := holder.flags(); f != wire.SEQ4_STATUS_RECALLABLE_STATE_REVOKED {
+		t.Errorf("flags %#x", f)
+	}
+	holder.ok(free(id))
+	if f := holder.flags(); f != 0 {
+		t.Errorf("flags %#x after FREE_STATEID", f)
+	}
+	holder.fails(wire.NFS4ERR_BAD_STATEID, free(id))
+}
+
+// A client whose lease ran out does not hold anybody up with its delegation.
+func TestDelegationOfExpiredClient(t *testing.T) {
+	r := newRig(t, nil)
+	holder, client := r.newCalled("holder")
+	other := r.newSession("other")
+	holder.delegated("f", forRead)
+	r.now = r.now.Add(testLease + time.Second)
+	other.ok(putRoot, open("f", forWrite))
+	client.quiet()
+	wantStatus(t, holder.do(), wire.NFS4ERR_BADSESSION)
+}
+
+// A file that two clients want is not delegated again at once.
+func TestContendedFileIsNotDelegated(t *testing.T) {
+	r := newRig(t, nil)
+	holder, client := r.newCalled("holder")
+	other := r.newSession("other")
+	h, got := holder.delegated("f", forRead)
+	other.fails(wire.NFS4ERR_DELAY, putRoot, open("f", forWrite))
+	client.expect(wire.OP_CB_RECALL)
+	holder.ok(putFH(h), giveBack(got.Delegation.Stateid), closeFile(got.Stateid))
+	wanted := open("f", forRead|wire.OPEN4_SHARE_ACCESS_WANT_READ_DELEG)
+	if d := last[wire.OpenRes](t, holder.ok(putRoot, wanted)).Delegation; d.Type != wire.OPEN_DELEGATE_NONE_EXT || d.Why != wire.WND4_CONTENTION {
+		t.Errorf("got %+v", d)
+	}
+	for range 3 {
+		r.now = r.now.Add(testLease)
+		holder.ok()
+	}
+	if d := last[wire.OpenRes](t, holder.ok(putRoot, wanted)).Delegation; d.Type != wire.OPEN_DELEGATE_READ {
+		t.Errorf("three leases later: %+v", d)
+	}
+}
+
+// Wishes, and what there is instead of a delegation.
+func TestDelegationWishes(t *testing.T) {
+	r := newRig(t, nil)
+	s, _ := r.newCalled("c")
+	other := r.newSession("other")
+	_, id := other.makeFile("writing", 0o644)
+	other.makeFile("f", 0o644)
+	for _, c := range []struct {
+		name   string
+		access uint32
+		kind   wire.DelegationType
+		why    uint32
+	}{
+		{"writing", forRead | wire.OPEN4_SHARE_ACCESS_WANT_READ_DELEG, wire.OPEN_DELEGATE_NONE_EXT, wire.WND4_CONTENTION},
+		{"writing", forRead, wire.OPEN_DELEGATE_NONE, 0},
+		{"writing", forBoth | wire.OPEN4_SHARE_ACCESS_WANT_CANCEL, wire.OPEN_DELEGATE_NONE_EXT, wire.WND4_CANCELLED},
+		{"new", forBoth | wire.OPEN4_SHARE_ACCESS_WANT_NO_DELEG, wire.OPEN_DELEGATE_NONE_EXT, wire.WND4_NOT_WANTED},
+		{"new", forWrite | wire.OPEN4_SHARE_ACCESS_WANT_ANY_DELEG, wire.OPEN_DELEGATE_NONE_EXT, wire.WND4_RESOURCE},
+		{"new", forBoth | wire.OPEN4_SHARE_ACCESS_WANT_READ_DELEG, wire.OPEN_DELEGATE_READ, 0},
+		{"new", forBoth | wire.OPEN4_SHARE_ACCESS_WANT_WRITE_DELEG, wire.OPEN_DELEGATE_NONE_EXT, wire.WND4_NOT_SUPP_UPGRADE},
+		{"newer", forBoth | wire.OPEN4_SHARE_ACCESS_WANT_ANY_DELEG | wire.OPEN4_SHARE_ACCESS_WANT_PUSH_DELEG_WHEN_UNCONTENDED,
+			wire.OPEN_DELEGATE_WRITE, 0},
+		{"newest", forBoth | wire.OPEN4_SHARE_ACCESS_WANT_DELEG_TIMESTAMPS, wire.OPEN_DELEGATE_WRITE_ATTRS_DELEG, 0},
+	} {
+		args := openArgs(c.name, c.access)
+		args.Create, args.Attrs = true, withMode(0o644)
+		got := last[wire.OpenRes](t, s.ok(putRoot, call{wire.OP_OPEN, args})).Delegation
+		if got.Type != c.kind || got.Why != c.why {
+			t.Errorf("%s %#x: %+v", c.name, c.access, got)
+		}
+	}
+	other.ok(putRoot, lookup("writing"), closeFile(id))
+}
+
+// With the setting off, or a backchannel that does not work, there are none.
+func TestNoDelegations(t *testing.T) {
+	for _, off := range []bool{true, false} {
+		r := newRig(t, func(o *nfs4.Options) { o.NoDelegations = off })
+		var s *session
+		if off {
+			s, _ = r.newCalled("c")
+		} else {
+			s = r.newSession("c")
+		}
+		args := openArgs("f", forBoth|wire.OPEN4_SHARE_ACCESS_WANT_ANY_DELEG)
+		args.Create, args.Attrs = true, withMode(0o644)
+		got := last[wire.OpenRes](t, s.ok(putRoot, call{wire.OP_OPEN, args})).Delegation
+		if got.Type != wire.OPEN_DELEGATE_NONE_EXT || got.Why != wire.WND4_RESOURCE {
+			t.Errorf("off %v: %+v", off, got)
+		}
+		supported := last[wire.GetAttrRes](t, s.ok(putRoot, getAttr(wire.FATTR4_OPEN_ARGUMENTS))).Attrs.OpenArguments
+		if supported.ShareAccessWant.Has(wire.OPEN_ARGS_SHARE_ACCESS_WANT_DELEG_TIMESTAMPS) == off {
+			t.Errorf("off %v: %+v", off, supported)
+		}
+	}
+}
+
+// The holder of a write delegation is asked how long the file is; its changes count as changes.
+func TestCBGetAttr(t *testing.T) {
+	r := newRig(t, nil)
+	holder, client := r.newCalled("holder")
+	other := r.newSession("other")
+	h, got := holder.delegated("f", forBoth|wire.OPEN4_SHARE_ACCESS_WANT_DELEG_TIMESTAMPS)
+	if got.Delegation.LimitBy != wire.NFS_LIMIT_SIZE || got.Delegation.Type != wire.OPEN_DELEGATE_WRITE_ATTRS_DELEG {
+		t.Errorf("got %+v", got.Delegation)
+	}
+	look := func(s *session) wire.Attrs {
+		t.Helper()
+		a := s.ok(putRoot, lookup("f"), getAttr(wire.FATTR4_CHANGE, wire.FATTR4_SIZE, wire.FATTR4_TIME_MODIFY))
+		return last[wire.GetAttrRes](t, a).Attrs
+	}
+	before := look(holder)
+	client.quiet()
+	held := before
+	held.Mask = wire.BitmapOf(wire.FATTR4_CHANGE, wire.FATTR4_SIZE, wire.FATTR4_TIME_DELEG_MODIFY)
+	held.TimeDelegModify = before.TimeModify
+	client.with(func() { client.attrs = held })
+	if now := look(other); now.Change != before.Change || now.Size != 5 {
+		t.Errorf("unchanged: %d %d, was %d", now.Change, now.Size, before.Change)
+	}
+	asked := client.expect(wire.OP_CB_GETATTR)
+	if !bytes.Equal(asked.getattr.Handle, h) || !asked.getattr.Request.Has(wire.FATTR4_TIME_DELEG_MODIFY) {
+		t.Errorf("asked %+v", asked.getattr)
+	}
+	held.Change++
+	held.Size, held.TimeDelegModify = 99, wire.Time{Sec: 77}
+	client.with(func() { client.attrs = held })
+	changed := look(other)
+	if changed.Change <= before.Change || changed.Size != 99 || changed.TimeModify != held.TimeDelegModify {
+		t.Errorf("changed: %+v", changed)
+	}
+	if again := look(other); again.Change != changed.Change || again.Size != 99 {
+		t.Errorf("asked again: %+v", again)
+	}
+	client.expect(wire.OP_CB_GETATTR)
+	client.expect(wire.OP_CB_GETATTR)
+
+	client.with(func() { client.statuses = []wire.Status{wire.NFS4ERR_BADHANDLE} })
+	other.fails(wire.NFS4ERR_DELAY, putRoot, lookup("f"), getAttr(wire.FATTR4_SIZE))
+	client.expect(wire.OP_CB_GETATTR)
+	client.expect(wire.OP_CB_RECALL)
+	holder.ok(putFH(h), giveBack(got.Delegation.Stateid))
+	if now := look(other); now.Size != 5 {
+		t.Errorf("given back without a change: %+v", now)
+	}
+}
+
+// Times that are kept under a delegation can be set with it, and only with it.
+func TestDelegatedTimes(t *testing.T) {
+	r := newRig(t, nil)
+	s, _ := r.newCalled("c")
+	h, got := s.delegated("f", forBoth|wire.OPEN4_SHARE_ACCESS_WANT_DELEG_TIMESTAMPS)
+	times := wire.Attrs{Mask: wire.BitmapOf(wire.FATTR4_TIME_DELEG_ACCESS, wire.FATTR4_TIME_DELEG_MODIFY),
+		TimeDelegAccess: wire.Time{Sec: 5}, TimeDelegModify: wire.Time{Sec: 6, Nsec: 7}}
+	s.fails(wire.NFS4ERR_BAD_STATEID, putFH(h), setAttr(got.Stateid, times))
+	s.fails(wire.NFS4ERR_BAD_STATEID, putFH(h), setAttr(wire.AnonymousStateid, times))
+	s.auth = sysAuth(5, 5) // the user that last wrote need not be the owner
+	s.ok(putFH(h), setAttr(got.Delegation.Stateid, times))
+	now := last[wire.GetAttrRes](t, s.ok(putFH(h), getAttr(wire.FATTR4_TIME_ACCESS, wire.FATTR4_TIME_MODIFY))).Attrs
+	if now.TimeAccess != times.TimeDelegAccess || now.TimeModify != times.TimeDelegModify {
+		t.Errorf("got %v and %v", now.TimeAccess, now.TimeModify)
+	}
+	s.fails(wire.NFS4ERR_PERM, putFH(h), setAttr(got.Delegation.Stateid, withMode(0o777)))
+	_, plain := s.r.newSessionHolding(t, "plain")
+	s.fails(wire.NFS4ERR_BAD_STATEID, putFH(h), setAttr(plain, times))
+	s.fails(wire.NFS4ERR_INVAL, putFH(h), getAttr(wire.FATTR4_TIME_DELEG_MODIFY))
+	made := undelegated("g")
+	made.args.(*wire.OpenArgs).Attrs = times
+	s.auth = sysAuth(0, 0)
+	s.fails(wire.NFS4ERR_INVAL, putRoot, made)
+}
+
+// newSessionHolding is a client of its own with a delegation that has no times.
+func (r *rig) newSessionHolding(t *testing.T, name string) (*session, wire.Stateid) {
+	t.Helper()
+	s, _ := r.newCalled("holder of " + name)
+	_, got := s.delegated(name, forRead)
+	return s, got.Delegation.Stateid
+}
+
+// An open instead of which there is a delegation.
+func TestOpenXorDelegation(t *testing.T) {
+	r := newRig(t, nil)
+	s, _ := r.newCalled("c")
+	a := s.ok(putRoot, undelegated("f"), getFH)
+	h := last[wire.GetFHRes](t, a).Handle
+	s.ok(putFH(h), closeFile(at[wire.OpenRes](t, a, 2).Stateid))
+	wish := uint32(forRead | wire.OPEN4_SHARE_ACCESS_WANT_OPEN_XOR_DELEGATION)
+	a = s.ok(putRoot, open("f", wish), read(wire.CurrentStateid, 0, 5))
+	got := at[wire.OpenRes](t, a, 2)
+	if got.Flags&wire.OPEN4_RESULT_NO_OPEN_STATEID == 0 || got.Delegation.Type != wire.OPEN_DELEGATE_READ || r.s.Stats().Opens != 0 {
+		t.Errorf("got %+v, %d opens", got, r.s.Stats().Opens)
+	}
+	second := last[wire.OpenRes](t, s.ok(putRoot, open("f", wish)))
+	if second.Flags&wire.OPEN4_RESULT_NO_OPEN_STATEID != 0 || r.s.Stats().Opens != 1 {
+		t.Errorf("without a delegation: %+v", second)
+	}
+	s.ok(putFH(h), giveBack(got.Delegation.Stateid), closeFile(second.Stateid))
+	if len(r.fs.holds) != 0 {
+		t.Errorf("holds are left: %v", r.fs.holds)
+	}
+}
+
+// A client that opened a file by itself, under its delegation, tells the server so.
+func TestClaimDelegateCurrent(t *testing.T) {
+	r := newRig(t, nil)
+	holder, client := r.newCalled("holder")
+	other := r.newSession("other")
+	h, got := holder.delegated("f", forRead)
+	id := got.Delegation.Stateid
+	holder.makeFile("g", 0o600)
+	other.fails(wire.NFS4ERR_DELAY, putRoot, open("f", forWrite))
+	client.expect(wire.OP_CB_RECALL)
+	claim := func(kind wire.ClaimType, name string, access uint32, id wire.Stateid) call {
+		a := openArgs(name, access)
+		a.Claim, a.DelegateState, a.Owner.Owner = kind, id, []byte("another owner")
+		return call{wire.OP_OPEN, a}
+	}
+	holder.ok(putRoot, claim(wire.CLAIM_DELEGATE_CUR, "f", forRead, id))
+	holder.ok(putFH(h), claim(wire.CLAIM_DELEG_CUR_FH, "", forRead, id))
+	holder.fails(wire.NFS4ERR_OPENMODE, putFH(h), claim(wire.CLAIM_DELEG_CUR_FH, "", forBoth, id))
+	holder.fails(wire.NFS4ERR_BAD_STATEID, putRoot, claim(wire.CLAIM_DELEGATE_CUR, "g", forRead, id))
+	holder.fails(wire.NFS4ERR_BAD_STATEID, putFH(h), claim(wire.CLAIM_DELEG_CUR_FH, "", forRead, got.Stateid))
+	holder.ok(putFH(h), giveBack(id))
+	holder.fails(wire.NFS4ERR_BAD_STATEID, putFH(h), claim(wire.CLAIM_DELEG_CUR_FH, "", forRead, id))
+	other.ok(putRoot, open("f", forWrite))
+}
