@@ -60,8 +60,14 @@ type compound struct {
 	outAttrs   wire.Attrs // its constants are filled in
 	readWriter wire.ReadWriter
 	plus       readingPlus
-	sequence   state.SequenceRequest
-	a          arguments
+
+	// For requests of minor version 0 that may come twice (once.go).
+	xid      uint32
+	whole    xdr.Decoder // over all of the arguments
+	first40  *onceEntry  // to be finished
+	repeated []byte      // the reply, if there was one before
+	sequence state.SequenceRequest
+	a        arguments
 }
 
 // arguments is room for what the operations decode.
@@ -88,7 +94,7 @@ func newCompound(s *Service) *compound {
 // release gives c back to the pool without anything of the call.
 func (c *compound) release() {
 	c.b, c.ctx, c.out = nil, nil, nil
-	c.args = xdr.Decoder{}
+	c.args, c.whole = xdr.Decoder{}, xdr.Decoder{}
 	c.w = wire.CompoundWriter{}
 	c.head = wire.CompoundArgs{}
 	c.principal = state.Principal{}
@@ -99,6 +105,7 @@ func (c *compound) release() {
 // serve executes one COMPOUND (RFC 8881 §16.2).
 func (c *compound) serve(ctx context.Context, b *Binding, call *rpc.Call, out *xdr.Encoder) {
 	c.b, c.ctx, c.out, c.args, c.grant = b, ctx, out, call.Args, *b.grant.Load()
+	c.xid, c.whole = call.XID, call.Args
 	c.requestLen = c.args.Offset() + c.args.Remaining()
 	c.head.Decode(&c.args)
 	if c.args.Err() != nil {
@@ -124,7 +131,7 @@ func (c *compound) serve(ctx context.Context, b *Binding, call *rpc.Call, out *x
 		c.w.End(wire.NFS4ERR_RESOURCE)
 	case c.is40():
 		c.tooBig = wire.NFS4ERR_RESOURCE
-		c.run()
+		c.run40()
 	default:
 		c.first()
 	}
@@ -274,6 +281,8 @@ func (c *compound) admit(def *opDef) wire.Status {
 		return wire.NFS4ERR_ROFS
 	case c.out.Room() < def.resultBytes:
 		return c.tooBig // before anything has happened
+	case c.is40():
+		return c.admit40(def)
 	}
 	return wire.NFS4_OK
 }

@@ -31,6 +31,10 @@ const (
 	maxCopyBytes = 64 << 20
 	// maxSegments bounds the segments of one READ_PLUS, each of which is looked up.
 	maxSegments = 128
+	// maxOnceRequests and maxOnceBytes bound what is kept of requests of minor version 0 that may come
+	// twice: how many, and the longest reply.
+	maxOnceRequests = 1024
+	maxOnceBytes    = 2 << 10
 	// maxMinorVersion is the latest minor version that is served.
 	maxMinorVersion = 2
 

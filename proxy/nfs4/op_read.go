@@ -19,10 +19,14 @@ func (c *compound) mayDo(id *wire.Stateid, write bool) (cred *vfs.Cred, st wire.
 	}
 	class := state.Classify(id)
 	if class == state.Ordinary {
-		if st := c.admitStateid(id); st != wire.NFS4_OK {
+		own, st := c.admitStateid(id)
+		if st != wire.NFS4_OK {
 			return nil, st
 		}
-		return nil, c.s.state.CheckIO(&c.ticket, id, c.file(), write)
+		if !own {
+			cred = &c.cred
+		}
+		return cred, c.s.state.CheckIO(&c.ticket, id, c.file(), write)
 	}
 	if st := c.s.state.CheckAnonymous(c.file(), write, class == state.Bypass); st != wire.NFS4_OK {
 		return &c.cred, st
@@ -30,12 +34,13 @@ func (c *compound) mayDo(id *wire.Stateid, write bool) (cred *vfs.Cred, st wire.
 	return &c.cred, c.clear(c.current.id, write, false)
 }
 
-// admitStateid finds the client of a stateid where the request has no session that says who it is.
-func (c *compound) admitStateid(id *wire.Stateid) wire.Status {
+// admitStateid finds the client of a stateid where the request has no session that says who it is. own
+// says that the caller can rely on the open: in minor version 0 it must be for the same user.
+func (c *compound) admitStateid(id *wire.Stateid) (own bool, st wire.Status) {
 	if !c.is40() {
-		return wire.NFS4_OK
+		return true, wire.NFS4_OK
 	}
-	return c.s.state.EnterStateid(id, &c.ticket) // left in result
+	return c.s.state.EnterStateid(id, c.principal.UID, &c.ticket) // left in result
 }
 
 // failContent is fail for operations on a file's content.

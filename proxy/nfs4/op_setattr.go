@@ -87,8 +87,9 @@ func (c *compound) maySetSize(id *wire.Stateid) (held bool, st wire.Status) {
 	if state.Classify(id) != state.Ordinary {
 		return false, c.s.state.CheckAnonymous(c.file(), true, false)
 	}
-	if st := c.admitStateid(id); st != wire.NFS4_OK {
+	own, st := c.admitStateid(id)
+	if st != wire.NFS4_OK {
 		return false, st
 	}
-	return true, c.s.state.CheckIO(&c.ticket, id, c.file(), true)
+	return own, c.s.state.CheckIO(&c.ticket, id, c.file(), true)
 }

@@ -22,6 +22,7 @@ type opDef struct {
 	needs       needs
 	modifies    bool // changes the file system: needs Grant.Write
 	alone       bool // allowed without a session, as the only operation
+	once        bool // must not be carried out twice, and nothing in its arguments tells
 	failureBody bool // may have a result when it fails
 	// resultBytes is the longest result of success, for operations with an effect: those must not
 	// fail after they were executed.
@@ -69,7 +70,7 @@ var opTable = [opSlots]opDef{
 	wire.OP_CLOSE:                {run: opClose, needs: needCurrent, resultBytes: wire.StateidBytes},
 	wire.OP_COMMIT:               {run: opCommit, needs: needCurrent},
 	wire.OP_COPY:                 {run: opCopy, needs: needCurrent | needSaved, modifies: true, resultBytes: copyResultBytes},
-	wire.OP_CREATE:               {run: opCreate, needs: needCurrent, modifies: true, resultBytes: changeInfoBytes + bitmapBytes},
+	wire.OP_CREATE:               {run: opCreate, needs: needCurrent, modifies: true, once: true, resultBytes: changeInfoBytes + bitmapBytes},
 	wire.OP_CREATE_SESSION:       {run: opCreateSession, alone: true, resultBytes: createSessionResultBytes},
 	wire.OP_DEALLOCATE:           {run: opDeallocate, needs: needCurrent, modifies: true},
 	wire.OP_DELEGRETURN:          {run: opDelegReturn, needs: needCurrent},
@@ -81,7 +82,7 @@ var opTable = [opSlots]opDef{
 	wire.OP_GETFH:                {run: opGetFH, needs: needCurrent},
 	wire.OP_GETXATTR:             {run: opGetXattr, needs: needCurrent},
 	wire.OP_IO_ADVISE:            {run: opIOAdvise, needs: needCurrent},
-	wire.OP_LINK:                 {run: opLink, needs: needCurrent | needSaved, modifies: true, resultBytes: changeInfoBytes},
+	wire.OP_LINK:                 {run: opLink, needs: needCurrent | needSaved, modifies: true, once: true, resultBytes: changeInfoBytes},
 	wire.OP_LISTXATTRS:           {run: opListXattrs, needs: needCurrent},
 	wire.OP_LOCK:                 {run: opLock, needs: needCurrent, failureBody: true, resultBytes: wire.StateidBytes},
 	wire.OP_LOCKT:                {run: opLockT, needs: needCurrent, failureBody: true},
@@ -99,16 +100,16 @@ var opTable = [opSlots]opDef{
 	wire.OP_READDIR:              {run: opReaddir, needs: needCurrent},
 	wire.OP_READLINK:             {run: opReadlink, needs: needCurrent},
 	wire.OP_RECLAIM_COMPLETE:     {run: opReclaimComplete},
-	wire.OP_REMOVE:               {run: opRemove, needs: needCurrent, modifies: true, resultBytes: changeInfoBytes},
+	wire.OP_REMOVE:               {run: opRemove, needs: needCurrent, modifies: true, once: true, resultBytes: changeInfoBytes},
 	wire.OP_REMOVEXATTR:          {run: opRemoveXattr, needs: needCurrent, modifies: true, resultBytes: changeInfoBytes},
-	wire.OP_RENAME:               {run: opRename, needs: needCurrent | needSaved, modifies: true, resultBytes: 2 * changeInfoBytes},
+	wire.OP_RENAME:               {run: opRename, needs: needCurrent | needSaved, modifies: true, once: true, resultBytes: 2 * changeInfoBytes},
 	wire.OP_RESTOREFH:            {run: opRestoreFH, needs: needSaved},
 	wire.OP_SAVEFH:               {run: opSaveFH, needs: needCurrent},
 	wire.OP_SECINFO:              {run: opSecinfo, needs: needCurrent},
 	wire.OP_SECINFO_NO_NAME:      {run: opSecinfoNoName, needs: needCurrent},
 	wire.OP_SEEK:                 {run: opSeek, needs: needCurrent},
 	wire.OP_SEQUENCE:             {run: opSequenceAgain},
-	wire.OP_SETATTR:              {run: opSetAttr, needs: needCurrent, modifies: true, failureBody: true, resultBytes: bitmapBytes},
+	wire.OP_SETATTR:              {run: opSetAttr, needs: needCurrent, modifies: true, once: true, failureBody: true, resultBytes: bitmapBytes},
 	wire.OP_SETXATTR:             {run: opSetXattr, needs: needCurrent, modifies: true, resultBytes: changeInfoBytes},
 	wire.OP_TEST_STATEID:         {run: opTestStateid},
 	wire.OP_VERIFY:               {run: opVerify, needs: needCurrent},

@@ -24,6 +24,7 @@ type Service struct {
 	compounds sync.Pool
 	// copyBuffers are for COPY, MaxIOBytes each.
 	copyBuffers sync.Pool
+	once        onceCache
 	counters    [opSlots]opCounter
 	seed        maphash.Seed // of fingerprints
 	callbacks   *callbacks

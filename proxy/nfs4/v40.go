@@ -54,6 +54,7 @@ func (c *compound) seqid(n uint32, from int) state.SeqidRequest {
 	who := [2]uint64{uint64(c.op), uint64(c.principal.UID)}
 	return state.SeqidRequest{
 		Seqid:       n,
+		UID:         c.principal.UID,
 		Fingerprint: maphash.Bytes(c.s.seed, c.args.Since(from)) ^ maphash.Comparable(c.s.seed, who),
 	}
 }

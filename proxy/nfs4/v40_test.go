@@ -9,6 +9,7 @@ import (
 	"github.com/nfseal/nfseal/proxy/nfs4"
 	"github.com/nfseal/nfseal/proxy/nfs4/wire"
 	"github.com/nfseal/nfseal/proxy/rpc"
+	"github.com/nfseal/nfseal/proxy/xdr"
 )
 
 // old is a client of minor version 0.
@@ -148,7 +149,7 @@ func TestSetClientID(t *testing.T) {
 	o.fails(wire.NFS4ERR_STALE_CLIENTID, confirmClientID(first))
 
 	o.id = first.ClientID
-	o.makeFile("f")
+	h, id := o.makeFile("f")
 	stranger := &old{r: r, auth: sysAuth(5, 5)}
 	a := stranger.do(setClientID("c", 9))
 	wantStatus(t, a, wire.NFS4ERR_CLID_INUSE)
@@ -168,6 +169,7 @@ func TestSetClientID(t *testing.T) {
 		t.Error("the old state is still there")
 	}
 	o.fails(wire.NFS4ERR_STALE_CLIENTID, call{wire.OP_RENEW, &wire.RenewArgs{ClientID: first.ClientID}})
+	o.fails(wire.NFS4ERR_EXPIRED, putFH(h), read(id, 0, 1))
 	// Neither kind of client id is good for the other kind of client.
 	wantStatus(t, r.raw(call{wire.OP_CREATE_SESSION, &wire.CreateSessionArgs{ClientID: again.ClientID, SequenceID: 1, Fore: wide, Back: wide}}),
 		wire.NFS4ERR_STALE_CLIENTID)
@@ -369,4 +371,52 @@ func TestOldStatuses(t *testing.T) {
 	o.ok(putRoot, secinfo("fifo"), getFH)
 	wantStatus(t, o.do(slices.Repeat([]call{putRoot}, 65)...), wire.NFS4ERR_RESOURCE)
 	o.ok() // an empty COMPOUND
+}
+
+// What makes or removes names is carried out once, however often it comes; the same again as a new
+// request is not it.
+func TestOldRequestsComeOnce(t *testing.T) {
+	r := newRig(t, nil)
+	send := func(xid uint32, ops ...call) *answer {
+		c := rpc.Call{XID: xid, Program: wire.Program, Version: wire.RPCVersion, Procedure: wire.ProcCompound,
+			Auth: sysAuth(0, 0), Args: xdr.NewDecoder(encodeCompound("old", 0, ops...))}
+		e := xdr.NewEncoder(make([]byte, 0, 1<<20))
+		r.b.Handle(t.Context(), &c, &e)
+		return parseAnswer(e.Bytes())
+	}
+	for _, ops := range [][]call{{putRoot, mkdir("d", 0o755), getFH}, {putRoot, saveFH, rename("d", "e")}, {putRoot, remove("e")}} {
+		first, again := send(5, ops...), send(5, ops...)
+		if first.status != wire.NFS4_OK || !bytes.Equal(first.raw, again.raw) {
+			t.Errorf("%v: %v, then %v", ops[len(ops)-1].op, first.status, again.status)
+		}
+		if a := send(6, ops...); a.status == wire.NFS4_OK && ops[len(ops)-1].op == wire.OP_REMOVE {
+			t.Errorf("%v as a new request: %v", ops[len(ops)-1].op, a.status)
+		}
+	}
+	if r.fs.creates != 2 || r.fs.removes != 2 {
+		t.Errorf("%d creates, %d removes", r.fs.creates, r.fs.removes)
+	}
+	for i := range uint32(3000) { // what is kept is bounded
+		send(100+i, putRoot, remove("nothing"))
+	}
+	wantStatus(t, send(5, putRoot, remove("e")), wire.NFS4ERR_NOENT)
+}
+
+// A stateid is no pass for another user, nor does an owner get past its own deny mode.
+func TestOldOwnersAndUsers(t *testing.T) {
+	r := newRig(t, nil)
+	o := r.newOld("c")
+	h, id := o.makeFile("f")
+	o.ok(putFH(h), setAttr(wire.AnonymousStateid, withMode(0o600)), write(id, 0, "x"))
+	thief := *o
+	thief.auth = sysAuth(3912, 2422)
+	thief.fails(wire.NFS4ERR_ACCESS, putFH(h), write(id, 0, "y"))
+	thief.fails(wire.NFS4ERR_ACCESS, putFH(h), read(id, 0, 1))
+	thief.fails(wire.NFS4ERR_ACCESS, putFH(h), setAttr(id, withSize(0)))
+
+	deny := func(a *wire.OpenArgs) { creating(a); a.ShareDeny = wire.OPEN4_SHARE_DENY_BOTH }
+	o.ok(putRoot, o.opens("g", wire.OPEN4_SHARE_ACCESS_BOTH, deny))
+	o.fails(wire.NFS4ERR_SHARE_DENIED, putRoot, o.opens("g", wire.OPEN4_SHARE_ACCESS_READ, nil))
+	o.ok(putRoot, call{wire.OP_CREATE, &wire.CreateArgs{Type: wire.NF4SOCK, Name: []byte("socket")}})
+	o.fails(wire.NFS4ERR_SYMLINK, putRoot, o.opens("socket", wire.OPEN4_SHARE_ACCESS_READ, nil))
 }

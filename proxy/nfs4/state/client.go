@@ -306,6 +306,7 @@ func (m *Machine) Bury(id wire.ClientID) {
 // removeClientLocked takes c and all that it holds away at once.
 func (m *Machine) removeClientLocked(c *client) {
 	m.condemnLocked(c)
+	m.expired.rememberTokensLocked(c)
 	m.releaseLocked(c)
 	delete(m.condemned, c.id)
 }

@@ -80,7 +80,7 @@ func (m *Machine) Open(t *Ticket, r *OpenRequest) (res OpenResult, victim wire.C
 	if oo != nil {
 		o = oo.opens[r.File]
 	}
-	if f != nil && f.conflicts(o, access, deny) {
+	if f != nil && f.conflicts(c.exempt(o), access, deny) {
 		return res, m.conflictingOpenLocked(f, o, access, deny), conflictStatus(r.Reclaim)
 	}
 	if f != nil {

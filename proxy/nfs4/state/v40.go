@@ -186,23 +186,25 @@ func (m *Machine) enterLocked(c *client, t *Ticket) {
 	*t = Ticket{session: &c.v40.stand}
 }
 
-// EnterStateid begins a request of minor version 0 that uses stateid id, which is no special one, and
-// renews its client's lease. If it succeeds, t is filled, and Leave must follow.
-func (m *Machine) EnterStateid(id *wire.Stateid, t *Ticket) wire.Status {
+// EnterStateid begins a request for user uid in minor version 0 that uses stateid id, which is no
+// special one, and renews its client's lease. If it succeeds, t is filled, and Leave must follow; own
+// says that the file was opened for the same user.
+func (m *Machine) EnterStateid(id *wire.Stateid, uid uint32, t *Ticket) (own bool, s wire.Status) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	tk, s := m.token40Locked(id)
 	if s != wire.NFS4_OK {
-		return s
+		return false, s
 	}
 	if s := tk.checkSeqid40(id.Seqid); s != wire.NFS4_OK {
-		return s
+		return false, s
 	}
-	if o := tk.client.v40.openOwners[tk.open.owner.name]; o == nil || !o.confirmed {
-		return wire.NFS4ERR_BAD_STATEID
+	o := tk.client.v40.openOwners[tk.open.owner.name]
+	if o == nil || !o.confirmed {
+		return false, wire.NFS4ERR_BAD_STATEID
 	}
 	m.enterLocked(tk.client, t)
-	return wire.NFS4_OK
+	return o.uid == uid, wire.NFS4_OK
 }
 
 // token40Locked finds what id stands for, whatever its seqid is.
@@ -262,6 +264,14 @@ func (e *expired40) rememberLocked(c *client) {
 	e.clients = append(e.clients, c.id)
 	if n := len(e.clients) - maxExpiredClients; n > 0 {
 		e.clients = slices.Delete(e.clients, 0, n)
+	}
+	e.rememberTokensLocked(c)
+}
+
+// rememberTokensLocked keeps which stateids c had, which expired or started anew.
+func (e *expired40) rememberTokensLocked(c *client) {
+	if c.v40 == nil {
+		return
 	}
 	for _, oo := range c.opens {
 		for _, o := range oo.opens {

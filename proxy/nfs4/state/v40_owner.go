@@ -20,8 +20,9 @@ type owner40 struct {
 	lock   bool // a lock owner
 	users  int  // requests that have the turn or wait for it: while there are any, it stays
 
-	begun     bool // a request was finished
-	confirmed bool // of an open owner: OPEN_CONFIRM was done
+	begun     bool   // a request was finished
+	confirmed bool   // of an open owner: OPEN_CONFIRM was done
+	uid       uint32 // of whom the last OPEN was for
 	seqid     uint32
 	print     uint64 // of the request with seqid
 	reply     Reply
@@ -57,6 +58,8 @@ type SeqidRequest struct {
 	// Fingerprint tells requests apart: two with the same seqid are the same exactly if it is the
 	// same.
 	Fingerprint uint64
+	// UID is whom the request is for.
+	UID uint32
 }
 
 // countsInSequence says whether a request that ended with s takes a seqid (RFC 7530 §9.1.7).
@@ -86,6 +89,7 @@ func (m *Machine) BeginOpen(id wire.ClientID, name []byte, r *SeqidRequest, t *T
 	m.enterLocked(c, t)
 	*turn = Turn{owner: o, seqid: r.Seqid, print: r.Fingerprint}
 	m.takeTurnLocked(o)
+	o.uid = r.UID
 	switch {
 	case o.begun && o.repeats(r):
 		return m.replayLocked(t, turn)
@@ -293,6 +297,15 @@ func (m *Machine) NeedsConfirm(turn *Turn, reclaim bool) bool {
 	defer m.mu.Unlock()
 	turn.owner.confirmed = turn.owner.confirmed || reclaim
 	return !turn.owner.confirmed
+}
+
+// exempt is the open that is left aside when c wants more of the file: in minor version 0 not even its
+// owner's own (RFC 7530 §9.9).
+func (c *client) exempt(own *open) *open {
+	if c.v40 != nil {
+		return nil
+	}
+	return own
 }
 
 // ConfirmOpen serves OPEN_CONFIRM (RFC 7530 §16.18) in the turn of the owner.
