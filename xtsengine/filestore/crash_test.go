@@ -90,6 +90,8 @@ type crashFile struct {
 	durable  int      // the first version that may be found after a crash
 	mode     uint32
 	oldMode  uint32 // while a change is under way
+	xattr    string // of one extended attribute; empty if there is none
+	oldXattr string // while a change is under way
 	dir      bool
 	change   uint64 // the largest change attribute that was seen
 }
@@ -168,14 +170,16 @@ func (c *crashWorker) one() error {
 			return c.doRemove(name, f)
 		}
 		return c.doRename(name, f)
-	case n < 45:
+	case n < 32:
 		return c.doWrite(f)
 	case n < 58:
-		return c.doCommit(f)
+		return c.doRange(f, n-32)
 	case n < 66:
 		return c.doTruncate(f)
-	case n < 72:
+	case n < 69:
 		return c.doMode(f)
+	case n < 72:
+		return c.doXattr(f)
 	case n < 80:
 		return c.doRemove(name, f)
 	case n < 90:
@@ -390,6 +394,10 @@ func sameNames(found map[crashName]vfs.Attr, model map[crashName]*crashFile) boo
 func (c *crashWorker) verifyFile(f *crashFile, a vfs.Attr) {
 	if a.Mode != f.mode && a.Mode != f.oldMode {
 		c.r.t.Errorf("mode of %v is %o, want %o or %o", a.ID, a.Mode, f.mode, f.oldMode)
+	}
+	if got, err := c.r.GetXattr(bg, nil, a.ID, "x"); (err != nil && !errors.Is(err, vfs.ErrNoXattr)) ||
+		(string(got) != f.xattr && string(got) != f.oldXattr) {
+		c.r.t.Errorf("extended attribute of %v: %q, %v; want %q or %q", a.ID, got, err, f.xattr, f.oldXattr)
 	}
 	if a.Change < f.change {
 		c.r.t.Errorf("change of %v went back from %d to %d", a.ID, f.change, a.Change)

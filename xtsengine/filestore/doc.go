@@ -29,6 +29,8 @@
 //   - The write verifier is a hash of unit, file system, epoch and a durable count of starts.
 //   - Which blocks of the volume are used follows from the extents alone: Open walks them. There is no
 //     free list that could contradict them, and what a crash leaves unused is free.
+//   - Blocks that several extents share have a record that counts them, changed in the batch of the
+//     extents (shares). What is metered is counted in the batch of each change (quota).
 //
 // Access times are not kept up by Read (as with noatime); SetAttr sets them.
 //
@@ -57,12 +59,15 @@
 //
 //	Store.life      shared by operations, alone by Close and Check
 //	background.pause   shared by a round of the background, alone by Check
-//	inode.gate      shared by Write, alone by a change of size
-//	inode.flushing  whoever changes committed extents; the mover holds several, by TryLock
+//	inode.gate      shared by Write, alone by a change of size, Allocate, Deallocate, and Clone for its target
+//	inode.flushing  whoever changes committed extents; the mover holds several, by TryLock, Clone two in
+//	                the order of inode numbers
+//	quota.finishing shared by a flush while its blocks count twice
 //	Store.renaming  a directory gets another parent
 //	inode.mu        several in the order of inode numbers; Read holds it shared while it reads the
 //	                volume, so that no block it reads is freed
-//	shard.mu, inodeList.mu, pool.mu, lease.mu, reaper.mu, throttle.mu, cacheShard.mu: leaves
+//	shares.mu       from reading records of shared blocks to applying the batch that changes them
+//	quota.mu, shard.mu, inodeList.mu, pool.mu, lease.mu, reaper.mu, throttle.mu, cacheShard.mu: leaves
 //
 // No lock is held while a batch becomes durable, but inode.flushing by a flush: it is how those who
 // commit one file at the same time share one flush.
