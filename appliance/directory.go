@@ -24,8 +24,8 @@ var (
 // reasons are the labels of refusals in the metric.
 var reasons = map[error]string{
 	transport.ErrClaims: "malformed", errDates: "dates", errAccessPoint: "access_point", errToken: "session_token",
-	errKeyUnknown: "access_key", errWrongSystem: "file_system", iam.ErrProofOld: "proof_old",
-	iam.ErrProofFuture: "proof_future", iam.ErrProofSignature: "proof_signature",
+	errKeyUnknown: "access_key", errWrongSystem: "file_system", transport.ErrProofOld: "proof_old",
+	transport.ErrProofFuture: "proof_future", transport.ErrProofSignature: "proof_signature",
 }
 
 // reasonOf is the label of a refusal.
@@ -100,10 +100,10 @@ func (d *directory) authenticate(c *transport.Claims, fileSystem string) (keyID 
 	if key == nil {
 		return "", errKeyUnknown
 	}
-	connect := iam.Connect{
+	connect := transport.Connect{
 		AccessKeyID: c.Proof.AccessKeyID, Region: d.region, FileSystem: fileSystem, KeyHash: c.KeyHash[:], Time: c.Proof.Time,
 	}
-	if err := connect.Verify(key.secret, c.Proof.Signature, now); err != nil {
+	if err := connect.Verify(key.secret.Reveal(), c.Proof.Signature, now); err != nil {
 		return "", err
 	}
 	return c.Proof.AccessKeyID, nil

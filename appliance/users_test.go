@@ -30,7 +30,7 @@ type certificateTemplate struct {
 	fileSystem, accessPoint string
 	notAfter                time.Time // default in three hours
 	// sign, if not nil, makes the proof over the certificate's public key.
-	sign   func(keyHash []byte) *iam.Connect
+	sign   func(keyHash []byte) *transport.Connect
 	secret iam.Secret
 	octets []byte // of the signature, in place of sign's
 }
@@ -89,7 +89,7 @@ func (c *certificateTemplate) proof(t testing.TB, key *ecdsa.PrivateKey) pkix.Ex
 		t.Fatal(err)
 	}
 	connect := c.sign(claims.KeyHash[:])
-	signature := connect.Sign(c.secret)
+	signature := connect.Sign(c.secret.Reveal())
 	octets := c.octets
 	if octets == nil {
 		octets = []byte(hex.EncodeToString(signature[:]))
@@ -128,9 +128,9 @@ func (r *running) newUser(t testing.TB, name string) (keyID string, secret iam.S
 }
 
 // signer makes certificates with one access key.
-func (r *running) signer(fileSystem, keyID string, change func(*iam.Connect)) func([]byte) *iam.Connect {
-	return func(keyHash []byte) *iam.Connect {
-		c := &iam.Connect{
+func (r *running) signer(fileSystem, keyID string, change func(*transport.Connect)) func([]byte) *transport.Connect {
+	return func(keyHash []byte) *transport.Connect {
+		c := &transport.Connect{
 			AccessKeyID: keyID, Region: r.o.Region, FileSystem: fileSystem, KeyHash: keyHash, Time: time.Now().UTC().Truncate(time.Second),
 		}
 		if change != nil {
@@ -153,7 +153,7 @@ func TestForgedProofs(t *testing.T) {
 	if err := r.DeleteAccessKey(t.Context(), "bob", deleted); err != nil {
 		t.Fatal(err)
 	}
-	signed := func(change func(*iam.Connect)) certificateTemplate {
+	signed := func(change func(*transport.Connect)) certificateTemplate {
 		return certificateTemplate{fileSystem: id, sign: r.signer(id, keyID, change), secret: secret}
 	}
 	with := func(c certificateTemplate, change func(*certificateTemplate)) certificateTemplate {
@@ -167,15 +167,15 @@ func TestForgedProofs(t *testing.T) {
 		"anonymous":             {certificateTemplate{fileSystem: id}, ""},
 		"proved":                {signed(nil), ""},
 		"another secret":        {with(signed(nil), func(c *certificateTemplate) { c.secret = iam.NewSecret("x") }), "proof_signature"},
-		"another key pair":      {signed(func(c *iam.Connect) { c.KeyHash = make([]byte, 20) }), "proof_signature"},
-		"another region":        {signed(func(c *iam.Connect) { c.Region = "local-2" }), "proof_signature"},
-		"another file system":   {signed(func(c *iam.Connect) { c.FileSystem = other }), "proof_signature"},
+		"another key pair":      {signed(func(c *transport.Connect) { c.KeyHash = make([]byte, 20) }), "proof_signature"},
+		"another region":        {signed(func(c *transport.Connect) { c.Region = "local-2" }), "proof_signature"},
+		"another file system":   {signed(func(c *transport.Connect) { c.FileSystem = other }), "proof_signature"},
 		"for no file system":    {with(signed(nil), func(c *certificateTemplate) { c.fileSystem = "" }), "file_system"},
-		"over a day old":        {signed(func(c *iam.Connect) { c.Time = c.Time.Add(-25 * time.Hour) }), "proof_old"},
-		"from tomorrow":         {signed(func(c *iam.Connect) { c.Time = c.Time.Add(time.Hour) }), "proof_future"},
+		"over a day old":        {signed(func(c *transport.Connect) { c.Time = c.Time.Add(-25 * time.Hour) }), "proof_old"},
+		"from tomorrow":         {signed(func(c *transport.Connect) { c.Time = c.Time.Add(time.Hour) }), "proof_future"},
 		"deleted key":           {certificateTemplate{fileSystem: id, sign: r.signer(id, deleted, nil), secret: deletedSecret}, "access_key"},
 		"unknown key":           {certificateTemplate{fileSystem: id, sign: r.signer(id, "AKIAAAAAAAAAAAAAAAAA", nil)}, "access_key"},
-		"session token":         {signed(func(c *iam.Connect) { c.SessionToken = "t" }), "session_token"},
+		"session token":         {signed(func(c *transport.Connect) { c.SessionToken = "t" }), "session_token"},
 		"binary signature":      {with(signed(nil), func(c *certificateTemplate) { c.octets = make([]byte, 32) }), "malformed"},
 		"signature of others":   {with(signed(nil), func(c *certificateTemplate) { c.octets = []byte(strings.Repeat("g", 64)) }), "malformed"},
 		"expired certificate":   {certificateTemplate{fileSystem: id, notAfter: time.Now().Add(-time.Minute)}, "dates"},

@@ -25,16 +25,18 @@ const (
 
 // Where things are.
 const (
-	configPath    = "/etc/nfseal/mount.conf"
-	defaultCAPath = "/etc/nfseal/ca.pem"
-	statePath     = "/run/nfseal"
-	logPath       = "/var/log/nfseal/mount.log"
+	configPath      = "/etc/nfseal/mount.conf"
+	defaultCAPath   = "/etc/nfseal/ca.pem"
+	statePath       = "/run/nfseal"
+	credentialsPath = "/root/.aws/credentials"
+	logPath         = "/var/log/nfseal/mount.log"
 )
 
 // What the server's names are made of unless said otherwise.
 const (
-	defaultRegion = "local-1"
-	defaultSuffix = "nfseal.internal"
+	defaultRegion  = "local-1"
+	defaultSuffix  = "nfseal.internal"
+	defaultProfile = "default"
 )
 
 // Exit statuses of mount(8).

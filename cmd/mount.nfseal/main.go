@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,6 +33,9 @@ Options of nfseal:
   region=REGION        of the server's DNS name (default local-1)
   dns_name_suffix=NAME likewise; also suffix= (default nfseal.internal)
   mounttargetip=IP     connect to this address instead of what the DNS name resolves to
+  iam                  prove to have the access key in /root/.aws/credentials
+  awsprofile=NAME      take the key of this profile there (default "default")
+  accesspoint=ID       mount an access point of the file system
   servername=NAME      the name that the server's certificate must hold, if it is another
   port=N               the server's port (default 2049)
 Options of NFS, such as hard, soft, timeo=, rsize=, nconnect=, lookupcache=, and of every
@@ -45,7 +49,7 @@ The log is /var/log/nfseal/mount.log.
 
 // places are the files used, in one place for tests.
 type places struct {
-	config, ca, state, log string
+	config, ca, state, log, credentials string
 }
 
 // command is the command line.
@@ -56,6 +60,9 @@ type command struct {
 	help                  bool
 }
 
+// version is set by the linker.
+var version = "unknown"
+
 // usageError is a mistake of whoever called.
 type usageError struct{ error }
 
@@ -63,7 +70,7 @@ func main() {
 	if len(os.Args) == 2 && os.Args[1] == tunnelWord {
 		os.Exit(tunnelMain(os.Stdin, os.NewFile(3, "ready")))
 	}
-	p := places{config: configPath, ca: defaultCAPath, state: statePath, log: logPath}
+	p := places{config: configPath, ca: defaultCAPath, state: statePath, log: logPath, credentials: credentialsPath}
 	os.Exit(run(os.Args[1:], p, os.Stdout, os.Stderr))
 }
 
@@ -169,6 +176,7 @@ type mount struct {
 	dir        string
 	fake       bool
 	serverName string
+	identity   *identity
 	target     string // host:port
 	ca         []byte
 	places     places
@@ -202,6 +210,9 @@ func prepare(c command, p places) (*mount, error) {
 	if o.serverName != "" {
 		m.serverName = strings.ToLower(strings.TrimSuffix(o.serverName, "."))
 	}
+	if m.identity, err = m.identify(); err != nil {
+		return nil, usageError{err}
+	}
 	if m.dir, err = directory(c.dir); err != nil {
 		return nil, err
 	}
@@ -209,6 +220,21 @@ func prepare(c command, p places) (*mount, error) {
 		m.ca, err = readCA(o.cafile, p.ca)
 	}
 	return m, err
+}
+
+// identify says what the server is to be told of the client; nil for nothing.
+func (m *mount) identify() (*identity, error) {
+	if !m.o.iam && m.o.accessPoint == "" {
+		return nil, nil
+	}
+	i := &identity{FileSystem: transport.FileSystemOf(m.serverName), AccessPoint: m.o.accessPoint, Region: m.o.region}
+	if i.FileSystem == "" {
+		return nil, errors.New("options iam and accesspoint= need the file system's id: mount fs-...:/, not " + m.spec.host)
+	}
+	if m.o.iam {
+		i.Credentials, i.Profile = m.places.credentials, cmp.Or(m.o.profile, defaultProfile)
+	}
+	return i, nil
 }
 
 // directory gives the mount point without symbolic links.
@@ -270,7 +296,7 @@ func (m *mount) do(ctx context.Context) error {
 		return m.plain(ctx)
 	}
 	s := settings{
-		Target: m.target, ServerName: m.serverName, NoOCSP: !m.o.ocsp, CA: m.ca,
+		Target: m.target, ServerName: m.serverName, NoOCSP: !m.o.ocsp, CA: m.ca, Identity: m.identity,
 		Directory: m.dir, StateDir: m.places.state, LogPath: m.places.log,
 	}
 	if err := m.verify(ctx, s); err != nil {
@@ -306,7 +332,7 @@ func (m *mount) verify(ctx context.Context, s settings) error {
 	ctx, cancel := context.WithTimeout(ctx, verifyTimeout)
 	defer cancel()
 	m.say("connecting to %s as %s", s.Target, s.ServerName)
-	conn, err := transport.Dial(ctx, s.Target, client)
+	conn, err := s.dial(ctx, client)
 	if err != nil {
 		return err
 	}

@@ -42,6 +42,12 @@ type bed struct {
 
 func newBed(t *testing.T, certificate func(*transporttest.CA) *tls.Certificate) *bed {
 	t.Helper()
+	return newBedWith(t, certificate, nil)
+}
+
+// newBedWith has a server that calls verify for each connection.
+func newBedWith(t *testing.T, certificate func(*transporttest.CA) *tls.Certificate, verify func(tls.ConnectionState) error) *bed {
+	t.Helper()
 	b := &bed{ca: transporttest.NewCA(t), dir: t.TempDir()}
 	root := t.TempDir()
 	b.places = places{
@@ -56,6 +62,7 @@ func newBed(t *testing.T, certificate func(*transporttest.CA) *tls.Certificate) 
 	if err != nil {
 		t.Fatal(err)
 	}
+	config.VerifyConnection = verify
 	l, err := tls.Listen("tcp", "127.0.0.1:0", config)
 	if err != nil {
 		t.Fatal(err)

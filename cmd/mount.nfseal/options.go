@@ -13,15 +13,18 @@ import (
 
 // options are what -o and the configuration say.
 type options struct {
-	tls, ocsp  bool
-	cafile     string
-	region     string
-	suffix     string
-	address    string // mounttargetip
-	serverName string
-	port       int
-	flags      uintptr  // of mount(2)
-	nfs        []string // for the kernel's NFS client, in its words
+	tls, ocsp   bool
+	cafile      string
+	region      string
+	suffix      string
+	address     string // mounttargetip
+	serverName  string
+	iam         bool
+	profile     string // awsprofile
+	accessPoint string
+	port        int
+	flags       uintptr  // of mount(2)
+	nfs         []string // for the kernel's NFS client, in its words
 }
 
 // vfsFlags are options that mount(2) takes as flags: set, or cleared.
@@ -104,6 +107,12 @@ func (o *options) check() error {
 	if !o.tls && (!o.ocsp || o.serverName != "") {
 		return errors.New("options noocsp and servername= make no sense with notls")
 	}
+	switch {
+	case !o.tls && (o.iam || o.accessPoint != ""):
+		return errors.New("options iam and accesspoint= need tls")
+	case !o.iam && o.profile != "":
+		return errors.New("option awsprofile= needs iam")
+	}
 	return nil
 }
 
@@ -130,7 +139,8 @@ func (o *options) setOwn(key, value string, hasValue bool) (bool, error) {
 	switches := map[string]struct {
 		field *bool
 		value bool
-	}{"tls": {&o.tls, true}, "notls": {&o.tls, false}, "ocsp": {&o.ocsp, true}, "noocsp": {&o.ocsp, false}}
+	}{"tls": {&o.tls, true}, "notls": {&o.tls, false}, "ocsp": {&o.ocsp, true}, "noocsp": {&o.ocsp, false},
+		"iam": {&o.iam, true}}
 	if s, ok := switches[key]; ok {
 		*s.field = s.value
 		return true, noValue(key, hasValue)
@@ -138,6 +148,7 @@ func (o *options) setOwn(key, value string, hasValue bool) (bool, error) {
 	texts := map[string]*string{
 		"cafile": &o.cafile, "region": &o.region, "suffix": &o.suffix, "dns_name_suffix": &o.suffix,
 		"mounttargetip": &o.address, "servername": &o.serverName,
+		"awsprofile": &o.profile, "accesspoint": &o.accessPoint,
 	}
 	if field, ok := texts[key]; ok {
 		if value == "" {
@@ -162,6 +173,10 @@ func (o *options) setOwn(key, value string, hasValue bool) (bool, error) {
 
 func (o *options) checkText(key, value string) error {
 	switch key {
+	case "accesspoint":
+		if !accessPointID.MatchString(value) {
+			return fmt.Errorf("accesspoint %q is not fsap- and 17 hexadecimal digits", value)
+		}
 	case "mounttargetip":
 		if _, err := netip.ParseAddr(value); err != nil {
 			return fmt.Errorf("mounttargetip %q is not an IP address", value)

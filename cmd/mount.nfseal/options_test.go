@@ -64,7 +64,7 @@ func TestParseOptions(t *testing.T) {
 		}
 	}
 	for text, word := range map[string]string{
-		"bogus": "not known", "iam": "not known", "tls=1": "takes no value", "hard=1": "takes no value", "ro=1": "not known",
+		"bogus": "not known", "iam=1": "takes no value", "tls=1": "takes no value", "hard=1": "takes no value", "ro=1": "not known",
 		"cafile": "needs a value", "cafile=": "needs a value", "port=0": "not a number", "port=x": "not a number",
 		"port=65536": "not a number", "rsize=big": "needs a number", "rsize=-1": "needs a number", "nfsvers=3": "can't be used",
 		"sec=krb5": "can't be used", "proto=udp": "can't be used", "remount": "can't be used", "mounttargetip=nas": "not an IP address",

@@ -8,9 +8,10 @@ import (
 )
 
 var (
-	fileSystemID = regexp.MustCompile(`^fs-[0-9a-f]+$`)
-	dnsName      = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*\.?$`)
-	dnsLabel     = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$`)
+	fileSystemID  = regexp.MustCompile(`^fs-[0-9a-f]+$`)
+	accessPointID = regexp.MustCompile(`^fsap-[0-9a-f]{17}$`)
+	dnsName       = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*\.?$`)
+	dnsLabel      = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$`)
 )
 
 // spec is what is to be mounted: the first word of the command line.

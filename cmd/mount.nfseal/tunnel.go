@@ -26,10 +26,12 @@ type settings struct {
 	ServerName string `json:"server_name"`
 	NoOCSP     bool   `json:"no_ocsp"`
 	// CA is in PEM; empty means the system's CAs.
-	CA        []byte `json:"ca"`
-	Directory string `json:"directory"`
-	StateDir  string `json:"state_dir"`
-	LogPath   string `json:"log_path"`
+	CA []byte `json:"ca"`
+	// Identity is nil for a client that says nothing of itself.
+	Identity  *identity `json:"identity,omitempty"`
+	Directory string    `json:"directory"`
+	StateDir  string    `json:"state_dir"`
+	LogPath   string    `json:"log_path"`
 }
 
 // started is what the tunnel process answers.
@@ -140,7 +142,7 @@ func readLine(in io.Reader, limit int) ([]byte, error) {
 func (e *entrance) run(ctx context.Context, in io.Reader, log *zap.Logger) error {
 	t, err := tunnel.New(tunnel.Options{
 		Listener: e.l,
-		Dial:     func(ctx context.Context) (tunnel.Conn, error) { return transport.Dial(ctx, e.Target, e.client) },
+		Dial:     func(ctx context.Context) (tunnel.Conn, error) { return e.dial(ctx, e.client) },
 		OnDial: func(err error) {
 			if err != nil {
 				log.Warn("server connection failed, trying again", zap.Error(err))

@@ -36,9 +36,9 @@ func extension(which int, hexDER string) pkix.Extension {
 	return pkix.Extension{Id: append(append(asn1.ObjectIdentifier{}, claimsArc...), which), Value: der}
 }
 
-// proofDER is what openssl makes of efs-utils' configuration: id "AKIA", 64 hexadecimal digits,
+// proofHex is what openssl makes of efs-utils' configuration: id "AKIA", 64 hexadecimal digits,
 // 260102030405Z, and perhaps a token in tag [0].
-func proofDER(token string) string {
+func proofHex(token string) string {
 	body := "0c04 414b4941 0440" + strings.Repeat("61", 64) + "170d 3236303130323033303430355a" + token
 	der, _ := hex.DecodeString(strings.ReplaceAll(body, " ", ""))
 	return "30" + hex.EncodeToString([]byte{byte(len(der))}) + hex.EncodeToString(der)
@@ -47,7 +47,7 @@ func proofDER(token string) string {
 func TestClaims(t *testing.T) {
 	cert := &x509.Certificate{RawSubjectPublicKeyInfo: spki(t), Extensions: []pkix.Extension{
 		{Id: asn1.ObjectIdentifier{2, 5, 29, 14}, Value: []byte("anything")},
-		extension(1, "0c06 667361702d31"), extension(2, proofDER("a004 0c02 7878")), extension(3, "0c04 66732d31"),
+		extension(1, "0c06 667361702d31"), extension(2, proofHex("a004 0c02 7878")), extension(3, "0c04 66732d31"),
 		extension(4, "300b 0c05 6c6f63616c 0c02 3332"), extension(9, "ff"),
 	}}
 	c, err := ClaimsOf(cert)
@@ -62,7 +62,7 @@ func TestClaims(t *testing.T) {
 		!p.Time.Equal(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)) {
 		t.Errorf("proof %+v", p)
 	}
-	cert.Extensions = []pkix.Extension{extension(2, proofDER(""))}
+	cert.Extensions = []pkix.Extension{extension(2, proofHex(""))}
 	if c, err = ClaimsOf(cert); err != nil || c.Proof == nil || c.Proof.SessionToken != "" {
 		t.Errorf("without a token: %+v, %v", c.Proof, err)
 	}
@@ -80,12 +80,12 @@ func TestMalformedClaims(t *testing.T) {
 		"indefinite length":  {extension(3, "0c80 66 0000")},
 		"huge length":        {extension(3, "0c84 ffffffff")},
 		"too long":           {{Id: extension(3, "").Id, Value: make([]byte, maxClaimBytes+1)}},
-		"proof cut short":    {extension(2, proofDER("")[:40])},
+		"proof cut short":    {extension(2, proofHex("")[:40])},
 		"binary signature":   {extension(2, "3035 0c04 414b4941 0420"+strings.Repeat("aa", 32)+"170d 3236303130323033303430355a")},
-		"signature of g":     {extension(2, strings.Replace(proofDER(""), "6161", "6761", 1))},
-		"GeneralizedTime":    {extension(2, strings.Replace(proofDER(""), "170d", "180d", 1))},
-		"time of a 13th":     {extension(2, strings.Replace(proofDER(""), "3236303130", "3236313330", 1))},
-		"no access key":      {extension(2, strings.Replace(strings.Replace(proofDER(""), "0c04414b4941", "0c00", 1), "3057", "3053", 1))},
+		"signature of g":     {extension(2, strings.Replace(proofHex(""), "6161", "6761", 1))},
+		"GeneralizedTime":    {extension(2, strings.Replace(proofHex(""), "170d", "180d", 1))},
+		"time of a 13th":     {extension(2, strings.Replace(proofHex(""), "3236303130", "3236313330", 1))},
+		"no access key":      {extension(2, strings.Replace(strings.Replace(proofHex(""), "0c04414b4941", "0c00", 1), "3057", "3053", 1))},
 		"client as a string": {extension(4, "0c04 66732d31")},
 	} {
 		if _, err := ClaimsOf(&x509.Certificate{RawSubjectPublicKeyInfo: key, Extensions: extensions}); !errors.Is(err, ErrClaims) {
@@ -100,7 +100,7 @@ func TestMalformedClaims(t *testing.T) {
 // FuzzClaims reads extensions: what is taken has the shape that it must have.
 func FuzzClaims(f *testing.F) {
 	key := spki(f)
-	for which, text := range map[int]string{1: "0c06667361702d31", 2: proofDER("a0040c027878"), 3: "0c0466732d31", 4: "300b0c056c6f63616c0c023332"} {
+	for which, text := range map[int]string{1: "0c06667361702d31", 2: proofHex("a0040c027878"), 3: "0c0466732d31", 4: "300b0c056c6f63616c0c023332"} {
 		f.Add(which, extension(which, text).Value)
 	}
 	f.Fuzz(func(t *testing.T, which int, der []byte) {

@@ -44,7 +44,12 @@ const (
 	maxOCSPResponseBytes = 64 << 10
 	maxOCSPURLs          = 4
 	maxServerNameBytes   = 255
-	maxClaimBytes        = 16 << 10 // a session token has some 2 KiB
+	// proofLife is how long a proof is good (X-Amz-Expires).
+	proofLife = 24 * time.Hour
+	// certificateEarly and certificateLife are the dates of a client's certificate around its making.
+	certificateEarly = 15 * time.Minute
+	certificateLife  = 3 * time.Hour
+	maxClaimBytes    = 16 << 10 // a session token has some 2 KiB
 
 	// clockSkew is how far the clocks of responder and client may be apart.
 	clockSkew = 5 * time.Minute

@@ -34,7 +34,7 @@ var rules = []rule{
 	{"appliance/kms", []string{"appliance/audit", "appliance/durable", "xtsengine/keyring"},
 		"it implements keyring's interfaces and records every unwrap; it serves no files"},
 	{"appliance/iam", nil,
-		"signatures are judged by keys and a clock that are given; who has which key is the catalog's"},
+		"access keys are made and hidden here; who has which is the catalog's"},
 	{"appliance/policy", nil,
 		"a pure evaluator: documents and a request in, a decision out"},
 	{"appliance/pki", []string{"appliance/durable"},

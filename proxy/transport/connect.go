@@ -1,4 +1,4 @@
-package iam
+package transport
 
 import (
 	"crypto/hmac"
@@ -12,12 +12,20 @@ import (
 
 // Why a proof is not taken.
 var (
-	ErrProofOld       = errors.New("iam: the proof is over a day old")
-	ErrProofFuture    = errors.New("iam: the proof is from the future: compare the clocks")
-	ErrProofSignature = errors.New("iam: the signature does not match: wrong secret, region, file system or key pair")
+	ErrProofOld       = errors.New("the proof is over a day old")
+	ErrProofFuture    = errors.New("the proof is from the future: compare the clocks")
+	ErrProofSignature = errors.New("the signature does not match: wrong secret, region, file system or key pair")
 )
 
-// Connect is the request that a connection's proof signs.
+// Connect is the request that a Proof signs with AWS Signature Version 4. It is never sent. Its
+// canonical form, in which \n is a line end and there is no empty line after the header:
+//
+//	GET\n/\nAction=Connect&PublicKeyHash=<40 hex digits>&X-Amz-Algorithm=AWS4-HMAC-SHA256
+//	&X-Amz-Credential=<key id>%2F<date>%2F<region>%2Felasticfilesystem%2Faws4_request
+//	&X-Amz-Date=<time>&X-Amz-Expires=86400[&X-Amz-Security-Token=<token>]&X-Amz-SignedHeaders=host
+//	\nhost:<file system id>\nhost\n<SHA-256 of nothing>
+//
+// So a proof is good for one key pair, one file system and one region, for a day.
 type Connect struct {
 	AccessKeyID  string
 	SessionToken string // "" for none
@@ -36,8 +44,9 @@ const (
 	emptyHash  = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 )
 
-// Verify returns nil if signature is c's, made with secret, and not too old at the time now.
-func (c *Connect) Verify(secret Secret, signature [32]byte, now time.Time) error {
+// Verify returns nil if signature is c's, made with the secret access key, and not too old at the
+// time now.
+func (c *Connect) Verify(secret string, signature [32]byte, now time.Time) error {
 	switch age := now.Sub(c.Time); {
 	case age > proofLife:
 		return ErrProofOld
@@ -50,12 +59,12 @@ func (c *Connect) Verify(secret Secret, signature [32]byte, now time.Time) error
 	return nil
 }
 
-// Sign returns the signature of c with secret (AWS Signature Version 4).
-func (c *Connect) Sign(secret Secret) [32]byte {
+// Sign returns the signature of c with a secret access key.
+func (c *Connect) Sign(secret string) [32]byte {
 	scope := c.scope()
 	request := sha256.Sum256([]byte(c.canonicalRequest()))
 	text := strings.Join([]string{algorithm, c.Time.UTC().Format(timeFormat), scope, hex.EncodeToString(request[:])}, "\n")
-	key := []byte("AWS4" + secret.text)
+	key := []byte("AWS4" + secret)
 	for part := range strings.SplitSeq(scope, "/") {
 		next := sign(key, part)
 		clear(key)
