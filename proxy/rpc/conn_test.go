@@ -28,8 +28,8 @@ type testHandler struct {
 	gate  chan struct{}
 	quick atomic.Bool // all calls are said to be quick
 	mu    sync.Mutex
-	max  int // of calls at once
-	now  int
+	max   int // of calls at once
+	now   int
 }
 
 func (h *testHandler) Handle(ctx context.Context, call *Call, reply *xdr.Encoder) {

@@ -82,7 +82,7 @@ func TestPeers(t *testing.T) {
 	started := func(t *testing.T, p *Process, err error) *Process {
 		t.Helper()
 		if errors.Is(err, ErrNotInstalled) {
-			t.Skipf("%v; `make bench` installs it", err)
+			t.Skipf("%v; `make bench` installs it for `make test`", err)
 		}
 		if err != nil {
 			t.Fatal(err)
