@@ -54,6 +54,9 @@ const (
 	coalesceBytes = 64 << 10
 	// maxBatch is how many replies one system call takes.
 	maxBatch = 64
+	// maxIdleWorkers is how many goroutines of a connection wait for calls, and lingerTime for how long.
+	maxIdleWorkers = 16
+	lingerTime     = 500 * time.Millisecond
 	// maxHeldBytes is how much of replies waits for further ones, and how large one that does may be.
 	maxHeldBytes = 32 << 10
 	// A quick call that takes longer than slowCall while others wait is followed by spreadCalls that get

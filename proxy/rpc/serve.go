@@ -42,6 +42,9 @@ type server struct {
 
 	quick QuickHandler // h, if it is one
 
+	calls chan *task   // from the reader to workers that wait; closed by the reader
+	idle  atomic.Int32 // workers that wait
+
 	// Of the reader.
 	takeoverTimer *time.Timer
 	held          int   // replies of the present batch that wait in out
@@ -68,7 +71,7 @@ func ServeConn(ctx context.Context, conn net.Conn, h Handler, o Options) error {
 	defer cancel()
 	s := &server{
 		conn: conn, h: h, o: o, ctx: handlers, cancel: cancel,
-		slots: make(chan struct{}, o.MaxInFlight),
+		slots: make(chan struct{}, o.MaxInFlight), calls: make(chan *task),
 	}
 	s.quick, _ = h.(QuickHandler)
 	s.out.init(s)
@@ -128,6 +131,7 @@ func (s *server) readLoop() {
 		if err != nil {
 			s.flush()
 			s.readErr = err
+			close(s.calls)
 			s.caller.close()
 			s.startDrain()
 			return
@@ -155,8 +159,7 @@ func (s *server) see(t *task) bool {
 	if s.inline(t, alone) {
 		return s.handleInline(t, more)
 	}
-	s.wg.Add(1)
-	go t.run()
+	s.handOut(t)
 	return true
 }
 

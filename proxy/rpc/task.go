@@ -15,7 +15,7 @@ type task struct {
 	reply   *buffer // record mark, then what enc has written
 	enc     xdr.Encoder
 	refused bool   // the reply is there already
-	run     func() // handle, then done: made once, so that starting a goroutine allocates nothing
+	run     func() // a worker that begins with t: made once, so that starting it allocates nothing
 }
 
 // newTask returns an empty task of s.
@@ -23,11 +23,7 @@ func (s *server) newTask() *task {
 	t, ok := s.o.Buffers.tasks.Get().(*task)
 	if !ok {
 		t = new(task)
-		t.run = func() {
-			wg := &t.s.wg
-			t.handle()
-			wg.Done()
-		}
+		t.run = func() { t.s.work(t) }
 	}
 	t.s, t.n, t.refused = s, 0, false
 	return t
