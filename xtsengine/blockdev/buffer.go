@@ -31,16 +31,43 @@ func Alloc(n int) []byte {
 	}
 	class := classOf(n)
 	c := &buffers[class]
-	c.mu.Lock()
-	if last := len(c.free) - 1; last >= 0 {
-		b := c.free[last]
-		c.free[last] = nil
-		c.free = c.free[:last]
-		c.mu.Unlock()
+	size := BlockBytes << class
+	if b := c.take(); b != nil {
 		return b[:n]
 	}
-	c.mu.Unlock()
-	return alignedSlice(BlockBytes << class)[:n]
+	if b := c.carve(size); b != nil {
+		return b[:n]
+	}
+	return alignedSlice(size)[:n]
+}
+
+// take gives a free buffer; nil if there is none.
+func (c *bufferClass) take() []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	last := len(c.free) - 1
+	if last < 0 {
+		return nil
+	}
+	b := c.free[last]
+	c.free[last] = nil
+	c.free = c.free[:last]
+	return b
+}
+
+// carve cuts a slab of the arena, which stays with the class, into buffers and gives one of them; nil
+// if the arena is used up.
+func (c *bufferClass) carve(size int) []byte {
+	slab := arena.slab()
+	if slab == nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for at := size; at < len(slab); at += size {
+		c.free = append(c.free, slab[at:at+size:at+size])
+	}
+	return slab[:size:size]
 }
 
 // Free takes back a buffer that Alloc gave and that nobody uses any more; it may have been cut
@@ -55,7 +82,7 @@ func Free(b []byte) {
 	}
 	c := &buffers[classOf(size)]
 	c.mu.Lock()
-	if (len(c.free)+1)*size <= poolClassBytes {
+	if inArena(b) || (len(c.free)+1)*size <= poolClassBytes {
 		c.free = append(c.free, b[:size])
 	}
 	c.mu.Unlock()

@@ -13,16 +13,25 @@
 // # Memory
 //
 // Buffers are aligned to BlockBytes and come from Alloc; the device uses them during the call only.
+// Alloc's arena is outside the Go heap: a slice of it is as good as any other.
 //
 // # File devices
 //
-// File is a device on a regular file, preallocated, or on a block device node. A batch of one
-// contiguous range is one preadv or pwritev in the calling goroutine. Several ranges go to io_uring
-// (a ring for each batch, one system call to submit and wait, no goroutine) or, where the kernel
-// refuses that, to a fixed number of goroutines, which Close ends. Requests that follow each other
-// in a batch and on the device are joined. What the kernel does in part is continued.
+// File is a device on a regular file, preallocated, or on a block device node. Requests that follow
+// each other in a batch and on the device are joined. What the kernel does in part is continued.
+//
+// Transfers go to io_uring, one ring a device: the caller submits its batch with one system call and
+// sleeps, and the ring's goroutine, which sleeps in the runtime's poller, wakes it. No thread waits in
+// the kernel, so that any number can be under way with few processors. Buffers that Alloc gave lie
+// in an arena that the kernel has registered, as long as the arena lasts. A small transfer that is
+// alone on the device is a preadv or pwritev in the calling goroutine.
+//
+// Where the kernel refuses io_uring, batches go to a fixed number of goroutines.
+//
+// Close ends the goroutines of either.
 //
 // # Locks
 //
-// File.gate is held shared by every call and alone by Close; File.growing comes after it.
+// File.gate is held shared by every call and alone by Close; File.growing comes after it. ring.mu and
+// those of the buffers are leaves.
 package blockdev

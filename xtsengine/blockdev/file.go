@@ -33,8 +33,7 @@ type File struct {
 
 var _ Device = (*File)(nil)
 
-// queue does the transfers of a plan of at least two and waits for all of them; each keeps its own
-// error.
+// queue does the transfers of a plan and waits for all of them; each keeps its own error.
 type queue interface {
 	run(p *plan)
 	close() error
@@ -80,9 +79,10 @@ func (d *File) start() error {
 	d.fd = int(d.file.Fd())
 	d.plans.New = func() any { return new(plan) }
 	if d.options.Backend != BackendThreads {
-		ring, err := newRings(d.options.QueueDepth)
+		ring, err := newRing(uint32(d.options.QueueDepth))
 		if err == nil {
 			d.queue, d.info.Backend = ring, BackendRing
+			d.info.Registered, d.info.NotRegistered = ring.fixed, ring.notFixed
 			return nil
 		}
 		if d.options.Backend == BackendRing {
@@ -139,11 +139,7 @@ func (d *File) transfer(batch []Request, write bool) error {
 	defer d.plans.Put(p)
 	p.prepare(d.fd, batch, write)
 	defer p.forget()
-	if len(p.transfers) == 1 {
-		p.transfers[0].run()
-	} else {
-		d.queue.run(p)
-	}
+	d.queue.run(p)
 	return p.err()
 }
 

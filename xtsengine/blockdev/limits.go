@@ -8,8 +8,15 @@ const (
 	// garbage collector.
 	poolClassBytes = 32 << 20
 
+	// arenaBytes is the memory from which buffers are given first, and which io_uring has registered:
+	// a multiple of maxPooledBytes. It is taken when the first buffer is.
+	arenaBytes = 32 << 20
+
+	// aloneBytes is up to which size a transfer that is alone on a device is done by its caller.
+	aloneBytes = 64 << 10
+
 	// defaultQueueDepth is how many transfers a device has under way at most.
-	defaultQueueDepth = 32
+	defaultQueueDepth = 64
 	// maxQueueDepth is the largest depth that Options may ask for.
 	maxQueueDepth = 1024
 

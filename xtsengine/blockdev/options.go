@@ -9,7 +9,8 @@ type Backend string
 const (
 	// BackendAuto is io_uring where the kernel offers it, else threads.
 	BackendAuto Backend = "auto"
-	// BackendRing is io_uring: one system call submits a batch and waits for it.
+	// BackendRing is io_uring: one system call submits a batch, and nothing but the caller's goroutine
+	// waits for it.
 	BackendRing Backend = "io_uring"
 	// BackendThreads is a pool of goroutines that each do one system call at a time.
 	BackendThreads Backend = "threads"
@@ -20,8 +21,8 @@ type Options struct {
 	// Backend is how batches are done; empty means BackendAuto. A backend that is asked for by name
 	// and is not there is an error.
 	Backend Backend
-	// QueueDepth is how many transfers of one batch are under way at most, and with
-	// BackendThreads of all batches together: 1 to 1024, 0 means 32.
+	// QueueDepth is how many transfers of all batches together are under way at most: 1 to 1024, 0
+	// means 64.
 	QueueDepth int
 	// PunchHoles lets Discard give the blocks of a regular file back to the file system that it
 	// lies on. They are no longer preallocated then: a later write to them can fail with ENOSPC.
@@ -66,4 +67,8 @@ type Info struct {
 	// NoRing says why.
 	Backend Backend
 	NoRing  string
+	// Registered says that the kernel keeps the buffers' arena pinned, with BackendRing. If not,
+	// NotRegistered says why.
+	Registered    bool
+	NotRegistered string
 }

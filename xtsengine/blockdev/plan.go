@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -24,6 +25,24 @@ type plan struct {
 	transfers []transfer
 	parts     []unix.Iovec
 	pending   sync.WaitGroup // threads: transfers under way elsewhere
+	left      atomic.Int32   // ring: transfers that have not ended
+	done      chan struct{}  // ring: gets one for the last of them
+}
+
+// begin prepares for the calls of ended, one for each transfer.
+func (p *plan) begin() {
+	if p.done == nil {
+		p.done = make(chan struct{}, 1)
+	}
+	p.left.Store(int32(len(p.transfers)))
+}
+
+// ended says that one more transfer has ended. After the last call the plan is its caller's again.
+func (p *plan) ended() {
+	done := p.done
+	if p.left.Add(-1) == 0 {
+		done <- struct{}{}
+	}
 }
 
 // prepare turns a checked batch into transfers, joining requests that follow each other.

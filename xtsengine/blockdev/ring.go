@@ -4,15 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
-	"runtime"
+	"os"
+	"sync"
 	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
-
-// ringCount is how many batches are under way at a time; further ones wait for a ring.
-const ringCount = 8
 
 // The part of <linux/io_uring.h> that is used; see io_uring_setup(2).
 const (
@@ -20,8 +18,11 @@ const (
 	ringOffsetEntries = 0x10000000
 	ringOpReadv       = 1
 	ringOpWritev      = 2
-	ringEnterWait     = 1 // IORING_ENTER_GETEVENTS
+	ringOpReadFixed   = 4
+	ringOpWriteFixed  = 5
 	ringSingleMap     = 1 // IORING_FEAT_SINGLE_MMAP, since Linux 5.4
+	ringRegisterBufs  = 0 // IORING_REGISTER_BUFFERS
+	ringRegisterEvent = 4 // IORING_REGISTER_EVENTFD
 )
 
 // ringParams is struct io_uring_params.
@@ -53,8 +54,9 @@ type submission struct {
 	length uint32
 	rw     uint32
 	user   uint64
+	buffer uint16
 
-	_ [3]uint64
+	_ [22]byte
 }
 
 // completion is struct io_uring_cqe.
@@ -64,47 +66,25 @@ type completion struct {
 	flags  uint32
 }
 
-// rings does each batch on a ring that it has for itself meanwhile: one system call submits the
-// batch and waits for it, no goroutine is involved, and a ring needs no lock.
-type rings struct {
-	idle chan *ring
-}
-
-// newRings fails where the kernel has no io_uring or refuses it (seccomp, kernel.io_uring_disabled).
-func newRings(depth int) (*rings, error) {
-	q := &rings{idle: make(chan *ring, ringCount)}
-	for range ringCount {
-		r, err := newRing(uint32(depth))
-		if err != nil {
-			return nil, errors.Join(err, q.close())
-		}
-		q.idle <- r
-	}
-	return q, nil
-}
-
-func (q *rings) run(p *plan) {
-	r := <-q.idle
-	r.run(p)
-	q.idle <- r
-}
-
-// close is called when no run is under way.
-func (q *rings) close() error {
-	var err error
-	for {
-		select {
-		case r := <-q.idle:
-			err = errors.Join(err, r.close())
-		default:
-			return err
-		}
-	}
-}
-
-// ring is one io_uring instance. The goroutine that took it is its only user.
+// ring is the io_uring instance of a device. Callers submit, which does not wait, and sleep; a goroutine
+// of the ring's sleeps in the runtime's poller until there are completions and wakes who waits for
+// them. So a transfer under way holds neither a goroutine of its own nor a thread.
 type ring struct {
-	fd              int
+	fd    int
+	event *os.File      // counts completions
+	slots chan uint32   // that are free: one for each transfer under way at most
+	plans []slot        // by slot
+	ended chan struct{} // closed by the goroutine
+
+	// fixed says that the kernel has the arena registered; if not, notFixed says why.
+	fixed    bool
+	notFixed string
+
+	// busy counts the plans under way.
+	busy atomic.Int32
+
+	// mu guards submission.
+	mu              sync.Mutex
 	queues, entries []byte // mapped
 	submissions     []submission
 	array           []uint32
@@ -114,8 +94,33 @@ type ring struct {
 	sqMask, cqMask                 uint32
 }
 
+// slot is whose transfer is under way.
+type slot struct {
+	plan  atomic.Pointer[plan]
+	index atomic.Int32
+}
+
+// newRing fails where the kernel has no io_uring or refuses it (seccomp, kernel.io_uring_disabled).
 func newRing(depth uint32) (*ring, error) {
-	depth = 1 << bits.Len32(depth-1)
+	r, err := setupRing(1 << bits.Len32(depth-1))
+	if err != nil {
+		return nil, err
+	}
+	if err := r.notify(); err != nil {
+		return nil, errors.Join(err, r.unmap())
+	}
+	r.registerArena()
+	r.slots, r.plans = make(chan uint32, depth), make([]slot, depth)
+	for n := range depth {
+		r.slots <- n
+	}
+	r.ended = make(chan struct{})
+	go r.reap()
+	return r, nil
+}
+
+// setupRing makes the instance and maps it.
+func setupRing(depth uint32) (*ring, error) {
 	var params ringParams
 	fd, _, errno := unix.Syscall(unix.SYS_IO_URING_SETUP, uintptr(depth), uintptr(unsafe.Pointer(&params)), 0)
 	if errno != 0 {
@@ -123,12 +128,47 @@ func newRing(depth uint32) (*ring, error) {
 	}
 	r := &ring{fd: int(fd)}
 	if params.features&ringSingleMap == 0 {
-		return nil, errors.Join(errors.New("io_uring of Linux 5.4 or later is needed"), r.close())
+		return nil, errors.Join(errors.New("io_uring of Linux 5.4 or later is needed"), r.unmap())
 	}
 	if err := r.mapQueues(&params); err != nil {
-		return nil, errors.Join(err, r.close())
+		return nil, errors.Join(err, r.unmap())
 	}
 	return r, nil
+}
+
+// notify has the kernel count completions in a descriptor that the runtime's poller watches.
+func (r *ring) notify() error {
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return fmt.Errorf("eventfd: %w", err)
+	}
+	r.event = os.NewFile(uintptr(fd), "io_uring completions")
+	number := int32(fd)
+	if errno := r.register(ringRegisterEvent, unsafe.Pointer(&number)); errno != 0 {
+		return errors.Join(fmt.Errorf("registering an eventfd with io_uring: %w", errno), r.event.Close())
+	}
+	return nil
+}
+
+// registerArena has the kernel pin the buffers' arena once, instead of a buffer for each transfer.
+func (r *ring) registerArena() {
+	memory := arenaMemory()
+	if memory == nil {
+		r.notFixed = "no memory for an arena"
+		return
+	}
+	v := unix.Iovec{Base: &memory[0], Len: uint64(len(memory))}
+	if errno := r.register(ringRegisterBufs, unsafe.Pointer(&v)); errno != 0 {
+		r.notFixed = errno.Error() // RLIMIT_MEMLOCK, most likely
+		return
+	}
+	r.fixed = true
+}
+
+// register is io_uring_register(2) of one thing.
+func (r *ring) register(op uintptr, what unsafe.Pointer) unix.Errno {
+	_, _, errno := unix.Syscall6(unix.SYS_IO_URING_REGISTER, uintptr(r.fd), op, uintptr(what), 1, 0, 0)
+	return errno
 }
 
 // mapQueues maps what the kernel shares.
@@ -152,7 +192,14 @@ func (r *ring) mapQueues(p *ringParams) error {
 	return nil
 }
 
+// close is called when no run is under way.
 func (r *ring) close() error {
+	err := r.event.Close()
+	<-r.ended
+	return errors.Join(err, r.unmap())
+}
+
+func (r *ring) unmap() error {
 	var err error
 	if r.queues != nil {
 		err = errors.Join(err, unix.Munmap(r.queues))
@@ -163,82 +210,138 @@ func (r *ring) close() error {
 	return errors.Join(err, unix.Close(r.fd))
 }
 
-// run does every transfer of a plan. It returns only when the kernel has no more use of the memory.
+// run does every transfer of a plan. It returns only when the kernel has no more use of the memory. A
+// small one that is alone on the device is done in the calling goroutine: that is the shortest way.
 func (r *ring) run(p *plan) {
-	next, inFlight := 0, 0
-	for next < len(p.transfers) || inFlight > 0 {
-		for next < len(p.transfers) && inFlight < len(r.submissions) {
-			r.queue(&p.transfers[next], uint64(next))
-			next++
-			inFlight++
-		}
-		wait := inFlight
-		if next < len(p.transfers) {
-			wait = 1
-		}
-		refused := r.enter(wait)
-		inFlight -= r.reap(p)
-		if refused {
-			inFlight -= r.takeBack(p)
-		}
+	alone := r.busy.Add(1) == 1
+	defer r.busy.Add(-1)
+	if alone && len(p.transfers) == 1 && p.transfers[0].left <= aloneBytes {
+		p.transfers[0].run()
+		return
 	}
-	runtime.KeepAlive(p)
+	p.begin()
+	for next := 0; next < len(p.transfers); {
+		next = r.submit(p, next, <-r.slots)
+	}
+	<-p.done
+	for k := range p.transfers {
+		p.transfers[k].run() // the rest, if it was short or interrupted
+	}
 }
 
-// queue puts a transfer where the next enter submits it.
-func (r *ring) queue(t *transfer, user uint64) {
+// submit gives the kernel the plan's transfers from next on, as many as there are slots, free being one
+// of them, and returns which is the next.
+func (r *ring) submit(p *plan, next int, free uint32) int {
+	r.mu.Lock()
+	r.queue(p, next, free)
+	for next++; next < len(p.transfers); next++ {
+		select {
+		case free = <-r.slots:
+			r.queue(p, next, free)
+			continue
+		default:
+		}
+		break
+	}
+	refused := r.enter()
+	r.mu.Unlock()
+	for _, n := range refused { // for want of resources: without the ring, then
+		r.plans[n].transfer().run()
+		r.finished(n)
+	}
+	return next
+}
+
+// queue puts a transfer where the next enter submits it; mu is held.
+func (r *ring) queue(p *plan, index int, slot uint32) {
+	t := &p.transfers[index]
+	s := submission{op: ringOpReadv, fd: int32(t.fd), offset: uint64(t.offset), user: uint64(slot)}
+	if t.write {
+		s.op = ringOpWritev
+	}
+	first := &t.parts[0]
+	if r.fixed && len(t.parts) == 1 && inArena(unsafe.Slice(first.Base, first.Len)) {
+		s.op += ringOpReadFixed - ringOpReadv
+		s.addr, s.length = uint64(uintptr(unsafe.Pointer(first.Base))), uint32(first.Len)
+	} else {
+		s.addr, s.length = uint64(uintptr(unsafe.Pointer(first))), uint32(len(t.parts))
+	}
 	tail := *r.sqTail
 	at := tail & r.sqMask
-	op := uint8(ringOpReadv)
-	if t.write {
-		op = ringOpWritev
-	}
-	r.submissions[at] = submission{
-		op: op, fd: int32(t.fd), offset: uint64(t.offset), user: user,
-		addr: uint64(uintptr(unsafe.Pointer(unsafe.SliceData(t.parts)))), length: uint32(len(t.parts)),
-	}
+	r.submissions[at] = s
 	r.array[at] = at
+	r.plans[slot].index.Store(int32(index))
+	r.plans[slot].plan.Store(p) // from here on the transfer is the kernel's and the goroutine's
 	atomic.StoreUint32(r.sqTail, tail+1)
 }
 
-// enter submits what is queued and waits for so many completions. It says whether the kernel refused
-// to take some for want of resources. An interrupted call is simply repeated by the caller.
-func (r *ring) enter(wait int) (refused bool) {
-	queued := *r.sqTail - atomic.LoadUint32(r.sqHead)
-	_, _, errno := unix.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), uintptr(queued), uintptr(wait), ringEnterWait, 0, 0)
-	switch errno {
-	case 0, unix.EINTR, unix.EBUSY:
-		return false
-	case unix.EAGAIN, unix.ENOMEM:
-		return true
-	}
-	// The kernel may still write into the callers' memory and can't be asked: not survivable.
-	panic("blockdev: io_uring_enter: " + errno.Error())
-}
-
-// reap takes the completions that are there and returns their number.
-func (r *ring) reap(p *plan) int {
-	head, tail := *r.cqHead, atomic.LoadUint32(r.cqTail)
-	for at := head; at != tail; at++ {
-		c := &r.completions[at&r.cqMask]
-		t := &p.transfers[c.user]
-		if c.result < 0 {
-			t.finish(0, unix.Errno(-c.result))
-		} else {
-			t.finish(int(c.result), 0)
+// enter submits what is queued; mu is held. It returns the slots of what the kernel refuses to take
+// for want of resources.
+func (r *ring) enter() (refused []uint32) {
+	for {
+		queued := *r.sqTail - atomic.LoadUint32(r.sqHead)
+		if queued == 0 {
+			return nil
 		}
-		t.run() // the rest, if it was short or interrupted
+		_, _, errno := unix.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), uintptr(queued), 0, 0, 0, 0)
+		switch errno {
+		case 0, unix.EINTR:
+		case unix.EAGAIN, unix.ENOMEM, unix.EBUSY:
+			return r.takeBack()
+		default:
+			// The kernel may still write into the callers' memory and can't be asked: not survivable.
+			panic("blockdev: io_uring_enter: " + errno.Error())
+		}
 	}
-	atomic.StoreUint32(r.cqHead, tail)
-	return int(tail - head)
 }
 
-// takeBack does what the kernel did not take in the calling goroutine, and returns its number.
-func (r *ring) takeBack(p *plan) int {
+// takeBack takes what the kernel did not take out of the queue again; mu is held.
+func (r *ring) takeBack() (slots []uint32) {
 	head, tail := atomic.LoadUint32(r.sqHead), *r.sqTail
 	for at := head; at != tail; at++ {
-		p.transfers[r.submissions[at&r.sqMask].user].run()
+		slots = append(slots, uint32(r.submissions[at&r.sqMask].user))
 	}
 	atomic.StoreUint32(r.sqTail, head)
-	return int(tail - head)
+	return slots
+}
+
+// reap is the ring's goroutine: it takes completions until the event file is closed.
+func (r *ring) reap() {
+	defer close(r.ended)
+	var count [8]byte
+	for {
+		if _, err := r.event.Read(count[:]); err != nil {
+			return
+		}
+		head := *r.cqHead
+		for head != atomic.LoadUint32(r.cqTail) {
+			c := r.completions[head&r.cqMask]
+			head++
+			atomic.StoreUint32(r.cqHead, head)
+			r.completed(uint32(c.user), c.result)
+		}
+	}
+}
+
+// completed takes the result of one transfer.
+func (r *ring) completed(slot uint32, result int32) {
+	t := r.plans[slot].transfer()
+	if result < 0 {
+		t.finish(0, unix.Errno(-result))
+	} else {
+		t.finish(int(result), 0)
+	}
+	r.finished(slot)
+}
+
+// finished gives a slot back and wakes the plan's caller after its last transfer.
+func (r *ring) finished(slot uint32) {
+	p := r.plans[slot].plan.Swap(nil)
+	r.slots <- slot
+	p.ended()
+}
+
+// transfer is what is under way in the slot.
+func (s *slot) transfer() *transfer {
+	return &s.plan.Load().transfers[s.index.Load()]
 }

@@ -147,11 +147,22 @@ func TestRing(t *testing.T) {
 
 	var p plan
 	p.prepare(int(f.Fd()), batch, true)
+	p.begin()
+	r.mu.Lock()
 	for i := range p.transfers {
-		r.queue(&p.transfers[i], uint64(i))
+		r.queue(&p, i, <-r.slots)
 	}
-	if n := r.takeBack(&p); n != 4 || p.err() != nil {
-		t.Fatalf("took back %d, %v", n, p.err())
+	slots := r.takeBack()
+	r.mu.Unlock()
+	if len(slots) != 4 {
+		t.Fatalf("took back %d", len(slots))
+	}
+	for _, n := range slots {
+		r.plans[n].transfer().run()
+		r.finished(n)
+	}
+	if <-p.done; p.err() != nil || len(r.slots) != 4 {
+		t.Fatalf("%v, %d slots are free", p.err(), len(r.slots))
 	}
 	check("taken back")
 
