@@ -242,3 +242,23 @@ func TestReclaimedDelegationIsReturned(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 }
+
+// A client that was silent for several leases before a restart still has what it held: it is known, and
+// reclaims.
+func TestCourtesyAcrossRestart(t *testing.T) {
+	r := newRig(t, nil)
+	s := r.newSession("away")
+	h, id := s.makeFile("f", 0o644)
+	s.ok(putFH(h), write(id, 0, "hello"))
+	other := r.newSession("other")
+	for range 5 {
+		r.now = r.now.Add(testLease)
+		other.ok()
+	}
+	r.restart()
+	s = r.newSessionWith("away", wide)
+	a := openArgs("", forBoth)
+	a.Claim = wire.CLAIM_PREVIOUS
+	got := last[wire.OpenRes](t, s.ok(putFH(h), call{wire.OP_OPEN, a}))
+	s.ok(putFH(h), read(got.Stateid, 0, 5))
+}

@@ -58,6 +58,10 @@ func (l *Limits) Validate() error {
 	return nil
 }
 
+// slotShares is by what the slots of a new session are divided while the reply cache is in its first,
+// second, third and fourth quarter.
+var slotShares = [4]int{1, 4, 8, 16}
+
 // What we chose.
 const (
 	// MaxCachedReplyBytes is the most that a slot keeps of a reply (ca_maxresponsesize_cached). An

@@ -113,6 +113,7 @@ func New(o Options) *Machine {
 		closed:    make(map[uint64]*owner40),
 		recalls:   make(map[*delegation]struct{}),
 	}
+	m.askedBack = -int64(o.Lease) // long ago
 	m.recovery = newRecovery(o.Known, o.Now().Add(o.Grace))
 	return m
 }

@@ -126,12 +126,19 @@ func (m *Machine) grantLocked(ask *Channel) (Channel, wire.Status) {
 	}
 	if got.MaxCachedBytes > 0 {
 		room := (m.opt.Limits.ReplyCacheBytes - m.cacheBytes) / int(got.MaxCachedBytes)
-		got.MaxRequests = min(got.MaxRequests, uint32(max(room, 0)))
+		got.MaxRequests = min(got.MaxRequests, uint32(max(room, 0)), m.slotShareLocked())
 	}
 	if got.MaxRequests < minSlots {
 		return Channel{}, wire.NFS4ERR_NOSPC
 	}
 	return got, wire.NFS4_OK
+}
+
+// slotShareLocked is how many slots a new session may have at most: the fuller the reply cache, the
+// fewer, so that late comers get some too.
+func (m *Machine) slotShareLocked() uint32 {
+	quarter := m.cacheBytes / max(m.opt.Limits.ReplyCacheBytes/4, 1)
+	return uint32(max(m.opt.Limits.Slots/slotShares[min(quarter, 3)], minSlots))
 }
 
 // confirmLocked makes c its owner's confirmed record; a former incarnation goes with all it has.

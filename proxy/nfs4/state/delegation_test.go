@@ -1,0 +1,315 @@
+package state
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/nfseal/nfseal/proxy/nfs4/wire"
+)
+
+// phone is a Callbacks that takes down what it was asked for.
+type phone struct {
+	recalls []Recall
+	anys    []wire.ClientID
+	notices []LockNotice
+	gone    []wire.SessionID
+}
+
+func (p *phone) Recall(r Recall)                          { p.recalls = append(p.recalls, r) }
+func (p *phone) RecallAny(client wire.ClientID, _ uint32) { p.anys = append(p.anys, client) }
+func (p *phone) NotifyLock(n LockNotice)                  { p.notices = append(p.notices, n) }
+func (p *phone) Gone(s wire.SessionID)                    { p.gone = append(p.gone, s) }
+
+func newPhoneBench(t *testing.T, change func(*Options)) (*bench, *phone) {
+	p := new(phone)
+	return newBench(t, func(o *Options) {
+		o.Callbacks = p
+		if change != nil {
+			change(o)
+		}
+	}), p
+}
+
+// joinUp is join for a client that can be called.
+func (b *bench) joinUp(owner string) *peer {
+	b.Helper()
+	p := b.join(owner, false)
+	if !b.m.SetBackchannel(p.session, BackUp) {
+		b.Fatal("no session")
+	}
+	return p
+}
+
+// An OPEN that asks for the delegation of a file whose other state is from a table.
+func TestDelegationConflicts(t *testing.T) {
+	const read, write, both = 1, 2, 3
+	for _, c := range []struct {
+		name     string
+		others   uint32 // access of another client's open, 0: none
+		own      uint32 // access of an open by another owner of the same client
+		access   uint32
+		want     uint32
+		kind     wire.DelegationType
+		contends bool
+	}{
+		{"nobody, reading", 0, 0, read, 0, wire.OPEN_DELEGATE_READ, false},
+		{"nobody, both", 0, 0, both, 0, wire.OPEN_DELEGATE_WRITE, false},
+		{"nobody, writing", 0, 0, write, 0, wire.OPEN_DELEGATE_NONE, false},
+		{"nobody, both, a read one", 0, 0, both, wire.OPEN4_SHARE_ACCESS_WANT_READ_DELEG, wire.OPEN_DELEGATE_READ, false},
+		{"a reader, reading", read, 0, read, 0, wire.OPEN_DELEGATE_READ, false},
+		{"a reader, both", read, 0, both, 0, wire.OPEN_DELEGATE_NONE, false},
+		{"a writer, reading", write, 0, read, 0, wire.OPEN_DELEGATE_NONE, false},
+		{"a writer, both", both, 0, both, 0, wire.OPEN_DELEGATE_NONE, false},
+		{"oneself, reading", 0, both, read, 0, wire.OPEN_DELEGATE_READ, false},
+		{"oneself, both", 0, read, both, 0, wire.OPEN_DELEGATE_WRITE, false},
+		{"contended", 0, 0, read, 0, wire.OPEN_DELEGATE_NONE, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b, _ := newPhoneBench(t, nil)
+			p, q := b.joinUp("a"), b.join("b", false)
+			f := File{1, 1}
+			if c.others != 0 {
+				q.mustOpen(f, "o", c.others, 0)
+			}
+			if c.own != 0 {
+				p.wish(f, "own", c.own, wire.OPEN4_SHARE_ACCESS_WANT_NO_DELEG)
+			}
+			if c.contends {
+				b.m.contendLocked(f)
+			}
+			if got := p.wish(f, "o", c.access, c.want); got.Type != c.kind {
+				t.Errorf("got %+v", got)
+			}
+		})
+	}
+}
+
+// wish opens f, which must succeed, and returns the delegation.
+func (p *peer) wish(f File, owner string, access, want uint32) Delegation {
+	p.b.Helper()
+	res, s := p.openWith(&OpenRequest{File: f, Owner: []byte(owner), Access: access, Wish: DelegationWish{Want: want}})
+	p.b.want(s, wire.NFS4_OK)
+	return res.Delegation
+}
+
+// openWith opens, holding the file as a server would, and getting rid of expired clients.
+func (p *peer) openWith(r *OpenRequest) (res OpenResult, s wire.Status) {
+	p.b.Helper()
+	p.do(func(t *Ticket) {
+		for range 10 {
+			var victim wire.ClientID
+			res, victim, s = p.b.m.Open(t, r)
+			if victim == 0 {
+				break
+			}
+			p.b.bury(victim)
+		}
+	})
+	if s == wire.NFS4_OK && res.New {
+		p.b.holds[r.File]++
+	}
+	return res, s
+}
+
+// The request that a delegation was granted to is named until the client has used its slot again.
+func TestRecallNamesTheRequest(t *testing.T) {
+	for _, again := range []bool{false, true} {
+		b, calls := newPhoneBench(t, nil)
+		p, q := b.joinUp("a"), b.join("b", false)
+		f := File{1, 1}
+		p.wish(f, "o", 1, 0)
+		seq := p.seq[0]
+		if again {
+			p.do(func(*Ticket) {})
+		}
+		if _, s := q.open(f, "o", 2, 0); s != wire.NFS4ERR_DELAY {
+			t.Fatalf("got %v", s)
+		}
+		r := calls.recalls[0]
+		if r.HasGranted == again || r.Granted != (wire.ReferringCall{Session: p.session, Sequence: seq}) {
+			t.Errorf("used again %v: %+v", again, r)
+		}
+	}
+}
+
+// A session that goes is told of, and so is the way to its client.
+func TestGoneSession(t *testing.T) {
+	b, calls := newPhoneBench(t, nil)
+	p := b.joinUp("a")
+	b.want(b.m.DestroySession(p.session, nil), wire.NFS4_OK)
+	if len(calls.gone) != 1 || calls.gone[0] != p.session || b.m.SetBackchannel(p.session, BackUp) {
+		t.Errorf("gone %v", calls.gone)
+	}
+}
+
+// walk does random things as random clients, and holds the machine to its invariants all the time.
+type walk struct {
+	*bench
+	rnd   *rand.Rand
+	peers []*peer
+	opens map[wire.Stateid]held
+	given map[wire.Stateid]held
+}
+
+type held struct {
+	p *peer
+	f File
+}
+
+func (w *walk) step() {
+	i := w.rnd.IntN(len(w.peers))
+	p, f := w.peers[i], File{Inode: uint64(w.rnd.IntN(5)), Generation: 1}
+	var t Ticket
+	if v, _ := w.m.Sequence(p.request(0), &t); v != Execute {
+		w.peers[i] = w.joinUp(fmt.Sprint("peer ", w.rnd.Uint64())) // it was expired
+		return
+	}
+	w.m.Finish(&t, nil, false)
+	p.seq[0]++
+	switch w.rnd.IntN(12) {
+	case 0, 1, 2, 3:
+		w.open(p, f)
+	case 4, 5:
+		w.closeOne(p)
+	case 6, 7:
+		w.giveOne(p)
+	case 8, 9:
+		p.do(func(t *Ticket) {
+			if victim, _ := w.m.Clear(t, f, w.rnd.IntN(2) == 0, false); victim != 0 {
+				w.bury(victim)
+			}
+		})
+	case 10:
+		w.advance(time.Duration(w.rnd.IntN(int(testLease / 2))))
+		for _, id := range w.m.Lapsed() {
+			if _, ok := w.m.Condemn(id); ok {
+				w.m.Bury(id)
+			}
+		}
+	case 11:
+		w.m.SetBackchannel(p.session, Back(w.rnd.IntN(int(BackFaulty)+1)))
+	}
+}
+
+func (w *walk) open(p *peer, f File) {
+	r := &OpenRequest{File: f, Owner: []byte(ownerName(w.rnd.IntN(3))), Access: uint32(1 + w.rnd.IntN(3)),
+		Deny: uint32(w.rnd.IntN(8) / 6), Truncate: w.rnd.IntN(8) == 0}
+	r.Wish = DelegationWish{Want: uint32(w.rnd.IntN(5)) << 8, Instead: w.rnd.IntN(4) == 0, Times: w.rnd.IntN(2) == 0}
+	res, s := p.openWith(r)
+	if s != wire.NFS4_OK {
+		return
+	}
+	if w.rnd.IntN(8) == 0 {
+		w.m.Rollback(&res)
+		return
+	}
+	if !res.NoOpen {
+		w.opens[res.Stateid] = held{p, f}
+	}
+	if res.Delegation.Stateid != (wire.Stateid{}) {
+		w.given[res.Delegation.Stateid] = held{p, f}
+	}
+}
+
+func (w *walk) closeOne(p *peer) {
+	for id, h := range w.opens {
+		if h.p == p {
+			p.close(id, h.f)
+			delete(w.opens, id)
+			return
+		}
+	}
+}
+
+func (w *walk) giveOne(p *peer) {
+	for id, h := range w.given {
+		if h.p != p {
+			continue
+		}
+		p.do(func(t *Ticket) {
+			if s := w.m.Return(t, &id, h.f); s == wire.NFS4ERR_DELEG_REVOKED {
+				w.want(w.m.FreeStateid(t, &id), wire.NFS4_OK)
+			}
+		})
+		delete(w.given, id)
+		return
+	}
+}
+
+func TestDelegationInvariants(t *testing.T) {
+	recalls := 0
+	for seed := range uint64(20) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			b, calls := newPhoneBench(t, func(o *Options) { o.Limits.DelegationsPerClient = 3 })
+			w := &walk{bench: b, rnd: rand.New(rand.NewPCG(seed, 1)), opens: map[wire.Stateid]held{}, given: map[wire.Stateid]held{}}
+			for i := range 4 {
+				w.peers = append(w.peers, b.joinUp(fmt.Sprint("peer ", i)))
+			}
+			for range 400 {
+				w.step()
+				b.check()
+				if t.Failed() {
+					t.FailNow()
+				}
+			}
+			recalls += len(calls.recalls)
+		})
+	}
+	if recalls < 20 {
+		t.Errorf("only %d recalls in all", recalls)
+	}
+}
+
+// A thousand clients with a session and ten files each, all delegated, are within bounds, and all of it
+// goes when they do.
+func TestThousandClients(t *testing.T) {
+	const clients, files = 1000, 10
+	b, calls := newPhoneBench(t, func(o *Options) { o.Limits.Delegations = clients * files / 2 })
+	for i := range clients {
+		p := b.joinUp(fmt.Sprint("client ", i))
+		for j := range files {
+			f := File{Inode: uint64(i*files + j), Generation: 1}
+			res, s := p.openWith(&OpenRequest{File: f, Owner: []byte("o"), Access: 3})
+			b.want(s, wire.NFS4_OK)
+			if granted := res.Delegation.Type == wire.OPEN_DELEGATE_WRITE; granted != (i < clients/2) {
+				t.Fatalf("client %d: %+v", i, res.Delegation)
+			}
+		}
+	}
+	if st := b.m.Stats(); st.Clients != clients || st.Sessions != clients || st.Opens != clients*files || st.Delegations != clients*files/2 {
+		t.Errorf("got %+v", st)
+	}
+	if len(calls.anys) != 1 {
+		t.Errorf("%d clients were asked to give something back, though no time has passed", len(calls.anys))
+	}
+	b.advance((courtesyLeases + 2) * testLease)
+	for _, id := range b.m.Lapsed() {
+		b.bury(id)
+	}
+	if st := b.m.Stats(); st != (Stats{}) || len(calls.gone) != clients || len(b.m.tokens) != 0 {
+		t.Errorf("left: %+v, %d sessions gone", st, len(calls.gone))
+	}
+}
+
+// However many slots clients ask for, a thousand of them have a session, and none has too few slots to
+// work with.
+func TestThousandSessionsShareTheReplyCache(t *testing.T) {
+	b := newBench(t, nil)
+	first, least := uint32(0), ^uint32(0)
+	for i := range 1000 {
+		ex := b.exchange(fmt.Sprint("client ", i), 1, 0)
+		r := b.createArgs(ex.ClientID, ex.Sequence, 0)
+		r.Fore.MaxRequests, r.Fore.MaxCachedBytes = 1000, 1<<20
+		res, s := b.create(r)
+		b.want(s, wire.NFS4_OK)
+		if i == 0 {
+			first = res.Fore.MaxRequests
+		}
+		least = min(least, res.Fore.MaxRequests)
+	}
+	if st := b.m.Stats(); st.Sessions != 1000 || st.CacheBytes > 256<<20 || first != 64 || least < 4 {
+		t.Errorf("first %d, least %d, %+v", first, least, st)
+	}
+}
