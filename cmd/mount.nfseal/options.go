@@ -63,12 +63,13 @@ var kernelNumbers = []string{
 
 // kernelValues are those with a few values that make sense here.
 var kernelValues = map[string][]string{
-	"lookupcache": {"all", "none", "pos", "positive"},
-	"local_lock":  {"all", "none", "flock", "posix"},
-	"sec":         {"sys"},
-	"proto":       {"tcp"},
-	"nfsvers":     {"4.1", "4.2"},
-	"vers":        {"4.1", "4.2"},
+	"lookupcache":  {"all", "none", "pos", "positive"},
+	"local_lock":   {"all", "none", "flock", "posix"},
+	"sec":          {"sys"},
+	"proto":        {"tcp"},
+	"nfsvers":      {"4.0", "4.1", "4.2"},
+	"vers":         {"4.0", "4.1", "4.2"},
+	"minorversion": {"0", "1", "2"},
 }
 
 // parseOptions reads all -o lists over what the configuration says. sloppy (mount -s) lets unknown
@@ -207,8 +208,11 @@ func (o *options) setKernel(key, value string, hasValue bool) (bool, error) {
 		if !slices.Contains(values, value) {
 			return true, fmt.Errorf("option %s=%s can't be used with nfseal; these can: %s", key, value, strings.Join(values, ", "))
 		}
-		if key == "nfsvers" {
+		switch key {
+		case "nfsvers":
 			key = "vers"
+		case "minorversion":
+			key, value = "vers", "4."+value
 		}
 		o.nfs = append(o.nfs, key+"="+value)
 	default:
@@ -229,7 +233,7 @@ func noValue(key string, hasValue bool) error {
 func (o *options) data(address netip.Addr, port int) string {
 	client := "127.0.0.1"
 	if !address.IsLoopback() {
-		client = "0.0.0.0" // no backchannel connection is made to it: NFSv4.1 has none
+		client = "0.0.0.0" // nobody connects to it: NFSv4.1 calls over the mount's own connection, 4.0 not at all
 		if address.Is6() {
 			client = "::"
 		}

@@ -54,6 +54,8 @@ func TestParseOptions(t *testing.T) {
 		"mounttargetip=::1":   func(o options) bool { return o.address == "::1" },
 		"servername=nas.x":    func(o options) bool { return o.serverName == "nas.x" },
 		"soft,timeo=5":        func(o options) bool { return slices.Equal(o.nfs, []string{"soft", "timeo=5"}) },
+		"minorversion=0":      func(o options) bool { return slices.Equal(o.nfs, []string{"vers=4.0"}) },
+		"vers=4.0":            func(o options) bool { return slices.Equal(o.nfs, []string{"vers=4.0"}) },
 		"nfsvers=4.2":         func(o options) bool { return slices.Equal(o.nfs, []string{"vers=4.2"}) },
 		"x-systemd.automount": func(o options) bool { return o.nfs == nil },
 		"comment=a b":         func(o options) bool { return o.nfs == nil },
@@ -66,7 +68,7 @@ func TestParseOptions(t *testing.T) {
 	for text, word := range map[string]string{
 		"bogus": "not known", "iam=1": "takes no value", "tls=1": "takes no value", "hard=1": "takes no value", "ro=1": "not known",
 		"cafile": "needs a value", "cafile=": "needs a value", "port=0": "not a number", "port=x": "not a number",
-		"port=65536": "not a number", "rsize=big": "needs a number", "rsize=-1": "needs a number", "nfsvers=3": "can't be used",
+		"port=65536": "not a number", "rsize=big": "needs a number", "rsize=-1": "needs a number", "nfsvers=3": "can't be used", "minorversion=3": "can't be used",
 		"sec=krb5": "can't be used", "proto=udp": "can't be used", "remount": "can't be used", "mounttargetip=nas": "not an IP address",
 		"region=a.b": "not one label", "suffix=a b": "not a DNS name", "servername=a/b": "neither", "notls,noocsp": "make no sense",
 		"addr=1.2.3.4": "not known", "clientaddr=1.2.3.4": "not known",

@@ -34,6 +34,9 @@ func opSetXattr(c *compound) wire.Status {
 	if c.malformed() {
 		return wire.NFS4ERR_BADXDR
 	}
+	if st := c.clear(c.current.id, true, false); st != wire.NFS4_OK {
+		return st
+	}
 	c.fresh = false
 	ci, err := c.s.fs.SetXattr(c.ctx, &c.cred, c.current.id, string(a.Name), a.Value, xattrModes[a.Option])
 	return c.answerChange(ci, err)
@@ -46,6 +49,9 @@ func opRemoveXattr(c *compound) wire.Status {
 	if c.malformed() {
 		return wire.NFS4ERR_BADXDR
 	}
+	if st := c.clear(c.current.id, true, false); st != wire.NFS4_OK {
+		return st
+	}
 	c.fresh = false
 	ci, err := c.s.fs.RemoveXattr(c.ctx, &c.cred, c.current.id, string(a.Name))
 	return c.answerChange(ci, err)
@@ -55,6 +61,7 @@ func (c *compound) answerChange(ci vfs.ChangeInfo, err error) wire.Status {
 	if err != nil {
 		return c.fail(err)
 	}
+	c.disturbed(c.current.id)
 	res := wire.ChangeInfoRes{Change: changed(ci)}
 	res.Encode(c.out)
 	return wire.NFS4_OK

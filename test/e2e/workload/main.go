@@ -15,7 +15,7 @@ func main() {
 	}
 }
 
-var errUsage = errors.New("usage: workload ops DIR [NAME...] | fill DIR | make DIR N | list DIR | hammer DIR SECONDS SEED CRASHES")
+var errUsage = errors.New("usage: workload ops DIR [NAME...] | ranges DIR [NAME...] | fill DIR | make DIR N | list DIR | hammer DIR SECONDS SEED CRASHES")
 
 func run(args []string) error {
 	if len(args) < 2 {
@@ -24,7 +24,9 @@ func run(args []string) error {
 	name, dir, rest := args[0], args[1], args[2:]
 	switch {
 	case name == "ops":
-		return runOps(dir, rest)
+		return runOps(checks, dir, rest)
+	case name == "ranges":
+		return runOps(rangeChecks, dir, rest)
 	case name == "child":
 		return runChild(dir, rest)
 	case name == "fill" && len(rest) == 0:

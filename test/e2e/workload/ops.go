@@ -44,8 +44,8 @@ var checks = []check{
 	{"statfs", checkStatfs},
 }
 
-// runOps runs the checks with the given names, or all.
-func runOps(dir string, names []string) error {
+// runOps runs those of the checks that have one of the names, or all.
+func runOps(checks []check, dir string, names []string) error {
 	failed := 0
 	for _, c := range checks {
 		if len(names) > 0 && !slices.Contains(names, c.name) {

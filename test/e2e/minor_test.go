@@ -1,0 +1,44 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+)
+
+// The kernel's client at each minor version: the same files at all three, and what minor version 2 has
+// of its own.
+func TestMinorVersions(t *testing.T) {
+	w := getWorld(t)
+	s := startServer(t, w)
+	for _, vers := range []string{"4.0", "4.1", "4.2"} {
+		t.Run(vers, func(t *testing.T) {
+			s := *s
+			s.t = t
+			dir := s.mount(w.guest, s.fs, "minorversion="+vers[2:])
+			if line := regexpFind(must(t, w.guest, "cat", "/proc/mounts"), `(?m)^\S+ `+dir+` nfs4 .*$`); !strings.Contains(line, "vers="+vers+",") {
+				t.Fatalf("the mount is not of version %s: %q", vers, line)
+			}
+			passes(t, w, "ops", dir, "contents", "append", "rename", "unlinked", "access", "fcntl locks", "readdir", "times")
+			if vers == "4.2" {
+				passes(t, w, "ranges", dir)
+			}
+		})
+	}
+}
+
+// passes runs checks of the workload in the client; each line of its output is a test.
+func passes(t *testing.T, w *world, args ...string) {
+	t.Helper()
+	r, err := run(t, w.guest, append([]string{w.work}, args...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(r.Stdout) {
+		if name, failed := strings.CutPrefix(strings.TrimSpace(line), "FAIL "); failed {
+			t.Error(name)
+		}
+	}
+	if r.Code != 0 || strings.Count(r.Stdout, "ok ") < 6 {
+		t.Errorf("%s: status %d\n%s%s", args[0], r.Code, r.Stdout, r.Stderr)
+	}
+}
