@@ -88,6 +88,10 @@ bench-gate: ## as root: the cost of the XDP program, and its drop rate beside an
 	@scripts/deps.sh test
 	$(GO) test -run '^$$' -bench '^BenchmarkCost$$' -benchtime 1x -timeout 60m ./bpf/gate
 
+.PHONY: bench-flood
+bench-flood: ## as root: what a mount keeps of its throughput in a SYN flood, with the gate and without
+	@set -o pipefail; NFSEAL_LONG=1 $(GO) test -run '^TestFloodThroughput$$' -count=1 -v ./appliance | grep -E 'SYNs|ratio|FAIL|ok'
+
 .PHONY: lint
 lint: generate-check ## gofmt, vet, staticcheck, package docs, import rules, house rules, generated code
 	@bad=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); [ -z "$$bad" ] || { echo "gofmt: $$bad"; exit 1; }

@@ -42,6 +42,8 @@ func insideNamespaces(t *testing.T) bool {
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Errorf("in namespaces: %v\n%s", err, out)
+	} else {
+		t.Logf("in namespaces:\n%s", out)
 	}
 	return false
 }
@@ -273,13 +275,20 @@ func TestGateBeforeMountTargets(t *testing.T) {
 	}
 }
 
-// far is a machine at the other end of the cable of interface "storage".
+// far is a machine at the other end of a cable.
 type far struct {
 	t  *testing.T
 	ns netns.NsHandle
 }
 
+// cableTo is a cable of interface "storage".
 func cableTo(t *testing.T, addresses ...string) far {
+	t.Helper()
+	return cable(t, "storage", "10.78.0.0/16", addresses...)
+}
+
+// cable gives an interface with a route to a subnet, and addresses at its far end.
+func cable(t *testing.T, name, subnet string, addresses ...string) far {
 	t.Helper()
 	f := far{t: t}
 	runtime.LockOSThread()
@@ -292,10 +301,10 @@ func cableTo(t *testing.T, addresses ...string) far {
 	t.Cleanup(func() { f.ns.Close() })
 	check(t, netns.Set(here))
 	check(t, netlink.LinkAdd(&netlink.Veth{
-		LinkAttrs: netlink.LinkAttrs{Name: "storage"}, PeerName: "far", PeerNamespace: netlink.NsFd(int(f.ns)),
+		LinkAttrs: netlink.LinkAttrs{Name: name}, PeerName: "far", PeerNamespace: netlink.NsFd(int(f.ns)),
 	}))
 	// Answers to every address of the other side go back through the cable.
-	storage, err := netlink.LinkByName("storage")
+	storage, err := netlink.LinkByName(name)
 	check(t, err)
 	check(t, netlink.LinkSetUp(storage))
 	f.inside(func() {
@@ -308,7 +317,7 @@ func cableTo(t *testing.T, addresses ...string) far {
 			check(t, netlink.AddrAdd(l, a))
 		}
 	})
-	_, all, _ := net.ParseCIDR("10.78.0.0/16")
+	_, all, _ := net.ParseCIDR(subnet)
 	check(t, netlink.RouteAdd(&netlink.Route{LinkIndex: storage.Attrs().Index, Dst: all}))
 	return f
 }

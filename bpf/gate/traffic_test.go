@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -537,4 +538,85 @@ func TestFloodIsSeen(t *testing.T) {
 	if err != nil || len(top) == 0 || top[0].Addr != stranger4 || top[0].Packets < 1000 || top[0].Packets > 3000 {
 		t.Errorf("%+v, %v", top, err)
 	}
+}
+
+// A DHCP client of the host asks by broadcast, and gets its answer through the gate: over both families, and
+// only if that is set.
+func TestDHCP(t *testing.T) {
+	for _, c := range []struct {
+		name, network, client, server, to, group string
+	}{
+		{"IPv4", "udp4", ":68", ":67", "255.255.255.255", ""},
+		{"IPv6", "udp6", ":546", ":547", "ff02::1:2", "ff02::1:2"},
+	} {
+		for _, let := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s %v", c.name, let), func(t *testing.T) {
+				w := newWorld(t)
+				r := worldRules()
+				r.DHCP = let
+				g, _ := w.guard(Options{}, r)
+				server := w.packets(w.router, "r0", c.network, c.server, c.group)
+				client := w.packets(w.host, "h0", c.network, c.client, "")
+				w.ask(client, c.to, c.server)
+				b := make([]byte, 100)
+				w.check(server.SetReadDeadline(time.Now().Add(soon)))
+				n, from, err := server.ReadFrom(b)
+				if err != nil || string(b[:n]) != "discover" {
+					t.Fatalf("the question: %q, %v", b[:n], err)
+				}
+				inside(t, w.router, func() {
+					_, err := server.WriteTo([]byte("offer"), from)
+					w.check(err)
+				})
+				if let {
+					w.check(client.SetReadDeadline(time.Now().Add(soon)))
+					if n, _, err := client.ReadFrom(b); err != nil || string(b[:n]) != "offer" {
+						t.Errorf("the answer: %q, %v", b[:n], err)
+					}
+				}
+				want := PassDHCP
+				if !let {
+					want = DropAddress
+				}
+				waitFor(t, func() bool { return stats(t, g).Verdicts[want].Packets > 0 })
+			})
+		}
+	}
+}
+
+// packets opens a socket bound to an interface of a namespace, in a multicast group if one is given.
+func (w *world) packets(in netns.NsHandle, name, network, address, group string) *net.UDPConn {
+	w.t.Helper()
+	var conn *net.UDPConn
+	inside(w.t, in, func() {
+		set := func(_, _ string, raw syscall.RawConn) error {
+			var err error
+			return errors.Join(raw.Control(func(fd uintptr) {
+				err = errors.Join(unix.BindToDevice(int(fd), name), unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_BROADCAST, 1))
+				if group != "" {
+					m := &unix.IPv6Mreq{Multiaddr: addr(group).As16(), Interface: uint32(w.link(name).Attrs().Index)}
+					err = errors.Join(err, unix.SetsockoptIPv6Mreq(int(fd), unix.IPPROTO_IPV6, unix.IPV6_JOIN_GROUP, m))
+				}
+			}), err)
+		}
+		p, err := (&net.ListenConfig{Control: set}).ListenPacket(w.t.Context(), network, address)
+		w.check(err)
+		w.t.Cleanup(func() { p.Close() })
+		conn = p.(*net.UDPConn)
+	})
+	return conn
+}
+
+// ask sends a question to a server's port at an address of the link.
+func (w *world) ask(from *net.UDPConn, to, port string) {
+	w.t.Helper()
+	a, err := net.ResolveUDPAddr("udp", net.JoinHostPort(to, port[1:]))
+	w.check(err)
+	inside(w.t, w.host, func() {
+		if a.IP.To4() == nil {
+			a.Zone = fmt.Sprint(w.link("h0").Attrs().Index)
+		}
+		_, err = from.WriteTo([]byte("discover"), a)
+		w.check(err)
+	})
 }
