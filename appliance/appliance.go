@@ -290,6 +290,7 @@ func (a *Appliance) unitOptions() UnitOptions {
 		Log:           a.log,
 		Served:        a.table.set,
 		Tampered:      a.tampered.note,
+		QuotaOf:       a.quotaOf,
 	}
 }
 

@@ -105,6 +105,10 @@ func (u *Unit) openStore(ctx context.Context, fs *fileSystem) error {
 	if err != nil {
 		return err
 	}
+	quota, err := u.o.QuotaOf(ctx, fs.id)
+	if err != nil {
+		return err
+	}
 	log := u.log.With(zap.String("file_system", fs.id))
 	fs.store, err = filestore.Open(ctx, filestore.Options{
 		ID:         spaceOf(fs.id),
@@ -114,6 +118,7 @@ func (u *Unit) openStore(ctx context.Context, fs *fileSystem) error {
 		UnitUUID:   u.uuid,
 		Epoch:      u.term.Epoch(),
 		CacheBytes: u.o.CacheBytes,
+		QuotaBytes: quota,
 		Clock:      u.o.Clock,
 		Events: filestore.Events{
 			Tampered: func(b filestore.TamperedBlock) { u.o.Tampered(fs.id, b) },
@@ -200,9 +205,9 @@ func (u *Unit) destroyFileSystem(id string) error {
 	return nil
 }
 
-// usedBytes is how much the file system holds.
+// usedBytes is how much the file system holds: what is metered, data and metadata.
 func (fs *fileSystem) usedBytes(ctx context.Context) (uint64, error) {
 	var st enginevfs.StatFS
 	err := fs.store.StatFS(ctx, &st)
-	return st.UsedBytes, err
+	return st.MeteredDataBytes + st.MeteredMetadataBytes, err
 }

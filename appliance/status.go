@@ -63,6 +63,7 @@ func (a *Appliance) fileSystemStatus(ctx context.Context, f *catalog.FileSystem,
 		DNSName: a.o.DNSName(f.ID), MountCommand: a.mountCommand(f.ID),
 	}
 	s.UsedBytes, _ = a.UsedBytes(ctx, f.ID)
+	s.QuotaBytes = f.QuotaBytes
 	if reason := notServed(f, views); reason != nil {
 		s.State, s.Reason = "error", reason.Error()
 	}

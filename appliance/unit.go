@@ -56,10 +56,13 @@ type unitFile struct {
 
 // UnitOptions say what a unit needs from its appliance.
 type UnitOptions struct {
-	Keys         keyring.Wrapper
-	Authority    *pki.Authority
-	Names        pki.Request // what the certificate holds besides the wildcard
-	CacheBytes   int64       // of each file system
+	Keys       keyring.Wrapper
+	Authority  *pki.Authority
+	Names      pki.Request // what the certificate holds besides the wildcard
+	CacheBytes int64       // of each file system
+	// QuotaOf is asked for the quota of a file system that is opened, in bytes, 0 for none. Nil: none
+	// has one.
+	QuotaOf      func(ctx context.Context, id string) (uint64, error)
 	Squash       nfs4.SquashMode
 	LeaseSeconds int
 	GraceSeconds int
@@ -83,6 +86,9 @@ func (o *UnitOptions) EnsureDefaults() {
 	}
 	if o.Clock == nil {
 		o.Clock = time.Now
+	}
+	if o.QuotaOf == nil {
+		o.QuotaOf = func(context.Context, string) (uint64, error) { return 0, nil }
 	}
 	if o.Served == nil {
 		o.Served = func(string, *nfs4.Service) {}

@@ -60,6 +60,11 @@ func (c *Client) DeleteFileSystem(ctx context.Context, id string) error {
 	return c.do(ctx, http.MethodDelete, efsPath+"file-systems/"+url.PathEscape(id), nil, nil)
 }
 
+// SetQuota bounds what a file system may hold, in metered bytes; 0: nothing does.
+func (c *Client) SetQuota(ctx context.Context, id string, quotaBytes uint64) error {
+	return c.do(ctx, http.MethodPut, ownPath+"file-systems/"+url.PathEscape(id)+"/quota", Quota{quotaBytes}, nil)
+}
+
 // CreateSubnet makes a subnet, whose ID the appliance gives.
 func (c *Client) CreateSubnet(ctx context.Context, s Subnet) (Subnet, error) {
 	var made Subnet

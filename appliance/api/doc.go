@@ -12,6 +12,7 @@
 //	DELETE /2015-02-01/mount-targets/{id}  DeleteMountTarget
 //	GET    …/{id}/security-groups          DescribeMountTargetSecurityGroups
 //	PUT    …/{id}/security-groups          ModifyMountTargetSecurityGroups
+//	PUT    /nfseal/v1/file-systems/{id}/quota  Quota
 //	POST, GET /nfseal/v1/subnets           Subnet; DELETE …/{id}
 //	POST, GET /nfseal/v1/security-groups   SecurityGroup; DELETE …/{id}
 //	POST   …/{id}/rules                    GroupRule; DELETE …/{id}/rules/{rule}

@@ -44,6 +44,8 @@ type GroupRule struct {
 func ownOperation(r *http.Request) (efsOperation, bool) {
 	parts := strings.Split(strings.TrimPrefix(r.URL.Path, ownPath), "/")
 	switch shape := parts[0]; {
+	case shape == "file-systems" && len(parts) == 3 && parts[2] == "quota" && r.Method == http.MethodPut:
+		return efsOperation{"SetFileSystemQuota", (*Server).prepareSetQuota}, true
 	case shape == "subnets" && len(parts) == 1:
 		return byMethod(r.Method, "CreateSubnet", (*Server).prepareCreateSubnet, "DescribeSubnets", (*Server).prepareSubnets)
 	case shape == "subnets" && len(parts) == 2 && r.Method == http.MethodDelete:

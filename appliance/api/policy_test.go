@@ -19,6 +19,18 @@ func (m *memoryBackend) exists(id string) bool {
 	return slices.ContainsFunc(m.list, func(f catalog.FileSystem) bool { return f.ID == id })
 }
 
+func (m *memoryBackend) SetQuota(_ context.Context, id string, quotaBytes uint64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for k := range m.list {
+		if m.list[k].ID == id {
+			m.list[k].QuotaBytes = quotaBytes
+			return nil
+		}
+	}
+	return catalog.ErrNotFound
+}
+
 func (m *memoryBackend) PutFileSystemPolicy(_ context.Context, id, text string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -88,7 +88,8 @@ type FileSystemStatus struct {
 	Reason       string    `json:"reason,omitempty"`
 	Unit         string    `json:"unit"`
 	Created      time.Time `json:"created"`
-	UsedBytes    uint64    `json:"usedBytes"`
+	UsedBytes    uint64    `json:"usedBytes"`            // metered: data and metadata
+	QuotaBytes   uint64    `json:"quotaBytes,omitempty"` // 0: none
 	DNSName      string    `json:"dnsName"`
 	MountCommand string    `json:"mountCommand"` // on another machine
 }
@@ -119,6 +120,8 @@ type Backend interface {
 	DeleteFileSystem(ctx context.Context, id string) error
 	// FileSystems lists all, in the order of their ids.
 	FileSystems(ctx context.Context) ([]catalog.FileSystem, error)
+	// SetQuota bounds the metered bytes of a file system, at once; 0: nothing does.
+	SetQuota(ctx context.Context, id string, quotaBytes uint64) error
 	// PutFileSystemPolicy gives a file system a policy, which holds for its connections at once.
 	PutFileSystemPolicy(ctx context.Context, id, text string) error
 	// FileSystemPolicy returns what was put; catalog.ErrNoPolicy if nothing was.
@@ -153,7 +156,7 @@ type Backend interface {
 	SetMountTargetGroups(ctx context.Context, id string, groups []string) error
 	// MountTargetState is a mount target's life cycle state.
 	MountTargetState(m *catalog.MountTarget) string
-	// UsedBytes is how much a file system holds; false if it can't be known now.
+	// UsedBytes is how much a file system holds, metered: data and metadata; false if it can't be known now.
 	UsedBytes(ctx context.Context, id string) (uint64, bool)
 	// Status describes everything.
 	Status(ctx context.Context) (Status, error)

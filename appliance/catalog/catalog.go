@@ -49,6 +49,7 @@ type FileSystem struct {
 	PerformanceMode string    `json:"performanceMode"`
 	ThroughputMode  string    `json:"throughputMode"`
 	Tags            []Tag     `json:"tags,omitempty"`
+	QuotaBytes      uint64    `json:"quotaBytes,omitempty"` // 0: none
 }
 
 // Name is the value of the tag "Name", which EFS shows as the file system's name.

@@ -51,6 +51,7 @@ func commands() []command {
 		{"fs create", "[--name NAME] [--token TOKEN] [--tag KEY=VALUE]…", "make a file system", fsCreate},
 		{"fs list", "", "list the file systems", fsList},
 		{"fs delete", "FS-ID", "destroy a file system: its keys first, then all that it holds", fsDelete},
+		{"fs quota", "FS-ID [--set SIZE|none]", "show or set how much a file system may hold, at once", fsQuota},
 		{"fs policy show", "FS-ID", "print a file system's policy", fsPolicyShow},
 		{"fs policy put", "FS-ID FILE", "give a file system the policy in FILE (- is the standard input), at once", fsPolicyPut},
 		{"fs policy delete", "FS-ID", "take a file system's policy away: everybody may mount it", fsPolicyDelete},

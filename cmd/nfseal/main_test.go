@@ -69,6 +69,7 @@ type shelf struct {
 	mu     sync.Mutex
 	made   int
 	list   []catalog.FileSystem
+	quota  uint64 // of every file system
 	policy string // of the only file system that has one
 }
 
@@ -116,7 +117,8 @@ func (s *shelf) Status(context.Context) (api.Status, error) {
 	}
 	for _, f := range s.list {
 		status.FileSystems = append(status.FileSystems, api.FileSystemStatus{
-			ID: f.ID, Name: f.Name(), State: "available", Unit: "u", UsedBytes: 1000, MountCommand: "mount -t nfseal " + f.ID + ":/ /mnt",
+			QuotaBytes: s.quota,
+			ID:         f.ID, Name: f.Name(), State: "available", Unit: "u", UsedBytes: 1000, MountCommand: "mount -t nfseal " + f.ID + ":/ /mnt",
 		})
 		if strings.Contains(f.Name(), "broken") {
 			status.FileSystems[len(status.FileSystems)-1].State = "error"
@@ -141,6 +143,13 @@ func (s *shelf) Network(_ context.Context, measure time.Duration) (api.Network, 
 		}}
 	}
 	return n, nil
+}
+
+func (s *shelf) SetQuota(_ context.Context, _ string, quotaBytes uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.quota = quotaBytes
+	return nil
 }
 
 func (s *shelf) PutFileSystemPolicy(_ context.Context, id, text string) error {
