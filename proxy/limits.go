@@ -4,7 +4,7 @@ import "time"
 
 const (
 	// DefaultMaxConnections is how many connections are served at once.
-	DefaultMaxConnections = 4096
+	DefaultMaxConnections = 16384
 	// DefaultDrainTimeout is how long Close lets calls under way finish.
 	DefaultDrainTimeout = 10 * time.Second
 	// DefaultResolveTimeout bounds Resolver.Resolve.

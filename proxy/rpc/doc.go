@@ -43,5 +43,5 @@
 // # Memory
 //
 // Records and replies live in buffers of a few sizes from a [Buffers] pool which connections share. An
-// idle connection holds one small read-ahead buffer. In a steady state a call allocates nothing.
+// idle connection holds one small read-ahead buffer, and after Options.RestAfter none. In a steady state a call allocates nothing.
 package rpc

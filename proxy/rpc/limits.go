@@ -23,6 +23,8 @@ const (
 	// DefaultIdleTimeout ends a connection on which nothing arrives. Linux clients close theirs
 	// after five idle minutes.
 	DefaultIdleTimeout = 15 * time.Minute
+	// DefaultRestAfter is how long a connection that is silent keeps its read-ahead buffer.
+	DefaultRestAfter = 10 * time.Second
 	// DefaultRecordTimeout is how long the rest of a record may take after its beginning.
 	DefaultRecordTimeout = time.Minute
 	// DefaultWriteTimeout is how long a client may take to fetch a batch of replies.

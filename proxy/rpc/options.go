@@ -39,6 +39,7 @@ type Options struct {
 	MaxReplyBytes  int           // greatest reply
 	MaxInFlight    int           // calls under way at once
 	IdleTimeout    time.Duration // with nothing arriving
+	RestAfter      time.Duration // with nothing arriving, until the read-ahead buffer is given back
 	RecordTimeout  time.Duration // for the rest of a record that has begun
 	WriteTimeout   time.Duration // for the client to fetch a batch of replies
 	DrainTimeout   time.Duration // for calls under way at the end
@@ -56,6 +57,7 @@ func (o *Options) EnsureDefaults() {
 	setDefault(&o.MaxReplyBytes, DefaultMaxRecordBytes)
 	setDefault(&o.MaxInFlight, DefaultMaxInFlight)
 	setDefault(&o.IdleTimeout, DefaultIdleTimeout)
+	setDefault(&o.RestAfter, DefaultRestAfter)
 	setDefault(&o.RecordTimeout, DefaultRecordTimeout)
 	setDefault(&o.WriteTimeout, DefaultWriteTimeout)
 	setDefault(&o.DrainTimeout, DefaultDrainTimeout)
@@ -91,6 +93,7 @@ func (o *Options) Validate() error {
 // Stats counts over all connections that share it. Read it at any time.
 type Stats struct {
 	Connections atomic.Int64  // being served now
+	Resting     atomic.Int64  // of them without a read-ahead buffer
 	InFlight    atomic.Int64  // calls begun, replies not yet written
 	Calls       atomic.Uint64 // given to the handler
 	BytesIn     atomic.Uint64 // of records, marks included

@@ -1,7 +1,9 @@
 package rpc
 
 import (
+	"errors"
 	"net"
+	"os"
 	"sync/atomic"
 	"time"
 )
@@ -17,6 +19,8 @@ type reader struct {
 
 	more interface{ Buffered() bool } // conn, if it reads ahead itself
 
+	few [4 * markBytes]byte // what sleep reads into
+
 	deadline time.Time     // as set on the connection
 	timeout  time.Duration // what deadline was set for
 }
@@ -25,7 +29,7 @@ func (in *reader) init(s *server) {
 	in.s, in.conn = s, s.conn
 	in.more, _ = s.conn.(interface{ Buffered() bool })
 	in.ahead = s.o.Buffers.get(readAheadBytes)
-	in.f = framer{src: in, max: s.o.MaxRecordBytes, ahead: in.ahead.mem}
+	in.f = framer{src: in, max: s.o.MaxRecordBytes, ahead: in.ahead.mem, sleep: in.sleep}
 }
 
 func (in *reader) close() { in.s.o.Buffers.put(in.ahead) }
@@ -68,15 +72,48 @@ func (in *reader) next() (*task, error) {
 }
 
 // Read implements io.Reader for the framer: a read under a deadline that depends on whether a record
-// has begun. What is held goes out before it waits. Setting a deadline costs, so one for the same timeout stays until a quarter of it is over.
+// has begun. What is held goes out before it waits. When nothing has come for RestAfter it gives up with
+// errResting.
 func (in *reader) Read(p []byte) (int, error) {
 	if !in.connReady() {
 		in.s.flush()
 	}
-	timeout := in.s.o.IdleTimeout
-	if in.f.inside {
-		timeout = in.s.o.RecordTimeout
+	o := &in.s.o
+	resting := !in.f.inside && o.RestAfter > 0 && (o.IdleTimeout <= 0 || o.RestAfter < o.IdleTimeout)
+	timeout := o.IdleTimeout
+	switch {
+	case in.f.inside:
+		timeout = o.RecordTimeout
+	case resting:
+		timeout = o.RestAfter
 	}
+	n, err := in.readFor(p, timeout)
+	if resting && n == 0 && !in.stopped.Load() && errors.Is(err, os.ErrDeadlineExceeded) {
+		return 0, errResting
+	}
+	return n, err
+}
+
+// sleep waits, for what remains of IdleTimeout, with a few bytes of memory for the beginning of what comes.
+func (in *reader) sleep() error {
+	pool, timeout := in.s.o.Buffers, in.s.o.IdleTimeout
+	if timeout > 0 {
+		timeout -= in.s.o.RestAfter
+	}
+	pool.put(in.ahead)
+	in.ahead, in.f.ahead = nil, nil
+	in.s.o.Stats.Resting.Add(1)
+	n, err := in.readFor(in.few[:], timeout)
+	in.s.o.Stats.Resting.Add(-1)
+	in.ahead = pool.get(readAheadBytes)
+	in.f.ahead = in.ahead.mem
+	in.f.w = copy(in.f.ahead, in.few[:n])
+	return err
+}
+
+// readFor is a read of the connection that takes no longer than timeout; 0 or less: as long as it takes.
+// Setting a deadline costs, so one for the same timeout stays until a quarter of it is over.
+func (in *reader) readFor(p []byte, timeout time.Duration) (int, error) {
 	if timeout > 0 {
 		now := time.Now()
 		if timeout != in.timeout || in.deadline.Sub(now) < timeout-timeout/4 {

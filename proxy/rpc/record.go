@@ -38,7 +38,12 @@ type framer struct {
 	ahead  []byte // bytes r to w have been read and not used
 	r, w   int
 	inside bool // a record has begun
+	// sleep is called when src says errResting: it gives ahead up until more arrives.
+	sleep func() error
 }
+
+// errResting: nothing has arrived for a while.
+var errResting = errors.New("rpc: nothing arrives")
 
 // buffered says whether more has been received already.
 func (f *framer) buffered() bool { return f.w > f.r }
@@ -84,6 +89,9 @@ func (f *framer) mark() (uint32, error) {
 	for f.w-f.r < markBytes {
 		n, err := f.src.Read(f.ahead[f.w:])
 		f.w += n
+		if err == errResting {
+			err = f.sleep()
+		}
 		f.inside = f.inside || f.buffered()
 		if err == io.EOF && f.buffered() {
 			return 0, io.ErrUnexpectedEOF

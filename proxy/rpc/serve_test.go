@@ -308,6 +308,48 @@ func TestServeTakeoverIsNoEnd(t *testing.T) {
 	s.echoed(1, []byte("patient"))
 }
 
+// A silent connection gives its buffer back, and is served as before when it speaks again; a deadline
+// that makes it do so is not the one that ends it.
+func TestServeRests(t *testing.T) {
+	s := serve(t, Options{RestAfter: 10 * time.Millisecond})
+	resting := func(n int64) {
+		t.Helper()
+		for range 1000 {
+			if s.stats.Resting.Load() == n {
+				return
+			}
+			time.Sleep(time.Millisecond)
+		}
+		t.Fatalf("%d connections rest, want %d", s.stats.Resting.Load(), n)
+	}
+	for xid := range uint32(4) {
+		resting(1)
+		b := record(message(xid, procEcho, bytes.Repeat([]byte{1}, 1000)), 300)
+		if xid%2 == 0 { // in pieces that end within the first bytes
+			s.send(b[:3])
+			time.Sleep(5 * time.Millisecond)
+			b = b[3:]
+		}
+		s.send(b)
+		s.echoed(xid, bytes.Repeat([]byte{1}, 1000))
+	}
+	resting(1)
+	s.cancel()
+	if err := s.wait(); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled while it rests: %v", err)
+	}
+	resting(0)
+}
+
+// What is left of IdleTimeout ends a connection that rests.
+func TestServeRestsNotForEver(t *testing.T) {
+	s := serve(t, Options{RestAfter: 10 * time.Millisecond, IdleTimeout: 60 * time.Millisecond})
+	start := time.Now()
+	if err := s.wait(); !errors.Is(err, ErrTimeout) || time.Since(start) < 50*time.Millisecond {
+		t.Errorf("%v after %v", err, time.Since(start))
+	}
+}
+
 // Cancellation lets calls under way finish and be answered; no further one is read.
 func TestServeDrain(t *testing.T) {
 	s := serve(t, Options{})
