@@ -197,6 +197,9 @@ func heldTimes(said *wire.Attrs, set *vfs.SetAttr) {
 // delegatedAttrs are the times that a client keeps under a delegation (RFC 9754 §5).
 var delegatedAttrs = wire.BitmapOf(wire.FATTR4_TIME_DELEG_ACCESS, wire.FATTR4_TIME_DELEG_MODIFY)
 
+// delegationAttrs are all attributes of RFC 9754.
+var delegationAttrs = delegatedAttrs.Or(wire.BitmapOf(wire.FATTR4_OPEN_ARGUMENTS))
+
 // openArguments says what an OPEN may ask for (FATTR4_OPEN_ARGUMENTS, RFC 9754 §4).
 func (o *Options) openArguments() wire.OpenArguments {
 	a := wire.OpenArguments{

@@ -3,10 +3,12 @@ package nfs4
 import "github.com/nfseal/nfseal/proxy/nfs4/wire"
 
 // attrsOf are the attributes that each minor version has, served or not: one that an earlier version
-// does not have is unknown to it (RFC 8178 §4.4).
+// does not have is unknown to it (RFC 8178 §4.4). Those about delegations are of minor version 2 by the
+// book (RFC 9754); OPEN's arguments, which they belong to, are the same in version 1, and clients in use
+// ask for them there.
 var attrsOf = [maxMinorVersion + 1]wire.Bitmap{
 	0: attrsUpTo(wire.FATTR4_MOUNTED_ON_FILEID),
-	1: attrsUpTo(wire.FATTR4_FS_CHARSET_CAP),
+	1: attrsUpTo(wire.FATTR4_FS_CHARSET_CAP).Or(delegationAttrs),
 	2: attrsUpTo(wire.FATTR4_OPEN_ARGUMENTS),
 }
 
