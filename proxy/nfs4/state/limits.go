@@ -1,6 +1,9 @@
 package state
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // Limits of a Machine; zero means the default. Hitting one gives the error of the protocol that is
 // named with it.
@@ -83,6 +86,11 @@ const (
 	// courtesyLeases is for how many lease periods an expired client's state is kept for it when
 	// nobody else needs it.
 	courtesyLeases = 240
+
+	// The recovery phase goes on while less than reclaimPause lies between reclaims, for up to
+	// graceStretch times its ordinary length.
+	reclaimPause = 2 * time.Second
+	graceStretch = 3
 
 	// maxContended is how many files of a generation are remembered as wanted by more than one.
 	maxContended = 16384

@@ -106,6 +106,9 @@ func (m *Machine) Lock(t *Ticket, r *LockRequest) (id wire.Stateid, denied Denie
 	if !m.roomForRangesLocked(c) {
 		return id, denied, 0, wire.NFS4ERR_DELAY
 	}
+	if r.Reclaim {
+		m.recovery.goOn(m.opt.Now())
+	}
 	side := m.sideLocked(o, set, r)
 	m.replaceLocked(side.set, lockRange{start, end, r.Write, side}, true)
 	return m.stateidLocked(&side.token), denied, 0, wire.NFS4_OK

@@ -30,7 +30,8 @@ type Options struct {
 	// start.
 	Epoch uint64
 	Lease time.Duration
-	// Grace is how long the recovery phase lasts at most. There is none without Known.
+	// Grace is how long the recovery phase lasts at most if nobody is reclaiming at its end, and up
+	// to three times as long if somebody is. There is none without Known.
 	Grace time.Duration
 	// Known are the clients that had state when the server stopped.
 	Known []Record
@@ -114,7 +115,7 @@ func New(o Options) *Machine {
 		recalls:   make(map[*delegation]struct{}),
 	}
 	m.askedBack = -int64(o.Lease) // long ago
-	m.recovery = newRecovery(o.Known, o.Now().Add(o.Grace))
+	m.recovery = newRecovery(o.Known, o.Now(), o.Grace)
 	return m
 }
 

@@ -92,6 +92,9 @@ func (m *Machine) Open(t *Ticket, r *OpenRequest) (res OpenResult, victim wire.C
 	if o == nil && (m.opens >= m.opt.Limits.Opens || c.nOpens >= m.opt.Limits.OpensPerClient) {
 		return res, 0, wire.NFS4ERR_DELAY
 	}
+	if r.Reclaim {
+		m.recovery.goOn(m.opt.Now())
+	}
 	res.New = m.files[r.File] == nil
 	f = m.fileLocked(r.File)
 	res.Delegation = m.delegateLocked(t, f, r)

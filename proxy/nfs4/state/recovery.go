@@ -61,11 +61,13 @@ type recovery struct {
 	known   map[string]*knownClient
 	missing int // of known: not complete
 	until   time.Time
+	latest  time.Time // until may become
 	over    bool
 }
 
-func newRecovery(known []Record, until time.Time) recovery {
-	r := recovery{known: make(map[string]*knownClient, len(known)), until: until}
+func newRecovery(known []Record, now time.Time, grace time.Duration) recovery {
+	r := recovery{known: make(map[string]*knownClient, len(known)), until: now.Add(grace),
+		latest: now.Add(graceStretch * grace)}
 	for _, k := range known {
 		r.known[k.Owner] = &knownClient{principal: k.Principal}
 	}
@@ -78,6 +80,18 @@ func newRecovery(known []Record, until time.Time) recovery {
 func (r *recovery) mayReclaim(c *client) bool {
 	k := r.known[c.owner]
 	return k != nil && k.principal == c.principal
+}
+
+// goOn notes that somebody is reclaiming: the recovery phase does not end in the midst of that, up to
+// a limit.
+func (r *recovery) goOn(now time.Time) {
+	until := now.Add(reclaimPause)
+	if until.After(r.latest) {
+		until = r.latest
+	}
+	if until.After(r.until) {
+		r.until = until
+	}
 }
 
 // complete notes that owner has nothing more to reclaim.

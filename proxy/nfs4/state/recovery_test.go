@@ -176,3 +176,24 @@ func TestGraceLastsAsLongAsItShould(t *testing.T) {
 		t.Error("not due in time")
 	}
 }
+
+// Whoever is in the midst of reclaiming is waited for, but not for ever; whoever pauses is not.
+func TestGraceGoesOnDuringReclaims(t *testing.T) {
+	for _, c := range []struct {
+		pause time.Duration
+		lasts time.Duration // from the start, in whole pauses
+	}{
+		{time.Second, graceStretch * testGrace},
+		{reclaimPause + time.Second, testGrace + time.Second}, // 21 s is the first multiple of 3 s after 20 s
+	} {
+		b := newBench(t, known("slow", "gone"))
+		p := b.join("slow", true)
+		for i := uint64(0); !b.m.GraceDue(); i++ {
+			b.want(p.reclaim(File{i, 1}, "o"), wire.NFS4_OK)
+			b.advance(c.pause)
+		}
+		if lasted := b.now.Sub(time.Unix(1_000_000, 0)); lasted != c.lasts {
+			t.Errorf("with pauses of %v it lasted %v, not %v", c.pause, lasted, c.lasts)
+		}
+	}
+}

@@ -155,6 +155,7 @@ func (m *Machine) confirmLocked(c *client) {
 	c.confirmed = true
 	if k := m.recovery.known[c.owner]; k != nil {
 		k.returned = true
+		m.recovery.goOn(m.opt.Now())
 	}
 }
 
