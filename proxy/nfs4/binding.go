@@ -9,6 +9,7 @@ import (
 	"github.com/nfseal/nfseal/proxy/nfs4/wire"
 	"github.com/nfseal/nfseal/proxy/rpc"
 	"github.com/nfseal/nfseal/proxy/xdr"
+	"github.com/nfseal/nfseal/xtsengine/vfs"
 )
 
 // Grant says what a connection may do: elasticfilesystem:ClientMount, ClientWrite and
@@ -17,6 +18,13 @@ type Grant struct {
 	Mount bool // see anything at all; without it file handles are refused with NFS4ERR_ACCESS
 	Write bool // change anything; without it NFS4ERR_ROFS
 	Root  bool // act as uid 0; without it uid 0 is squashed
+}
+
+// User is whom requests act for on files.
+type User struct {
+	UID    uint32
+	GID    uint32
+	Groups []uint32 // supplementary, at most rpc.MaxGroups; those beyond are left out
 }
 
 // ConnInfo is what is known of a connection.
@@ -28,6 +36,13 @@ type ConnInfo struct {
 	// made under one identity are not for others. It must stay the same when the client connects
 	// anew.
 	Identity string
+	// As, if not nil, is whom every request acts for, whoever it says that it is for; squashing comes
+	// after it.
+	As *User
+	// Root is the directory that the client sees as the root of the file system; zero means the real
+	// one. There is no way up from it. Handles are not bound to it: one that was got over another
+	// connection to the same file system is good here too.
+	Root vfs.FileID
 	// HangUp, if not nil, is called once when the connection must end without further replies:
 	// the term of ownership is over, or the Service is closed. It may be called by one of the
 	// connection's handlers and must not wait for them.

@@ -9,13 +9,18 @@ import (
 // client ids, before it.
 func (c *compound) identify(auth *rpc.Auth) {
 	c.principal = state.Principal{Flavor: uint32(auth.Flavor), UID: auth.UID, Identity: c.b.conn.Identity}
-	squash := &c.s.opt.Squash
-	if auth.Flavor != rpc.AuthSys || squash.Mode == SquashAll {
+	squash, as := &c.s.opt.Squash, c.b.conn.As
+	switch {
+	case squash.Mode == SquashAll, as == nil && auth.Flavor != rpc.AuthSys:
 		c.cred.UID, c.cred.GID, c.cred.Groups = squash.AnonUID, squash.AnonGID, nil
 		return
+	case as != nil:
+		c.cred.UID, c.cred.GID = as.UID, as.GID
+		c.cred.Groups = append(c.groups[:0], as.Groups[:min(len(as.Groups), len(c.groups))]...)
+	default:
+		c.cred.UID, c.cred.GID = auth.UID, auth.GID
+		c.cred.Groups = append(c.groups[:0], auth.GIDs...)
 	}
-	c.cred.UID, c.cred.GID = auth.UID, auth.GID
-	c.cred.Groups = append(c.groups[:0], auth.GIDs...)
 	if squash.Mode == SquashNone && c.grant.Root {
 		return
 	}

@@ -35,6 +35,8 @@ const (
 	// twice: how many, and the longest reply.
 	maxOnceRequests = 1024
 	maxOnceBytes    = 2 << 10
+	// maxDepth is how far up a directory's root is looked for.
+	maxDepth = 4096
 	// maxMinorVersion is the latest minor version that is served.
 	maxMinorVersion = 2
 

@@ -96,8 +96,16 @@ func opPutRootFH(c *compound) wire.Status {
 	if !c.grant.Mount {
 		return wire.NFS4ERR_ACCESS
 	}
-	c.goTo(c.s.fs.Root())
+	c.goTo(c.root())
 	return wire.NFS4_OK
+}
+
+// root is the directory that the client sees as the root.
+func (c *compound) root() vfs.FileID {
+	if root := c.b.conn.Root; root != (vfs.FileID{}) {
+		return root
+	}
+	return c.s.fs.Root()
 }
 
 // opGetFH serves GETFH (RFC 8881 §18.8).

@@ -45,9 +45,35 @@ func opLookup(c *compound) wire.Status {
 
 // opLookupP serves LOOKUPP (RFC 8881 §18.14).
 func opLookupP(c *compound) wire.Status {
+	if st := c.mayGoUp(); st != wire.NFS4_OK {
+		return st
+	}
 	if err := c.s.fs.LookupParent(c.ctx, &c.cred, c.current.id, &c.attr); err != nil {
 		return c.failDir(err)
 	}
 	c.arrive()
 	return wire.NFS4_OK
+}
+
+// mayGoUp keeps a client whose root is not the file system's below its root: what was moved out of there
+// has no parent for it.
+func (c *compound) mayGoUp() wire.Status {
+	root := c.root()
+	if root == c.s.fs.Root() {
+		return wire.NFS4_OK
+	}
+	at, depth := c.current.id, 0
+	for at != root {
+		var parent vfs.Attr
+		if err := c.s.fs.LookupParent(c.ctx, nil, at, &parent); err != nil {
+			return c.failDir(err)
+		}
+		if at = parent.ID; at == root {
+			return wire.NFS4_OK
+		}
+		if depth++; depth > maxDepth {
+			break
+		}
+	}
+	return wire.NFS4ERR_NOENT
 }
