@@ -20,7 +20,8 @@
 //
 // # Faults
 //
-// Inject arms faults (an error on the nth call, a flipped bit in what is read), Fence makes every
+// Inject arms faults (an error on the nth call, also in the middle of a transfer, a delay, a flipped
+// bit in what is read), Fence makes every
 // call fail with blockdev.ErrFenced for good, FlipBit damages what is stored.
 //
 // # Memory

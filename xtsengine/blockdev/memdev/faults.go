@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/nfseal/nfseal/xtsengine/blockdev"
 )
@@ -31,9 +32,15 @@ type Fault struct {
 	// anywhere.
 	Offset, Length int64
 	// Err is what the call answers. A Read with a nil Err succeeds, with bit FlipBit of its
-	// buffer (counted from its start, modulo its length) flipped.
+	// buffer (counted from its start, modulo its length) flipped, unless Delay is set.
 	Err     error
 	FlipBit int64
+	// Short is how many bytes a Read or Write with an Err does first, rounded down to whole sectors:
+	// a transfer that failed in the middle.
+	Short int
+	// Delay is how long the call takes more, before anything else of it happens. Other calls go on
+	// meanwhile, so that a later one can overtake it.
+	Delay time.Duration
 }
 
 // Inject arms a fault. Faults are tried in the order of arming; the first that matches hits.
@@ -104,6 +111,24 @@ func (d *Device) faultLocked(call Call, offset, length int64) *Fault {
 	}
 	return nil
 }
+
+// delayLocked is faultLocked, and lets the fault's delay pass with mu free. What the device is may have
+// changed then: the caller checks afterwards.
+func (d *Device) delayLocked(call Call, offset, length int64) *Fault {
+	f := d.faultLocked(call, offset, length)
+	if f != nil && f.Delay > 0 {
+		d.mu.Unlock()
+		time.Sleep(f.Delay)
+		d.mu.Lock()
+	}
+	return f
+}
+
+// short is how much of n bytes is done before the failure.
+func (f *Fault) short(n int) int { return min(f.Short, n) &^ (SectorBytes - 1) }
+
+// flips says that the fault damages what is read.
+func (f *Fault) flips() bool { return f.Err == nil && f.Delay == 0 }
 
 // sortedKeys makes walks over pending blocks repeatable.
 func sortedKeys(pending map[int64][]*page) []int64 {

@@ -129,20 +129,36 @@ func (d *Device) Read(batch []blockdev.Request) error {
 		return err
 	}
 	for _, r := range batch {
-		fault := d.faultLocked(Read, r.Offset, int64(len(r.Buf)))
-		if fault != nil && fault.Err != nil {
-			return fmt.Errorf("memdev: read of %d bytes at %d: %w", len(r.Buf), r.Offset, fault.Err)
+		if err := d.readOneLocked(r); err != nil {
+			return err
 		}
-		first := r.Offset / blockdev.BlockBytes
-		for at := 0; at < len(r.Buf); at += blockdev.BlockBytes {
-			copy(r.Buf[at:at+blockdev.BlockBytes], d.newestLocked(first + int64(at/blockdev.BlockBytes))[:])
-		}
-		if fault != nil {
-			r.Buf[fault.FlipBit/8%int64(len(r.Buf))] ^= 1 << (fault.FlipBit % 8)
-		}
-		d.counters.BytesRead += uint64(len(r.Buf))
 	}
 	return nil
+}
+
+// readOneLocked does one request. It lets mu go while a fault delays it.
+func (d *Device) readOneLocked(r blockdev.Request) error {
+	fault := d.delayLocked(Read, r.Offset, int64(len(r.Buf)))
+	if err := d.usableLocked(); err != nil {
+		return err
+	}
+	if fault != nil && fault.Err != nil {
+		d.copyLocked(r.Buf[:fault.short(len(r.Buf))], r.Offset)
+		return fmt.Errorf("memdev: read of %d bytes at %d: %w", len(r.Buf), r.Offset, fault.Err)
+	}
+	d.copyLocked(r.Buf, r.Offset)
+	if fault != nil && fault.flips() {
+		r.Buf[fault.FlipBit/8%int64(len(r.Buf))] ^= 1 << (fault.FlipBit % 8)
+	}
+	d.counters.BytesRead += uint64(len(r.Buf))
+	return nil
+}
+
+// copyLocked reads the newest versions from a block's begin on.
+func (d *Device) copyLocked(dst []byte, offset int64) {
+	for block := offset / blockdev.BlockBytes; len(dst) > 0; block++ {
+		dst = dst[copy(dst, d.newestLocked(block)[:]):]
+	}
 }
 
 // Write implements blockdev.Device.
@@ -175,20 +191,38 @@ func (d *Device) writeOne(r blockdev.Request) error {
 		d.mu.Unlock()
 		return err
 	}
-	if fault := d.faultLocked(Write, r.Offset, int64(len(r.Buf))); fault != nil && fault.Err != nil {
+	fault := d.delayLocked(Write, r.Offset, int64(len(r.Buf)))
+	if err := d.usableLocked(); err != nil {
 		d.mu.Unlock()
-		return fmt.Errorf("memdev: write of %d bytes at %d: %w", len(r.Buf), r.Offset, fault.Err)
+		return err
 	}
-	first := r.Offset / blockdev.BlockBytes
-	for at := 0; at < len(r.Buf); at += blockdev.BlockBytes {
-		p := new(page)
-		copy(p[:], r.Buf[at:])
-		block := first + int64(at/blockdev.BlockBytes)
-		d.pending[block] = append(d.pending[block], p)
+	if fault != nil && fault.Err != nil {
+		n := fault.short(len(r.Buf))
+		d.putLocked(r.Buf[:n], r.Offset)
+		err := fmt.Errorf("memdev: write of %d bytes at %d: %w", len(r.Buf), r.Offset, fault.Err)
+		if n == 0 {
+			d.mu.Unlock()
+			return err
+		}
+		d.unlockAndTell(Event{Kind: EventWrite, Offset: r.Offset, Length: int64(n)})
+		return err
 	}
+	d.putLocked(r.Buf, r.Offset)
 	d.counters.BytesWritten += uint64(len(r.Buf))
 	d.unlockAndTell(Event{Kind: EventWrite, Offset: r.Offset, Length: int64(len(r.Buf))})
 	return nil
+}
+
+// putLocked adds versions, from a block's begin on. The last one may be new in its first sectors only.
+func (d *Device) putLocked(content []byte, offset int64) {
+	for block := offset / blockdev.BlockBytes; len(content) > 0; block++ {
+		p := new(page)
+		if len(content) < blockdev.BlockBytes {
+			*p = *d.newestLocked(block)
+		}
+		content = content[copy(p[:], content):]
+		d.pending[block] = append(d.pending[block], p)
+	}
 }
 
 // unlockAndTell counts the event, unlocks and calls the hook.
@@ -210,7 +244,12 @@ func (d *Device) Sync() error {
 		d.mu.Unlock()
 		return err
 	}
-	if fault := d.faultLocked(Sync, 0, 0); fault != nil && fault.Err != nil {
+	fault := d.delayLocked(Sync, 0, 0)
+	if err := d.usableLocked(); err != nil {
+		d.mu.Unlock()
+		return err
+	}
+	if fault != nil && fault.Err != nil {
 		d.poisoned = true
 		d.mu.Unlock()
 		return fmt.Errorf("memdev: sync: %w: %w", blockdev.ErrPoisoned, fault.Err)
@@ -232,7 +271,8 @@ func (d *Device) Discard(offset, length int64) error {
 		err = blockdev.CheckRange(offset, length, d.sizeLocked())
 	}
 	if err == nil {
-		if fault := d.faultLocked(Discard, offset, length); fault != nil && fault.Err != nil {
+		fault := d.delayLocked(Discard, offset, length)
+		if err = d.usableLocked(); err == nil && fault != nil && fault.Err != nil {
 			err = fmt.Errorf("memdev: discard of %d bytes at %d: %w", length, offset, fault.Err)
 		}
 	}

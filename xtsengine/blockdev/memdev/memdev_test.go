@@ -6,6 +6,10 @@ import (
 	"io"
 	"math/rand/v2"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/nfseal/nfseal/xtsengine/blockdev"
 	"github.com/nfseal/nfseal/xtsengine/blockdev/devicetest"
@@ -161,6 +165,60 @@ func TestFaults(t *testing.T) {
 	if b := get(t, d.CrashClone(LoseAll, nil), 8); b[5] != 8 {
 		t.Errorf("flipped byte is %d, want 8", b[5])
 	}
+}
+
+// TestShort has transfers fail in the middle: whole sectors before that are done, nothing after it.
+func TestShort(t *testing.T) {
+	d := New(1 << 20)
+	put(t, d, 0, 1)
+	put(t, d, 1, 1)
+	b := blockdev.Alloc(2 * blockdev.BlockBytes)
+	for i := range b {
+		b[i] = 2
+	}
+	batch := []blockdev.Request{{Offset: 0, Buf: b}}
+	d.Inject(Fault{Call: Write, Err: unix.ENOSPC, Short: blockdev.BlockBytes + 1000})
+	if err := d.Write(batch); !errors.Is(err, unix.ENOSPC) {
+		t.Fatalf("write: %v, want ENOSPC", err)
+	}
+	const done = blockdev.BlockBytes + SectorBytes
+	want := append(bytes.Repeat([]byte{2}, done), bytes.Repeat([]byte{1}, len(b)-done)...)
+	if got := append(bytes.Clone(get(t, d, 0)), get(t, d, 1)...); !bytes.Equal(got, want) {
+		t.Error("a write that failed in the middle did something else than its first sectors")
+	}
+	for i := range b {
+		b[i] = 3
+	}
+	d.Inject(Fault{Call: Read, Err: unix.EIO, Short: SectorBytes})
+	if err := d.Read(batch); !errors.Is(err, unix.EIO) || b[SectorBytes-1] != 2 || b[SectorBytes] != 3 {
+		t.Errorf("read that failed in the middle: %v, bytes %d and %d, want 2 and 3", err, b[SectorBytes-1], b[SectorBytes])
+	}
+}
+
+// TestDelay has one write overtaken by another, and a Sync wait.
+func TestDelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := New(1 << 20)
+		d.Inject(Fault{Call: Write, Delay: time.Minute})
+		slow := make(chan error)
+		go func() {
+			b := blockdev.Alloc(blockdev.BlockBytes)
+			b[0] = 1
+			slow <- d.Write([]blockdev.Request{{Offset: 0, Buf: b}})
+		}()
+		synctest.Wait()
+		put(t, d, 1, 2)
+		if got := get(t, d, 0)[0]; got == 1 {
+			t.Error("the delayed write is there already")
+		}
+		if err := <-slow; err != nil || get(t, d, 0)[0] != 1 {
+			t.Errorf("delayed write: %v", err)
+		}
+		d.Inject(Fault{Call: Sync, Delay: time.Minute})
+		if start := time.Now(); d.Sync() != nil || time.Since(start) != time.Minute {
+			t.Error("Sync was not delayed, or failed")
+		}
+	})
 }
 
 func TestSyncFailurePoisons(t *testing.T) {
