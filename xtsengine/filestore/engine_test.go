@@ -67,7 +67,7 @@ func TestEngine(t *testing.T) {
 		stores = append(stores, newEngineStore(t, null))
 	}
 	for _, w := range workloads {
-		w.compare(t, raw, stores)
+		t.Run(w.name, func(t *testing.T) { w.compare(t, raw, stores) })
 	}
 }
 
