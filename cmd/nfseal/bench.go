@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/x509"
@@ -31,6 +32,9 @@ func benchmark(ctx context.Context, e *env, args []string) (err error) {
 	compare := f.Bool("compare", false, "measure nfs-ganesha too (as root, with Debian's packages)")
 	peers := f.String("peers", strings.Join(defaultPeers(), ","), "what -compare measures, `names` with commas: "+strings.Join(peerNames(), " "))
 	plain := f.Bool("plain", false, "measure the daemon without TLS too, which it must allow, with this file system as its only one")
+	scale := f.Bool("scale", false, "measure instead what operations cost with more clients and files")
+	plot := f.String("plot", "", "`file` to draw -scale's figures in, as SVG")
+	files := f.Int("scale-files", 100_000, "the largest `number` of files in a directory for -scale")
 	if _, err := f.parse(args, 0); err != nil {
 		return err
 	}
@@ -44,6 +48,11 @@ func benchmark(ctx context.Context, e *env, args []string) (err error) {
 	defer func() { err = errors.Join(err, remove()) }()
 	if target.Processes, err = daemonProcesses(f.socketPath(e)); err != nil {
 		return err
+	}
+	if *scale {
+		return scaling(ctx, e, bench.ScaleOptions{
+			Target: target, Files: decades(*files), Duration: o.Duration, Progress: o.Progress,
+		}, *plot)
 	}
 	o.Targets = []bench.Target{target}
 	if *plain {
@@ -66,6 +75,33 @@ func benchmark(ctx context.Context, e *env, args []string) (err error) {
 		return printJSON(e.stdout, report)
 	}
 	return report.Print(e.stdout)
+}
+
+// scaling measures how cost grows, prints it, and draws it if there is a file for that.
+func scaling(ctx context.Context, e *env, o bench.ScaleOptions, plot string) error {
+	s, err := bench.Scale(ctx, o)
+	if err != nil {
+		return err
+	}
+	if plot != "" {
+		var b bytes.Buffer
+		if err := s.Plot(&b); err != nil {
+			return err
+		}
+		if err := os.WriteFile(plot, b.Bytes(), 0o644); err != nil {
+			return err
+		}
+	}
+	return s.Print(e.stdout)
+}
+
+// decades are the powers of ten from 1,000 to most.
+func decades(most int) []int {
+	var all []int
+	for n := 1000; n <= most; n *= 10 {
+		all = append(all, n)
+	}
+	return all
 }
 
 // ownTarget makes a file system on the daemon; remove deletes it.

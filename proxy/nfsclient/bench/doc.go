@@ -7,6 +7,8 @@
 // benchmark in a network namespace of their own whose net.ipv4.tcp_congestion_control is reno. Give its
 // loopback device an address that is not 127.0.0.1 as well, without which ganesha finds none.
 //
+// [Scale] measures how a server's cost grows with clients and files.
+//
 // The package starts servers to compare with, too: [StartGanesha] runs nfs-ganesha with its VFS back end,
 // [StartStunnel] and [StartNginx] put TLS in front of any server, [StartGocryptfs] mounts an encrypted
 // directory. They need their Debian packages.

@@ -1,0 +1,94 @@
+package bench
+
+import (
+	"bytes"
+	"encoding/xml"
+	"errors"
+	"io"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestScaleAgainstGanesha(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("nfs-ganesha needs root; `make test` as root runs this")
+	}
+	p, err := StartGanesha(t.Context(), GaneshaOptions{Dir: t.TempDir()})
+	if errors.Is(err, ErrNotInstalled) {
+		t.Skipf("%v; `make test` installs it", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	processes, err := p.Processes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := Scale(t.Context(), ScaleOptions{
+		Target:  Target{Name: "ganesha", Address: p.Addr, Dial: dial, Processes: processes},
+		Clients: []int{1, 7}, Files: []int{20, 300}, Duration: 50 * time.Millisecond,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(s.Clients) != 2 || len(s.Files) != 3 {
+		t.Fatalf("%+v", s)
+	}
+	for _, one := range append(s.Clients, s.Files...) {
+		if len(one.Points) != 2 || one.Points[0].N >= one.Points[1].N || one.Points[1].OpsPerSecond <= 0 {
+			t.Errorf("%+v", one)
+		}
+	}
+}
+
+func TestPlot(t *testing.T) {
+	s := &Scaling{
+		Clients: []Series{{"GETATTR & more", []Point{{1, 1e4, 8 * time.Microsecond}, {1000, 1e4, 90 * time.Microsecond}}}},
+		Files:   []Series{{"create", []Point{{1000, 1e4, 0}, {1_000_000, 1e4, 150 * time.Microsecond}}}},
+	}
+	var svg, table bytes.Buffer
+	if err := errors.Join(s.Plot(&svg), s.Print(&table)); err != nil {
+		t.Fatal(err)
+	}
+	circles, decoder := 0, xml.NewDecoder(bytes.NewReader(svg.Bytes()))
+	for {
+		token, err := decoder.Token()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if start, ok := token.(xml.StartElement); ok && start.Name.Local == "circle" {
+			circles++
+		}
+	}
+	if circles != 4 || strings.Contains(svg.String(), "NaN") || strings.Contains(svg.String(), "Inf") {
+		t.Errorf("%d points:\n%s", circles, svg.String())
+	}
+	if lines := strings.Count(table.String(), "\n"); lines != 5 {
+		t.Errorf("%d lines:\n%s", lines, table.String())
+	}
+	var none bytes.Buffer
+	if err := new(Scaling).Plot(&none); err != nil || !strings.HasSuffix(none.String(), "</svg>\n") {
+		t.Errorf("of nothing: %v\n%s", err, none.String())
+	}
+}
+
+func TestScaleOptions(t *testing.T) {
+	good := Target{Name: "x", Dial: dial, Processes: []int{1}}
+	for name, o := range map[string]ScaleOptions{
+		"no target":         {},
+		"no processes":      {Target: Target{Dial: dial}},
+		"files do not rise": {Target: good, Files: []int{10, 10}},
+		"no clients":        {Target: good, Clients: []int{0}},
+	} {
+		o.EnsureDefaults()
+		if o.Validate() == nil {
+			t.Error(name)
+		}
+	}
+}
