@@ -77,6 +77,17 @@ func (u *Unit) openFileSystem(ctx context.Context, id string) (*fileSystem, erro
 
 // fill opens what fs is made of, one after the other; after an error the rest is missing.
 func (u *Unit) fill(ctx context.Context, fs *fileSystem) error {
+	if err := u.unlock(ctx, fs); err != nil {
+		return err
+	}
+	if err := u.openStore(ctx, fs); err != nil {
+		return err
+	}
+	return u.openService(fs)
+}
+
+// unlock opens the keys of fs and its space on the volume.
+func (u *Unit) unlock(ctx context.Context, fs *fileSystem) error {
 	k, err := readKeysFile(u.fsDir(fs.id).keys(), fs.id)
 	if err != nil {
 		return err
@@ -91,13 +102,8 @@ func (u *Unit) fill(ctx context.Context, fs *fileSystem) error {
 	if fs.tags, err = fs.keys.tagKey(fs.id); err != nil {
 		return err
 	}
-	if fs.space, err = u.volume.OpenSpace(spaceOf(fs.id), fs.cipher, fs.tags); err != nil {
-		return err
-	}
-	if err := u.openStore(ctx, fs); err != nil {
-		return err
-	}
-	return u.openService(fs)
+	fs.space, err = u.volume.OpenSpace(spaceOf(fs.id), fs.cipher, fs.tags)
+	return err
 }
 
 func (u *Unit) openStore(ctx context.Context, fs *fileSystem) error {
@@ -186,23 +192,43 @@ func (fs *fileSystem) Close() error {
 	return errors.Join(errs...)
 }
 
-// destroyFileSystem ends what there is of the file system id, which is not served: first its keys,
-// then the lease of its blocks, then its directory. It may be repeated.
+// destroyFileSystem ends what there is of the file system id, which is not served. It may be repeated.
 func (u *Unit) destroyFileSystem(id string) error {
-	dir := u.fsDir(id)
-	if err := durable.Destroy(dir.keys()); err != nil {
-		return fmt.Errorf("appliance: keys of %s can't be destroyed: %w", id, err)
-	}
-	if err := u.volume.DestroySpace(spaceOf(id)); err != nil {
-		return fmt.Errorf("appliance: blocks of %s can't be freed: %w", id, err)
-	}
-	if err := os.RemoveAll(string(dir)); err != nil {
-		return fmt.Errorf("appliance: %w", err)
-	}
-	if err := durable.SyncDir(filepath.Dir(string(dir))); err != nil {
-		return fmt.Errorf("appliance: %w", err)
+	for _, step := range u.destruction(id) {
+		if err := step(); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// destruction is the steps of that, each durable before the next: first the keys, so that whatever a
+// crash leaves can't be decrypted, then the lease of the blocks, then the directory.
+func (u *Unit) destruction(id string) []func() error {
+	dir := u.fsDir(id)
+	return []func() error{
+		func() error {
+			if err := durable.Destroy(dir.keys()); err != nil {
+				return fmt.Errorf("appliance: keys of %s can't be destroyed: %w", id, err)
+			}
+			return nil
+		},
+		func() error {
+			if err := u.volume.DestroySpace(spaceOf(id)); err != nil {
+				return fmt.Errorf("appliance: blocks of %s can't be freed: %w", id, err)
+			}
+			return nil
+		},
+		func() error {
+			if err := os.RemoveAll(string(dir)); err != nil {
+				return fmt.Errorf("appliance: %w", err)
+			}
+			if err := durable.SyncDir(filepath.Dir(string(dir))); err != nil {
+				return fmt.Errorf("appliance: %w", err)
+			}
+			return nil
+		},
+	}
 }
 
 // usedBytes is how much the file system holds: what is metered, data and metadata.

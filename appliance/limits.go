@@ -33,6 +33,11 @@ const (
 	// puts on record.
 	tamperQueue      = 256
 	maxTamperRecords = 4096
+	// defaultScrubBytes is how much a scrub reads a second unless it is told; a record of metadata
+	// counts as scrubRecordBytes. maxScrubBad bounds the bad blocks that it lists.
+	defaultScrubBytes = 64 << 20
+	scrubRecordBytes  = 128
+	maxScrubBad       = 1000
 	// retireTimeout bounds how long a successor waits for the daemon before it to drain and go.
 	retireTimeout = 2 * time.Minute
 )

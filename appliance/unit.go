@@ -122,9 +122,10 @@ type Unit struct {
 
 	mu     sync.Mutex
 	state  UnitState
-	reason error          // of UnitFailed
-	end    chan struct{}  // closed by Stop, while serving
-	ended  sync.WaitGroup // the watching goroutine
+	reason error             // of UnitFailed
+	scrubs map[string]*scrub // the last one of each file system, ended or not
+	end    chan struct{}     // closed by Stop, while serving
+	ended  sync.WaitGroup    // the watching goroutine
 
 	// While serving:
 	device blockdev.Device
@@ -142,7 +143,7 @@ func NewUnit(dir string, o UnitOptions) (*Unit, error) {
 		return nil, err
 	}
 	return &Unit{
-		o: o, dir: dir, id: f.UUID, uuid: uuid, state: UnitStopped, fatal: make(chan error, 1),
+		o: o, dir: dir, id: f.UUID, uuid: uuid, state: UnitStopped, fatal: make(chan error, 1), scrubs: map[string]*scrub{},
 		log: o.Log.With(zap.String("unit", f.UUID)),
 	}, nil
 }
@@ -332,7 +333,8 @@ func (u *Unit) stopLocked() error {
 	for id := range u.served {
 		u.o.Served(id, nil)
 	}
-	for _, fs := range u.served {
+	for id, fs := range u.served {
+		u.stopScrubLocked(id)
 		errs = append(errs, fs.Close())
 	}
 	u.served = nil
@@ -409,6 +411,7 @@ func (u *Unit) Destroy(id string) error {
 	if fs := u.served[id]; fs != nil {
 		u.o.Served(id, nil)
 		delete(u.served, id)
+		u.stopScrubLocked(id)
 		if err := fs.Close(); err != nil {
 			u.log.Warn("file system did not close cleanly before it was deleted", zap.Error(err))
 		}

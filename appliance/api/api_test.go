@@ -25,6 +25,7 @@ import (
 
 // memoryBackend keeps file systems in a list.
 type memoryBackend struct {
+	memoryIntegrity
 	*apitest.Directory
 	records
 	mu      sync.Mutex

@@ -20,6 +20,9 @@
 //	GET    /healthz                        200 when every unit serves, else 503
 //	GET    /metrics                        Prometheus text
 //	GET    /nfseal/v1/status               Status as JSON
+//	POST   /nfseal/v1/file-systems/{id}/check   Check
+//	POST   /nfseal/v1/file-systems/{id}/scrub   ScrubRequest, answered with a Scrub
+//	GET    /nfseal/v1/file-systems/{id}/scrub   Scrub
 //
 // The EFS operations take and give the shapes of the EFS API, version 2015-02-01. What belongs to
 // that API and is not built answers BadRequest and says so; nothing answers an invented success.
@@ -28,7 +31,8 @@
 //
 // # Audit
 //
-// Each EFS call, and each on subnets and security groups, is recorded before it is carried out, and once more if it fails. A call that can't
+// Each EFS call, each on subnets and security groups, check and change of a scrub is recorded before it is carried out,
+// and once more if it fails. A call that can't
 // be recorded is not carried out. The other paths only tell how the daemon is; they are not
 // recorded.
 //

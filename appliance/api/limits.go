@@ -5,6 +5,7 @@ import "time"
 // Ours.
 const (
 	maxConnections  = 64
+	minScrubBytes   = 64 << 10 // a second
 	maxBodyBytes    = 256 << 10
 	maxHeaderBytes  = 16 << 10
 	readTimeout     = 10 * time.Second

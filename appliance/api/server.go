@@ -77,6 +77,7 @@ func New(o Options) (*Server, error) {
 	mux.HandleFunc(efsPath, s.efs)
 	s.handleUsers(mux)
 	mux.HandleFunc(ownPath, s.efs)
+	s.handleIntegrity(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { writeError(w, unknownOperation(r)) })
 	s.http = &http.Server{
 		Handler:           mux,

@@ -92,11 +92,23 @@ func MakeDir(path string, perm fs.FileMode) error {
 	return SyncDir(filepath.Dir(path))
 }
 
+// destroyedSuffix is what Destroy adds to a name while there is something left of the file.
+const destroyedSuffix = ".destroyed"
+
 // Destroy overwrites a small file with zeros before it removes it, so that a device that writes in
 // place keeps no copy. What a copy-on-write file system or a flash translation layer keeps below is
-// out of reach. A file that is gone already is no error.
+// out of reach. First it takes the name away: after a crash the file is there whole, or it is not
+// there under its name, never with zeros in it, and a further call ends what is left. A file that is
+// gone already is no error.
 func Destroy(path string) error {
-	info, err := os.Lstat(path)
+	rest := path + destroyedSuffix
+	if err := os.Rename(path, rest); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := SyncDir(filepath.Dir(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	info, err := os.Lstat(rest)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -104,11 +116,11 @@ func Destroy(path string) error {
 		return err
 	}
 	if info.Mode().IsRegular() {
-		if err := overwrite(path, info.Size()); err != nil {
+		if err := overwrite(rest, info.Size()); err != nil {
 			return err
 		}
 	}
-	if err := os.Remove(path); err != nil {
+	if err := os.Remove(rest); err != nil {
 		return err
 	}
 	return SyncDir(filepath.Dir(path))

@@ -77,6 +77,12 @@ func commands() []command {
 		{"status", "", "how the daemon, its units and file systems are", status},
 		{"net show", "[--measure TIME]", "mount target addresses, steering, the gate and what they counted", netShow},
 		{"check", "", "what is on and what is not, and whether the data directory is sound", check},
+		{"fsck", "FS-ID | --offline [--repair]", "check the metadata of a file system that is served, or of all when no daemon runs", fsck},
+		{"scrub start", "FS-ID [--rate MIB]", "read all of a file system in the background and check every block's tag", scrubStart},
+		{"scrub show", "FS-ID", "how the scrub is and what it found", scrubShow},
+		{"scrub pause", "FS-ID", "let the scrub wait", scrubPause},
+		{"scrub resume", "FS-ID [--rate MIB]", "let it go on", scrubResume},
+		{"scrub cancel", "FS-ID", "end it; scrub start can go on where it stopped", scrubCancel},
 		{"bench", "[--compare]", "measure the daemon over TLS, beside others if asked", benchmark},
 		{"demo", "", "as root: a real Linux client mounts, copies, compares; then the search for plaintext", runDemo},
 		{"version", "", "print the version", showVersion},
@@ -104,11 +110,15 @@ func run(ctx context.Context, e *env, args []string) int {
 		fmt.Fprintf(e.stderr, "nfseal: there is no command %q; nfseal help lists them\n", strings.Join(args, " "))
 		return exitUsage
 	}
+	var special *exitStatus
 	switch err := c.run(ctx, e, rest); {
 	case err == nil, errors.Is(err, flag.ErrHelp):
 		return exitOK
 	case errors.Is(err, errUsage):
 		return exitUsage
+	case errors.As(err, &special):
+		fmt.Fprintln(e.stderr, "nfseal:", strings.ReplaceAll(special.text, "\n", "; "))
+		return special.status
 	default:
 		fmt.Fprintln(e.stderr, "nfseal:", strings.ReplaceAll(err.Error(), "\n", "; "))
 		return exitFailure
@@ -164,9 +174,23 @@ func (f *flags) withDaemon() *flags {
 	return f
 }
 
-// parse reads args and wants the given number of arguments after the flags, which may stand before,
-// between or behind them.
+// parse reads args and wants the given number of arguments after the flags.
 func (f *flags) parse(args []string, want int) ([]string, error) {
+	positional, err := f.parseSome(args)
+	if err != nil {
+		return nil, err
+	}
+	if len(positional) != want {
+		fmt.Fprintf(f.Output(), "%s: %d arguments are wanted, not %d\n", f.Name(), want, len(positional))
+		f.Usage()
+		return nil, errUsage
+	}
+	return positional, nil
+}
+
+// parseSome reads args and returns the arguments besides the flags, which may stand before, between or
+// behind them.
+func (f *flags) parseSome(args []string) ([]string, error) {
 	var positional []string
 	for {
 		if err := f.Parse(args); err != nil {
@@ -176,16 +200,10 @@ func (f *flags) parse(args []string, want int) ([]string, error) {
 			return nil, errUsage
 		}
 		if f.NArg() == 0 {
-			break
+			return positional, nil
 		}
 		positional, args = append(positional, f.Arg(0)), f.Args()[1:]
 	}
-	if len(positional) != want {
-		fmt.Fprintf(f.Output(), "%s: %d arguments are wanted, not %d\n", f.Name(), want, len(positional))
-		f.Usage()
-		return nil, errUsage
-	}
-	return positional, nil
 }
 
 // client speaks to the daemon that the flags or the environment name.

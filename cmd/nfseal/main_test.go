@@ -66,6 +66,7 @@ func (forgetful) Append(audit.Event) error { return nil }
 type shelf struct {
 	*apitest.Directory
 	records
+	shelfIntegrity
 	mu     sync.Mutex
 	made   int
 	list   []catalog.FileSystem

@@ -100,18 +100,13 @@ func check(ctx context.Context, e *env, args []string) error {
 	return errors.Join(broken...)
 }
 
-// checkStopped runs nfseald -check, which stands beside this program or in the path. Only the daemon
+// checkStopped runs nfseald -check. nfseald stands beside this program or in the path. Only the daemon
 // reaches into a data directory.
 func checkStopped(ctx context.Context, e *env, f *flags, noAnswer error) error {
 	if f.json {
 		return noAnswer
 	}
-	daemon, err := exec.LookPath("nfseald")
-	if self, selfErr := os.Executable(); selfErr == nil {
-		if beside := filepath.Join(filepath.Dir(self), "nfseald"); isProgram(beside) {
-			daemon, err = beside, nil
-		}
-	}
+	daemon, err := findDaemon()
 	if err != nil {
 		return noAnswer
 	}
@@ -122,6 +117,16 @@ func checkStopped(ctx context.Context, e *env, f *flags, noAnswer error) error {
 		return errors.New("the check failed")
 	}
 	return nil
+}
+
+// findDaemon returns the path of nfseald.
+func findDaemon() (string, error) {
+	if self, err := os.Executable(); err == nil {
+		if beside := filepath.Join(filepath.Dir(self), "nfseald"); isProgram(beside) {
+			return beside, nil
+		}
+	}
+	return exec.LookPath("nfseald")
 }
 
 func isProgram(path string) bool {

@@ -21,6 +21,8 @@ type config struct {
 	showVersion bool
 	check       bool
 	removeNet   bool
+	fsck        bool
+	repair      bool
 	debug       bool
 }
 
@@ -60,6 +62,8 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 	f.IntVar(&o.GraceSeconds, "grace", 0, "NFS grace period after a restart in `seconds` (default 20)")
 	f.StringVar(&c.logFormat, "log", "console", "log `format`: console or json")
 	f.BoolVar(&c.check, "check", false, "look at the data directory and the host, change nothing, and exit")
+	f.BoolVar(&c.fsck, "fsck", false, "check all file systems of the data directory, change nothing, print what was found as JSON, and exit")
+	f.BoolVar(&c.repair, "repair", false, "with -fsck: end leaks of file systems that have no other problems")
 	f.BoolVar(&c.removeNet, "remove-network", false, "remove the mount target addresses and the pinned programs that former starts have left, and exit")
 	f.BoolVar(&c.debug, "debug", false, "log more, such as what the kernel's verifier says about a program that it refuses")
 	f.BoolVar(&c.showVersion, "version", false, "print the version and exit")
@@ -68,6 +72,9 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 	}
 	if f.NArg() > 0 {
 		return nil, fmt.Errorf("unexpected argument %q", f.Arg(0))
+	}
+	if c.repair && !c.fsck {
+		return nil, errors.New("-repair is for -fsck")
 	}
 	checked := *o
 	checked.EnsureDefaults()

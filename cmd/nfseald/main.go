@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -50,6 +51,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 	switch {
 	case c.check:
 		serve = check
+	case c.fsck:
+		serve = fsck
 	case c.removeNet:
 		serve = removeNetwork
 	}
@@ -111,6 +114,17 @@ func serviceManager() appliance.ServiceManager {
 }
 
 func removeNetwork(c *config, _, _ io.Writer) error { return appliance.RemoveNetwork(c.options) }
+
+// fsck prints what is wrong in a data directory; its exit status says only whether it could look.
+func fsck(c *config, stdout, _ io.Writer) error {
+	checks, err := appliance.Fsck(context.Background(), c.options, c.repair)
+	if err != nil {
+		return err
+	}
+	e := json.NewEncoder(stdout)
+	e.SetIndent("", "  ")
+	return e.Encode(checks)
+}
 
 // check looks at the data directory and the host without changing anything.
 func check(c *config, stdout, _ io.Writer) error {
