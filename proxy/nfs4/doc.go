@@ -18,7 +18,8 @@
 // Minor version 2 is 1 with more operations and attributes. Minor version 0 (v40.go) has no sessions: a
 // COMPOUND begins with any operation, the client is found by the client ids and stateids in the
 // arguments, and the requests of an owner have a sequence (state.Turn). Its own operations, and those
-// that it does in another way, are in opTable40; files, opens and locks are the same for all.
+// that it does in another way, are in opTable40; files, opens and locks are the same for all. What makes
+// or removes names, and has no place in a sequence, is kept from being carried out twice by once.go.
 //
 // # Files and handles
 //
