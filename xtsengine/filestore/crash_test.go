@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -16,17 +18,31 @@ import (
 // TestCrash lets power fail at random points of a workload of several goroutines, opens what is left
 // and checks that everything acknowledged as stable is there, and everything else whole or not at all.
 func TestCrash(t *testing.T) {
-	points := 100
-	if long() {
-		points = 3_000
-	}
+	points := crashPoints()
 	first := seed(t)
 	for n := range points {
 		at := first + uint64(n)
-		if !t.Run(fmt.Sprint(at), func(t *testing.T) { crashOnce(t, at) }) {
-			t.Fatalf("NFSEAL_SEED=%d", at)
-		}
+		t.Run(fmt.Sprint(at), func(t *testing.T) {
+			t.Parallel()
+			t.Cleanup(func() {
+				if t.Failed() {
+					t.Logf("NFSEAL_SEED=%d", at)
+				}
+			})
+			crashOnce(t, at)
+		})
 	}
+}
+
+// crashPoints is 200, or 10,000 of a long run, unless NFSEAL_POINTS says otherwise.
+func crashPoints() int {
+	if n, err := strconv.Atoi(os.Getenv("NFSEAL_POINTS")); err == nil {
+		return n
+	}
+	if long() {
+		return 10_000
+	}
+	return 200
 }
 
 // crashOptions make everything that happens in the background happen often.
@@ -41,7 +57,8 @@ func crashOptions(o *Options) {
 func crashOnce(t *testing.T, seed uint64) {
 	rng := rand.New(rand.NewPCG(seed, 5))
 	w := newWorld([]int64{32 << 20, 6 << 20}[rng.IntN(2)], rng) // the small one is full now and then
-	r := newRigOn(t, worldDevice{w.dev, w}, worldFS{w.meta, w}, crashOptions)
+	key := newMetaKey(t)
+	r := newRigOn(t, worldDevice{w.dev, w}, encrypted(t, worldFS{w.meta, w}, key), crashOptions)
 	var workers []*crashWorker
 	for n := range 3 {
 		workers = append(workers, newCrashWorker(r, w, n, rng.Uint64()))
@@ -61,7 +78,7 @@ func crashOnce(t *testing.T, seed uint64) {
 	}
 	r.drop()
 
-	after := &rig{t: t, dev: w.crashed.dev, meta: w.crashed.meta, opts: r.opts, cipher: r.cipher, tags: r.tags}
+	after := &rig{t: t, dev: w.crashed.dev, meta: encrypted(t, w.crashed.meta, key), opts: r.opts, cipher: r.cipher, tags: r.tags}
 	after.opts.Meta = after.meta
 	after.opts.Epoch++
 	after.open()

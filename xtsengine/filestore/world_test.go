@@ -1,17 +1,42 @@
 package filestore
 
 import (
+	cryptorand "crypto/rand"
 	"io"
 	"math/rand/v2"
 	"os"
 	"sync"
+	"testing"
 	"time"
 
 	pebblevfs "github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/nfseal/nfseal/xtsengine/blockdev"
 	"github.com/nfseal/nfseal/xtsengine/blockdev/memdev"
+	"github.com/nfseal/nfseal/xtsengine/cryptfs"
+	"github.com/nfseal/nfseal/xtsengine/keyring"
 )
+
+// newMetaKey makes a key of metadata.
+func newMetaKey(t testing.TB) *keyring.DataKey {
+	t.Helper()
+	key, err := keyring.NewDataKey(cryptorand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { key.Close() })
+	return key
+}
+
+// encrypted lays encryption over a metadata file system, as it is in use.
+func encrypted(t testing.TB, base pebblevfs.FS, key *keyring.DataKey) pebblevfs.FS {
+	t.Helper()
+	fs, err := cryptfs.New(base, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fs
+}
 
 // world is a volume's device and a metadata file system that lose power at one instant: after the
 // at-th change of either of them, counted from arm.
