@@ -48,7 +48,7 @@ test: ## every test, with a real Linux NFS client for the end-to-end ones (root;
 .PHONY: test-long
 test-long: ## the tests that take long too: the soak, wide crash and metamorphic runs
 	@scripts/deps.sh test
-	NFSEAL_LONG=1 $(GO) test -count=1 -p 1 -timeout 120m ./...
+	NFSEAL_LONG=1 $(GO) test -count=1 -p 1 -timeout 240m ./...
 
 .PHONY: race
 race: ## every test under the race detector

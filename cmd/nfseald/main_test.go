@@ -69,9 +69,9 @@ func flagsFor(dir string, more ...string) []string {
 }
 
 // startDaemon returns when the banner is complete, which is when everything is served.
-func startDaemon(t *testing.T, dir string) *daemon {
+func startDaemon(t *testing.T, dir string, more ...string) *daemon {
 	t.Helper()
-	d := &daemon{cmd: daemonCommand(flagsFor(dir)...), stderr: &bytes.Buffer{}, api: api.NewClient(appliance.SocketPath(dir))}
+	d := &daemon{cmd: daemonCommand(flagsFor(dir, more...)...), stderr: &bytes.Buffer{}, api: api.NewClient(appliance.SocketPath(dir))}
 	out, err := d.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

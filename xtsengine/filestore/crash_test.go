@@ -212,9 +212,9 @@ func (c *crashWorker) begin() {
 	c.prev, c.names = c.names, maps.Clone(c.names)
 }
 
-// end notes that it was acknowledged, if it was before the crash.
-func (c *crashWorker) end() bool {
-	if !c.w.alive() {
+// end notes that it was acknowledged, if it was, and before the crash.
+func (c *crashWorker) end(err error) bool {
+	if err != nil || !c.w.alive() {
 		return false
 	}
 	c.prev = c.names
@@ -231,7 +231,7 @@ func (c *crashWorker) doCreate(name crashName) error {
 	c.names[name] = f
 	attr, err := c.create(c.dirs[name.dir], name.name, kind)
 	f.id = attr.ID
-	c.end()
+	c.end(err)
 	return err
 }
 
@@ -313,7 +313,7 @@ func (c *crashWorker) doRemove(name crashName, f *crashFile) error {
 	delete(c.names, name)
 	var out vfs.Attr
 	_, err := c.r.Remove(bg, nil, c.dirs[name.dir], name.name, &out)
-	if c.end() && hold {
+	if c.end(err) && hold {
 		c.held = append(c.held, f)
 	}
 	return err
@@ -329,7 +329,7 @@ func (c *crashWorker) doRename(name crashName, f *crashFile) error {
 	c.names[to] = f
 	var out vfs.Attr
 	_, _, err := c.r.Rename(bg, nil, c.dirs[name.dir], name.name, c.dirs[to.dir], to.name, &out)
-	c.end()
+	c.end(err)
 	return err
 }
 
@@ -362,17 +362,25 @@ func (c *crashWorker) content(id vfs.FileID) ([]byte, error) {
 	return p[:n], err
 }
 
-// verify checks what is there after the crash.
-func (c *crashWorker) verify() {
-	found := map[crashName]vfs.Attr{}
+// list looks into the worker's directories.
+func (c *crashWorker) list(found map[crashName]vfs.Attr) error {
 	for k, dir := range c.dirs {
 		_, err := c.r.ReadDir(bg, nil, dir, 0, true, func(e *vfs.DirEntry) bool {
 			found[crashName{k, e.Name}] = e.Attr
 			return true
 		})
 		if err != nil {
-			c.r.t.Errorf("ReadDir: %v", err)
+			return fmt.Errorf("ReadDir: %w", err)
 		}
+	}
+	return nil
+}
+
+// verify checks what is there after the crash.
+func (c *crashWorker) verify() {
+	found := map[crashName]vfs.Attr{}
+	if err := c.list(found); err != nil {
+		c.r.t.Error(err)
 	}
 	model := c.names
 	if !sameNames(found, model) {
@@ -432,7 +440,18 @@ func (c *crashWorker) verifyFile(f *crashFile, a vfs.Attr) {
 			return
 		}
 	}
-	c.r.t.Errorf("content of %v, %d bytes, is none of the %d versions that it could be", a.ID, len(got), len(f.versions)-f.durable)
+	c.r.t.Errorf("content of %v, %d bytes, is none of the %d versions that it could be; %s",
+		a.ID, len(got), len(f.versions)-f.durable, difference(got, f.now()))
+}
+
+// difference says where two contents differ.
+func difference(got, want []byte) string {
+	at := 0
+	for at < min(len(got), len(want)) && got[at] == want[at] {
+		at++
+	}
+	end := min(at+16, len(got))
+	return fmt.Sprintf("%d bytes wanted, from %d on %x is found, %x wanted", len(want), at, got[min(at, end):end], want[min(at, len(want)):min(at+16, len(want))])
 }
 
 // verifyEnded checks that recovery freed what nobody holds any more.

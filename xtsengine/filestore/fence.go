@@ -2,11 +2,16 @@ package filestore
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync"
+	"sync/atomic"
 
 	pebblevfs "github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/nfseal/nfseal/xtsengine/vfs"
 )
 
 // errCutOff is what a metadata store gets that was given up.
@@ -21,6 +26,46 @@ type metaFence struct {
 	mu   sync.RWMutex // held shared by every change
 	cut  bool
 	lock io.Closer // nil if there is none
+
+	fail      func(error) error // stops the store
+	logBroken atomic.Bool       // nothing more is written to a log
+
+	opening atomic.Bool // Pebble's Open has not returned
+	working atomic.Bool // and may have goroutines of its own
+	failure chan error  // what ended it
+}
+
+func newMetaFence(fs pebblevfs.FS, fail func(error) error) *metaFence {
+	f := &metaFence{FS: fs, fail: fail, failure: make(chan error, 1)}
+	f.opening.Store(true)
+	return f
+}
+
+// outcome passes on how a call ended. Pebble's Open, when it fails, frees what its own goroutines still
+// use, and a fault of theirs would end the process; or it tries for ever. So once it may have goroutines
+// it is not told of a failure: the goroutine that met it stays here, and openPebble gives up in its
+// place. f.mu is not held.
+func (f *metaFence) outcome(err error) error {
+	if err == nil || !f.opening.Load() || !f.working.Load() || errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	select {
+	case f.failure <- err:
+	default:
+	}
+	select {}
+}
+
+// List implements vfs.FS.
+func (f *metaFence) List(dir string) ([]string, error) {
+	names, err := f.FS.List(dir)
+	return names, f.outcome(err)
+}
+
+// Stat implements vfs.FS.
+func (f *metaFence) Stat(name string) (pebblevfs.FileInfo, error) {
+	info, err := f.FS.Stat(name)
+	return info, f.outcome(err)
 }
 
 // cutOff waits for the changes under way and lets no further one through. It may be called again.
@@ -41,7 +86,9 @@ func (f *metaFence) unlockLocked() error {
 }
 
 // pass does a change if it is still allowed.
-func (f *metaFence) pass(change func() error) error {
+func (f *metaFence) pass(change func() error) error { return f.outcome(f.tryPass(change)) }
+
+func (f *metaFence) tryPass(change func() error) error {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	if f.cut {
@@ -88,9 +135,16 @@ func (f *metaFence) open(open func() (pebblevfs.File, error)) (pebblevfs.File, e
 	return fencedFile{file, f}, nil
 }
 
-// Create implements vfs.FS.
+// Create implements vfs.FS. With the first table or log Pebble's Open has begun to work.
 func (f *metaFence) Create(name string, c pebblevfs.DiskWriteCategory) (pebblevfs.File, error) {
-	return f.open(func() (pebblevfs.File, error) { return f.FS.Create(name, c) })
+	if strings.HasSuffix(name, ".sst") || isLog(name) {
+		f.working.Store(true)
+	}
+	file, err := f.open(func() (pebblevfs.File, error) { return f.FS.Create(name, c) })
+	if isLog(name) {
+		return f.asLog(file, err)
+	}
+	return file, err
 }
 
 // OpenReadWrite implements vfs.FS.
@@ -100,13 +154,19 @@ func (f *metaFence) OpenReadWrite(
 	return f.open(func() (pebblevfs.File, error) { return f.FS.OpenReadWrite(name, c, opts...) })
 }
 
-// ReuseForWrite implements vfs.FS.
+// ReuseForWrite implements vfs.FS: Pebble has it for logs.
 func (f *metaFence) ReuseForWrite(old, name string, c pebblevfs.DiskWriteCategory) (pebblevfs.File, error) {
-	return f.open(func() (pebblevfs.File, error) { return f.FS.ReuseForWrite(old, name, c) })
+	return f.asLog(f.open(func() (pebblevfs.File, error) { return f.FS.ReuseForWrite(old, name, c) }))
 }
 
-// OpenDir implements vfs.FS. A directory's sync changes nothing that another start would not want.
-func (f *metaFence) OpenDir(name string) (pebblevfs.File, error) { return f.FS.OpenDir(name) }
+// OpenDir implements vfs.FS.
+func (f *metaFence) OpenDir(name string) (pebblevfs.File, error) {
+	dir, err := f.open(func() (pebblevfs.File, error) { return f.FS.OpenDir(name) })
+	if err != nil {
+		return nil, err
+	}
+	return fencedLog{dir, f}, nil
+}
 
 // Link implements vfs.FS.
 func (f *metaFence) Link(old, name string) error {
@@ -178,4 +238,82 @@ func (f fencedFile) SyncTo(length int64) (full bool, err error) {
 		return err
 	})
 	return full, err
+}
+
+func isLog(name string) bool { return strings.HasSuffix(name, ".log") }
+
+// fencedLog is a file of Pebble's log, or a directory. Pebble ends the process when it can't change from
+// one log to the next. So it is not told of failures here: the store stops, and nothing more is written
+// to any log, where it would stand behind a gap. Who waits for the log finds the store stopped.
+type fencedLog struct {
+	pebblevfs.File
+	f *metaFence
+}
+
+// asLog takes a new log, or what came instead.
+func (f *metaFence) asLog(file pebblevfs.File, err error) (pebblevfs.File, error) {
+	if err == nil {
+		return fencedLog{file, f}, nil
+	}
+	if f.opening.Load() {
+		return nil, err
+	}
+	f.breakLog(err)
+	if file, err = pebblevfs.NewMem().Create("log", pebblevfs.WriteCategoryUnspecified); err != nil {
+		return nil, err
+	}
+	return fencedLog{file, f}, nil
+}
+
+func (f *metaFence) breakLog(err error) {
+	f.logBroken.Store(true)
+	_ = f.fail(fmt.Errorf("%w: metadata log: %w", vfs.ErrIO, err))
+}
+
+// guard does something to the log, if it is whole.
+func (l fencedLog) guard(do func() error) error {
+	if l.f.logBroken.Load() {
+		return nil
+	}
+	err := do()
+	if err == nil || l.f.opening.Load() {
+		return err
+	}
+	l.f.breakLog(err)
+	return nil
+}
+
+// Write implements io.Writer.
+func (l fencedLog) Write(p []byte) (int, error) {
+	err := l.guard(func() error {
+		_, err := l.File.Write(p)
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// Sync implements vfs.File.
+func (l fencedLog) Sync() error { return l.guard(l.File.Sync) }
+
+// SyncData implements vfs.File.
+func (l fencedLog) SyncData() error { return l.guard(l.File.SyncData) }
+
+// SyncTo implements vfs.File.
+func (l fencedLog) SyncTo(length int64) (full bool, err error) {
+	err = l.guard(func() (err error) {
+		full, err = l.File.SyncTo(length)
+		return err
+	})
+	return full, err
+}
+
+// Close implements io.Closer.
+func (l fencedLog) Close() error {
+	if err := l.File.Close(); err != nil && !l.f.opening.Load() {
+		l.f.breakLog(err)
+	}
+	return nil
 }

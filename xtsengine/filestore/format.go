@@ -188,7 +188,7 @@ func createStore(o *Options) error {
 		s.initialize(b, generation)
 		err = b.Commit(pebble.Sync)
 	}
-	return errors.Join(err, s.closePebble())
+	return errors.Join(err, s.closePebble(), s.failed())
 }
 
 // initialize puts what an empty store has into a batch.

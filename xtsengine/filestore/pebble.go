@@ -121,22 +121,35 @@ func (s *Store) metaBackgroundError(err error) {
 	s.opts.Events.backgroundError(err)
 }
 
-// openPebble opens the metadata store, and makes one where there is none.
+// openPebble opens the metadata store, and makes one where there is none. One that fails in that is
+// cut off from its files.
 func (s *Store) openPebble() error { return s.openPebbleAs(false) }
 
 // openPebbleAs does, and writes nothing if it is told so.
 func (s *Store) openPebbleAs(readOnly bool) error {
-	s.fence = &metaFence{FS: s.opts.Meta}
+	s.fence = newMetaFence(s.opts.Meta, s.failMeta)
 	o := s.pebbleOptions()
 	o.ReadOnly = readOnly
 	defer o.Cache.Unref()
-	err := guarded(func() (err error) {
-		s.db, err = pebble.Open(s.opts.Meta.PathJoin(s.opts.MetaDir, storeName), o)
-		return err
-	})
+	var db *pebble.DB
+	done := make(chan error, 1)
+	go func() {
+		done <- guarded(func() (err error) {
+			db, err = pebble.Open(s.opts.Meta.PathJoin(s.opts.MetaDir, storeName), o)
+			s.fence.opening.Store(err != nil)
+			return err
+		})
+	}()
+	var err error
+	select {
+	case err = <-done:
+	case err = <-s.fence.failure:
+		s.metaGivenUp.Store(true)
+	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("filestore: opening the metadata store: %w", err), s.fence.cutOff())
 	}
+	s.db = db
 	return nil
 }
 
@@ -148,7 +161,7 @@ func (s *Store) closePebble() error {
 	}
 	err := guarded(s.db.Close)
 	if s.metaBroken.Load() {
-		return errors.Join(err, s.fence.cutOff())
+		return errors.Join(s.failed(), err, s.fence.cutOff())
 	}
 	if err != nil {
 		return fmt.Errorf("filestore: closing the metadata store: %w", err)
@@ -261,6 +274,9 @@ func (s *Store) apply(b *pebble.Batch) error {
 func (s *Store) settle(b *pebble.Batch) error {
 	if err := b.SyncWait(); err != nil {
 		return s.failMeta(fmt.Errorf("%w: metadata log: %w", vfs.ErrIO, err))
+	}
+	if s.fence.logBroken.Load() { // it came to the fence, which kept it from Pebble
+		return s.failed()
 	}
 	if err := b.Close(); err != nil {
 		return fmt.Errorf("%w: metadata store: %w", vfs.ErrIO, err)
