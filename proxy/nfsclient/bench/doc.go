@@ -7,7 +7,7 @@
 // benchmark in a network namespace of their own whose net.ipv4.tcp_congestion_control is reno. Give its
 // loopback device an address that is not 127.0.0.1 as well, without which ganesha finds none.
 //
-// [Scale] measures how a server's cost grows with clients and files.
+// [Scale] measures how a server's cost grows with clients and files, and [Scaling.Plot] draws it.
 //
 // The package starts servers to compare with, too: [StartGanesha] runs nfs-ganesha with its VFS back end,
 // [StartStunnel] and [StartNginx] put TLS in front of any server, [StartGocryptfs] mounts an encrypted
