@@ -21,7 +21,7 @@ if [ ! -e "$work/$version/boot/vmlinuz-$version" ]; then
 fi
 
 root=$(mktemp -d)
-trap 'rm -rf "$root"' EXIT
+trap 'rm -rf "$root" "$root.gz" "$root.log"' EXIT
 mkdir -p "$root/modules" "$root/tests"
 cp "$work/$version/lib/modules/$version/kernel/drivers/net/veth.ko" "$root/modules/10-veth.ko"
 printf '%s\n' -test.v "-test.run=$run" -test.timeout=60m >"$root/arguments"
@@ -32,9 +32,9 @@ for package in "$@"; do
 	CGO_ENABLED=0 go test -c -o "$to/test" "$package"
 	cp -r "$package"/*.h "$package"/testdata "$to" 2>/dev/null || true
 done
-(cd "$root" && find . | cpio --quiet -o -H newc) | gzip -1 >$work/initrd.gz
+(cd "$root" && find . | cpio --quiet -o -H newc) | gzip -1 >"$root.gz"
 qemu-system-x86_64 -nodefaults -nographic -serial stdio -no-reboot -m 2048 -smp 2 -cpu max -accel "${ACCEL:-tcg}" \
-	-kernel "$work/$version/boot/vmlinuz-$version" -initrd $work/initrd.gz \
-	-append 'console=ttyS0 quiet panic=-1' </dev/null | stdbuf -oL tr -d "\r" | tee $work/log
-passed=$(grep -c '^kernelvm: .*: passed$' $work/log)
+	-kernel "$work/$version/boot/vmlinuz-$version" -initrd "$root.gz" \
+	-append 'console=ttyS0 quiet panic=-1' </dev/null | stdbuf -oL tr -d "\r" | tee "$root.log"
+passed=$(grep -c '^kernelvm: .*: passed$' "$root.log" || true)
 [ "$passed" = $# ] || { echo "test-kernel: $passed of $# packages passed" >&2; exit 1; }

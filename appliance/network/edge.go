@@ -295,7 +295,7 @@ func (e *Edge) openPartLocked(i int, p part) error {
 }
 
 func (e *Edge) logVerifier(part string, err error) {
-	if log := steer.VerifierLog(err) + gate.VerifierLog(err); log != "" {
+	if log := gate.VerifierLog(err); log != "" { // of either program
 		e.o.Log.Debug("what the verifier says", zap.String("part", part), zap.String("log", log))
 	}
 }
