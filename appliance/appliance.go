@@ -25,6 +25,7 @@ import (
 	"github.com/nfseal/nfseal/proxy"
 	"github.com/nfseal/nfseal/proxy/nfs4"
 	"github.com/nfseal/nfseal/proxy/transport"
+	"github.com/nfseal/nfseal/xtsengine/filestore"
 	"github.com/nfseal/nfseal/xtsengine/keyring"
 )
 
@@ -44,7 +45,8 @@ type Appliance struct {
 	catalog    *catalog.Catalog
 	authority  *pki.Authority
 	table      *table
-	units      []*Unit // does not change after Open
+	caches     *filestore.Caches // of all file systems
+	units      []*Unit           // does not change after Open
 
 	nfs       []net.Listener // bound to Options.Listen
 	inherited []*net.TCPListener
@@ -225,6 +227,9 @@ func (a *Appliance) openUnits(ctx context.Context, volumeBytes int64) error {
 	if err := a.announceUsers(ctx); err != nil {
 		return err
 	}
+	if a.caches, err = filestore.NewCaches(a.o.CacheBytes); err != nil {
+		return err
+	}
 	a.admin.Lock()
 	defer a.admin.Unlock()
 	for _, dir := range dirs {
@@ -281,7 +286,8 @@ func (a *Appliance) unitOptions() UnitOptions {
 		Keys:          a.keys,
 		Authority:     a.authority,
 		Names:         pki.AddressesOf(a.o.Advertise),
-		CacheBytes:    max(a.o.CacheBytes/cacheShares, minCacheBytes),
+		Caches:        a.caches,
+		MemTableBytes: min(max(a.o.CacheBytes/memTableShare, minMemTableBytes), maxMemTableBytes),
 		Squash:        squash,
 		LeaseSeconds:  a.o.LeaseSeconds,
 		GraceSeconds:  a.o.GraceSeconds,
@@ -420,6 +426,9 @@ func (a *Appliance) close() error {
 	defer a.admin.Unlock()
 	for _, u := range a.units {
 		errs = append(errs, u.Stop())
+	}
+	if a.caches != nil {
+		a.caches.Close()
 	}
 	if a.table != nil {
 		errs = append(errs, a.table.nowhere.Close())

@@ -13,12 +13,16 @@ const (
 	defaultVolumeShare = 2
 	// spareBytes is what stays free on the host beside a new volume, for metadata and logs.
 	spareBytes = 256 << 20
-	// One byte of memory in cacheOfMemory is for caches by default, and defaultCacheBytes at least. Of
-	// them each file system takes one in cacheShares, and minCacheBytes at least.
+	// One byte of memory in cacheOfMemory is for caches by default, and defaultCacheBytes at least. All
+	// file systems share them.
 	cacheOfMemory     = 4
 	defaultCacheBytes = 512 << 20
-	cacheShares       = 8
 	minCacheBytes     = 16 << 20
+	// A memtable of a metadata store, of which each has two, is one byte in memTableShare of the caches,
+	// out of which it is taken.
+	memTableShare    = 128
+	minMemTableBytes = 1 << 20
+	maxMemTableBytes = 16 << 20
 	// memoryBesideCache is what the daemon may need besides the cache: buffers, session replies,
 	// metadata stores. The Go runtime's soft limit is the sum of both.
 	memoryBesideCache = 1 << 30

@@ -59,7 +59,11 @@ type UnitOptions struct {
 	Keys       keyring.Wrapper
 	Authority  *pki.Authority
 	Names      pki.Request // what the certificate holds besides the wildcard
-	CacheBytes int64       // of each file system
+	CacheBytes int64       // of each file system, unless there are Caches
+	// Caches are those of all file systems, and stay the caller's. Nil: each has its own.
+	Caches *filestore.Caches
+	// MemTableBytes is filestore's.
+	MemTableBytes int64
 	// QuotaOf is asked for the quota of a file system that is opened, in bytes, 0 for none. Nil: none
 	// has one.
 	QuotaOf      func(ctx context.Context, id string) (uint64, error)

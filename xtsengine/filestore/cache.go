@@ -20,7 +20,7 @@ const (
 	largeShare = 8
 )
 
-// contentCache keeps decrypted blocks of the volume. A block that a file refers to never changes, so
+// contentCache keeps decrypted blocks of the file systems that share it. A block that a file refers to never changes, so
 // an entry is right until the block is freed, and free drops it before it gives the block back.
 //
 // It is a clock that counts: what was read once goes before what was read again, so that one long scan
@@ -31,9 +31,15 @@ type contentCache struct {
 	large  atomic.Uint64
 }
 
+// cacheKey is a block of one file system.
+type cacheKey struct {
+	owner uint32
+	block volume.Block
+}
+
 type cacheShard struct {
 	mu    sync.Mutex
-	index map[volume.Block]uint32
+	index map[cacheKey]uint32
 	slots []cacheSlot
 	slabs [][]byte
 	idle  []uint32 // slots without a block
@@ -42,14 +48,14 @@ type cacheShard struct {
 }
 
 type cacheSlot struct {
-	block volume.Block
-	hits  uint8
+	key  cacheKey
+	hits uint8
 }
 
 func (c *contentCache) init(limitBytes int64) {
 	limit := int(limitBytes / blockBytes / cacheShards)
 	for k := range c.shards {
-		c.shards[k].index = map[volume.Block]uint32{}
+		c.shards[k].index = map[cacheKey]uint32{}
 		c.shards[k].limit = limit
 	}
 	c.room.Store(int64(limit) * cacheShards)
@@ -60,12 +66,12 @@ func (c *contentCache) admits(blocks int) bool {
 	return blocks <= largeRead || c.room.Load() >= int64(blocks) || c.large.Add(1)%largeShare == 0
 }
 
-func (c *contentCache) shard(b volume.Block) *cacheShard {
-	return &c.shards[uint64(b)/cacheRun%cacheShards]
+func (c *contentCache) shard(k cacheKey) *cacheShard {
+	return &c.shards[(uint64(k.block)/cacheRun+uint64(k.owner))%cacheShards]
 }
 
 // get copies what the cache has of a block from byte skip on, and says whether it has it.
-func (c *contentCache) get(b volume.Block, skip int, dst []byte) bool {
+func (c *contentCache) get(b cacheKey, skip int, dst []byte) bool {
 	sh := c.shard(b)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -81,14 +87,14 @@ func (c *contentCache) get(b volume.Block, skip int, dst []byte) bool {
 }
 
 // put keeps whole blocks, which begin at b.
-func (c *contentCache) put(b volume.Block, content []byte) {
+func (c *contentCache) put(b cacheKey, content []byte) {
 	for ; len(content) > 0; content = content[blockBytes:] {
 		c.shard(b).put(c, b, content[:blockBytes])
-		b++
+		b.block++
 	}
 }
 
-func (sh *cacheShard) put(c *contentCache, b volume.Block, content []byte) {
+func (sh *cacheShard) put(c *contentCache, b cacheKey, content []byte) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if _, ok := sh.index[b]; ok || sh.limit == 0 {
@@ -98,7 +104,7 @@ func (sh *cacheShard) put(c *contentCache, b volume.Block, content []byte) {
 	if fresh {
 		c.room.Add(-1)
 	}
-	sh.slots[k] = cacheSlot{block: b}
+	sh.slots[k] = cacheSlot{key: b}
 	sh.index[b] = k
 	copy(sh.bytes(k), content)
 }
@@ -130,53 +136,62 @@ func (sh *cacheShard) slot() (k uint32, fresh bool) {
 			s.hits--
 			continue
 		}
-		delete(sh.index, s.block)
+		delete(sh.index, s.key)
 		return sh.hand, false
 	}
 }
 
-// drop forgets blocks.
-func (c *contentCache) drop(runs []volume.Run) {
+// drop forgets blocks of one file system.
+func (c *contentCache) drop(owner uint32, runs []volume.Run) {
 	for _, run := range runs {
 		for n := range run.Count {
-			c.shard(run.Start+volume.Block(n)).drop(c, run.Start+volume.Block(n))
+			k := cacheKey{owner, run.Start + volume.Block(n)}
+			c.shard(k).drop(c, k)
 		}
 	}
 }
 
-func (sh *cacheShard) drop(c *contentCache, b volume.Block) {
+func (sh *cacheShard) drop(c *contentCache, b cacheKey) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	k, ok := sh.index[b]
-	if !ok {
-		return
+	if k, ok := sh.index[b]; ok {
+		sh.dropLocked(c, b, k)
 	}
+}
+
+// dropLocked forgets what is in a slot.
+func (sh *cacheShard) dropLocked(c *contentCache, b cacheKey, k uint32) {
 	delete(sh.index, b)
+	clear(sh.bytes(k)) // of what is freed no plaintext stays
 	sh.slots[k] = cacheSlot{}
 	sh.idle = append(sh.idle, k)
 	c.room.Add(1)
 }
 
-// wipe clears the plaintext.
-func (c *contentCache) wipe() {
-	for k := range c.shards {
-		sh := &c.shards[k]
+// forget drops all blocks of one file system.
+func (c *contentCache) forget(owner uint32) {
+	for n := range c.shards {
+		sh := &c.shards[n]
 		sh.mu.Lock()
-		for _, slab := range sh.slabs {
-			clear(slab)
+		for b, k := range sh.index {
+			if b.owner == owner {
+				sh.dropLocked(c, b, k)
+			}
 		}
-		clear(sh.index)
-		sh.slots, sh.slabs, sh.idle, sh.hand, sh.limit = nil, nil, nil, 0, 0
 		sh.mu.Unlock()
 	}
 }
 
-// count is how many blocks are in the cache.
-func (c *contentCache) count() (n int64) {
+// count is how many blocks of a file system are in the cache.
+func (c *contentCache) count(owner uint32) (n int64) {
 	for k := range c.shards {
 		sh := &c.shards[k]
 		sh.mu.Lock()
-		n += int64(len(sh.index))
+		for b := range sh.index {
+			if b.owner == owner {
+				n++
+			}
+		}
 		sh.mu.Unlock()
 	}
 	return n

@@ -13,8 +13,7 @@ import (
 // keeps to its limit.
 func TestContentCache(t *testing.T) {
 	const limit = 4 * cacheShards
-	var c contentCache
-	c.init(limit * blockBytes)
+	c := contentOf(&Options{CacheBytes: limit * blockBytes * metaCacheShare / (metaCacheShare - 1)})
 	rng := rand.New(rand.NewPCG(1, 2))
 	model := map[volume.Block]byte{} // what a block holds, if it was put since it was freed
 	hits := 0
@@ -50,17 +49,22 @@ func TestContentCache(t *testing.T) {
 	if hits < 1000 {
 		t.Errorf("%d hits only", hits)
 	}
-	c.wipe()
-	if c.put(1, got); c.count() != 0 {
+	if c.wipe(); c.count() != 0 {
 		t.Error("a wiped cache keeps something")
+	}
+	for k := range c.shared.shards {
+		for _, slab := range c.shared.shards[k].slabs {
+			if len(trim(slab)) != 0 {
+				t.Fatal("a wiped cache keeps plaintext")
+			}
+		}
 	}
 }
 
 // TestScan checks that reading a lot once leaves what is read again and again.
 func TestScan(t *testing.T) {
 	const limit = 16 * cacheShards
-	var c contentCache
-	c.init(limit * blockBytes)
+	c := contentOf(&Options{CacheBytes: limit * blockBytes * metaCacheShare / (metaCacheShare - 1)})
 	p := make([]byte, blockBytes)
 	read := func(b volume.Block) bool {
 		if c.get(b, 0, p) {

@@ -74,6 +74,9 @@ const (
 	// one batch.
 	cloneBlocks = 1 << 18
 
+	// minCacheBytes is the least memory for caches.
+	minCacheBytes = 4 << 20
+
 	// metaCacheShare says which part of the cache is for metadata: one in so many.
 	metaCacheShare = 4
 

@@ -55,16 +55,13 @@ func (k hiddenKey) Format(f fmt.State, _ rune) {
 }
 
 func (s *Store) pebbleOptions() *pebble.Options {
-	// Pebble takes its memtables out of the cache: two are usual, one that fills and one that is
-	// written out.
-	cache := pebble.NewCache(s.opts.CacheBytes/metaCacheShare + 2*s.opts.MemTableBytes)
 	comparer := *pebble.DefaultComparer
 	comparer.FormatKey = func(key []byte) fmt.Formatter { return hiddenKey(key) }
 	o := &pebble.Options{
 		Comparer:                    &comparer,
 		Merger:                      newMerger(),
 		FS:                          s.fence,
-		Cache:                       cache,
+		Cache:                       metaOf(&s.opts),
 		FormatMajorVersion:          pebbleFormat,
 		MemTableSize:                uint64(s.opts.MemTableBytes),
 		MemTableStopWritesThreshold: 4,

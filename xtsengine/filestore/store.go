@@ -43,7 +43,7 @@ type Store struct {
 	pool     pool
 	shares   shares
 	quota    quota
-	cache    contentCache
+	cache    ownCache
 	renaming sync.Mutex // held while a directory gets another parent
 
 	dirty     inodeList // files with unstable data, oldest first
@@ -86,7 +86,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s.pool.space = o.Space
 	s.quota.limit.Store(o.QuotaBytes)
 	s.table.init(o.CachedInodes)
-	s.cache.init(o.CacheBytes - o.CacheBytes/metaCacheShare)
+	s.cache = contentOf(&o)
 	s.dirty.which, s.journal.which = listDirty, listJournal
 	s.throttle.init()
 	s.reaper.init()
