@@ -40,7 +40,7 @@ const (
 	transferBytes = 1 << 20
 	windowBytes   = 2 << 20
 	// hotBytes is how much is encrypted before its tags are made, and checked before it is
-	// decrypted: both ciphertext and plaintext stay in a core's cache between the two.
+	// decrypted: both ciphertext and plaintext stay in a core's cache between the two (docs/benchmarks.md).
 	hotBytes = 64 << 10
 
 	// Leases grow with the space: one chunk in leaseShare of what it has, leaseMax at most.
