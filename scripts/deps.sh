@@ -29,6 +29,7 @@ if [ "$want" != demo ]; then
 	need stunnel4 has stunnel4
 	need procps has pgrep
 	need fio has fio
+	need python3-cryptography /usr/bin/python3 -c 'import cryptography'
 	need iproute2 has ip
 	need nftables has nft
 	# What made the committed BPF objects, to see that nothing differs.

@@ -198,7 +198,7 @@ func TestDelegationIsReclaimed(t *testing.T) {
 	r := newRig(t, nil)
 	s, _ := r.newCalled("holder")
 	h, _ := s.delegated("f", forRead)
-	other := r.newSession("other")
+	r.newSession("other")
 	r.restart()
 
 	client := r.callable(t)
@@ -218,7 +218,7 @@ func TestDelegationIsReclaimed(t *testing.T) {
 	}
 	s.ok(call{wire.OP_RECLAIM_COMPLETE, &wire.ReclaimCompleteArgs{}})
 	s.fails(wire.NFS4ERR_NO_GRACE, putFH(h), claim(wire.OPEN_DELEGATE_READ))
-	other = r.newSession("other")
+	other := r.newSession("other")
 	s.ok(putFH(h), read(got.Delegation.Stateid, 0, 5))
 	other.fails(wire.NFS4ERR_DELAY, putRoot, open("f", forWrite))
 	if recall := client.expect(wire.OP_CB_RECALL); recall.recall.Stateid != got.Delegation.Stateid {

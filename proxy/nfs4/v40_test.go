@@ -233,13 +233,13 @@ func TestUnconfirmedOwner(t *testing.T) {
 func TestMinorVersionsConflict(t *testing.T) {
 	r := newRig(t, nil)
 	o, s := r.newOld("old"), r.newSession("new")
-	h, id := o.makeFile("f")
+	h, _ := o.makeFile("f")
 	o.ok(putRoot, o.opens("f", wire.OPEN4_SHARE_ACCESS_READ, func(a *wire.OpenArgs) { a.ShareDeny = wire.OPEN4_SHARE_DENY_NONE }))
 	denied := openArgs("f", wire.OPEN4_SHARE_ACCESS_READ)
 	denied.ShareDeny = wire.OPEN4_SHARE_DENY_WRITE
 	s.fails(wire.NFS4ERR_SHARE_DENIED, putRoot, call{wire.OP_OPEN, denied})
 
-	id = last[wire.OpenRes](t, o.ok(putRoot, o.opens("f", wire.OPEN4_SHARE_ACCESS_BOTH, nil))).Stateid
+	id := last[wire.OpenRes](t, o.ok(putRoot, o.opens("f", wire.OPEN4_SHARE_ACCESS_BOTH, nil))).Stateid
 	lock := last[wire.LockRes](t, o.ok(putFH(h), o.locks(id, "lo", 3, 0, 10))).Stateid
 	a := s.do(putRoot, lookup("f"), lockTest(0, 1))
 	wantStatus(t, a, wire.NFS4ERR_DENIED)

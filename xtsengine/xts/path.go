@@ -15,8 +15,6 @@ const (
 	pathVAES    // 32 bytes at a time, AVX2
 	pathVAES512 // 64 bytes at a time, AVX-512
 	pathCount
-
-	pathNull path = 255 // no encryption: see null_on.go
 )
 
 // String names the path in tests and reports.
