@@ -71,13 +71,6 @@ func TestEngine(t *testing.T) {
 	}
 }
 
-// fill writes a whole file once: a read of what is only allocated never reaches the device.
-func fill(t testing.TB, path string, sizeBytes int64) {
-	t.Helper()
-	w := workloads[0]
-	w.fio(t, path, "--size="+strconv.FormatInt(sizeBytes, 10))
-}
-
 // engineStore is a store with a file of engineSpan bytes.
 type engineStore struct {
 	*rig
