@@ -39,8 +39,9 @@
 // An error of the volume while data is flushed is the answer of that Commit; the data stays unstable
 // and visible, and the next flush tries again. A failed Sync, a fenced device, or a failed write of
 // the metadata log stop the store for good (Events.Stopped): every operation fails from then on, and
-// the rest of the process goes on. After a failure of Pebble's own, Close cuts it off from its files
-// and frees their lock, so that the file system can be opened again by the same process; what is left
+// the rest of the process goes on. A stopped store gives no blocks back: what failed may be durable all
+// the same. With a failure of Pebble's own, or of its log, its files are frozen as a crash would leave
+// them; Close frees their lock, so that the file system can be opened again by the same process; what is left
 // of that Pebble is memory, and in the worst case goroutines that wait for each other for ever.
 //
 // # Files in memory

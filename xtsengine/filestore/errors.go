@@ -93,9 +93,10 @@ func (s *Store) fail(err error) error {
 	return *s.failure.Load()
 }
 
-// failMeta is fail for a failure of Pebble.
+// failMeta is fail for a failure of Pebble, which changes nothing any more.
 func (s *Store) failMeta(err error) error {
 	s.metaBroken.Store(true)
+	s.fence.freeze()
 	return s.fail(err)
 }
 

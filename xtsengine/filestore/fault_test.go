@@ -147,7 +147,13 @@ type faultRun struct {
 func faultOnce(t *testing.T, seed uint64, at int64) {
 	rng := rand.New(rand.NewPCG(seed, uint64(at)))
 	key := newMetaKey(t)
-	f := &faultRun{t: t, fault: &faultAt{}, dev: memdev.New(24 << 20), meta: pebblevfs.NewCrashableMem(), rng: rng}
+	fault := &faultAt{}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("NFSEAL_SEED=%d, call %d: %v", seed, at, fault.what.Load())
+		}
+	})
+	f := &faultRun{t: t, fault: fault, dev: memdev.New(24 << 20), meta: pebblevfs.NewCrashableMem(), rng: rng}
 	f.layer = func(m *pebblevfs.MemFS) pebblevfs.FS {
 		return encrypted(t, faultFS{errorfs.Wrap(m, f.fault), f.fault}, key)
 	}
@@ -156,9 +162,6 @@ func faultOnce(t *testing.T, seed uint64, at int64) {
 	f.fault.at = f.fault.calls.Load() + at
 	f.work()
 	f.finish()
-	if t.Failed() {
-		t.Logf("NFSEAL_SEED=%d, call %d: %v", seed, at, f.fault.what.Load())
-	}
 }
 
 // work runs until the fault was, and a little longer.

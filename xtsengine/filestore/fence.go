@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	pebblevfs "github.com/cockroachdb/pebble/v2/vfs"
 
@@ -17,9 +18,11 @@ import (
 // errCutOff is what a metadata store gets that was given up.
 var errCutOff = errors.New("filestore: this metadata store was given up")
 
-// metaFence stands between Pebble and its files. Once it is cut, no change gets through and the lock
-// of the directory is free, so that another start may have the files although goroutines of the failed
-// Pebble are still there.
+// metaFence stands between Pebble and its files. With the first failure that Pebble can't cope with, or
+// was not told of, the fence is cut: no change gets through any more, so that the files stay as a crash
+// at that moment would have left them. A change of files that follows from one that failed could refer
+// to what is not there. When the store is closed, the lock of the directory is freed too, so that another
+// start may have the files although goroutines of the failed Pebble are still there.
 type metaFence struct {
 	pebblevfs.FS
 
@@ -68,7 +71,21 @@ func (f *metaFence) Stat(name string) (pebblevfs.FileInfo, error) {
 	return info, f.outcome(err)
 }
 
-// cutOff waits for the changes under way and lets no further one through. It may be called again.
+// freeze waits for the changes under way and lets no further one through. It may be called again.
+func (f *metaFence) freeze() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.cut = true
+}
+
+// frozen says whether no change gets through any more.
+func (f *metaFence) frozen() bool {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.cut
+}
+
+// cutOff does what freeze does, and frees the lock of the directory.
 func (f *metaFence) cutOff() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -90,10 +107,12 @@ func (f *metaFence) pass(change func() error) error { return f.outcome(f.tryPass
 
 func (f *metaFence) tryPass(change func() error) error {
 	f.mu.RLock()
-	defer f.mu.RUnlock()
 	if f.cut {
+		f.mu.RUnlock()
+		time.Sleep(refusalTime)
 		return errCutOff
 	}
+	defer f.mu.RUnlock()
 	return change()
 }
 
@@ -244,7 +263,8 @@ func isLog(name string) bool { return strings.HasSuffix(name, ".log") }
 
 // fencedLog is a file of Pebble's log, or a directory. Pebble ends the process when it can't change from
 // one log to the next. So it is not told of failures here: the store stops, and nothing more is written
-// to any log, where it would stand behind a gap. Who waits for the log finds the store stopped.
+// to any log, where it would stand behind a gap, nor to any other file: what is stored next could refer
+// to a file whose name was never made durable. Who waits for the log finds the store stopped.
 type fencedLog struct {
 	pebblevfs.File
 	f *metaFence
@@ -267,6 +287,7 @@ func (f *metaFence) asLog(file pebblevfs.File, err error) (pebblevfs.File, error
 
 func (f *metaFence) breakLog(err error) {
 	f.logBroken.Store(true)
+	f.freeze()
 	_ = f.fail(fmt.Errorf("%w: metadata log: %w", vfs.ErrIO, err))
 }
 

@@ -73,8 +73,11 @@ func (s *Store) flushLocked(i *inode, number uint64) error {
 		return nil
 	}
 	f, err := s.seal(i)
-	if f == nil {
+	if err != nil {
 		return err
+	}
+	if f == nil { // somebody made it stable, or the store stopped before it was
+		return s.failed()
 	}
 	s.stats.flushes.Add(1)
 	if err := s.flush(f); err != nil {
@@ -337,8 +340,12 @@ func (s *Store) dropLayer(f *flush) {
 }
 
 // unseal undoes a flush that failed: its data is unstable again, under what was written since. If the
-// file is no more, its blocks are freed.
+// file is no more, its blocks are freed. If the store has stopped, the flush's batch may be durable or
+// not, so that nothing else may get its blocks.
 func (s *Store) unseal(f *flush) {
+	if s.failed() != nil {
+		return
+	}
 	if f.moving {
 		s.free(f.runs)
 		s.dropLayer(f)

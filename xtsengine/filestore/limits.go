@@ -93,6 +93,8 @@ const (
 	flushers = 4
 	// abandonTime is how long Close waits for the goroutines of a metadata store that has failed.
 	abandonTime = 2 * time.Second
+	// refusalTime is how long each of its changes waits that is refused: it tries some of them again at once.
+	refusalTime = 10 * time.Millisecond
 	// minTick and maxTick bound how often the background looks at ages, which is four times within
 	// the shortest one.
 	minTick = time.Millisecond

@@ -115,6 +115,9 @@ func (s *Store) metaBackgroundError(err error) {
 	if s.metaGivenUp.Load() {
 		runtime.Goexit()
 	}
+	if s.fence.frozen() {
+		return // the store has stopped, and has said why
+	}
 	s.opts.Events.backgroundError(err)
 }
 
@@ -252,6 +255,8 @@ func scanIter(it *pebble.Iterator, visit func(key, value []byte) error) error {
 // apply makes a batch visible, in the order of the calls; the caller holds the locks of what the
 // batch is about. It is not durable before settle returned, which needs no lock, so that many wait
 // for one flush of the log.
+//
+// After an error the store has stopped, and the batch may be there after the next start or not.
 func (s *Store) apply(b *pebble.Batch) error {
 	if err := s.failed(); err != nil {
 		return err
@@ -273,7 +278,7 @@ func (s *Store) settle(b *pebble.Batch) error {
 		return s.failMeta(fmt.Errorf("%w: metadata log: %w", vfs.ErrIO, err))
 	}
 	if s.fence.logBroken.Load() { // it came to the fence, which kept it from Pebble
-		return s.failed()
+		return s.failMeta(fmt.Errorf("%w: metadata log", vfs.ErrIO))
 	}
 	if err := b.Close(); err != nil {
 		return fmt.Errorf("%w: metadata store: %w", vfs.ErrIO, err)

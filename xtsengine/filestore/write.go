@@ -338,9 +338,10 @@ func (s *Store) unpromise(n uint64) {
 	}
 }
 
-// free gives blocks of the volume back that nothing refers to any more.
+// free gives blocks of the volume back that nothing refers to any more. Of a store that has stopped
+// nobody knows that: it keeps them, and the next start finds what is free.
 func (s *Store) free(runs []volume.Run) {
-	if len(runs) == 0 {
+	if len(runs) == 0 || s.failed() != nil {
 		return
 	}
 	s.stats.freedBlocks.Add(uint64(blocksOf(runs)))
