@@ -55,7 +55,8 @@ type checker struct {
 	report  Report
 	inodes  map[uint64]*checkedInode
 	orphans map[uint64]bool
-	runs    []volume.Run
+	runs    []volume.Run // of extents, those that are reserved among them
+	kept    []volume.Run // which are reserved
 	shared  []shared
 	// nameBytes is what names count.
 	nameBytes uint64
@@ -277,6 +278,7 @@ func (c *checker) readExtents() (err error) {
 		if x.place.hasRun() {
 			if x.place == reserved {
 				c.report.ReservedBlocks += uint64(x.count)
+				c.kept = append(c.kept, x.run())
 			}
 			c.runs = append(c.runs, x.run())
 			return nil

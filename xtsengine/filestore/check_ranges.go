@@ -44,6 +44,7 @@ func (c *checker) checkRuns() error {
 		}
 	}
 	c.compareShares(counted)
+	c.checkKept(counted)
 	if c.mode != checkBeside {
 		c.checkOwned()
 	}
@@ -77,6 +78,20 @@ func (c *checker) compareShares(counted []shared) {
 				c.report.problem("%v has %d references, its record says %v, %d", counted[0].run, counted[0].refs, have[0].run, have[0].refs)
 			}
 			counted, have = counted[1:], have[1:]
+		}
+	}
+}
+
+// checkKept looks for blocks that are reserved in an extent and that another one has too: what is written
+// to the one would be seen in the other.
+func (c *checker) checkKept(counted []shared) {
+	kept := segments(nil, c.kept)
+	for _, x := range counted {
+		for len(kept) > 0 && kept[0].end <= x.run.Start {
+			kept = kept[1:]
+		}
+		if len(kept) > 0 && kept[0].start < runEnd(x.run) {
+			c.report.problem("%v is reserved and has %d references", x.run, x.refs)
 		}
 	}
 }

@@ -19,8 +19,8 @@
 //     the file to them, then, when that is durable, the replaced ones are freed.
 //   - All unstable writes to a file become stable together, in one batch with its size: after a crash
 //     each is there whole or not at all, and none without those before it.
-//   - What was accepted as unstable can always be committed: it has its blocks on the volume, or a
-//     promise of the pool for each block in memory.
+//   - What was accepted as unstable can always be committed: it has its blocks on the volume, or
+//     for each block in memory a promise of the pool or the block that is reserved for it (homes.go).
 //   - Every operation on names and attributes is one batch, durable when the call returns. Batches
 //     are applied in the order of the locks, so that the log never has an effect without its cause.
 //   - Bytes of a file's last block behind its size are zero, in memory and as stored.

@@ -21,10 +21,12 @@ type flush struct {
 	size   uint64 // of the file with these writes
 	number uint64 // the last write
 
-	files      []uint64 // the dirty blocks, in order
-	where      place    // where they go
-	runs       []volume.Run
-	tags       []byte // of the blocks in runs
+	files      []uint64       // the dirty blocks, in order
+	where      place          // where they go
+	homes      extents        // of those among them that go to what is reserved for them
+	runs       []volume.Run   // for the others
+	at         []volume.Block // where each goes
+	tags       []byte         // of the dirty blocks
 	generation uint64
 	over       extents // what the flush lays over the committed extents
 	windows    []changedWindow
@@ -125,6 +127,9 @@ func (s *Store) flush(f *flush) error {
 // placeBlocks decides where the dirty blocks go and writes those for the volume, durably.
 func (s *Store) placeBlocks(f *flush) error {
 	f.files = f.layer.sorted(make([]uint64, 0, len(f.layer.dirty)))
+	if err := s.findHomes(f); err != nil {
+		return err
+	}
 	f.where = s.choose(f)
 	if f.where == onVolume {
 		if err := s.writeDirty(f); err != nil {
@@ -139,10 +144,10 @@ func (s *Store) placeBlocks(f *flush) error {
 	return nil
 }
 
-// choose says where the dirty blocks go. A few of them, alone, ride in the metadata batch.
+// choose says where the dirty blocks go. A few of them, alone and without homes, ride in the metadata batch.
 func (s *Store) choose(f *flush) place {
 	switch n := len(f.files); {
-	case f.moving || len(f.layer.placed) > 0 || n > journalCommitBlocks:
+	case len(f.homes) > 0 || len(f.layer.placed) > 0 || n > journalCommitBlocks:
 		return onVolume
 	case n == 1 && f.files[0] == 0 && f.size <= inlineBytes:
 		return inInode
@@ -152,27 +157,25 @@ func (s *Store) choose(f *flush) place {
 	return inJournal
 }
 
-// writeDirty turns the promises of the dirty blocks into blocks of the volume and writes them.
+// writeDirty turns the promises of the dirty blocks that have no homes into blocks of the volume, and
+// writes all.
 func (s *Store) writeDirty(f *flush) error {
 	if len(f.files) == 0 {
 		return nil
 	}
-	f.runs = s.pool.take(nil, uint64(len(f.files)))
+	f.runs = s.pool.take(nil, uint64(len(f.files))-f.homes.blocks())
+	f.spread()
 	f.tags, f.generation = make([]byte, len(f.files)*tagBytes), s.tagGeneration
 	ios := make([]volume.IO, 0, min(len(f.files), transferBlocks))
-	k := 0
-	for _, run := range f.runs {
-		for n := range run.Count {
-			ios = append(ios, volume.IO{Block: run.Start + volume.Block(n), Buf: f.layer.dirty[f.files[k]][:],
-				Tags: f.tagsOf(k), Generation: f.generation})
-			if k++; len(ios) < transferBlocks && k < len(f.files) {
-				continue
-			}
-			if err := s.opts.Space.Write(ios); err != nil {
-				return s.spaceErr(err)
-			}
-			ios = ios[:0]
+	for k, file := range f.files {
+		ios = append(ios, volume.IO{Block: f.at[k], Buf: f.layer.dirty[file][:], Tags: f.tagsOf(k), Generation: f.generation})
+		if len(ios) < transferBlocks && k+1 < len(f.files) {
+			continue
 		}
+		if err := s.opts.Space.Write(ios); err != nil {
+			return s.spaceErr(err)
+		}
+		ios = ios[:0]
 	}
 	return nil
 }
@@ -189,13 +192,8 @@ func (f *flush) dirtyExtents() extents {
 		}
 		return e
 	}
-	k := 0
-	for _, run := range f.runs {
-		for n := range run.Count {
-			e = e.add(extent{file: f.files[k], count: 1, start: run.Start + volume.Block(n),
-				tags: f.tagsOf(k), generation: f.generation})
-			k++
-		}
+	for k, file := range f.files {
+		e = e.add(extent{file: file, count: 1, start: f.at[k], tags: f.tagsOf(k), generation: f.generation})
 	}
 	return e
 }
@@ -250,13 +248,7 @@ func (s *Store) changeWindow(f *flush, index uint64, part extents) error {
 	if err != nil {
 		return err
 	}
-	now := overlay(newExtents(len(was)+len(part)), was, part, func(x extent) {
-		if x.place.hasRun() {
-			f.gone = append(f.gone, x.run())
-		} else {
-			f.hidden = append(f.hidden, x)
-		}
-	})
+	now := overlay(newExtents(len(was)+len(part)), was, part, f.lose)
 	putWindow(f.batch, f.i.number, was, now)
 	f.windows = append(f.windows, changedWindow{index, was, now})
 	f.delta += int64(now.blocks()) - int64(was.blocks())
@@ -301,6 +293,7 @@ func (s *Store) finish(f *flush) {
 		s.stats.inlineBlocks.Add(n)
 	case onVolume:
 		s.stats.placedBlocks.Add(n + f.layer.onVol)
+		s.unpromise(f.layer.promised() + f.homes.blocks() - n)
 	}
 	s.dropLayer(f)
 	f.recycle()
@@ -309,12 +302,8 @@ func (s *Store) finish(f *flush) {
 // keep puts blocks that were in memory into the cache, before anybody else knows where they are on the
 // volume: what was written lately is read soon. Who gives the blocks back drops them.
 func (s *Store) keep(f *flush) {
-	k := 0
-	for _, run := range f.runs {
-		for n := range run.Count {
-			s.cache.put(run.Start+volume.Block(n), f.layer.dirty[f.files[k]][:])
-			k++
-		}
+	for k, file := range f.files {
+		s.cache.put(f.at[k], f.layer.dirty[file][:])
 	}
 }
 
@@ -351,7 +340,7 @@ func (s *Store) unseal(f *flush) {
 		s.dropLayer(f)
 		return
 	}
-	s.cache.drop(f.runs)
+	s.cache.drop(f.homes.runs(f.runs))
 	s.pool.untake(f.runs)
 	i := f.i
 	i.mu.Lock()
@@ -362,11 +351,11 @@ func (s *Store) unseal(f *flush) {
 		return
 	}
 	var freed []volume.Run
-	dropped := i.active.under(f.layer, &freed)
+	dropped, promises := i.active.under(f.layer, &freed)
 	i.mu.Unlock()
 	s.dirtyMem.Add(-int64(dropped) * blockBytes)
 	s.unstable.Add(-blocksOf(freed) * blockBytes)
-	s.unpromise(dropped)
+	s.unpromise(promises)
 	s.free(freed)
 }
 
@@ -377,7 +366,7 @@ func (s *Store) discard(l *layer) {
 	}
 	s.dirtyMem.Add(-int64(len(l.dirty)) * blockBytes)
 	s.unstable.Add(-int64(l.onVol) * blockBytes)
-	s.unpromise(uint64(len(l.dirty)))
+	s.unpromise(l.promised())
 	s.free(l.runs(nil))
 	*l = layer{}
 	s.throttle.broadcast()

@@ -17,10 +17,11 @@ func newBlock() *block { return blockPool.Get().(*block) }
 
 func freeBlock(b *block) { blockPool.Put(b) }
 
-// layer is unstable content of a file: blocks in memory, each with a promise of the pool, and blocks
-// that are on the volume already. A file block is in at most one of the two.
+// layer is unstable content of a file: blocks in memory, each with a promise of the pool or a home, and
+// blocks that are on the volume already. A file block is in at most one of the two.
 type layer struct {
 	dirty  map[uint64]*block
+	homed  map[uint64]struct{} // those of dirty that have a home and no promise
 	placed extents
 	onVol  uint64 // blocks in placed
 }
@@ -28,6 +29,17 @@ type layer struct {
 func (l *layer) empty() bool { return len(l.dirty) == 0 && len(l.placed) == 0 }
 
 func (l *layer) blocks() uint64 { return uint64(len(l.dirty)) + l.onVol }
+
+// promised is how many promises of the pool the layer has.
+func (l *layer) promised() uint64 { return uint64(len(l.dirty) - len(l.homed)) }
+
+// setHomed marks a block in memory as one that has a home and no promise.
+func (l *layer) setHomed(file uint64) {
+	if l.homed == nil {
+		l.homed = map[uint64]struct{}{}
+	}
+	l.homed[file] = struct{}{}
+}
 
 // has says whether the layer hides what is below it at a file block.
 func (l *layer) has(file uint64) bool {
@@ -102,12 +114,14 @@ func (l *layer) putDirty(file uint64, b *block, freed *[]volume.Run) {
 }
 
 // putPlaced places blocks on the volume into the layer. dropped is how many blocks in memory they
-// replace, whose promises the caller gives back.
-func (l *layer) putPlaced(x extent, freed *[]volume.Run) (dropped uint64) {
+// replace, promises how many promises those had, which the caller gives back.
+func (l *layer) putPlaced(x extent, freed *[]volume.Run) (dropped, promises uint64) {
+	had := l.promised()
 	if len(l.dirty) > 0 {
 		for file := x.file; file < x.end(); file++ {
 			if b := l.dirty[file]; b != nil {
 				delete(l.dirty, file)
+				delete(l.homed, file)
 				freeBlock(b)
 				dropped++
 			}
@@ -119,7 +133,7 @@ func (l *layer) putPlaced(x extent, freed *[]volume.Run) (dropped uint64) {
 	for _, run := range (*freed)[before:] {
 		l.onVol -= uint64(run.Count)
 	}
-	return dropped
+	return dropped, had - l.promised()
 }
 
 // collect returns a function that gathers the runs of extents on the volume.
@@ -131,9 +145,10 @@ func collect(runs *[]volume.Run) func(extent) {
 	}
 }
 
-// under lays what l lacks of a lower layer under it, which is used up. Promises of blocks that l
-// hides are counted in dropped; blocks of the volume that it hides go to *freed.
-func (l *layer) under(low *layer, freed *[]volume.Run) (dropped uint64) {
+// under lays what l lacks of a lower layer under it, which is used up. Blocks in memory that l hides are
+// counted in dropped, their promises in promises; blocks of the volume that it hides go to *freed.
+func (l *layer) under(low *layer, freed *[]volume.Run) (dropped, promises uint64) {
+	had := l.promised() + low.promised()
 	for file, b := range low.dirty {
 		if l.has(file) {
 			freeBlock(b)
@@ -144,6 +159,9 @@ func (l *layer) under(low *layer, freed *[]volume.Run) (dropped uint64) {
 			l.dirty = map[uint64]*block{}
 		}
 		l.dirty[file] = b
+		if _, ok := low.homed[file]; ok {
+			l.setHomed(file)
+		}
 	}
 	below := low.placed
 	for file := range l.dirty {
@@ -154,7 +172,7 @@ func (l *layer) under(low *layer, freed *[]volume.Run) (dropped uint64) {
 	l.placed = overlay(nil, below, l.placed, collect(freed))
 	l.onVol = l.placed.blocks()
 	*low = layer{}
-	return dropped
+	return dropped, had - l.promised()
 }
 
 // runs gathers the blocks on the volume.

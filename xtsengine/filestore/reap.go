@@ -21,6 +21,7 @@ type grave struct {
 	journaled int64            // of them in the journal
 	usage     usage            // what is metered less, but for names
 	admitted  *admission       // for what is metered more; may be nil
+	flushing  *inode           // the file, if it has ended while a flush was under way
 }
 
 // removeExtents deletes in a batch all of a file's extents from one block up to another, both borders
@@ -115,6 +116,9 @@ func (s *Store) applyGrave(b *pebble.Batch, g *grave, names int64) (err error) {
 // sealed is freed by that flush.
 func (s *Store) bury(i *inode, g *grave) {
 	i.dead.Store(true)
+	if i.sealed != nil {
+		g.flushing = i
+	}
 	g.unstable, i.active = i.active, layer{}
 	s.dirty.remove(i)
 	s.journal.remove(i)
@@ -125,6 +129,7 @@ func (s *Store) bury(i *inode, g *grave) {
 // clear frees what is in the grave, whose batch is durable. Much of it goes to the reaper.
 func (s *Store) clear(g *grave) {
 	s.discard(&g.unstable)
+	g.await()
 	s.free(g.runs)
 	g.runs = nil
 	if g.rest != nil && !s.reaper.add(g) {
@@ -233,6 +238,7 @@ func (s *Store) reap(g *grave) {
 			return
 		}
 		s.discard(&g.unstable)
+		g.await()
 		s.free(g.runs)
 	}
 	if g.rest != nil {

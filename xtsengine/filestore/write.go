@@ -18,6 +18,9 @@ type writePlan struct {
 	first, end             uint64 // file blocks that are touched
 	directFirst, directEnd uint64 // those among them that go to the volume at once
 	promised               uint64 // promises of the pool that are not used yet
+	// thrifty: what is not needed is not promised. homed are the blocks that have a home then.
+	thrifty bool
+	homed   []uint64
 
 	runs  []volume.Run // of the direct blocks
 	tags  []byte       // of the blocks in runs; the file's extents keep it
@@ -107,22 +110,35 @@ func (s *Store) write(i *inode, id vfs.FileID, asked, writer *vfs.Cred, offset u
 		return 0, err
 	}
 	defer s.dismiss(&admitted)
-	err = s.provide(w)
+	number, err := s.provideAndPlace(w, id, asked, writer)
 	if errors.Is(err, vfs.ErrNoSpace) {
 		s.relieve()
-		err = s.provide(w)
+		w.split()
+		number, err = s.provideAndPlace(w, id, asked, writer)
 	}
-	if err != nil {
+	s.free(w.freed)
+	return number, err
+}
+
+// provideAndPlace gets what the write needs and makes it visible. Without space for all of it, what is in
+// memory or reserved already does. After an error nothing has changed.
+func (s *Store) provideAndPlace(w *writePlan, id vfs.FileID, asked, writer *vfs.Cred) (uint64, error) {
+	if err := s.gatherReserved(w); err != nil {
+		return 0, err
+	}
+	err := s.provide(w)
+	if w.thrifty = errors.Is(err, vfs.ErrNoSpace); w.thrifty {
+		w.directFirst, w.directEnd = w.first, w.first
+	} else if err != nil {
 		return 0, err
 	}
 	number, err := s.place(w, id, asked, writer)
 	if err != nil {
 		s.free(w.runs)
+		w.runs = w.runs[:0]
 	}
-	s.free(w.freed)
-	if w.promised > 0 {
-		s.unpromise(w.promised)
-	}
+	s.unpromise(w.promised)
+	w.promised, w.homed = 0, nil
 	return number, err
 }
 
@@ -219,6 +235,11 @@ func (s *Store) place(w *writePlan, id vfs.FileID, asked, writer *vfs.Cred) (uin
 	if err != nil {
 		return 0, err
 	}
+	if w.thrifty {
+		if err := s.claim(w); err != nil {
+			return 0, err
+		}
+	}
 	if err := s.readBases(w); err != nil {
 		return 0, err
 	}
@@ -269,8 +290,8 @@ func (s *Store) placeDirect(w *writePlan) {
 		n := int(run.Count) * tagBytes
 		x := extent{file: file, start: run.Start, count: run.Count, tags: tags[:n], generation: s.tagGeneration}
 		tags = tags[n:]
-		dropped := w.i.active.putPlaced(x, &w.freed)
-		w.promised += dropped
+		dropped, promises := w.i.active.putPlaced(x, &w.freed)
+		w.promised += promises
 		s.dirtyMem.Add(-int64(dropped) * blockBytes)
 		file = x.end()
 	}
@@ -301,10 +322,20 @@ func (s *Store) placeDirty(w *writePlan) {
 			l.putDirty(file, b, &w.freed)
 			s.unstable.Add(-blocksOf(w.freed[before:]) * blockBytes)
 			s.dirtyMem.Add(blockBytes)
-			w.promised--
+			w.keep(file)
 		}
 		w.copyTo(file, b)
 	}
+}
+
+// keep uses a promise for a block in memory, or its home.
+func (w *writePlan) keep(file uint64) {
+	if len(w.homed) == 0 || w.homed[0] != file {
+		w.promised--
+		return
+	}
+	w.homed = w.homed[1:]
+	w.i.active.setHomed(file)
 }
 
 // base returns a block to build the content of a file block on.
