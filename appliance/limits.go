@@ -13,11 +13,11 @@ const (
 	defaultVolumeShare = 2
 	// spareBytes is what stays free on the host beside a new volume, for metadata and logs.
 	spareBytes = 256 << 20
-	// One byte of memory in cacheOfMemory is for caches by default, and defaultCacheBytes at least. All
+	// One byte of memory in cacheOfMemory is for caches by default, and maxDefaultCacheBytes at most. All
 	// file systems share them.
-	cacheOfMemory     = 4
-	defaultCacheBytes = 512 << 20
-	minCacheBytes     = 16 << 20
+	cacheOfMemory        = 4
+	maxDefaultCacheBytes = 1 << 30
+	minCacheBytes        = 16 << 20
 	// A memtable of a metadata store, of which each has two, is one byte in memTableShare of the caches,
 	// out of which it is taken.
 	memTableShare    = 128

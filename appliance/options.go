@@ -62,8 +62,8 @@ type Options struct {
 	// VolumeBytes is the size of the volume of a new data directory; 0 chooses: 10 GiB, or half of
 	// what is free if that is less.
 	VolumeBytes int64
-	// CacheBytes is the memory for caches, which all file systems share, 16 MiB at least; a quarter of
-	// the machine's memory by default, and 512 MiB at least.
+	// CacheBytes is the memory for caches, which all file systems share, 16 MiB at least; by
+	// default 1 GiB, or a quarter of the machine's memory or the control group's if that is less.
 	CacheBytes int64
 	// Squash says whose requests are made anonymous: "none" (as EFS), "root" or "all".
 	Squash string
