@@ -39,7 +39,7 @@ func BenchmarkConnectLatency(b *testing.B) {
 // TestConnectLatency prints the line of `make bench-steer`.
 func TestConnectLatency(t *testing.T) {
 	if os.Getenv("NFSEAL_LONG") == "" {
-		t.Skip("measures for half a minute; set NFSEAL_LONG=1")
+		t.Skip("measures for half a minute: runs with make bench-steer, and make test-long")
 	}
 	worst := 0.0
 	for _, target := range bothTargets {

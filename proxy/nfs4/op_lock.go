@@ -50,9 +50,15 @@ func opLock(c *compound) wire.Status {
 		File: c.file(), Write: a.Type.IsWrite(), Reclaim: a.Reclaim, Waits: a.Type.Waits(), Offset: a.Offset, Length: a.Length,
 		NewOwner: a.NewOwner, Stateid: id, Owner: a.Owner.Owner,
 	}
+	return c.lock(&req)
+}
+
+// lock carries out a LOCK of any minor version and writes its result.
+func (c *compound) lock(req *state.LockRequest) wire.Status {
+	var id wire.Stateid
 	var denied state.Denied
 	st := c.unblock(func() (victim wire.ClientID, st wire.Status) {
-		id, denied, victim, st = c.s.state.Lock(&c.ticket, &req)
+		id, denied, victim, st = c.s.state.Lock(&c.ticket, req)
 		return victim, st
 	})
 	if st == wire.NFS4ERR_DENIED {

@@ -15,10 +15,9 @@ func opLock40(c *compound) wire.Status {
 		return wire.NFS4ERR_BADXDR
 	}
 	if !a.NewOwner {
-		var turn state.Turn
-		req := c.seqid(a.LockSeqid, from)
-		verdict, st := c.s.state.BeginOwn(&a.LockStateid, &req, true, false, &c.ticket, &turn)
-		return c.inTurn(&turn, verdict, st, func() wire.Status { return c.lock40(&a, a.LockStateid) })
+		return c.ownerTurn(&a.LockStateid, a.LockSeqid, from, true, false, func(*state.Turn) wire.Status {
+			return c.lock40(&a, a.LockStateid)
+		})
 	}
 	var turn state.Turn
 	req := c.seqid(a.OpenSeqid, from)
@@ -38,15 +37,7 @@ func (c *compound) lock40(a *wire.LockArgs, id wire.Stateid) wire.Status {
 		File: c.file(), Write: a.Type.IsWrite(), Reclaim: a.Reclaim, Offset: a.Offset, Length: a.Length,
 		NewOwner: a.NewOwner, Stateid: id, Owner: a.Owner.Owner,
 	}
-	var denied state.Denied
-	st := c.unblock(func() (victim wire.ClientID, st wire.Status) {
-		id, denied, victim, st = c.s.state.Lock(&c.ticket, &req)
-		return victim, st
-	})
-	if st == wire.NFS4ERR_DENIED {
-		return c.deny(&denied)
-	}
-	return c.answerStateid(id, st)
+	return c.lock(&req)
 }
 
 // opLockT40 serves LOCKT in minor version 0 (RFC 7530 §16.11).
@@ -70,10 +61,7 @@ func opLockU40(c *compound) wire.Status {
 	if c.malformed() {
 		return wire.NFS4ERR_BADXDR
 	}
-	var turn state.Turn
-	req := c.seqid(a.Seqid, from)
-	verdict, st := c.s.state.BeginOwn(&a.Stateid, &req, true, false, &c.ticket, &turn)
-	return c.inTurn(&turn, verdict, st, func() wire.Status {
+	return c.ownerTurn(&a.Stateid, a.Seqid, from, true, false, func(*state.Turn) wire.Status {
 		return c.answerStateid(c.s.state.Unlock(&c.ticket, &a.Stateid, c.file(), a.Offset, a.Length))
 	})
 }

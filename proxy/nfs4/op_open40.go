@@ -54,11 +54,8 @@ func opOpenConfirm(c *compound) wire.Status {
 	if c.malformed() {
 		return wire.NFS4ERR_BADXDR
 	}
-	var turn state.Turn
-	req := c.seqid(a.Seqid, from)
-	verdict, st := c.s.state.BeginOwn(&a.Stateid, &req, false, true, &c.ticket, &turn)
-	return c.inTurn(&turn, verdict, st, func() wire.Status {
-		return c.answerStateid(c.s.state.ConfirmOpen(&c.ticket, &turn, &a.Stateid, c.file()))
+	return c.ownerTurn(&a.Stateid, a.Seqid, from, false, true, func(turn *state.Turn) wire.Status {
+		return c.answerStateid(c.s.state.ConfirmOpen(&c.ticket, turn, &a.Stateid, c.file()))
 	})
 }
 
@@ -70,10 +67,7 @@ func opOpenDowngrade40(c *compound) wire.Status {
 	if c.malformed() {
 		return wire.NFS4ERR_BADXDR
 	}
-	var turn state.Turn
-	req := c.seqid(a.Seqid, from)
-	verdict, st := c.s.state.BeginOwn(&a.Stateid, &req, false, false, &c.ticket, &turn)
-	return c.inTurn(&turn, verdict, st, func() wire.Status {
+	return c.ownerTurn(&a.Stateid, a.Seqid, from, false, false, func(*state.Turn) wire.Status {
 		if a.ShareAccess == 0 || a.ShareAccess > wire.OPEN4_SHARE_ACCESS_BOTH || a.ShareDeny > wire.OPEN4_SHARE_DENY_BOTH {
 			return wire.NFS4ERR_INVAL
 		}
@@ -89,10 +83,17 @@ func opClose40(c *compound) wire.Status {
 	if c.malformed() {
 		return wire.NFS4ERR_BADXDR
 	}
-	var turn state.Turn
-	req := c.seqid(a.Seqid, from)
-	verdict, st := c.s.state.BeginOwn(&a.Stateid, &req, false, false, &c.ticket, &turn)
-	return c.inTurn(&turn, verdict, st, func() wire.Status {
-		return c.answerStateid(c.s.state.CloseOwn(&c.ticket, &turn, &a.Stateid, c.file()))
+	return c.ownerTurn(&a.Stateid, a.Seqid, from, false, false, func(turn *state.Turn) wire.Status {
+		return c.answerStateid(c.s.state.CloseOwn(&c.ticket, turn, &a.Stateid, c.file()))
 	})
+}
+
+// ownerTurn does something in the turn of the owner that stateid id belongs to. from is where the
+// arguments begin; lock and confirming are as for state.Machine.BeginOwn.
+func (c *compound) ownerTurn(id *wire.Stateid, seqid uint32, from int, lock, confirming bool,
+	do func(turn *state.Turn) wire.Status) wire.Status {
+	var turn state.Turn
+	req := c.seqid(seqid, from)
+	verdict, st := c.s.state.BeginOwn(id, &req, lock, confirming, &c.ticket, &turn)
+	return c.inTurn(&turn, verdict, st, func() wire.Status { return do(&turn) })
 }
