@@ -2,6 +2,7 @@ package nfs4
 
 import (
 	"context"
+	"crypto/sha256"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -32,9 +33,11 @@ type ConnInfo struct {
 	Peer   netip.AddrPort
 	Secure bool  // inside TLS
 	Grant  Grant // at first: see Binding.SetGrant
-	// Identity names whoever was authenticated below NFS, if anybody was: client ids that were
-	// made under one identity are not for others. It must stay the same when the client connects
-	// anew.
+	// Identity names whoever was authenticated below NFS, if anybody was, and what restricts the
+	// connection: client ids and sessions that were made under one identity are not for others, and
+	// to its clients the Service is a server of its own under each (RFC 8881 §2.10.5), or they would
+	// send one mount's requests over another's connection. At most MaxIdentityBytes. It must stay the
+	// same when the client connects anew.
 	Identity string
 	// As, if not nil, is whom every request acts for, whoever it says that it is for; squashing comes
 	// after it.
@@ -57,6 +60,8 @@ type Binding struct {
 	once   sync.Once
 	caller *rpc.Caller // nil: the client cannot be called over this connection
 
+	serverOwner []byte // so_major_id
+
 	mu     sync.Mutex
 	closed bool
 	backs  map[*backchannel]struct{} // what it is bound to
@@ -69,7 +74,10 @@ var (
 
 // Bind returns the handler for one connection. Close it when the connection is gone.
 func (s *Service) Bind(conn ConnInfo) *Binding {
-	b := &Binding{s: s, conn: conn, backs: make(map[*backchannel]struct{})}
+	b := &Binding{s: s, conn: conn, backs: make(map[*backchannel]struct{}), serverOwner: s.opt.ServerOwner}
+	if conn.Identity != "" {
+		b.serverOwner = ownerUnder(conn.Identity, s.opt.ServerOwner)
+	}
 	b.SetGrant(conn.Grant)
 	s.mu.Lock()
 	s.bindings[b] = struct{}{}
@@ -78,6 +86,25 @@ func (s *Service) Bind(conn ConnInfo) *Binding {
 		b.hangUp()
 	}
 	return b
+}
+
+// clientOwner is what the Service knows the client by that calls itself owner: two mounts of one machine
+// have the same name, and are two clients if their connections have two identities.
+func (b *Binding) clientOwner(owner []byte) []byte {
+	if b.conn.Identity == "" {
+		return owner
+	}
+	return ownerUnder(b.conn.Identity, owner)
+}
+
+// ownerUnder is owner marked by an identity, within what a name may have. One that would be too long
+// is known by its hash.
+func ownerUnder(identity string, owner []byte) []byte {
+	if len(identity)+1+len(owner) > maxIdentityBytes {
+		sum := sha256.Sum256(owner)
+		owner = sum[:]
+	}
+	return append(append([]byte(identity), ' '), owner...)
 }
 
 // SetGrant says what the connection may do from now on. Each COMPOUND is judged by one grant, that

@@ -24,7 +24,7 @@ func opExchangeID(c *compound) wire.Status {
 		return wire.NFS4ERR_ENCR_ALG_UNSUPP
 	}
 	req := state.ExchangeIDRequest{
-		Owner:     a.OwnerID,
+		Owner:     c.b.clientOwner(a.OwnerID),
 		Verifier:  a.Verifier,
 		Principal: c.principal,
 		Update:    a.Flags&wire.EXCHGID4_FLAG_UPD_CONFIRMED_REC_A != 0,
@@ -42,7 +42,7 @@ func opExchangeID(c *compound) wire.Status {
 		SequenceID:  got.Sequence,
 		Flags:       wire.EXCHGID4_FLAG_USE_NON_PNFS,
 		Protect:     wire.SP4_NONE,
-		ServerMajor: c.s.opt.ServerOwner,
+		ServerMajor: c.b.serverOwner,
 		ServerScope: c.s.opt.ServerScope,
 	}
 	if got.Confirmed {

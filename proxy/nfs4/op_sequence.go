@@ -19,6 +19,7 @@ func (c *compound) enterSession() (state.Verdict, wire.Status) {
 	}
 	c.sequence = state.SequenceRequest{
 		Session:      a.SessionID,
+		Identity:     c.b.conn.Identity,
 		Sequence:     a.SequenceID,
 		Slot:         a.SlotID,
 		Highest:      a.HighestSlot,

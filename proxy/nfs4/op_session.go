@@ -10,6 +10,9 @@ func opDestroySession(c *compound) wire.Status {
 	if c.malformed() {
 		return wire.NFS4ERR_BADXDR
 	}
+	if !c.s.state.MayUse(a.SessionID, c.principal.Identity) {
+		return wire.NFS4ERR_BADSESSION
+	}
 	if !c.inSession {
 		return c.s.state.DestroySession(a.SessionID, nil)
 	}
@@ -26,7 +29,7 @@ func opDestroyClientID(c *compound) wire.Status {
 	if c.malformed() {
 		return wire.NFS4ERR_BADXDR
 	}
-	owner, st := c.s.state.DestroyClientID(a.ClientID)
+	owner, st := c.s.state.DestroyClientID(a.ClientID, c.principal.Identity)
 	if st != wire.NFS4_OK {
 		return st
 	}
@@ -39,7 +42,7 @@ func opDestroyClientID(c *compound) wire.Status {
 }
 
 // opBindConnToSession serves BIND_CONN_TO_SESSION (RFC 8881 §18.34). Without state protection any
-// connection may use any session, and be bound to its backchannel.
+// connection of an identity may use any session of the same, and be bound to its backchannel.
 func opBindConnToSession(c *compound) wire.Status {
 	var a wire.BindConnToSessionArgs
 	a.Decode(&c.args)
@@ -51,7 +54,7 @@ func opBindConnToSession(c *compound) wire.Status {
 	case a.Dir != wire.CDFC4_FORE && a.Dir != wire.CDFC4_FORE_OR_BOTH &&
 		a.Dir != wire.CDFC4_BACK && a.Dir != wire.CDFC4_BACK_OR_BOTH:
 		return wire.NFS4ERR_BADXDR
-	case !c.s.state.KnowsSession(a.SessionID):
+	case !c.s.state.MayUse(a.SessionID, c.principal.Identity):
 		return wire.NFS4ERR_BADSESSION
 	}
 	res := wire.BindConnToSessionRes{SessionID: a.SessionID, Dir: wire.CDFS4_FORE}

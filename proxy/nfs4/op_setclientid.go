@@ -14,7 +14,7 @@ func opSetClientID(c *compound) wire.Status {
 		return wire.NFS4ERR_BADXDR
 	}
 	req := state.SetClientIDRequest{
-		ID:        a.ID,
+		ID:        c.b.clientOwner(a.ID),
 		Verifier:  a.Verifier,
 		Principal: c.principal,
 		Callback: state.Callback{

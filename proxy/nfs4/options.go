@@ -102,6 +102,9 @@ type Options struct {
 
 const maxIdentityBytes = 1024 // NFS4_OPAQUE_LIMIT
 
+// MaxIdentityBytes is how long ConnInfo.Identity may be.
+const MaxIdentityBytes = 512
+
 // EnsureDefaults fills in what is zero.
 func (o *Options) EnsureDefaults() {
 	if o.LeaseSeconds == 0 {

@@ -154,13 +154,32 @@ func TestSquash(t *testing.T) {
 	s.fails(wire.NFS4ERR_ACCESS, putRoot, open("f", forRead))
 }
 
-// Client ids made under one identity are not another's.
+// Two mounts of one machine have one name. Under two identities they are two clients of two servers, and
+// neither can use what is the other's.
 func TestIdentities(t *testing.T) {
 	r := newRig(t, nil)
-	r.newSession("shared name")
+	s := r.newSession("shared name")
+	mine := last[wire.ExchangeIDRes](t, r.raw(exchangeID("shared name")))
 	other := r.s.Bind(nfs4.ConnInfo{Grant: everything, Identity: "somebody else"})
-	a := handle(other, sysAuth(0, 0), encodeCompound("", 1, exchangeID("shared name")))
-	wantStatus(t, a, wire.NFS4ERR_CLID_INUSE)
+	under := func(c call) *answer { return handle(other, sysAuth(0, 0), encodeCompound("", 1, c)) }
+	for _, name := range []string{"shared name", strings.Repeat("n", 1024)} {
+		theirs := last[wire.ExchangeIDRes](t, under(exchangeID(name)))
+		if theirs.ClientID == mine.ClientID || bytes.Equal(theirs.ServerMajor, mine.ServerMajor) || len(theirs.ServerMajor) > 1024 {
+			t.Errorf("client %x of server %q, like the first", theirs.ClientID, theirs.ServerMajor)
+		}
+	}
+	wantStatus(t, s.on(other).do(putRoot), wire.NFS4ERR_BADSESSION)
+	for want, c := range map[wire.Status]call{
+		wire.NFS4ERR_BADSESSION:     {wire.OP_DESTROY_SESSION, &wire.DestroySessionArgs{SessionID: s.id}},
+		wire.NFS4ERR_STALE_CLIENTID: {wire.OP_DESTROY_CLIENTID, &wire.DestroyClientIDArgs{ClientID: s.clientID}},
+		wire.NFS4ERR_CLID_INUSE: {wire.OP_CREATE_SESSION, &wire.CreateSessionArgs{
+			ClientID: s.clientID, SequenceID: mine.SequenceID, Fore: wide, Back: wide}},
+	} {
+		wantStatus(t, under(c), want)
+	}
+	bind := call{wire.OP_BIND_CONN_TO_SESSION, &wire.BindConnToSessionArgs{SessionID: s.id, Dir: wire.CDFC4_FORE}}
+	wantStatus(t, under(bind), wire.NFS4ERR_BADSESSION)
+	s.ok(putRoot)
 }
 
 func TestStorageErrors(t *testing.T) {

@@ -179,13 +179,14 @@ func (m *Machine) sweepUnconfirmedLocked() {
 }
 
 // DestroyClientID serves DESTROY_CLIENTID (RFC 8881 §18.50). When it succeeds, the record of the
-// owner that it returns may be deleted from stable storage if Forgettable says so.
-func (m *Machine) DestroyClientID(id wire.ClientID) (owner string, s wire.Status) {
+// owner that it returns may be deleted from stable storage if Forgettable says so. A client id of
+// another identity is none.
+func (m *Machine) DestroyClientID(id wire.ClientID, identity string) (owner string, s wire.Status) {
 	m.mu.Lock()
 	defer m.unlock()
 	c := m.clients[id]
 	switch {
-	case c == nil || c.v40 != nil:
+	case c == nil || c.v40 != nil || c.principal.Identity != identity:
 		return "", wire.NFS4ERR_STALE_CLIENTID
 	case c.hasState() || c.running.Load() > 0:
 		return "", wire.NFS4ERR_CLIENTID_BUSY

@@ -102,7 +102,7 @@ func TestGraceEndsWithAClientsDeparture(t *testing.T) {
 	b := newBench(t, known("a"))
 	p := b.join("a", true)
 	b.want(b.m.DestroySession(p.session, nil), wire.NFS4_OK)
-	_, s := b.m.DestroyClientID(p.id)
+	_, s := b.m.DestroyClientID(p.id, "")
 	b.want(s, wire.NFS4_OK)
 	if !b.m.GraceDue() {
 		t.Error("not due")

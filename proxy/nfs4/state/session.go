@@ -96,7 +96,7 @@ func (m *Machine) checkCreateLocked(c *client, r *CreateSessionRequest) wire.Sta
 	if r.Sequence != c.create.sequence+1 {
 		return wire.NFS4ERR_SEQ_MISORDERED
 	}
-	if !c.confirmed && c.principal != r.Principal {
+	if !c.confirmed && c.principal != r.Principal || c.principal.Identity != r.Principal.Identity {
 		return wire.NFS4ERR_CLID_INUSE
 	}
 	if len(c.sessions) >= m.opt.Limits.SessionsPerClient {
@@ -214,10 +214,18 @@ func (m *Machine) DestroySession(id wire.SessionID, own *Ticket) wire.Status {
 	return wire.NFS4_OK
 }
 
-// KnowsSession says whether id names a session, for BIND_CONN_TO_SESSION (RFC 8881 §18.34):
-// without state protection every connection may use every session.
+// KnowsSession says whether id names a session.
 func (m *Machine) KnowsSession(id wire.SessionID) bool {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	return m.sessions[id] != nil
+}
+
+// MayUse says whether id names a session that connections of an identity may use. Beyond that there is no
+// state protection: each of them may use each of those (RFC 8881 §2.10.8.3).
+func (m *Machine) MayUse(id wire.SessionID, identity string) bool {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	s := m.sessions[id]
+	return s != nil && s.client.principal.Identity == identity
 }

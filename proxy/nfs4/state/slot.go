@@ -15,6 +15,7 @@ type slot struct {
 // SequenceRequest is a SEQUENCE with what must be known of the request around it.
 type SequenceRequest struct {
 	Session   wire.SessionID
+	Identity  string // of the connection: a session is for connections of its client's identity
 	Sequence  uint32
 	Slot      uint32
 	Highest   uint32
@@ -84,7 +85,7 @@ func (m *Machine) Sequence(r *SequenceRequest, t *Ticket) (Verdict, wire.Status)
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	s := m.sessions[r.Session]
-	if s == nil {
+	if s == nil || s.client.principal.Identity != r.Identity {
 		return Refused, wire.NFS4ERR_BADSESSION
 	}
 	s.mu.Lock()
