@@ -53,8 +53,10 @@ type FileSystem struct {
 }
 
 // Name is the value of the tag "Name", which EFS shows as the file system's name.
-func (f *FileSystem) Name() string {
-	for _, tag := range f.Tags {
+func (f *FileSystem) Name() string { return nameIn(f.Tags) }
+
+func nameIn(tags []Tag) string {
+	for _, tag := range tags {
 		if tag.Key == "Name" {
 			return tag.Value
 		}
@@ -129,7 +131,7 @@ func (c *Catalog) insert(ctx context.Context, f FileSystem) (FileSystem, error) 
 
 // tryInsert is one attempt: false if something changed meanwhile.
 func (c *Catalog) tryInsert(ctx context.Context, f *FileSystem) (bool, error) {
-	count, countRevision, err := c.count(ctx)
+	count, countRevision, err := c.countAt(ctx, countKey)
 	if err != nil {
 		return false, err
 	}
@@ -151,14 +153,15 @@ func (c *Catalog) tryInsert(ctx context.Context, f *FileSystem) (bool, error) {
 	return result.Succeeded, err
 }
 
-func (c *Catalog) count(ctx context.Context) (count int, revision int64, err error) {
-	kv, found, _, err := c.store.Get(ctx, countKey)
+// countAt reads a record that counts others.
+func (c *Catalog) countAt(ctx context.Context, key string) (count int, revision int64, err error) {
+	kv, found, _, err := c.store.Get(ctx, key)
 	if err != nil || !found {
 		return 0, 0, err
 	}
 	count, err = strconv.Atoi(string(kv.Value))
 	if err != nil {
-		return 0, 0, fmt.Errorf("catalog: record %q is damaged", countKey)
+		return 0, 0, fmt.Errorf("catalog: record %q is damaged", key)
 	}
 	return count, kv.ModRevision, nil
 }
@@ -258,8 +261,8 @@ func (c *Catalog) SetState(ctx context.Context, id string, to State, from ...Sta
 	return FileSystem{}, ErrConflict
 }
 
-// Remove forgets the file system id, which must be Creating or Deleting, its creation token and its
-// policy.
+// Remove forgets the file system id, which must be Creating or Deleting, its creation token, its policy
+// and its access points.
 func (c *Catalog) Remove(ctx context.Context, id string) error {
 	for range maxRetries {
 		f, revision, err := c.get(ctx, id)
@@ -269,7 +272,10 @@ func (c *Catalog) Remove(ctx context.Context, id string) error {
 		if f.State == Available {
 			return fmt.Errorf("%w: %s is %s", ErrWrongState, id, f.State)
 		}
-		count, countRevision, err := c.count(ctx)
+		if err := c.deleteAccessPoints(ctx, id); err != nil {
+			return err
+		}
+		count, countRevision, err := c.countAt(ctx, countKey)
 		if err != nil {
 			return err
 		}
@@ -279,6 +285,7 @@ func (c *Catalog) Remove(ctx context.Context, id string) error {
 				Delete(fsPrefix + id),
 				Delete(tokenPrefix + f.CreationToken),
 				Delete(policyPrefix + id),
+				Delete(pointCountPrefix + id),
 				Put(countKey, []byte(strconv.Itoa(count-1))),
 			},
 		})

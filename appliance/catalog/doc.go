@@ -24,10 +24,13 @@
 //	token/<creation token>  id
 //	policy/<id>         the file system's policy as it was put, in JSON with a format
 //	user/<name>         User, as JSON: sealed access keys, policies as they were put
+//	ap/<file system>/<id>  AccessPoint, as JSON
+//	apid/<id>, aptoken/<client token>  the file system, the access point
+//	apcount/<file system>  how many access points it has, decimal
 //	count/fs            how many file systems there are, decimal
 //
 // Invariants: an fs record and its token record come and go in one Txn, with the count; a policy
-// belongs to a file system that is there.
+// belongs to a file system that is there, and so do access points, each with its two other records.
 //
 // # Locks and goroutines
 //

@@ -9,7 +9,7 @@ import (
 
 // CreateSubnet records a subnet under a new id.
 func (c *Catalog) CreateSubnet(ctx context.Context, s Subnet) (Subnet, error) {
-	s.ID = newNetworkID("subnet")
+	s.ID = newResourceID("subnet")
 	if !s.Prefix.IsValid() || s.Prefix != s.Prefix.Masked() || s.Prefix.Addr().Is4In6() || s.Interface == "" || tooLong(s.Name, maxNameChars) {
 		return s, fmt.Errorf("%w: subnet %s on interface %q", ErrInvalid, s.Prefix, s.Interface)
 	}
@@ -44,7 +44,7 @@ func (c *Catalog) DeleteSubnet(ctx context.Context, id string) error {
 
 // CreateSecurityGroup records a security group without rules under a new id.
 func (c *Catalog) CreateSecurityGroup(ctx context.Context, g SecurityGroup) (SecurityGroup, error) {
-	g.ID = newNetworkID("sg")
+	g.ID = newResourceID("sg")
 	if g.Name == "" || tooLong(g.Name, maxNameChars) || tooLong(g.Description, maxDescriptionChars) {
 		return g, fmt.Errorf("%w: a security group's name has 1 to %d characters, its description up to %d", ErrInvalid, maxNameChars, maxDescriptionChars)
 	}
@@ -110,7 +110,7 @@ func ruleKey(group, rule string) string { return rulePrefix + group + "/" + rule
 
 // AddRule adds a rule to a security group under a new id.
 func (c *Catalog) AddRule(ctx context.Context, group string, r Rule) (Rule, error) {
-	r.ID = newNetworkID("sgr")
+	r.ID = newResourceID("sgr")
 	if err := r.check(); err != nil {
 		return r, err
 	}

@@ -15,6 +15,8 @@ const (
 	MaxUsers        = 1000
 	MaxAccessKeys   = 2
 	MaxUserPolicies = 10
+	// MaxAccessPoints is how many access points a file system may have (EFS).
+	MaxAccessPoints = 1000
 	// maxHistory is how many changes are kept for watchers that are behind.
 	maxHistory = 1024
 	// memTableBytes and cacheBytes keep Pebble small: the catalog is some thousand short records.

@@ -93,7 +93,7 @@ func ValidNetworkID(kind, id string) bool {
 	return networkID.MatchString(id) && strings.HasPrefix(id, kind+"-")
 }
 
-func newNetworkID(kind string) string {
+func newResourceID(kind string) string {
 	var b [9]byte
 	rand.Read(b[:]) // never fails (crypto/rand)
 	return kind + "-" + hex.EncodeToString(b[:])[:17]
@@ -140,14 +140,14 @@ func (n *Network) add(kv *KeyValue, rules map[string][]Rule) error {
 	return fmt.Errorf("%w: record %q", ErrNewerFormat, kv.Key)
 }
 
-// networkRecord is how each of them is stored.
-type networkRecord[T any] struct {
+// versioned is how a record is stored.
+type versioned[T any] struct {
 	Format int `json:"format"`
 	Record T   `json:"record"`
 }
 
 func appendRecord[T any](kv *KeyValue, list *[]T) error {
-	var r networkRecord[T]
+	var r versioned[T]
 	if err := json.Unmarshal(kv.Value, &r); err != nil {
 		return fmt.Errorf("catalog: record %q is damaged", kv.Key)
 	}
@@ -159,7 +159,7 @@ func appendRecord[T any](kv *KeyValue, list *[]T) error {
 }
 
 func putRecord[T any](key string, record T) (Op, error) {
-	value, err := json.Marshal(networkRecord[T]{recordFormat, record})
+	value, err := json.Marshal(versioned[T]{recordFormat, record})
 	if err != nil {
 		return Op{}, fmt.Errorf("catalog: %w", err)
 	}

@@ -13,7 +13,7 @@ func (c *Catalog) CreateMountTarget(ctx context.Context, m MountTarget) (MountTa
 	wanted := m
 	err := c.change(ctx, func(n *Network) (Txn, error) {
 		m = wanted
-		m.ID = newNetworkID("fsmt")
+		m.ID = newResourceID("fsmt")
 		f, revision, err := c.get(ctx, m.FileSystem)
 		if err != nil {
 			return Txn{}, err
@@ -104,7 +104,7 @@ func (n *Network) groupsFor(m *MountTarget) ([]Op, error) {
 			return nil, nil
 		}
 	}
-	g := SecurityGroup{ID: newNetworkID("sg"), Name: DefaultGroup, Description: "of mount targets that were made without a group", Created: m.Created}
+	g := SecurityGroup{ID: newResourceID("sg"), Name: DefaultGroup, Description: "of mount targets that were made without a group", Created: m.Created}
 	m.Groups = []string{g.ID}
 	op, err := n.insertGroup(&g)
 	return []Op{op}, err
