@@ -207,6 +207,7 @@ func (a *Appliance) openUnits(ctx context.Context, volumeBytes int64) error {
 		},
 		refusing: a.refusing, refusals: make(map[string]uint64),
 		served: make(map[string]*nfs4.Service), policies: make(map[string]*policy.Document),
+		points:   make(map[string]*catalog.AccessPoint),
 		sessions: make(map[string]map[*session]struct{}),
 	}
 	n, err := a.catalog.Network(ctx)
@@ -225,6 +226,9 @@ func (a *Appliance) openUnits(ctx context.Context, volumeBytes int64) error {
 		return err
 	}
 	if err := a.announceUsers(ctx); err != nil {
+		return err
+	}
+	if err := a.announceAccessPoints(ctx); err != nil {
 		return err
 	}
 	if a.caches, err = filestore.NewCaches(a.o.CacheBytes); err != nil {

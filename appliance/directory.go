@@ -15,7 +15,6 @@ import (
 // Why a client is refused before any policy is asked.
 var (
 	errDates       = errors.New("the client's certificate is not valid now: compare the clocks, or mount anew")
-	errAccessPoint = errors.New("there is no such access point")
 	errToken       = errors.New("session tokens are not known here: use a user's own access key")
 	errKeyUnknown  = errors.New("the access key is not known or was deleted")
 	errWrongSystem = errors.New("the certificate's proof is not for this file system")
@@ -23,7 +22,7 @@ var (
 
 // reasons are the labels of refusals in the metric.
 var reasons = map[error]string{
-	transport.ErrClaims: "malformed", errDates: "dates", errAccessPoint: "access_point", errToken: "session_token",
+	transport.ErrClaims: "malformed", errDates: "dates", errAccessPoint: "access_point", errPointRoot: "root_directory", errToken: "session_token",
 	errKeyUnknown: "access_key", errWrongSystem: "file_system", transport.ErrProofOld: "proof_old",
 	transport.ErrProofFuture: "proof_future", transport.ErrProofSignature: "proof_signature",
 }
@@ -85,8 +84,6 @@ func (d *directory) authenticate(c *transport.Claims, fileSystem string) (keyID 
 	switch {
 	case now.Before(c.NotBefore) || now.After(c.NotAfter):
 		return "", errDates
-	case c.AccessPoint != "":
-		return "", errAccessPoint
 	case c.Proof == nil:
 		return "", nil
 	case c.FileSystem != fileSystem:

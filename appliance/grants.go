@@ -4,6 +4,7 @@ import (
 	"strconv"
 
 	"github.com/nfseal/nfseal/appliance/api"
+	"github.com/nfseal/nfseal/appliance/catalog"
 	"github.com/nfseal/nfseal/appliance/policy"
 	"github.com/nfseal/nfseal/proxy/nfs4"
 	"github.com/nfseal/nfseal/proxy/transport"
@@ -19,6 +20,7 @@ const (
 	keySecureTransport = "aws:SecureTransport"
 	keySourceIP        = "aws:SourceIp"
 	keyViaMountTarget  = "elasticfilesystem:AccessedViaMountTarget"
+	keyAccessPointARN  = "elasticfilesystem:AccessPointArn"
 
 	keyUsername         = "aws:username"
 	keyPrincipalARN     = "aws:PrincipalArn"
@@ -32,7 +34,8 @@ type session struct {
 	t     *table
 	id    string
 	who   transport.Identity
-	keyID string // access key that the client proved to have, "" for an anonymous one
+	keyID string               // access key that the client proved to have, "" for an anonymous one
+	point *catalog.AccessPoint // through which the client came, nil without one
 	// refused is why the client is let do nothing whatever a policy says, nil if it is not.
 	refused error
 }
@@ -96,6 +99,9 @@ func (t *table) grantLocked(s *session) nfs4.Grant {
 	if _, exists := t.served[s.id]; !exists || s.refused != nil || (!s.who.Secure && !t.allowPlaintext) {
 		return nfs4.Grant{}
 	}
+	if s.point != nil && t.points[s.point.ID] == nil {
+		return nfs4.Grant{} // it was deleted
+	}
 	var holder *user
 	if s.keyID != "" {
 		if holder = t.directory.holder(s.keyID); holder == nil {
@@ -113,6 +119,9 @@ func (t *table) grantLocked(s *session) nfs4.Grant {
 			keySourceIP:        {s.who.Peer.Addr().Unmap().WithZone("").String()},
 			keyViaMountTarget:  {"true"},
 		},
+	}
+	if s.point != nil {
+		request.Context[keyAccessPointARN] = []string{t.pointARN(s.point.ID)}
 	}
 	var own []*policy.Document
 	if holder != nil {

@@ -32,6 +32,7 @@ type table struct {
 	mountTargets map[netip.Addr]string    // the file system at an address
 	served       map[string]*nfs4.Service // by file system id; nil when it exists and is not served
 	policies     map[string]*policy.Document
+	points       map[string]*catalog.AccessPoint  // by id; they do not change
 	sessions     map[string]map[*session]struct{} // by file system id
 	refusals     map[string]uint64                // clients refused, by reason
 }
@@ -64,10 +65,11 @@ func (t *table) forget(id string) {
 	defer t.mu.Unlock()
 	delete(t.served, id)
 	delete(t.policies, id)
+	maps.DeleteFunc(t.points, func(_ string, p *catalog.AccessPoint) bool { return p.FileSystem == id })
 }
 
 // Resolve implements proxy.Resolver.
-func (t *table) Resolve(_ context.Context, who transport.Identity) (proxy.Session, error) {
+func (t *table) Resolve(ctx context.Context, who transport.Identity) (proxy.Session, error) {
 	claims, refused := claimsOf(&who)
 	s := &session{t: t, id: t.fileSystemOf(&who, &claims), who: who, refused: refused}
 	t.mu.RLock()
@@ -81,10 +83,15 @@ func (t *table) Resolve(_ context.Context, who transport.Identity) (proxy.Sessio
 	} else if refused == nil && who.ClientCertificate != nil {
 		s.keyID, s.refused = t.directory.authenticate(&claims, s.id)
 	}
+	conn := nfs4.ConnInfo{Peer: who.Peer, Secure: who.Secure, HangUp: who.HangUp}
+	if exists && s.refused == nil {
+		s.refused = t.through(ctx, s, &claims, service, &conn)
+	}
 	if s.refused != nil {
 		t.refuse(s, &claims)
 	}
-	s.Binding = service.Bind(nfs4.ConnInfo{Peer: who.Peer, Secure: who.Secure, Identity: s.keyID, HangUp: who.HangUp})
+	conn.Identity = s.identity()
+	s.Binding = service.Bind(conn)
 	t.enter(s)
 	return s, nil
 }

@@ -133,6 +133,34 @@ func (c *Client) MountTargets(ctx context.Context, fileSystem string) ([]MountTa
 	}
 }
 
+// CreateAccessPoint makes an access point.
+func (c *Client) CreateAccessPoint(ctx context.Context, r CreateAccessPointRequest) (AccessPointDescription, error) {
+	var made AccessPointDescription
+	return made, c.do(ctx, http.MethodPost, efsPath+"access-points", r, &made)
+}
+
+// AccessPoints lists those of a file system, page by page.
+func (c *Client) AccessPoints(ctx context.Context, fileSystem string) ([]AccessPointDescription, error) {
+	var all []AccessPointDescription
+	query := url.Values{"MaxResults": {fmt.Sprint(maxPage)}, "FileSystemId": {fileSystem}}
+	for {
+		var page DescribeAccessPointsResponse
+		if err := c.do(ctx, http.MethodGet, efsPath+"access-points?"+query.Encode(), nil, &page); err != nil {
+			return nil, err
+		}
+		all = append(all, page.AccessPoints...)
+		if page.NextToken == "" {
+			return all, nil
+		}
+		query.Set("NextToken", page.NextToken)
+	}
+}
+
+// DeleteAccessPoint forgets an access point; its connections can do nothing from then on.
+func (c *Client) DeleteAccessPoint(ctx context.Context, id string) error {
+	return c.do(ctx, http.MethodDelete, efsPath+"access-points/"+url.PathEscape(id), nil, nil)
+}
+
 // DeleteMountTarget removes a mount target and its address.
 func (c *Client) DeleteMountTarget(ctx context.Context, id string) error {
 	return c.do(ctx, http.MethodDelete, efsPath+"mount-targets/"+url.PathEscape(id), nil, nil)

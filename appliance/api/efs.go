@@ -37,6 +37,9 @@ func route(r *http.Request) (efsOperation, bool) {
 	if target, ok := strings.CutPrefix(rest, "mount-targets"); ok {
 		return mountTargetOperation(r.Method, target)
 	}
+	if point, ok := strings.CutPrefix(rest, "access-points"); ok {
+		return accessPointOperation(r.Method, point)
+	}
 	id, isOne := strings.CutPrefix(rest, "file-systems/")
 	switch {
 	case rest == "file-systems" && r.Method == http.MethodPost:
@@ -241,9 +244,7 @@ func parseQuery(v url.Values) (describeQuery, error) {
 	q := describeQuery{
 		id: v.Get("FileSystemId"), token: v.Get("CreationToken"), marker: v.Get("Marker"), max: defaultPage,
 	}
-	if arn, ok := strings.CutPrefix(q.id, "arn:"); ok {
-		_, q.id, _ = strings.Cut(arn, ":file-system/")
-	}
+	q.id = idIn(q.id, ":file-system/")
 	if (q.id != "" || v.Has("FileSystemId")) && !catalog.ValidID(q.id) {
 		return q, badRequest("FileSystemId is not a file system id")
 	}

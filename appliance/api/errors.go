@@ -15,6 +15,8 @@ type Error struct {
 	Code         string `json:"ErrorCode"`
 	Message      string `json:"Message"`
 	FileSystemID string `json:"FileSystemId,omitempty"` // with FileSystemAlreadyExists
+	// AccessPointID comes with AccessPointAlreadyExists.
+	AccessPointID string `json:"AccessPointId,omitempty"`
 }
 
 // Error implements error.
@@ -43,6 +45,10 @@ func asError(err error) *Error {
 		return &Error{Status: http.StatusForbidden, Code: "FileSystemLimitExceeded", Message: err.Error()}
 	case errors.Is(err, catalog.ErrWrongState):
 		return &Error{Status: http.StatusConflict, Code: "IncorrectFileSystemLifeCycleState", Message: err.Error()}
+	case errors.Is(err, catalog.ErrNoAccessPoint):
+		return &Error{Status: http.StatusNotFound, Code: "AccessPointNotFound", Message: err.Error()}
+	case errors.Is(err, catalog.ErrAccessPointLimit):
+		return &Error{Status: http.StatusForbidden, Code: "AccessPointLimitExceeded", Message: err.Error()}
 	case errors.Is(err, catalog.ErrNoMountTarget):
 		return &Error{Status: http.StatusNotFound, Code: "MountTargetNotFound", Message: err.Error()}
 	case errors.Is(err, catalog.ErrNoSubnet):

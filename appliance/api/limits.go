@@ -24,4 +24,8 @@ const (
 	maxPage          = 1000
 	defaultPage      = 100
 	maxMarkerChars   = 128
+	// maxRootPathChars, maxRootPathDepth and maxSecondaryGIDs bound access points.
+	maxRootPathChars = 100
+	maxRootPathDepth = 4
+	maxSecondaryGIDs = 16
 )

@@ -94,10 +94,7 @@ func (s *Server) prepareCreateTarget(r *http.Request, parameters map[string]stri
 
 // mountTarget checks a request and says what it asks for.
 func (c *CreateMountTargetRequest) mountTarget() (catalog.MountTarget, error) {
-	m := catalog.MountTarget{FileSystem: c.FileSystemID, Subnet: c.SubnetID, Groups: c.SecurityGroups}
-	if arn, ok := strings.CutPrefix(m.FileSystem, "arn:"); ok {
-		_, m.FileSystem, _ = strings.Cut(arn, ":file-system/")
-	}
+	m := catalog.MountTarget{FileSystem: idIn(c.FileSystemID, ":file-system/"), Subnet: c.SubnetID, Groups: c.SecurityGroups}
 	switch {
 	case !catalog.ValidID(m.FileSystem):
 		return m, badRequest("FileSystemId is not a file system id")
@@ -147,12 +144,20 @@ func (s *Server) prepareDescribeTargets(r *http.Request, parameters map[string]s
 	if err != nil {
 		return nil, err
 	}
-	for name, value := range map[string]string{"fileSystemId": q.fileSystem, "mountTargetId": q.id} {
+	for name, value := range map[string]string{"fileSystemId": q.fileSystem, "mountTargetId": q.id, "accessPointId": q.point} {
 		if value != "" {
 			parameters[name] = value
 		}
 	}
 	return func(r *http.Request) (int, any, error) {
+		q := q
+		if q.point != "" {
+			p, err := s.o.Backend.AccessPoint(r.Context(), q.point)
+			if err != nil {
+				return 0, nil, err
+			}
+			q.fileSystem = p.FileSystem
+		}
 		n, err := s.o.Backend.NetworkRecords(r.Context())
 		if err != nil {
 			return 0, nil, err
@@ -190,20 +195,24 @@ func (s *Server) fileSystemExists(r *http.Request, id string) error {
 
 // targetQuery is what DescribeMountTargets asks for.
 type targetQuery struct {
-	fileSystem, id, marker string
-	max                    int
+	fileSystem, id, marker, point string
+	max                           int
 }
 
 func parseTargetQuery(v url.Values) (targetQuery, error) {
-	q := targetQuery{fileSystem: v.Get("FileSystemId"), id: v.Get("MountTargetId"), marker: v.Get("Marker"), max: defaultPage}
-	if arn, ok := strings.CutPrefix(q.fileSystem, "arn:"); ok {
-		_, q.fileSystem, _ = strings.Cut(arn, ":file-system/")
+	q := targetQuery{
+		fileSystem: idIn(v.Get("FileSystemId"), ":file-system/"), id: v.Get("MountTargetId"), marker: v.Get("Marker"),
+		point: idIn(v.Get("AccessPointId"), ":access-point/"), max: defaultPage,
+	}
+	given := 0
+	for _, text := range []string{q.fileSystem, q.id, q.point} {
+		given += min(len(text), 1)
 	}
 	switch {
-	case v.Has("AccessPointId"):
-		return q, badRequest("AccessPointId is not available here: ask by FileSystemId or MountTargetId")
-	case (q.fileSystem == "") == (q.id == ""):
-		return q, badRequest("either FileSystemId or MountTargetId is needed")
+	case given != 1:
+		return q, badRequest("one of FileSystemId, MountTargetId and AccessPointId is needed")
+	case q.point != "" && !catalog.ValidAccessPointID(q.point):
+		return q, badRequest("AccessPointId is not an access point id")
 	case q.fileSystem != "" && !catalog.ValidID(q.fileSystem):
 		return q, badRequest("FileSystemId is not a file system id")
 	case q.id != "" && !catalog.ValidNetworkID("fsmt", q.id):

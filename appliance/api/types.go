@@ -129,6 +129,15 @@ type Backend interface {
 	FileSystemPolicy(ctx context.Context, id string) (string, error)
 	// DeleteFileSystemPolicy takes a file system's policy away, if it has one.
 	DeleteFileSystemPolicy(ctx context.Context, id string) error
+	// CreateAccessPoint makes an access point. With a token that is in use the error is
+	// catalog.ErrAccessPointExists and the result that access point.
+	CreateAccessPoint(ctx context.Context, p catalog.AccessPoint) (catalog.AccessPoint, error)
+	// AccessPoint returns one; catalog.ErrNoAccessPoint.
+	AccessPoint(ctx context.Context, id string) (catalog.AccessPoint, error)
+	// AccessPoints lists those of a file system in the order of their ids; catalog.ErrNotFound.
+	AccessPoints(ctx context.Context, fileSystem string) ([]catalog.AccessPoint, error)
+	// DeleteAccessPoint forgets one; its connections can do nothing from then on.
+	DeleteAccessPoint(ctx context.Context, id string) error
 	// CreateUser makes a user without keys and policies; catalog.ErrUserExists.
 	CreateUser(ctx context.Context, name string) (catalog.User, error)
 	// Users lists all, in the order of their names.

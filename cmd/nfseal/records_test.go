@@ -14,6 +14,7 @@ import (
 // whether an id is known: the catalog's own tests do the rest.
 type records struct {
 	network catalog.Network
+	points  []catalog.AccessPoint
 	ids     int
 }
 
@@ -96,4 +97,26 @@ func remove[T any](list *[]T, missing error, is func(T) bool) error {
 	}
 	*list = slices.Delete(*list, i, i+1)
 	return nil
+}
+
+func (r *records) CreateAccessPoint(_ context.Context, p catalog.AccessPoint) (catalog.AccessPoint, error) {
+	p.ID = r.id("fsap")
+	r.points = append(r.points, p)
+	return p, nil
+}
+
+func (r *records) AccessPoint(_ context.Context, id string) (catalog.AccessPoint, error) {
+	i := slices.IndexFunc(r.points, func(p catalog.AccessPoint) bool { return p.ID == id })
+	if i < 0 {
+		return catalog.AccessPoint{}, catalog.ErrNoAccessPoint
+	}
+	return r.points[i], nil
+}
+
+func (r *records) AccessPoints(context.Context, string) ([]catalog.AccessPoint, error) {
+	return r.points, nil
+}
+
+func (r *records) DeleteAccessPoint(_ context.Context, id string) error {
+	return remove(&r.points, catalog.ErrNoAccessPoint, func(p catalog.AccessPoint) bool { return p.ID == id })
 }

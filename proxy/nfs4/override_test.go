@@ -2,6 +2,7 @@ package nfs4_test
 
 import (
 	"bytes"
+	"errors"
 	"testing"
 
 	"github.com/nfseal/nfseal/proxy/nfs4"
@@ -63,4 +64,39 @@ func TestConnectionHasARoot(t *testing.T) {
 	s.ok(putRoot, lookup("home"), saveFH, putRoot, rename("sub", "moved out"))
 	in.seq = s.seq
 	in.fails(wire.NFS4ERR_NOENT, putFH(h), lookupP)
+}
+
+// The root of a connection is found by its path, and made if that is wanted.
+func TestFindRoot(t *testing.T) {
+	r := newRig(t, nil)
+	s := r.newSession("c")
+	s.ok(putRoot, mkdir("home", 0o700))
+	s.makeFile("file", 0o644)
+	s.ok(putRoot, call{wire.OP_CREATE, &wire.CreateArgs{Type: wire.NF4LNK, Name: []byte("link"), Target: []byte("home")}})
+	find := func(path string, missing *nfs4.NewRoot) (vfs.FileID, error) {
+		return r.s.FindRoot(t.Context(), path, missing)
+	}
+	if id, err := find("/", nil); err != nil || id != r.mem.Root() {
+		t.Errorf("the root: %v, %v", id, err)
+	}
+	for path, want := range map[string]error{"/home/bob": vfs.ErrNotFound, "/file": vfs.ErrNotDir, "/link/bob": vfs.ErrNotDir, "/home/..": vfs.ErrBadName} {
+		if _, err := find(path, nil); !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", path, err, want)
+		}
+	}
+	made, err := find("/home/bob/files", &nfs4.NewRoot{UID: 5, GID: 6, Mode: 0o2750})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := find("/home/bob//files/", nil); err != nil || again != made {
+		t.Errorf("found %v, made %v: %v", again, made, err)
+	}
+	var a vfs.Attr
+	if err := r.mem.GetAttr(t.Context(), made, &a); err != nil || a.UID != 5 || a.GID != 6 || a.Mode != 0o2750 {
+		t.Errorf("made %d:%d %o, %v", a.UID, a.GID, a.Mode, err)
+	}
+	r.s.Close()
+	if _, err := find("/", nil); !errors.Is(err, vfs.ErrClosed) {
+		t.Errorf("after Close: %v", err)
+	}
 }

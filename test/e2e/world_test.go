@@ -209,7 +209,13 @@ func (s *server) mountArgs(fs, dir string, more ...string) []string {
 // mount mounts a file system in a client and unmounts it at the end of the test.
 func (s *server) mount(g *uml.Guest, fs string, more ...string) string {
 	s.t.Helper()
-	dir := "/mnt/" + strings.NewReplacer("/", "-", " ", "-").Replace(s.t.Name()) + "-" + fs
+	return s.mountAs(g, fs, fs, more...)
+}
+
+// mountAs is mount on a directory with a name of its own.
+func (s *server) mountAs(g *uml.Guest, name, fs string, more ...string) string {
+	s.t.Helper()
+	dir := "/mnt/" + strings.NewReplacer("/", "-", " ", "-").Replace(s.t.Name()) + "-" + name
 	must(s.t, g, "mkdir", "-p", dir)
 	must(s.t, g, s.mountArgs(fs, dir, more...)...)
 	s.t.Cleanup(func() {
