@@ -25,6 +25,7 @@ type seen struct {
 	any     wire.CBRecallAnyArgs
 	getattr wire.CBGetAttrArgs
 	lock    wire.CBNotifyLockArgs
+	offload wire.CBOffloadArgs
 }
 
 // callee is the client's end of a connection: it answers callbacks. It implements rpc.Handler.
@@ -146,6 +147,9 @@ func (c *callee) operation(call *rpc.Call, w *wire.CompoundWriter, reply *xdr.En
 	case wire.OP_CB_NOTIFY_LOCK:
 		s.lock.Decode(&call.Args)
 		s.lock.Owner.Owner = append([]byte(nil), s.lock.Owner.Owner...)
+	case wire.OP_CB_OFFLOAD:
+		s.offload.Decode(&call.Args)
+		s.offload.Handle = append([]byte(nil), s.offload.Handle...)
 	case wire.OP_CB_GETATTR:
 		s.getattr.Decode(&call.Args)
 		if st == wire.NFS4_OK {

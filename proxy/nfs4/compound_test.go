@@ -180,19 +180,21 @@ func TestExactlyOnce(t *testing.T) {
 	s.cache = true
 	h, id := s.makeFile("f", 0o644)
 	s.ok(putRoot, mkdir("gone", 0o755))
+	creates, removes := func() int { return r.fs.creates }, func() int { return r.fs.removes }
+	writes := func() int { return int(r.fs.writes.Load()) }
 	for _, c := range []struct {
 		name  string
-		count *int
+		count func() int
 		ops   []call
 		want  wire.Status
 	}{
-		{"WRITE", &r.fs.writes, []call{putFH(h), write(id, 0, "data")}, wire.NFS4_OK},
-		{"CREATE", &r.fs.creates, []call{putRoot, mkdir("d", 0o755)}, wire.NFS4_OK},
-		{"REMOVE", &r.fs.removes, []call{putRoot, remove("gone")}, wire.NFS4_OK},
-		{"a failing REMOVE", &r.fs.removes, []call{putRoot, remove("never there")}, wire.NFS4ERR_NOENT},
-		{"OPEN", &r.fs.creates, []call{putRoot, create("g", 0o600), getFH}, wire.NFS4_OK},
+		{"WRITE", writes, []call{putFH(h), write(id, 0, "data")}, wire.NFS4_OK},
+		{"CREATE", creates, []call{putRoot, mkdir("d", 0o755)}, wire.NFS4_OK},
+		{"REMOVE", removes, []call{putRoot, remove("gone")}, wire.NFS4_OK},
+		{"a failing REMOVE", removes, []call{putRoot, remove("never there")}, wire.NFS4ERR_NOENT},
+		{"OPEN", creates, []call{putRoot, create("g", 0o600), getFH}, wire.NFS4_OK},
 	} {
-		before := *c.count
+		before := c.count()
 		args := s.encode(c.ops...)
 		first := handle(s.b, s.auth, args)
 		wantStatus(t, first, c.want)
@@ -202,7 +204,7 @@ func TestExactlyOnce(t *testing.T) {
 				t.Errorf("%s: the retry got %+v, first %+v", c.name, again, first)
 			}
 		}
-		if got := *c.count - before; got != 1 {
+		if got := c.count() - before; got != 1 {
 			t.Errorf("%s was carried out %d times", c.name, got)
 		}
 	}

@@ -47,6 +47,12 @@
 // check and the operation is recalled after it. GETATTR waits a moment for the holder of a write
 // delegation to say how long the file is (CB_GETATTR); READDIR tells what the server has.
 //
+// # Copies
+//
+// A COPY that takes long goes on after its answer (offload.go): package state knows it, bounds how many
+// there are and tells the client of the end, and offloads has a goroutine for each. It asks before every
+// part of 1 MiB whether it may go on, which ends with the client's lease or opens.
+//
 // # Recovery
 //
 // A client's record is durable before its client id is confirmed, and gone before anybody else can
@@ -70,9 +76,9 @@
 // # Goroutines and locks
 //
 // A Service has one goroutine of its own, the reaper, which drops clients that went silent, ends the
-// recovery phase and watches the term, and those of callbacks; Close waits for all of them. Service.gate is held for reading by every call, so
+// recovery phase and watches the term, and those of callbacks and offloads; Close waits for all of them. Service.gate is held for reading by every call, so
 // that Close can wait for them. Service.records is taken around the storing and deleting of client
 // records, Service.mu around the set of bindings; neither is held together with the other, and
-// state's lock is taken below both. callbacks.mu, backchannel.mu and Binding.mu are held one at a time,
+// state's lock is taken below both. callbacks.mu, offloads.mu, backchannel.mu and Binding.mu are held one at a time,
 // and state is not called with any of them; backchannel.reporting is taken before all of these.
 package nfs4

@@ -109,6 +109,8 @@ func newBody(op wire.Op, st wire.Status) any {
 		return new(wire.BindConnToSessionRes)
 	case wire.OP_COPY:
 		return new(wire.CopyRes)
+	case wire.OP_OFFLOAD_STATUS:
+		return new(wire.OffloadStatusRes)
 	case wire.OP_GETXATTR:
 		return new(wire.GetXattrRes)
 	case wire.OP_IO_ADVISE:
@@ -202,10 +204,11 @@ type rig struct {
 // spyFS counts what changes the file system, and fails on demand.
 type spyFS struct {
 	*memvfs.FS
-	creates, removes, writes, records int
-	recoveries                        atomic.Int32
-	fail                              error // of GetAttr, Write and the client records
-	holds                             map[vfs.FileID]int
+	creates, removes, records int
+	writes, recoveries        atomic.Int32
+	fail                      error  // of GetAttr, Write and the client records
+	beforeRead                func() // may be nil
+	holds                     map[vfs.FileID]int
 }
 
 func (f *spyFS) GetAttr(ctx context.Context, id vfs.FileID, out *vfs.Attr) error {
@@ -226,11 +229,18 @@ func (f *spyFS) Remove(ctx context.Context, cred *vfs.Cred, dir vfs.FileID, name
 }
 
 func (f *spyFS) Write(ctx context.Context, writer *vfs.Cred, check bool, id vfs.FileID, offset uint64, p []byte, want vfs.Stability) (vfs.Stability, error) {
-	f.writes++
+	f.writes.Add(1)
 	if f.fail != nil {
 		return 0, f.fail
 	}
 	return f.FS.Write(ctx, writer, check, id, offset, p, want)
+}
+
+func (f *spyFS) Read(ctx context.Context, cred *vfs.Cred, id vfs.FileID, offset uint64, p []byte) (int, bool, error) {
+	if f.beforeRead != nil {
+		f.beforeRead()
+	}
+	return f.FS.Read(ctx, cred, id, offset, p)
 }
 
 func (f *spyFS) PutClientRecord(ctx context.Context, key, value []byte) error {

@@ -15,8 +15,9 @@ type copying struct {
 	length   uint64
 }
 
-// opCopy serves COPY (RFC 7862 §15.2) within the server, while the client waits: of a range that can
-// be cloned nothing is moved, of any other as much as maxCopyBytes, and the client asks for the rest.
+// opCopy serves COPY (RFC 7862 §15.2) within the server. Of a range that can be cloned nothing is
+// moved. Any other is copied while the client waits up to maxCopyBytes, and goes on after the answer if
+// it is longer; where that cannot be, as much as maxCopyBytes is moved, and the client asks for the rest.
 func opCopy(c *compound) wire.Status {
 	var a wire.CopyArgs
 	a.Decode(&c.args)
@@ -34,13 +35,22 @@ func opCopy(c *compound) wire.Status {
 	res := wire.CopyRes{Requirements: wire.CopyRequirements{Consecutive: true, Synchronous: true}}
 	res.Response = wire.WriteResponse{Count: job.length, Committed: wire.FILE_SYNC4, Verifier: c.s.verifier}
 	if job.length > 0 && !c.cloned(job) {
-		res.Response.Committed = wire.UNSTABLE4
-		res.Response.Count, st = c.moveData(job)
+		res.Response, st = c.copyData(&a, job)
+		res.Requirements.Synchronous = !res.Response.Async
 	}
 	if st == wire.NFS4_OK {
 		res.Encode(c.out)
 	}
 	return st
+}
+
+// copyData copies what cannot be cloned, or begins to.
+func (c *compound) copyData(a *wire.CopyArgs, job *copying) (res wire.WriteResponse, st wire.Status) {
+	res = wire.WriteResponse{Committed: wire.UNSTABLE4, Verifier: c.s.verifier}
+	if res.Callback, res.Async = c.offload(a, job); !res.Async {
+		res.Count, st = c.moveData(job)
+	}
+	return res, st
 }
 
 // planCopy checks a COPY and says what is to be copied.

@@ -90,6 +90,8 @@ var opTable = [opSlots]opDef{
 	wire.OP_LOOKUP:               {run: opLookup, needs: needCurrent},
 	wire.OP_LOOKUPP:              {run: opLookupP, needs: needCurrent},
 	wire.OP_NVERIFY:              {run: opNVerify, needs: needCurrent},
+	wire.OP_OFFLOAD_CANCEL:       {run: opOffloadCancel},
+	wire.OP_OFFLOAD_STATUS:       {run: opOffloadStatus},
 	wire.OP_OPEN:                 {run: opOpen, needs: needCurrent, resultBytes: openResultBytes},
 	wire.OP_OPEN_DOWNGRADE:       {run: opOpenDowngrade, needs: needCurrent, resultBytes: wire.StateidBytes},
 	wire.OP_PUTFH:                {run: opPutFH},

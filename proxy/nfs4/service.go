@@ -24,6 +24,7 @@ type Service struct {
 	compounds sync.Pool
 	// copyBuffers are for COPY, MaxIOBytes each.
 	copyBuffers sync.Pool
+	offloads    *offloads
 	once        onceCache
 	counters    [opSlots]opCounter
 	seed        maphash.Seed // of fingerprints
@@ -72,6 +73,7 @@ func New(o Options) (*Service, error) {
 	s.copyBuffers.New = func() any { p := make([]byte, MaxIOBytes); return &p }
 	s.compounds.New = func() any { return newCompound(s) }
 	s.callbacks = newCallbacks(s)
+	s.offloads = newOffloads(s)
 	s.state = state.New(state.Options{
 		Epoch:           o.Epoch,
 		Lease:           time.Duration(o.LeaseSeconds) * time.Second,
@@ -109,11 +111,12 @@ func readRecords(fs vfs.FileSystem) ([]state.Record, error) {
 	return known, nil
 }
 
-// Close ends the service: it returns when no request is under way any more and its goroutine has
+// Close ends the service: it returns when no request is under way any more and its goroutines have
 // gone. Connections that are still bound are told to hang up; requests that come later are not
 // answered.
 func (s *Service) Close() error {
 	s.halt()
+	s.offloads.close()
 	s.callbacks.close()
 	s.gate.Lock() // no request is under way, and those that come find the service stopped
 	defer s.gate.Unlock()

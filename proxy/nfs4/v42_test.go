@@ -352,8 +352,7 @@ func TestMinorVersion2(t *testing.T) {
 		s.minor = 2
 		want := wire.NFS4ERR_BADXDR
 		switch op {
-		case wire.OP_COPY_NOTIFY, wire.OP_LAYOUTERROR, wire.OP_LAYOUTSTATS, wire.OP_WRITE_SAME, wire.OP_OFFLOAD_CANCEL,
-			wire.OP_OFFLOAD_STATUS:
+		case wire.OP_COPY_NOTIFY, wire.OP_LAYOUTERROR, wire.OP_LAYOUTSTATS, wire.OP_WRITE_SAME:
 			want = wire.NFS4ERR_NOTSUPP
 		}
 		if a := s.do(putFH(h), saveFH, call{op: op}); a.status != want {

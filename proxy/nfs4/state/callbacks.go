@@ -13,6 +13,8 @@ type Callbacks interface {
 	RecallAny(client wire.ClientID, keep uint32)
 	// NotifyLock tells a client that a lock which it was denied may be had now.
 	NotifyLock(n LockNotice)
+	// Copied tells a client that a copy has ended; ToldOfCopy follows when it has heard of it.
+	Copied(n CopyNotice)
 	// Gone says that a session does not exist any more.
 	Gone(session wire.SessionID)
 }
@@ -56,7 +58,7 @@ func (m *Machine) laterLocked(f func(Callbacks)) {
 }
 
 // SetBackchannel says how the backchannel of session id is doing. When it gets well, recalls that the
-// client has not heeded are made once more. A session that does not exist is false.
+// client has not heeded are made once more, and copies told of that it has not acknowledged. A session that does not exist is false.
 func (m *Machine) SetBackchannel(id wire.SessionID, back Back) bool {
 	m.mu.Lock()
 	defer m.unlock()
@@ -72,6 +74,7 @@ func (m *Machine) SetBackchannel(id wire.SessionID, back Back) bool {
 				m.sendRecallLocked(d)
 			}
 		}
+		m.tellOfCopiesLocked(s.client)
 	}
 	return true
 }

@@ -32,6 +32,7 @@ type client struct {
 	delegs   map[*delegation]struct{} // the revoked ones too
 	nDelegs  int                      // len(delegs)
 	revoked  int                      // of delegs
+	moving   int                      // copies of which a part is being moved
 
 	wasAsked  bool // to give delegations back, at askedBack
 	askedBack int64
@@ -72,7 +73,7 @@ func (m *Machine) ExchangeID(r *ExchangeIDRequest) (res ExchangeIDResult, victim
 	if o != nil && o.confirmed != nil {
 		c := o.confirmed
 		switch {
-		case c.principal != r.Principal && (c.hasState() && !m.expiredLocked(c) || c.running.Load() > 0):
+		case c.principal != r.Principal && (c.hasState() && !m.expiredLocked(c) || c.busyLocked()):
 			return res, 0, wire.NFS4ERR_CLID_INUSE
 		case c.principal != r.Principal:
 			return res, c.id, wire.NFS4_OK // the old record goes first
@@ -141,6 +142,9 @@ func (c *client) exchangeResult() ExchangeIDResult {
 // hasState says whether something would be lost with c.
 func (c *client) hasState() bool { return len(c.sessions) > 0 || c.holds() }
 
+// busyLocked says whether something is being done for c that relies on its state.
+func (c *client) busyLocked() bool { return c.running.Load() > 0 || c.moving > 0 }
+
 // holds says whether c keeps files.
 func (c *client) holds() bool { return c.nOpens > 0 || c.nDelegs > 0 }
 
@@ -188,7 +192,7 @@ func (m *Machine) DestroyClientID(id wire.ClientID, identity string) (owner stri
 	switch {
 	case c == nil || c.v40 != nil || c.principal.Identity != identity:
 		return "", wire.NFS4ERR_STALE_CLIENTID
-	case c.hasState() || c.running.Load() > 0:
+	case c.hasState() || c.busyLocked():
 		return "", wire.NFS4ERR_CLIENTID_BUSY
 	}
 	if c.confirmed {
@@ -247,7 +251,7 @@ func (m *Machine) Condemn(id wire.ClientID) (owner string, ok bool) {
 		return c.owner, true
 	}
 	c := m.clients[id]
-	if c == nil || !m.expiredLocked(c) && (c.hasState() || c.running.Load() > 0) {
+	if c == nil || c.moving > 0 || !m.expiredLocked(c) && (c.hasState() || c.busyLocked()) {
 		return "", false
 	}
 	m.condemnLocked(c)
@@ -314,6 +318,7 @@ func (m *Machine) removeClientLocked(c *client) {
 
 // releaseLocked ends c's opens, locks and delegations.
 func (m *Machine) releaseLocked(c *client) {
+	m.forgetCopiesLocked(c)
 	m.releaseOwnersLocked(c)
 	for d := range c.delegs {
 		m.removeDelegationLocked(d)

@@ -14,12 +14,14 @@ type phone struct {
 	recalls []Recall
 	anys    []wire.ClientID
 	notices []LockNotice
+	copied  []CopyNotice
 	gone    []wire.SessionID
 }
 
 func (p *phone) Recall(r Recall)                          { p.recalls = append(p.recalls, r) }
 func (p *phone) RecallAny(client wire.ClientID, _ uint32) { p.anys = append(p.anys, client) }
 func (p *phone) NotifyLock(n LockNotice)                  { p.notices = append(p.notices, n) }
+func (p *phone) Copied(n CopyNotice)                      { p.copied = append(p.copied, n) }
 func (p *phone) Gone(s wire.SessionID)                    { p.gone = append(p.gone, s) }
 
 func newPhoneBench(t *testing.T, change func(*Options)) (*bench, *phone) {

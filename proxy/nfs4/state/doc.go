@@ -32,6 +32,12 @@
 // It is granted to a client that can be called back, when nobody else has the file open against it and
 // the file was not wanted by two clients lately.
 //
+// # The life of a copy
+//
+//	COPY ──> under way, part by part ── done, or its client's lease or opens have ended ──> ended
+//	ended ── the client has heard of it ──> gone
+//	any ── OFFLOAD_CANCEL ──> gone, once no part is being moved
+//
 // # Invariants
 //
 //   - A read delegation of a file excludes opens for writing of other clients; a write delegation

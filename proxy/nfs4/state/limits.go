@@ -20,7 +20,11 @@ type Limits struct {
 	// clients are asked to give some back.
 	Delegations          int
 	DelegationsPerClient int
-	ReplyCacheBytes      int // of all session slots together: 256 MiB (fewer slots, NFS4ERR_NOSPC)
+	// Copies that go on after their answer, of all clients: 16, and of one: 4. One more is done while
+	// its client waits.
+	Copies          int
+	CopiesPerClient int
+	ReplyCacheBytes int // of all session slots together: 256 MiB (fewer slots, NFS4ERR_NOSPC)
 }
 
 // EnsureDefaults fills in what is zero.
@@ -35,6 +39,8 @@ func (l *Limits) EnsureDefaults() {
 	setDefault(&l.LocksPerClient, 65536)
 	setDefault(&l.Delegations, 131072)
 	setDefault(&l.DelegationsPerClient, 32768)
+	setDefault(&l.Copies, 16)
+	setDefault(&l.CopiesPerClient, 4)
 	setDefault(&l.ReplyCacheBytes, 256<<20)
 }
 
@@ -47,7 +53,7 @@ func setDefault(v *int, d int) {
 // Validate says which limit is out of range, after EnsureDefaults.
 func (l *Limits) Validate() error {
 	for _, v := range []int{l.Clients, l.SessionsPerClient, l.Slots, l.CompoundOps, l.Opens,
-		l.OpensPerClient, l.Locks, l.LocksPerClient, l.Delegations, l.DelegationsPerClient} {
+		l.OpensPerClient, l.Locks, l.LocksPerClient, l.Delegations, l.DelegationsPerClient, l.Copies, l.CopiesPerClient} {
 		if v < 1 || v > maxLimit {
 			return fmt.Errorf("state: a limit of %d is not in [1, %d]", v, maxLimit)
 		}

@@ -79,6 +79,7 @@ type Machine struct {
 	sessions   map[wire.SessionID]*session
 	tokens     map[uint64]*token
 	files      map[File]*file
+	copies     map[uint64]*offload // by the number of the stateid
 	recovery   recovery
 	closed     map[uint64]*owner40 // by the number of the stateid that its last request closed
 	expired    expired40
@@ -111,6 +112,7 @@ func New(o Options) *Machine {
 		sessions:  make(map[wire.SessionID]*session),
 		tokens:    make(map[uint64]*token),
 		files:     make(map[File]*file),
+		copies:    make(map[uint64]*offload),
 		closed:    make(map[uint64]*owner40),
 		recalls:   make(map[*delegation]struct{}),
 	}
@@ -163,6 +165,7 @@ type Stats struct {
 	// Delegations that are in effect, and Recalled those of them that are wanted back.
 	Delegations int
 	Recalled    int
+	Copies      int // that go on after their answer, or have ended unacknowledged
 	CacheBytes  int
 	InGrace     bool
 }
@@ -178,6 +181,7 @@ func (m *Machine) Stats() Stats {
 		Locks:       m.ranges,
 		Delegations: int(m.delegations.Load()),
 		Recalled:    len(m.recalls),
+		Copies:      len(m.copies),
 		CacheBytes:  m.cacheBytes,
 		InGrace:     !m.recovery.over,
 	}

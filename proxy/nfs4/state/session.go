@@ -109,7 +109,7 @@ func (m *Machine) checkCreateLocked(c *client, r *CreateSessionRequest) wire.Sta
 		}
 	}
 	o := m.owners[c.owner]
-	if old := o.confirmed; old != nil && old != c && old.running.Load() > 0 {
+	if old := o.confirmed; old != nil && old != c && old.busyLocked() {
 		return wire.NFS4ERR_DELAY // until what the former incarnation asked for is done
 	}
 	return wire.NFS4_OK

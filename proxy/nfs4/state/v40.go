@@ -79,7 +79,7 @@ func (m *Machine) SetClientID(r *SetClientIDRequest) (res SetClientIDResult, vic
 	if o := m.owners[key]; o != nil && o.confirmed != nil && o.confirmed.v40 != nil {
 		c := o.confirmed
 		switch {
-		case c.principal != r.Principal && (c.hasState() && !m.expiredLocked(c) || c.running.Load() > 0):
+		case c.principal != r.Principal && (c.hasState() && !m.expiredLocked(c) || c.busyLocked()):
 			return SetClientIDResult{Using: c.v40.callback}, 0, wire.NFS4ERR_CLID_INUSE
 		case c.principal != r.Principal:
 			return res, c.id, wire.NFS4_OK
@@ -133,7 +133,7 @@ func (m *Machine) ConfirmClientID(id wire.ClientID, confirm wire.Verifier, p Pri
 	case c.v40.confirm != confirm:
 		return nil, wire.NFS4ERR_STALE_CLIENTID
 	}
-	if old := m.owners[c.owner].confirmed; old != nil && old.running.Load() > 0 {
+	if old := m.owners[c.owner].confirmed; old != nil && old.busyLocked() {
 		return nil, wire.NFS4ERR_DELAY // until what the former incarnation asked for is done
 	}
 	if !c.recorded {

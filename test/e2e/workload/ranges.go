@@ -21,6 +21,7 @@ var rangeChecks = []check{
 	{"seek", checkSeek},
 	{"clone", checkClone},
 	{"copy range", checkCopyRange},
+	{"copy a lot", checkCopyALot},
 	{"xattr", checkXattr},
 }
 
@@ -167,6 +168,40 @@ func checkCopyRange(dir string) error {
 	want := slices.Concat(make([]byte, 7), a[100:100+3*rangeBlock])
 	if err := errors.Join(err1, err2); err != nil || !bytes.Equal(b, want) {
 		return fmt.Errorf("%d bytes were copied, not as expected: %w", len(b), err)
+	}
+	return nil
+}
+
+// checkCopyALot copies, in one call, more than the server moves before it answers: the copy goes on, and
+// the client is called when it is done.
+func checkCopyALot(dir string) error {
+	const length = 80 << 20
+	src, err := striped(filepath.Join(dir, "from"), 4)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	if err := src.Truncate(100 + length); err != nil {
+		return err
+	}
+	if _, err := src.WriteAt([]byte("the end"), 100+length-7); err != nil {
+		return err
+	}
+	dst, err := os.Create(filepath.Join(dir, "to"))
+	if err != nil {
+		return err
+	}
+	defer dst.Close()
+	from, to := int64(100), int64(7)
+	n, err := unix.CopyFileRange(int(src.Fd()), &from, int(dst.Fd()), &to, length, 0)
+	if err != nil || n != length {
+		return fmt.Errorf("%d of %d bytes were copied at once: %w", n, length, err)
+	}
+	for at, want := range map[int64]string{0: "\x00\x00\x00\x00\x00\x00\x00aaa", rangeBlock - 95: "aabb", 5 * rangeBlock: "\x00\x00", length: "the end"} {
+		got := make([]byte, len(want))
+		if _, err := dst.ReadAt(got, at); err != nil || string(got) != want {
+			return fmt.Errorf("the copy has %q at %d, not %q: %w", got, at, want, err)
+		}
 	}
 	return nil
 }

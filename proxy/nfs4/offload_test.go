@@ -1,0 +1,233 @@
+package nfs4_test
+
+import (
+	"bytes"
+	"testing"
+	"time"
+
+	"github.com/nfseal/nfseal/proxy/nfs4"
+	"github.com/nfseal/nfseal/proxy/nfs4/wire"
+	"github.com/nfseal/nfseal/xtsengine/vfs"
+)
+
+// offloadRig is a client with two open files, and a source that is read part by part as the test lets
+// it.
+type offloadRig struct {
+	*rig
+	s      *session
+	client *callee
+	from   []byte
+	to     []byte
+	fromID wire.Stateid
+	toID   wire.Stateid
+	size   uint64
+	part   chan struct{} // a send lets one part be read; closed: all of them
+	begun  chan struct{} // a part is about to be read
+}
+
+// A copy of more than 64 MiB from an odd offset, which cannot be cloned, is one that goes on.
+func newOffloadRig(t *testing.T) *offloadRig {
+	o := &offloadRig{rig: newRig(t, nil), size: 64<<20 + 12345, part: make(chan struct{}), begun: make(chan struct{}, 1000)}
+	o.s, o.client = o.newCalled("c")
+	o.s.minor = 2
+	make := func(name string) ([]byte, wire.Stateid) {
+		a := o.s.ok(putRoot, undelegated(name), getFH)
+		return last[wire.GetFHRes](t, a).Handle, at[wire.OpenRes](t, a, 2).Stateid
+	}
+	o.from, o.fromID = make("from")
+	o.to, o.toID = make("to")
+	o.s.ok(putFH(o.from), setAttr(o.fromID, withSize(o.size+1)), write(o.fromID, o.size-10, "the tail ..."[:11]))
+	o.fs.beforeRead = func() {
+		o.begun <- struct{}{}
+		<-o.part
+	}
+	return o
+}
+
+func (o *offloadRig) copy() call {
+	return call{wire.OP_COPY, &wire.CopyArgs{CloneArgs: cloneOf(o.fromID, o.toID, 1, 0, 0), Consecutive: true}}
+}
+
+// start begins the copy and returns its stateid.
+func (o *offloadRig) start() wire.Stateid {
+	o.t.Helper()
+	res := last[wire.CopyRes](o.t, o.s.ok(putFH(o.from), saveFH, putFH(o.to), o.copy()))
+	if !res.Response.Async || res.Response.Count != 0 || res.Requirements.Synchronous || !res.Requirements.Consecutive {
+		o.t.Fatalf("not one that goes on: %+v", res)
+	}
+	return res.Response.Callback
+}
+
+func offloadStatus(id wire.Stateid) call {
+	return call{wire.OP_OFFLOAD_STATUS, &wire.OffloadArgs{Stateid: id}}
+}
+
+func offloadCancel(id wire.Stateid) call {
+	return call{wire.OP_OFFLOAD_CANCEL, &wire.OffloadArgs{Stateid: id}}
+}
+
+func TestCopyGoesOnAfterItsAnswer(t *testing.T) {
+	o := newOffloadRig(t)
+	id := o.start()
+	<-o.begun
+	if p := last[wire.OffloadStatusRes](t, o.s.ok(offloadStatus(id))); p.Count != 0 || p.Complete {
+		t.Errorf("at the beginning: %+v", p)
+	}
+	o.part <- struct{}{}
+	<-o.begun
+	if p := last[wire.OffloadStatusRes](t, o.s.ok(offloadStatus(id))); p.Count != nfs4.MaxIOBytes || p.Complete {
+		t.Errorf("after one part: %+v", p)
+	}
+	o.newSession42("stranger").fails(wire.NFS4ERR_BAD_STATEID, offloadStatus(id))
+	close(o.part)
+	got := o.client.expect(wire.OP_CB_OFFLOAD).offload
+	if got.Stateid != id || !bytes.Equal(got.Handle, o.to) || got.Status != wire.NFS4_OK || got.Bytes != o.size ||
+		got.Committed != wire.UNSTABLE4 || got.Verifier != (wire.Verifier{4, 2}) {
+		t.Errorf("CB_OFFLOAD %+v", got)
+	}
+	if data := last[wire.ReadRes](t, o.s.ok(putFH(o.to), read(o.toID, o.size-11, 100))).Data; string(data) != "the tail .." {
+		t.Errorf("the copy ends with %q", data)
+	}
+	o.untilForgotten(id)
+}
+
+// untilForgotten waits until the server has seen that the client knows of the end.
+func (o *offloadRig) untilForgotten(id wire.Stateid) {
+	o.t.Helper()
+	for range 1000 {
+		if o.s.do(offloadStatus(id)).status == wire.NFS4ERR_BAD_STATEID {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	o.t.Error("the copy is kept though the client knows of its end")
+}
+
+// A client that could not be told learns it from OFFLOAD_STATUS, and is told once its backchannel is
+// well again.
+func TestCopyEndsWhileTheClientCannotBeCalled(t *testing.T) {
+	o := newOffloadRig(t)
+	id := o.start()
+	<-o.begun
+	o.client.end()
+	o.s = o.s.on(o.b)
+	close(o.part)
+	var p *wire.OffloadStatusRes
+	for range 1000 {
+		if p = last[wire.OffloadStatusRes](t, o.s.ok(offloadStatus(id))); p.Complete {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	if !p.Complete || p.Status != wire.NFS4_OK || p.Count != o.size {
+		t.Errorf("status %+v", p)
+	}
+	again := o.callable(t)
+	o.s.bind(again.b, wire.CDFC4_BACK_OR_BOTH)
+	if got := again.expect(wire.OP_CB_OFFLOAD).offload; got.Stateid != id || got.Bytes != o.size {
+		t.Errorf("CB_OFFLOAD %+v", got)
+	}
+	o.untilForgotten(id)
+}
+
+// OFFLOAD_CANCEL is answered when nothing is written any more.
+func TestCopyIsCancelled(t *testing.T) {
+	o := newOffloadRig(t)
+	id := o.start()
+	<-o.begun
+	answered := make(chan *answer)
+	request := o.s.encode(offloadCancel(id))
+	go func() { answered <- handle(o.s.b, o.s.auth, request) }()
+	select {
+	case <-answered:
+		t.Error("answered while a part was being moved")
+	case <-time.After(20 * time.Millisecond):
+	}
+	o.part <- struct{}{}
+	wantStatus(t, <-answered, wire.NFS4_OK)
+	o.client.quiet()
+	if len(o.begun) != 0 {
+		t.Error("a part was moved after the answer")
+	}
+	o.s.fails(wire.NFS4ERR_BAD_STATEID, offloadCancel(id))
+	o.s.fails(wire.NFS4ERR_BAD_STATEID, offloadStatus(id))
+}
+
+// What ends a copy early, and what the client is told: what there is of it is a success.
+func TestCopyEndsEarly(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		end  func(o *offloadRig)
+		want wire.Status
+		more bool // a part was moved before
+	}{
+		{"the target is closed", func(o *offloadRig) { o.s.ok(putFH(o.to), closeFile(o.toID)) }, wire.NFS4_OK, true},
+		{"the connection may not write any more", func(o *offloadRig) { o.client.b.SetGrant(nfs4.Grant{Mount: true}) }, wire.NFS4_OK, true},
+		{"the storage fails at once", func(o *offloadRig) { o.fs.fail = vfs.ErrIO }, wire.NFS4ERR_IO, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o := newOffloadRig(t)
+			o.start()
+			<-o.begun
+			var want uint64
+			if c.more {
+				want = nfs4.MaxIOBytes
+			}
+			c.end(o)
+			close(o.part)
+			if got := o.client.expect(wire.OP_CB_OFFLOAD).offload; got.Status != c.want || got.Bytes != want {
+				t.Errorf("CB_OFFLOAD %+v", got)
+			}
+		})
+	}
+}
+
+// Close waits for the copy, which is cut short.
+func TestCopyEndsWithTheService(t *testing.T) {
+	o := newOffloadRig(t)
+	o.start()
+	<-o.begun
+	closed := make(chan struct{})
+	go func() {
+		o.rig.s.Close()
+		close(closed)
+	}()
+	select {
+	case <-closed:
+		t.Error("closed while a part was being moved")
+	case <-time.After(20 * time.Millisecond):
+	}
+	close(o.part)
+	<-closed
+	if len(o.begun) != 0 {
+		t.Error("a part was moved after the close")
+	}
+}
+
+// A client that cannot be called, or that has as many copies as may be, gets its copy while it waits.
+func TestCopyWhileTheClientWaits(t *testing.T) {
+	o := newOffloadRig(t)
+	for range 4 {
+		o.start()
+	}
+	for range 4 {
+		<-o.begun
+	}
+	close(o.part)
+	for range 4 {
+		o.client.expect(wire.OP_CB_OFFLOAD)
+	}
+	o.client.with(func() { o.client.statuses = []wire.Status{wire.NFS4ERR_SERVERFAULT} }) // the next end is not heard of
+	o.fs.beforeRead = nil
+	id := o.start()
+	o.client.expect(wire.OP_CB_OFFLOAD)
+	o.s.ok(offloadStatus(id))
+	o.s.ok(offloadCancel(id))
+
+	o.client.end()
+	o.s = o.s.on(o.b)
+	res := last[wire.CopyRes](t, o.s.ok(putFH(o.from), saveFH, putFH(o.to), o.copy()))
+	if res.Response.Async || res.Response.Count != 64<<20 {
+		t.Errorf("%+v", res)
+	}
+}
