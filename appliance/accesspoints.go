@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/nfseal/nfseal/appliance/api"
+	"github.com/nfseal/nfseal/appliance/audit"
 	"github.com/nfseal/nfseal/appliance/catalog"
 	"github.com/nfseal/nfseal/proxy/nfs4"
 	"github.com/nfseal/nfseal/proxy/transport"
@@ -70,15 +71,13 @@ func (t *table) setPoint(p *catalog.AccessPoint) {
 
 func (t *table) forgetPoint(id string) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	p := t.points[id]
-	if p == nil {
-		return
+	var changed []audit.Event
+	if p := t.points[id]; p != nil {
+		delete(t.points, id)
+		changed = t.regrantLocked(t.sessions[p.FileSystem])
 	}
-	delete(t.points, id)
-	for s := range t.sessions[p.FileSystem] {
-		s.SetGrant(t.grantLocked(s))
-	}
+	t.mu.Unlock()
+	t.recordAll(changed)
 }
 
 // through lets s come in through the access point that its client claims, if it claims one: conn gets

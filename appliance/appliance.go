@@ -205,7 +205,7 @@ func (a *Appliance) openUnits(ctx context.Context, volumeBytes int64) error {
 		directory: &directory{
 			region: a.o.Region, now: a.o.Clock, users: make(map[string]*user), keys: make(map[string]*accessKey),
 		},
-		refusing: a.refusing, refusals: make(map[string]uint64),
+		refusing: a.refusing, record: a.audit.Append, log: a.log, refusals: make(map[string]uint64),
 		served: make(map[string]*nfs4.Service), policies: make(map[string]*policy.Document),
 		points:   make(map[string]*catalog.AccessPoint),
 		sessions: make(map[string]map[*session]struct{}),

@@ -22,7 +22,7 @@ var (
 
 // reasons are the labels of refusals in the metric.
 var reasons = map[error]string{
-	transport.ErrClaims: "malformed", errDates: "dates", errAccessPoint: "access_point", errPointRoot: "root_directory", errToken: "session_token",
+	transport.ErrClaims: "malformed", errDates: "dates", errAccessPoint: "access_point", errPointRoot: "root_directory", errUnrecorded: "audit", errToken: "session_token",
 	errKeyUnknown: "access_key", errWrongSystem: "file_system", transport.ErrProofOld: "proof_old",
 	transport.ErrProofFuture: "proof_future", transport.ErrProofSignature: "proof_signature",
 }

@@ -4,6 +4,7 @@ import (
 	"strconv"
 
 	"github.com/nfseal/nfseal/appliance/api"
+	"github.com/nfseal/nfseal/appliance/audit"
 	"github.com/nfseal/nfseal/appliance/catalog"
 	"github.com/nfseal/nfseal/appliance/policy"
 	"github.com/nfseal/nfseal/proxy/nfs4"
@@ -38,6 +39,7 @@ type session struct {
 	point *catalog.AccessPoint // through which the client came, nil without one
 	// refused is why the client is let do nothing whatever a policy says, nil if it is not.
 	refused error
+	granted nfs4.Grant // guarded by table.mu
 }
 
 // Close implements proxy.Session.
@@ -54,7 +56,8 @@ func (t *table) enter(s *session) {
 		t.sessions[s.id] = make(map[*session]struct{})
 	}
 	t.sessions[s.id][s] = struct{}{}
-	s.SetGrant(t.grantLocked(s))
+	s.granted = t.grantLocked(s)
+	s.SetGrant(s.granted)
 }
 
 func (t *table) leave(s *session) {
@@ -70,26 +73,25 @@ func (t *table) leave(s *session) {
 // it from their next COMPOUND on.
 func (t *table) setPolicy(id string, d *policy.Document) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	if d == nil {
 		delete(t.policies, id)
 	} else {
 		t.policies[id] = d
 	}
-	for s := range t.sessions[id] {
-		s.SetGrant(t.grantLocked(s))
-	}
+	changed := t.regrantLocked(t.sessions[id])
+	t.mu.Unlock()
+	t.recordAll(changed)
 }
 
 // refresh brings all connections up to date with the directory.
 func (t *table) refresh() {
+	var changed []audit.Event
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	for _, sessions := range t.sessions {
-		for s := range sessions {
-			s.SetGrant(t.grantLocked(s))
-		}
+		changed = append(changed, t.regrantLocked(sessions)...)
 	}
+	t.mu.Unlock()
+	t.recordAll(changed)
 }
 
 // grantLocked says what a connection may do. Without a policy on the file system everybody may do

@@ -8,6 +8,9 @@ import (
 	"net/netip"
 	"sync"
 
+	"go.uber.org/zap"
+
+	"github.com/nfseal/nfseal/appliance/audit"
 	"github.com/nfseal/nfseal/appliance/catalog"
 	"github.com/nfseal/nfseal/appliance/policy"
 	"github.com/nfseal/nfseal/proxy"
@@ -27,6 +30,8 @@ type table struct {
 	arnOf     func(id string) string // of a file system
 	directory *directory
 	refusing  func(*session, *transport.Claims) // is told of clients that are refused
+	record    func(audit.Event) error
+	log       *zap.Logger
 
 	mu           sync.RWMutex
 	mountTargets map[netip.Addr]string    // the file system at an address
@@ -86,6 +91,9 @@ func (t *table) Resolve(ctx context.Context, who transport.Identity) (proxy.Sess
 	conn := nfs4.ConnInfo{Peer: who.Peer, Secure: who.Secure, HangUp: who.HangUp}
 	if exists && s.refused == nil {
 		s.refused = t.through(ctx, s, &claims, service, &conn)
+	}
+	if exists {
+		t.recordNew(s)
 	}
 	if s.refused != nil {
 		t.refuse(s, &claims)

@@ -25,15 +25,33 @@ var ErrClosed = errors.New("audit: log is closed")
 // Event is what a caller says. It must hold no secret: it is kept for ever, in the clear. The names
 // of the fields in JSON are CloudTrail's.
 type Event struct {
-	Source       string            `json:"eventSource"` // the service: kms, elasticfilesystem, nfseal
-	Name         string            `json:"eventName"`   // the operation: Decrypt, CreateFileSystem
+	Source       string            `json:"eventSource"`         // the service: kms, elasticfilesystem, nfseal
+	Name         string            `json:"eventName"`           // the operation: Decrypt, CreateFileSystem
+	Type         string            `json:"eventType,omitempty"` // AwsServiceEvent for what nobody called for
 	Identity     Identity          `json:"userIdentity"`
 	Address      string            `json:"sourceIPAddress,omitempty"`
 	RequestID    string            `json:"requestID,omitempty"`
 	Parameters   map[string]string `json:"requestParameters,omitempty"`
 	Resources    []string          `json:"resources,omitempty"` // ARNs or ids
+	Connection   *Connection       `json:"serviceEventDetails,omitempty"`
 	ErrorCode    string            `json:"errorCode,omitempty"`
 	ErrorMessage string            `json:"errorMessage,omitempty"`
+}
+
+// ServiceEvent is the Type of what nobody called for.
+const ServiceEvent = "AwsServiceEvent"
+
+// Connection is what a record of an NFS client's connection tells.
+type Connection struct {
+	Permissions Permissions `json:"permissions"`
+	Address     string      `json:"sourceIpAddress"`
+}
+
+// Permissions are what a client may do.
+type Permissions struct {
+	RootAccess bool `json:"ClientRootAccess"`
+	Mount      bool `json:"ClientMount"`
+	Write      bool `json:"ClientWrite"`
 }
 
 // Identity is on whose behalf something was done.

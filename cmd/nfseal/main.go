@@ -86,6 +86,8 @@ func commands() []command {
 		{"scrub pause", "FS-ID", "let the scrub wait", scrubPause},
 		{"scrub resume", "FS-ID [--rate MIB]", "let it go on", scrubResume},
 		{"scrub cancel", "FS-ID", "end it; scrub start can go on where it stopped", scrubCancel},
+		{"audit verify", "[--dir DIRECTORY] [--last HASH]", "check that nothing of the audit log was changed, cut out or put in another order", auditVerify},
+		{"audit lookup", "[--event NAME] [--about ID] [--since TIME]…", "print the newest records of the audit log that match", auditLookup},
 		{"bench", "[--compare]", "measure the daemon over TLS, beside others if asked", benchmark},
 		{"demo", "", "as root: a real Linux client mounts, copies, compares; then the search for plaintext", runDemo},
 		{"version", "", "print the version", showVersion},
