@@ -7,20 +7,16 @@ const (
 	nfsPort = 2049
 	// verifyTimeout bounds the first connection altogether.
 	verifyTimeout = 60 * time.Second
-	// startTimeout bounds the start of the tunnel process, stopTimeout its end.
-	startTimeout = 10 * time.Second
-	stopTimeout  = 10 * time.Second
-	// watchTick is how often the tunnel looks at its mount without being told of a change.
-	watchTick = 5 * time.Second
-	// goneTick is how often it looks for the kernel's last connection once the mount is gone.
-	goneTick = 200 * time.Millisecond
-	// reconnectTime is longer than a client takes to renew its lease.
-	reconnectTime = 45 * time.Second
+	// startTimeout bounds the start of the supervisor, startPoll is how often it is looked for.
+	startTimeout = 20 * time.Second
+	startPoll    = 20 * time.Millisecond
+	// idleTimeout is how long a supervisor that is not systemd's stays without tunnels.
+	idleTimeout = 10 * time.Second
+	// standbyPause is the time between the death of a standby and the start of the next one.
+	standbyPause = 200 * time.Millisecond
 
-	maxConfigBytes   = 64 << 10
-	maxCAFileBytes   = 4 << 20
-	maxMountInfoLine = 64 << 10
-	maxSettingsBytes = 8 << 20
+	maxConfigBytes = 64 << 10
+	maxCAFileBytes = 4 << 20
 )
 
 // Where things are.

@@ -11,11 +11,8 @@ import (
 // openLog gives a logger that appends to the file at path, and a function that ends it. Where the file can't
 // be had, nothing is logged: a mount doesn't fail for that.
 func openLog(path string) (*zap.Logger, func()) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return zap.NewNop(), func() {}
-	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
-	if err != nil {
+	f := openLogFile(path)
+	if f == nil {
 		return zap.NewNop(), func() {}
 	}
 	c := zap.NewProductionEncoderConfig()
@@ -24,4 +21,16 @@ func openLog(path string) (*zap.Logger, func()) {
 	core := zapcore.NewCore(zapcore.NewConsoleEncoder(c), zapcore.AddSync(f), zap.InfoLevel)
 	log := zap.New(core).With(zap.Int("pid", os.Getpid()))
 	return log, func() { f.Close() }
+}
+
+// openLogFile opens the file at path to append to it, or gives nil.
+func openLogFile(path string) *os.File {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
+	if err != nil {
+		return nil
+	}
+	return f
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nfseal/nfseal/proxy/transport"
+	"github.com/nfseal/nfseal/proxy/tunnel/supervisor"
 )
 
 const usage = `usage: mount.nfseal SPEC DIRECTORY [-fhnsv] [-o OPTIONS]
@@ -32,12 +34,14 @@ Options of nfseal:
   ocsp, noocsp         refuse a server that OCSP doesn't call good (default), or don't ask
   region=REGION        of the server's DNS name (default local-1)
   dns_name_suffix=NAME likewise; also suffix= (default nfseal.internal)
+  az=ZONE              connect to the DNS name of this zone, ZONE.fs-<hex>.efs.<region>.<suffix>
   mounttargetip=IP     connect to this address instead of what the DNS name resolves to
   iam                  prove to have the access key in /root/.aws/credentials
   awsprofile=NAME      take the key of this profile there (default "default")
   accesspoint=ID       mount an access point of the file system
   servername=NAME      the name that the server's certificate must hold, if it is another
   port=N               the server's port (default 2049)
+  tlsport=N            the tunnel's port on 127.0.0.1 (default the first free from 20049)
 Options of NFS, such as hard, soft, timeo=, rsize=, nconnect=, lookupcache=, and of every
 mount, such as ro, noatime, nosuid, _netdev, are passed on.
 
@@ -67,11 +71,24 @@ var version = "unknown"
 type usageError struct{ error }
 
 func main() {
-	if len(os.Args) == 2 && os.Args[1] == tunnelWord {
-		os.Exit(tunnelMain(os.Stdin, os.NewFile(3, "ready")))
+	if status, ok := otherProcess(os.Args[1:]); ok {
+		os.Exit(status)
 	}
 	p := places{config: configPath, ca: defaultCAPath, state: statePath, log: logPath, credentials: credentialsPath}
 	os.Exit(run(os.Args[1:], p, os.Stdout, os.Stderr))
+}
+
+// otherProcess is this program as something else than the mount helper.
+func otherProcess(args []string) (status int, ok bool) {
+	switch {
+	case len(args) == 2 && args[0] == tunnelWord:
+		return tunnelMain(args[1], os.NewFile(3, "listener")), true
+	case (len(args) == 1 || len(args) == 3) && args[0] == superviseWord:
+		return superviseMain(args[1:], false), true
+	case len(args) == 3 && args[0] == standbyWord:
+		return superviseMain(args[1:], true), true
+	}
+	return 0, false
 }
 
 // run is the program: it gives the exit status.
@@ -203,8 +220,13 @@ func prepare(c command, p places) (*mount, error) {
 	}
 	m := &mount{spec: s, o: o, fake: c.fake, places: p, serverName: s.serverName(o.region, o.suffix)}
 	host := m.serverName
-	if o.address != "" {
+	switch {
+	case o.address != "":
 		host = o.address
+	case o.az != "" && !fileSystemID.MatchString(s.host):
+		return nil, usageError{errors.New("option az= needs the file system's id: mount fs-...:/, not " + s.host)}
+	case o.az != "":
+		host = o.az + "." + host
 	}
 	m.target = net.JoinHostPort(host, strconv.Itoa(o.port))
 	if o.serverName != "" {
@@ -296,8 +318,7 @@ func (m *mount) do(ctx context.Context) error {
 		return m.plain(ctx)
 	}
 	s := settings{
-		Target: m.target, ServerName: m.serverName, NoOCSP: !m.o.ocsp, CA: m.ca, Identity: m.identity,
-		Directory: m.dir, StateDir: m.places.state, LogPath: m.places.log,
+		Target: m.target, ServerName: m.serverName, NoOCSP: !m.o.ocsp, CA: m.ca, Identity: m.identity, LogPath: m.places.log,
 	}
 	if err := m.verify(ctx, s); err != nil {
 		return err
@@ -305,19 +326,23 @@ func (m *mount) do(ctx context.Context) error {
 	if m.fake {
 		return nil
 	}
-	p, err := startProcess(s)
+	data, err := json.Marshal(s)
 	if err != nil {
 		return err
 	}
-	m.say("tunnel of process %d listens on 127.0.0.1 port %d", p.cmd.Process.Pid, p.port)
-	if err := m.attach(netip.AddrFrom4([4]byte{127, 0, 0, 1}), p.port); err != nil {
-		p.stop()
+	state := supervisor.State{Port: m.o.tlsPort, Name: m.source(), Directory: m.dir, Settings: data}
+	c, port, err := openTunnel(m.places.state, m.places.log, state)
+	if err != nil {
 		return err
 	}
-	if err := p.release(); err != nil {
-		unix.Unmount(m.dir, unix.MNT_DETACH)
-		p.stop()
-		return err
+	defer c.Close()
+	m.say("a tunnel listens on 127.0.0.1 port %d", port)
+	if err := m.attach(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port); err != nil {
+		return errors.Join(err, c.Cancel())
+	}
+	// A supervisor that was killed meanwhile has a successor, which finds the mount by itself.
+	if err := c.Mounted(); err != nil {
+		m.log.Warn("supervisor not told of the mount", zap.Error(err))
 	}
 	m.log.Info("Successfully mounted " + m.serverName + " at " + m.dir)
 	return nil
@@ -340,19 +365,25 @@ func (m *mount) verify(ctx context.Context, s settings) error {
 	return conn.Close()
 }
 
-// attach calls mount(2).
-func (m *mount) attach(server netip.Addr, port int) error {
-	host := server.String()
-	if server.Is6() {
+// source is what the mount table shows: what was asked for, so that "mount -a" knows it again. The kernel connects to
+// the address that it is given beside it.
+func (m *mount) source() string {
+	host := m.spec.host
+	if strings.Contains(host, ":") {
 		host = "[" + host + "]"
 	}
-	source, data := host+":"+m.spec.path, m.o.data(server, port)
+	return host + ":" + m.spec.path
+}
+
+// attach calls mount(2).
+func (m *mount) attach(server netip.Addr, port int) error {
+	source, data := m.source(), m.o.data(server, port)
 	m.say("mount(%q, %q, \"nfs4\", %#x, %q)", source, m.dir, m.o.flags, data)
 	if m.fake {
 		return nil
 	}
 	if err := unix.Mount(source, m.dir, "nfs4", m.o.flags, data); err != nil {
-		return explainMount(m.serverName+":"+m.spec.path, m.dir, err)
+		return explainMount(source, m.dir, err)
 	}
 	return nil
 }

@@ -2,31 +2,26 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/crypto/ocsp"
-	"golang.org/x/sys/unix"
 
 	"github.com/nfseal/nfseal/proxy/transport"
 	"github.com/nfseal/nfseal/proxy/transport/transporttest"
 )
 
-// TestMain lets the test binary be the tunnel process, as the program itself is.
+// TestMain lets the test binary be supervisor and tunnel, as the program itself is.
 func TestMain(m *testing.M) {
-	if len(os.Args) == 2 && os.Args[1] == tunnelWord {
-		os.Exit(tunnelMain(os.Stdin, os.NewFile(3, "ready")))
+	if status, ok := otherProcess(os.Args[1:]); ok {
+		os.Exit(status)
 	}
 	os.Exit(m.Run())
 }
@@ -82,6 +77,12 @@ func newBedWith(t *testing.T, certificate func(*transporttest.CA) *tls.Certifica
 	}()
 	b.address = l.Addr().String()
 	_, b.port, _ = net.SplitHostPort(b.address)
+	t.Cleanup(func() {
+		b.endSupervisor(t)
+		if log, err := os.ReadFile(b.places.log); t.Failed() {
+			t.Logf("log: %v\n%s", err, log)
+		}
+	})
 	return b
 }
 
@@ -106,16 +107,13 @@ func (b *bed) mount(t *testing.T, options string, more ...string) (status int, s
 	return run(args, b.places, &out, &errs), out.String(), errs.String()
 }
 
-// nothingLeft wants no child process, no state and no mount.
+// nothingLeft wants no tunnel and no mount.
 func (b *bed) nothingLeft(t *testing.T) {
 	t.Helper()
-	if pid, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil); err != syscall.ECHILD {
-		t.Errorf("a child process is left: %d, %v", pid, err)
-	}
-	if files, _ := filepath.Glob(b.places.state + "/*"); len(files) > 0 {
+	if files, _ := filepath.Glob(b.places.state + "/*.json"); len(files) > 0 {
 		t.Errorf("state is left: %q", files)
 	}
-	mounts, err := os.ReadFile(mountInfo)
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil || bytes.Contains(mounts, []byte(b.dir)) {
 		t.Errorf("a mount is left: %v\n%s", err, mounts)
 	}
@@ -240,158 +238,8 @@ func TestFailedMountLeavesNoTunnel(t *testing.T) {
 	if status != exitMount || !strings.Contains(stderr, "can't be mounted on "+b.dir) || strings.Count(stderr, "\n") != 1 {
 		t.Errorf("status %d, %q", status, stderr)
 	}
-	if !strings.Contains(stdout, "listens on 127.0.0.1 port 20") {
+	if !strings.Contains(stdout, "a tunnel listens on 127.0.0.1 port 20") {
 		t.Errorf("no tunnel was started: %q", stdout)
-	}
-	b.nothingLeft(t)
-}
-
-func (b *bed) settings() settings {
-	return settings{
-		Target: b.address, ServerName: transporttest.ServerName, CA: b.ca.PEM(),
-		Directory: b.dir, StateDir: b.places.state, LogPath: b.places.log,
-	}
-}
-
-func echoThrough(t *testing.T, port int) error {
-	t.Helper()
-	conn, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(10 * time.Second))
-	if _, err := conn.Write([]byte("hello")); err != nil {
-		return err
-	}
-	_, err = io.ReadFull(conn, make([]byte, 5))
-	return err
-}
-
-func TestTunnelProcess(t *testing.T) {
-	b := newBed(t, good(t, nil))
-	p, err := startProcess(b.settings())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := echoThrough(t, p.port); err != nil {
-		t.Error(err)
-	}
-	path := filepath.Join(b.places.state, strconv.Itoa(p.port)+".json")
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var s state
-	if err := json.Unmarshal(data, &s); err != nil {
-		t.Fatal(err)
-	}
-	if want := (state{p.cmd.Process.Pid, p.port, b.address, transporttest.ServerName, b.dir}); s != want {
-		t.Errorf("state %+v, want %+v", s, want)
-	}
-	if fi, err := os.Stat(b.places.state); err != nil || fi.Mode().Perm() != 0o700 {
-		t.Errorf("state directory: %v, %v", fi.Mode(), err)
-	}
-	if sid, err := unix.Getsid(s.PID); err != nil || sid != s.PID {
-		t.Errorf("session %d of process %d, %v", sid, s.PID, err)
-	}
-	p.stop()
-	b.nothingLeft(t)
-	if !p.cmd.ProcessState.Success() {
-		t.Errorf("ended with %v", p.cmd.ProcessState)
-	}
-}
-
-// TestTunnelProcessEndsWithItsMount says that a mount was made which isn't there.
-func TestTunnelProcessEndsWithItsMount(t *testing.T) {
-	b := newBed(t, good(t, nil))
-	p, err := startProcess(b.settings())
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(p.port)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := conn.Write([]byte("x")); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.WriteString(p.stdin, mountedWord); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- p.cmd.Wait() }()
-	select {
-	case err := <-ended:
-		t.Fatalf("ended under a connection of the kernel's: %v", err)
-	case <-time.After(3 * goneTick):
-	}
-	conn.Close()
-	select {
-	case err := <-ended:
-		if err != nil {
-			t.Error(err)
-		}
-	case <-time.After(10 * time.Second):
-		p.cmd.Process.Kill()
-		t.Fatal("still there without mount and connections")
-	}
-	b.nothingLeft(t)
-}
-
-func TestTunnelProcessObeysSIGTERM(t *testing.T) {
-	b := newBed(t, good(t, nil))
-	p, err := startProcess(b.settings())
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.cmd.Process.Signal(unix.SIGTERM)
-	if err := p.cmd.Wait(); err != nil {
-		t.Error(err)
-	}
-	b.nothingLeft(t)
-}
-
-func TestTunnelProcessRefusesBadSettings(t *testing.T) {
-	for name, input := range map[string]string{
-		"nothing": "", "garbage": "garbage\n", "no CA": `{"ca":"YWJj"}` + "\n", "no end": strings.Repeat("a", 100),
-	} {
-		r, w, err := os.Pipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		status := tunnelMain(strings.NewReader(input), w)
-		var answer started
-		if err := json.NewDecoder(r).Decode(&answer); err != nil || answer.Error == "" || status != exitSystem {
-			t.Errorf("%s: status %d, %+v, %v", name, status, answer, err)
-		}
-		r.Close()
-	}
-}
-
-// TestKilledHelperLeavesNoTunnel kills the parent of a tunnel before its mount.
-func TestKilledHelperLeavesNoTunnel(t *testing.T) {
-	b := newBed(t, good(t, nil))
-	p, err := startProcess(b.settings())
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.stdin.Close() // what the kernel does to a dead parent's end of the pipe
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	ended := make(chan error, 1)
-	go func() { ended <- p.cmd.Wait() }()
-	select {
-	case err := <-ended:
-		if err != nil {
-			t.Error(err)
-		}
-	case <-ctx.Done():
-		p.cmd.Process.Kill()
-		t.Fatal("the tunnel is still there")
 	}
 	b.nothingLeft(t)
 }

@@ -22,7 +22,9 @@ type options struct {
 	iam         bool
 	profile     string // awsprofile
 	accessPoint string
+	az          string // before the file system's name in DNS, not in the certificate
 	port        int
+	tlsPort     int      // of the tunnel; 0 for any
 	flags       uintptr  // of mount(2)
 	nfs         []string // for the kernel's NFS client, in its words
 }
@@ -105,8 +107,11 @@ func (o *options) check() error {
 	if !dnsName.MatchString(o.suffix) {
 		return fmt.Errorf("DNS suffix %q is not a DNS name", o.suffix)
 	}
-	if !o.tls && (!o.ocsp || o.serverName != "") {
-		return errors.New("options noocsp and servername= make no sense with notls")
+	if !o.tls && (!o.ocsp || o.serverName != "" || o.tlsPort != 0) {
+		return errors.New("options noocsp, servername= and tlsport= make no sense with notls")
+	}
+	if o.az != "" && o.address != "" {
+		return errors.New("options az= and mounttargetip= exclude each other: both say where to connect")
 	}
 	switch {
 	case !o.tls && (o.iam || o.accessPoint != ""):
@@ -149,7 +154,7 @@ func (o *options) setOwn(key, value string, hasValue bool) (bool, error) {
 	texts := map[string]*string{
 		"cafile": &o.cafile, "region": &o.region, "suffix": &o.suffix, "dns_name_suffix": &o.suffix,
 		"mounttargetip": &o.address, "servername": &o.serverName,
-		"awsprofile": &o.profile, "accesspoint": &o.accessPoint,
+		"awsprofile": &o.profile, "accesspoint": &o.accessPoint, "az": &o.az,
 	}
 	if field, ok := texts[key]; ok {
 		if value == "" {
@@ -158,18 +163,51 @@ func (o *options) setOwn(key, value string, hasValue bool) (bool, error) {
 		*field = value
 		return true, o.checkText(key, value)
 	}
-	switch key {
-	case "port":
+	ports := map[string]*int{"port": &o.port, "tlsport": &o.tlsPort}
+	if field, ok := ports[key]; ok {
 		n, err := strconv.ParseUint(value, 10, 16)
 		if err != nil || n == 0 {
-			return true, fmt.Errorf("port %q is not a number from 1 to 65535", value)
+			return true, fmt.Errorf("%s %q is not a number from 1 to 65535", key, value)
 		}
-		o.port = int(n)
+		*field = int(n)
 		return true, nil
-	case "remount", "bind", "rbind", "move", "bg":
-		return true, fmt.Errorf("option %s can't be used with nfseal; unmount and mount again", key)
+	}
+	if key == "verify" {
+		return true, checkVerify(value)
+	}
+	if why, ok := refused[key]; ok {
+		return true, fmt.Errorf("option %s can't be used with nfseal: %s", key, why)
 	}
 	return false, nil
+}
+
+// refused are options that other helpers and other file systems have, with what to do instead.
+var refused = map[string]string{
+	"remount":      "unmount and mount again",
+	"bind":         "use mount --bind on the mounted directory",
+	"rbind":        "use mount --rbind on the mounted directory",
+	"move":         "use mount --move on the mounted directory",
+	"bg":           "use _netdev,nofail in /etc/fstab, or x-systemd.automount",
+	"stunnel":      "its own tunnel is used, leave the option out",
+	"efs-proxy":    "its own tunnel is used, leave the option out",
+	"capath":       "give one file with cafile=",
+	"netns":        "mount from within the network namespace",
+	"awscredsuri":  "put the access key into /root/.aws/credentials",
+	"jwtpath":      "put the access key into /root/.aws/credentials",
+	"rolearn":      "put the access key into /root/.aws/credentials",
+	"crossaccount": "there is one account; name the file system by its id",
+	"fips":         "TLS is limited to AES-256-GCM anyway, leave the option out",
+}
+
+// checkVerify takes stunnel's levels of verification that say what is done here anyway.
+func checkVerify(value string) error {
+	switch value {
+	case "2":
+		return nil
+	case "0", "1":
+		return fmt.Errorf("verify=%s would take any server for the right one: the server's certificate is always verified", value)
+	}
+	return fmt.Errorf("verify=%s is not known; the server's certificate is always verified, as by verify=2", value)
 }
 
 func (o *options) checkText(key, value string) error {
@@ -177,6 +215,10 @@ func (o *options) checkText(key, value string) error {
 	case "accesspoint":
 		if !accessPointID.MatchString(value) {
 			return fmt.Errorf("accesspoint %q is not fsap- and 17 hexadecimal digits", value)
+		}
+	case "az":
+		if !dnsLabel.MatchString(value) {
+			return fmt.Errorf("az %q is not one label of a DNS name", value)
 		}
 	case "mounttargetip":
 		if _, err := netip.ParseAddr(value); err != nil {

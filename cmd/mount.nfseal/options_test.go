@@ -52,6 +52,8 @@ func TestParseOptions(t *testing.T) {
 		"suffix=x.y,port=99":  func(o options) bool { return o.suffix == "x.y" && o.port == 99 },
 		"dns_name_suffix=x":   func(o options) bool { return o.suffix == "x" },
 		"mounttargetip=::1":   func(o options) bool { return o.address == "::1" },
+		"tlsport=20100":       func(o options) bool { return o.tlsPort == 20100 },
+		"az=zone-a,verify=2":  func(o options) bool { return o.az == "zone-a" },
 		"servername=nas.x":    func(o options) bool { return o.serverName == "nas.x" },
 		"soft,timeo=5":        func(o options) bool { return slices.Equal(o.nfs, []string{"soft", "timeo=5"}) },
 		"minorversion=0":      func(o options) bool { return slices.Equal(o.nfs, []string{"vers=4.0"}) },
@@ -71,6 +73,8 @@ func TestParseOptions(t *testing.T) {
 		"port=65536": "not a number", "rsize=big": "needs a number", "rsize=-1": "needs a number", "nfsvers=3": "can't be used", "minorversion=3": "can't be used",
 		"sec=krb5": "can't be used", "proto=udp": "can't be used", "remount": "can't be used", "mounttargetip=nas": "not an IP address",
 		"region=a.b": "not one label", "suffix=a b": "not a DNS name", "servername=a/b": "neither", "notls,noocsp": "make no sense",
+		"verify=0": "always verified", "verify=x": "not known", "az=a.b": "not one label", "tlsport=0": "not a number",
+		"stunnel": "leave the option out", "az=a,mounttargetip=1.2.3.4": "exclude each other", "notls,tlsport=1": "make no sense",
 		"addr=1.2.3.4": "not known", "clientaddr=1.2.3.4": "not known",
 	} {
 		if _, err := parseOptions([]string{text}, config{}, false); err == nil || !strings.Contains(err.Error(), word) {
@@ -148,33 +152,6 @@ func TestConfig(t *testing.T) {
 	}
 	if _, err := readConfig(big); err == nil {
 		t.Error("read an oversized file")
-	}
-}
-
-func TestHasMount(t *testing.T) {
-	const table = `22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
-36 22 0:40 / /mnt rw,noatime shared:2 - nfs4 127.0.0.1:/ rw,vers=4.1,rsize=1048576,port=20049,timeo=600,addr=127.0.0.1
-37 22 0:41 /x /mnt\0402 rw - nfs4 127.0.0.1:/x\040y rw,vers=4.1,port=20051,addr=127.0.0.1
-38 22 0:42 / /other rw - nfs4 10.0.0.1:/ rw,vers=4.1,port=20052,addr=10.0.0.1
-39 22 0:43 / /old rw - nfs 127.0.0.1:/ rw,vers=3,port=20053,addr=127.0.0.1
-40 22 0:44 / /port=20054 rw - tmpfs port=20054 rw
-garbage - nfs4
-`
-	for port, want := range map[int]bool{20049: true, 20051: true, 2004: false, 20050: false, 20052: false, 20053: false, 20054: false} {
-		if got, err := hasMount(strings.NewReader(table), port); err != nil || got != want {
-			t.Errorf("port %d: %v, %v", port, got, err)
-		}
-	}
-	if _, err := hasMount(strings.NewReader(strings.Repeat("a", maxMountInfoLine+1)), 1); err == nil {
-		t.Error("a line without end is no error")
-	}
-	w, err := newMountWatch(20049)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.close()
-	if there, err := w.mounted(); err != nil || there {
-		t.Errorf("on this machine: %v, %v", there, err)
 	}
 }
 

@@ -36,6 +36,10 @@ type Options struct {
 	// OnDial is told when the server can't be reached (err) and when it can again (nil): changes
 	// of the cause only, from one goroutine at a time. May be nil.
 	OnDial func(err error)
+	// Admit says why a local connection is not to be carried; nil admits all. See OwnedByRoot.
+	Admit func(net.Conn) error
+	// OnRefuse is told of each connection that Admit refused, one at a time. May be nil.
+	OnRefuse func(err error)
 }
 
 // EnsureDefaults fills what was left zero.
@@ -48,6 +52,12 @@ func (o *Options) EnsureDefaults() {
 	}
 	if o.OnDial == nil {
 		o.OnDial = func(error) {}
+	}
+	if o.Admit == nil {
+		o.Admit = func(net.Conn) error { return nil }
+	}
+	if o.OnRefuse == nil {
+		o.OnRefuse = func(error) {}
 	}
 }
 
@@ -68,7 +78,7 @@ func (o *Options) Validate() error {
 type Stats struct {
 	// Active local connections, whether or not they have a server connection.
 	Active int64
-	// Accepted local connections, of them Refused above the limit.
+	// Accepted local connections, of them Refused above the limit or by Admit.
 	Accepted, Refused uint64
 	// Dialled server connections and DialErrors.
 	Dialled, DialErrors uint64
@@ -199,6 +209,13 @@ func (t *Tunnel) accept() error {
 func (t *Tunnel) adopt(conn net.Conn) {
 	t.accepted.Add(1)
 	local, ok := conn.(Conn)
+	// Before it counts: those who may not connect can't take the places of those who may.
+	if err := t.o.Admit(conn); err != nil {
+		t.refused.Add(1)
+		t.o.OnRefuse(err)
+		conn.Close()
+		return
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !ok || t.closing || t.active.Load() >= int64(t.o.MaxConnections) {

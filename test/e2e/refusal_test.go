@@ -255,7 +255,7 @@ func checkRefusal(t *testing.T, w *world, ip, caFile, want string) {
 
 func tunnels(t *testing.T, w *world) string {
 	t.Helper()
-	r, err := w.guest.Run(t.Context(), "pgrep", "-af", "mount.nfseal")
+	r, err := w.guest.Run(t.Context(), "pgrep", "-af", "mount.nfseal tunnel")
 	if err != nil {
 		t.Fatal(err)
 	}
