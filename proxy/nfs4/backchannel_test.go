@@ -262,3 +262,35 @@ func TestCourtesyAcrossRestart(t *testing.T) {
 	got := last[wire.OpenRes](t, s.ok(putFH(h), call{wire.OP_OPEN, a}))
 	s.ok(putFH(h), read(got.Stateid, 0, 5))
 }
+
+// A session with many slots is asked for some when there is no room for another client's; a reply that is
+// repeated tells how many there are by then.
+func TestRecallSlot(t *testing.T) {
+	r := newRig(t, func(o *nfs4.Options) { o.Limits.ReplyCacheBytes, o.Limits.Slots = 4*4096, 16 })
+	s, client := r.newCalled("c") // takes all four
+	s.cache = true
+	args := s.encode(putRoot, getFH)
+	told := func(a *answer) [2]uint32 {
+		wantStatus(t, a, wire.NFS4_OK)
+		seq := at[wire.SequenceRes](t, a, 0)
+		return [2]uint32{seq.HighestSlot, seq.TargetHighestSlot}
+	}
+	if got := told(handle(s.b, s.auth, args)); got != [2]uint32{3, 3} {
+		t.Errorf("at first slots %v", got)
+	}
+	ex := last[wire.ExchangeIDRes](t, r.raw(exchangeID("late")))
+	late := call{wire.OP_CREATE_SESSION, &wire.CreateSessionArgs{ClientID: ex.ClientID, SequenceID: ex.SequenceID, Fore: wide, Back: wide}}
+	wantStatus(t, r.raw(late), wire.NFS4ERR_DELAY)
+	if got := client.expect(wire.OP_CB_RECALL_SLOT); got.session != s.id || got.slot.TargetHighestSlot != 0 {
+		t.Errorf("got %+v", got)
+	}
+	if got := told(handle(s.b, s.auth, args)); got != [2]uint32{3, 0} {
+		t.Errorf("in a repetition slots %v", got)
+	}
+	for _, want := range [][2]uint32{{3, 0}, {0, 0}} {
+		if got := told(s.ok()); got != want {
+			t.Errorf("slots %v, want %v", got, want)
+		}
+	}
+	wantStatus(t, r.raw(late), wire.NFS4_OK)
+}

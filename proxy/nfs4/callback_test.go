@@ -24,6 +24,7 @@ type seen struct {
 	recall  wire.CBRecallArgs
 	any     wire.CBRecallAnyArgs
 	getattr wire.CBGetAttrArgs
+	slot    wire.CBRecallSlotArgs
 	lock    wire.CBNotifyLockArgs
 	offload wire.CBOffloadArgs
 }
@@ -144,6 +145,8 @@ func (c *callee) operation(call *rpc.Call, w *wire.CompoundWriter, reply *xdr.En
 		s.recall.Handle = append([]byte(nil), s.recall.Handle...)
 	case wire.OP_CB_RECALL_ANY:
 		s.any.Decode(&call.Args)
+	case wire.OP_CB_RECALL_SLOT:
+		s.slot.Decode(&call.Args)
 	case wire.OP_CB_NOTIFY_LOCK:
 		s.lock.Decode(&call.Args)
 		s.lock.Owner.Owner = append([]byte(nil), s.lock.Owner.Owner...)

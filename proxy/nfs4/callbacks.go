@@ -35,6 +35,8 @@ type job struct {
 	// granted is the request that the callback has to do with, if hasGranted.
 	granted    wire.ReferringCall
 	hasGranted bool
+	// only, if not nil, is the way that it must take.
+	only way
 	// patient has the operation tried again while the client is not ready for it.
 	patient bool
 	// done, if not nil, is given the outcome.
@@ -210,6 +212,9 @@ func (c *callbacks) attempt(p *peer, j *job) (wire.Status, xdr.Decoder, error) {
 	c.mu.Lock()
 	ways := p.ways
 	c.mu.Unlock()
+	if j.only != nil {
+		ways = []way{j.only}
+	}
 	for _, w := range ways {
 		if !w.usable() {
 			continue
@@ -245,6 +250,16 @@ func (c *callbacks) RecallAny(client wire.ClientID, keep uint32) {
 	args := wire.CBRecallAnyArgs{Keep: keep,
 		Types: wire.BitmapOf(wire.RCA4_TYPE_MASK_RDATA_DLG, wire.RCA4_TYPE_MASK_WDATA_DLG)}
 	c.send(client, &job{op: wire.OP_CB_RECALL_ANY, args: args.Encode})
+}
+
+// RecallSlots implements state.Callbacks. A client that does not hear it learns the same from SEQUENCE.
+func (c *callbacks) RecallSlots(session wire.SessionID, highest uint32) {
+	b := c.backchannelOf(session)
+	if b == nil {
+		return
+	}
+	args := wire.CBRecallSlotArgs{TargetHighestSlot: highest}
+	c.send(b.client, &job{op: wire.OP_CB_RECALL_SLOT, args: args.Encode, only: b})
 }
 
 // NotifyLock implements state.Callbacks.

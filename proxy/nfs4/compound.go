@@ -181,6 +181,7 @@ func (c *compound) sequenceFirst() {
 	case state.Replayed:
 		c.out.Truncate(c.replyStart)
 		c.out.Append(c.ticket.Reply)
+		c.tellSlots(c.out.Bytes()[c.replyStart:])
 		c.ticket = state.Ticket{}
 	case state.Uncached:
 		c.uncached()

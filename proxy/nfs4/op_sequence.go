@@ -1,6 +1,7 @@
 package nfs4
 
 import (
+	"encoding/binary"
 	"hash/maphash"
 
 	"github.com/nfseal/nfseal/proxy/nfs4/state"
@@ -45,7 +46,7 @@ func (c *compound) enterSession() (state.Verdict, wire.Status) {
 		SequenceID:        a.SequenceID,
 		SlotID:            a.SlotID,
 		HighestSlot:       c.ticket.Slots - 1,
-		TargetHighestSlot: c.ticket.Slots - 1,
+		TargetHighestSlot: c.ticket.Target - 1,
 		StatusFlags:       c.ticket.Status,
 	}
 	res.Encode(c.out)
@@ -53,6 +54,16 @@ func (c *compound) enterSession() (state.Verdict, wire.Status) {
 		c.w.EndOp(c.at, wire.NFS4_OK)
 	}
 	return verdict, st
+}
+
+// tellSlots puts how many slots there are now into a reply that is repeated: it may be from before some
+// were taken away.
+func (c *compound) tellSlots(reply []byte) {
+	const beforeTag, behindTag = 8, 4 + resultHeaderBytes + 16 + 4 + 4
+	tag := int(binary.BigEndian.Uint32(reply[4:]))
+	slots := reply[beforeTag+(tag+3)&^3+behindTag:]
+	binary.BigEndian.PutUint32(slots, c.ticket.Slots-1)
+	binary.BigEndian.PutUint32(slots[4:], c.ticket.Target-1)
 }
 
 // opSequenceAgain serves a SEQUENCE that is not the first operation.

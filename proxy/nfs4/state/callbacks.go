@@ -11,6 +11,8 @@ type Callbacks interface {
 	Recall(r Recall)
 	// RecallAny asks a client to give back delegations of its choice, all but keep.
 	RecallAny(client wire.ClientID, keep uint32)
+	// RecallSlots asks the client of a session to use no slot above highest.
+	RecallSlots(session wire.SessionID, highest uint32)
 	// NotifyLock tells a client that a lock which it was denied may be had now.
 	NotifyLock(n LockNotice)
 	// Copied tells a client that a copy has ended; ToldOfCopy follows when it has heard of it.

@@ -209,14 +209,17 @@ func (m *Machine) expiredLocked(c *client) bool {
 
 // Lapsed are the clients that should be condemned and buried now: their leases have run out and
 // they hold nothing, or nobody heard of them for very long, or their burial failed before.
-// Unconfirmed records that are too old are dropped on the way, and delegations revoked that were
-// recalled long ago.
+// Unconfirmed records that are too old are dropped on the way, delegations revoked that were
+// recalled long ago, and slots recalled if there is little room for replies.
 func (m *Machine) Lapsed() []wire.ClientID {
 	m.mu.Lock()
 	defer m.unlock()
 	m.sweepUnconfirmedLocked()
 	m.sweepOwnersLocked()
 	m.revokeOverdueLocked()
+	if m.pressedLocked() {
+		m.recallSlotsLocked()
+	}
 	var ids []wire.ClientID
 	for id, c := range m.clients {
 		if c.confirmed && m.lapsedLocked(c) {

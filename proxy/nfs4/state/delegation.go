@@ -223,7 +223,7 @@ func (m *Machine) pendingLocked(r *wire.ReferringCall) bool {
 	if s == nil || int(r.Slot) >= len(s.slots) {
 		return false
 	}
-	sl := &s.slots[r.Slot]
+	sl := s.slots[r.Slot]
 	return sl.sequence+1 == r.Sequence || sl.sequence == r.Sequence && !sl.running
 }
 

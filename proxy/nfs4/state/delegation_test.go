@@ -15,6 +15,7 @@ type phone struct {
 	anys    []wire.ClientID
 	notices []LockNotice
 	copied  []CopyNotice
+	slots   map[wire.SessionID]uint32
 	gone    []wire.SessionID
 }
 
@@ -22,7 +23,13 @@ func (p *phone) Recall(r Recall)                          { p.recalls = append(p
 func (p *phone) RecallAny(client wire.ClientID, _ uint32) { p.anys = append(p.anys, client) }
 func (p *phone) NotifyLock(n LockNotice)                  { p.notices = append(p.notices, n) }
 func (p *phone) Copied(n CopyNotice)                      { p.copied = append(p.copied, n) }
-func (p *phone) Gone(s wire.SessionID)                    { p.gone = append(p.gone, s) }
+func (p *phone) RecallSlots(s wire.SessionID, highest uint32) {
+	if p.slots == nil {
+		p.slots = map[wire.SessionID]uint32{}
+	}
+	p.slots[s] = highest
+}
+func (p *phone) Gone(s wire.SessionID) { p.gone = append(p.gone, s) }
 
 func newPhoneBench(t *testing.T, change func(*Options)) (*bench, *phone) {
 	p := new(phone)

@@ -49,6 +49,7 @@
 //     known, and the caller's hold on it kept, as long as it has opens or delegations (Options.Drop
 //     gives the hold back).
 //   - A slot's sequence id changes only when a request that was accepted on it has finished.
+//   - A slot goes only when its client has shown that it uses it no more (slots.go).
 //
 // # Stateids
 //

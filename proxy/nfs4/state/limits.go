@@ -10,7 +10,7 @@ import (
 type Limits struct {
 	Clients           int // client ids, confirmed or not: 4,096 (NFS4ERR_DELAY)
 	SessionsPerClient int // 16 (NFS4ERR_NOSPC)
-	Slots             int // of a session: 64 (negotiated)
+	Slots             int // of a session: 64 (negotiated, fewer while there is little room for replies)
 	CompoundOps       int // operations in a COMPOUND: 64 (negotiated, NFS4ERR_TOO_MANY_OPS)
 	Opens             int // open files of all clients: 262,144 (NFS4ERR_DELAY)
 	OpensPerClient    int // 65,536 (NFS4ERR_DELAY)
@@ -67,12 +67,15 @@ func (l *Limits) Validate() error {
 	return nil
 }
 
-// slotShares is by what the slots of a new session are divided while the reply cache is in its first,
+// slotShares is by what the slots of a session are divided while the reply cache is in its first,
 // second, third and fourth quarter.
 var slotShares = [4]int{1, 4, 8, 16}
 
 // What we chose.
 const (
+	// slotGrowth: a session that uses its last slot gets a quarter more.
+	slotGrowth = 4
+
 	// MaxCachedReplyBytes is the most that a slot keeps of a reply (ca_maxresponsesize_cached). An
 	// OPEN with attributes takes about 500 bytes.
 	MaxCachedReplyBytes = 8 << 10

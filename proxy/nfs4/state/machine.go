@@ -85,7 +85,7 @@ type Machine struct {
 	expired    expired40
 	opens      int
 	ranges     int
-	cacheBytes int // reserved for replies, of Limits.ReplyCacheBytes
+	cacheBytes atomic.Int64 // reserved for replies, of Limits.ReplyCacheBytes
 	lastClient uint32
 	lastSess   uint32
 	lastToken  uint64
@@ -182,7 +182,7 @@ func (m *Machine) Stats() Stats {
 		Delegations: int(m.delegations.Load()),
 		Recalled:    len(m.recalls),
 		Copies:      len(m.copies),
-		CacheBytes:  m.cacheBytes,
+		CacheBytes:  int(m.cacheBytes.Load()),
 		InGrace:     !m.recovery.over,
 	}
 }

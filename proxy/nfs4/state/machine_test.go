@@ -273,7 +273,7 @@ func (b *bench) checkLocks(f *file) (ranges int) {
 
 func (b *bench) checkClients() {
 	m := b.m
-	cache, sessions := 0, 0
+	cache, sessions := int64(0), 0
 	for _, s := range m.sessions {
 		cache += s.reserved()
 		if s.client.sessions[s.id] != s {
@@ -287,9 +287,9 @@ func (b *bench) checkClients() {
 			b.Errorf("client %x is not its owner's", id)
 		}
 	}
-	if cache != m.cacheBytes || sessions != len(m.sessions) {
+	if cache != m.cacheBytes.Load() || sessions != len(m.sessions) {
 		b.Errorf("%d cache bytes and %d sessions are counted; there are %d and %d",
-			m.cacheBytes, len(m.sessions), cache, sessions)
+			m.cacheBytes.Load(), len(m.sessions), cache, sessions)
 	}
 }
 

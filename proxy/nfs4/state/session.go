@@ -21,9 +21,14 @@ type session struct {
 	client *client
 	fore   Channel
 
+	most int // slots that the client asked for, within the limit
+
 	mu      sync.Mutex // with Machine.mu held for reading; not needed when that is held for writing
-	slots   []slot
-	running int // requests being executed
+	slots   []*slot
+	target  int      // how many of them the client is to use
+	shrunk  uint32   // how often target was lowered
+	retired []uint32 // sequence ids of former slots, by number, where there is no slot now
+	running int      // requests being executed
 
 	back Back // changes with Machine.mu held for writing
 }
@@ -84,7 +89,8 @@ func (m *Machine) CreateSession(r *CreateSessionRequest) (res CreateSessionResul
 		return res, nil, s
 	}
 	m.confirmLocked(c)
-	id := m.newSessionLocked(c, fore, r.Backchannel)
+	most := min(r.Fore.MaxRequests, uint32(m.opt.Limits.Slots))
+	id := m.newSessionLocked(c, fore, int(most), r.Backchannel)
 	c.create = createSlot{sequence: r.Sequence, done: true,
 		result: CreateSessionResult{Session: id, Sequence: r.Sequence, Fore: fore, Back: r.Back,
 			Backchannel: r.Backchannel}}
@@ -125,20 +131,17 @@ func (m *Machine) grantLocked(ask *Channel) (Channel, wire.Status) {
 		MaxRequests:      min(ask.MaxRequests, uint32(m.opt.Limits.Slots)),
 	}
 	if got.MaxCachedBytes > 0 {
-		room := (m.opt.Limits.ReplyCacheBytes - m.cacheBytes) / int(got.MaxCachedBytes)
+		room := (m.opt.Limits.ReplyCacheBytes - int(m.cacheBytes.Load())) / int(got.MaxCachedBytes)
 		got.MaxRequests = min(got.MaxRequests, uint32(max(room, 0)), m.slotShareLocked())
 	}
-	if got.MaxRequests < minSlots {
+	switch {
+	case got.MaxRequests >= minSlots:
+	case m.recallSlotsLocked():
+		return Channel{}, wire.NFS4ERR_DELAY // until clients have given slots back
+	default:
 		return Channel{}, wire.NFS4ERR_NOSPC
 	}
 	return got, wire.NFS4_OK
-}
-
-// slotShareLocked is how many slots a new session may have at most: the fuller the reply cache, the
-// fewer, so that late comers get some too.
-func (m *Machine) slotShareLocked() uint32 {
-	quarter := m.cacheBytes / max(m.opt.Limits.ReplyCacheBytes/4, 1)
-	return uint32(max(m.opt.Limits.Slots/slotShares[min(quarter, 3)], minSlots))
 }
 
 // confirmLocked makes c its owner's confirmed record; a former incarnation goes with all it has.
@@ -159,27 +162,32 @@ func (m *Machine) confirmLocked(c *client) {
 	}
 }
 
-func (m *Machine) newSessionLocked(c *client, fore Channel, back bool) wire.SessionID {
+func (m *Machine) newSessionLocked(c *client, fore Channel, most int, back bool) wire.SessionID {
 	s := &session{
 		id:     m.newSessionIDLocked(),
 		client: c,
 		fore:   fore,
-		slots:  make([]slot, fore.MaxRequests),
+		most:   most,
+		slots:  make([]*slot, fore.MaxRequests),
+		target: int(fore.MaxRequests),
+	}
+	for i := range s.slots {
+		s.slots[i] = new(slot)
 	}
 	if back {
 		s.back = BackDown // until the caller says more
 	}
-	m.cacheBytes += s.reserved()
+	m.cacheBytes.Add(s.reserved())
 	m.sessions[s.id] = s
 	c.sessions[s.id] = s
 	return s.id
 }
 
 // reserved is what s may take of the reply cache.
-func (s *session) reserved() int { return len(s.slots) * int(s.fore.MaxCachedBytes) }
+func (s *session) reserved() int64 { return int64(len(s.slots)) * int64(s.fore.MaxCachedBytes) }
 
 func (m *Machine) removeSessionLocked(s *session) {
-	m.cacheBytes -= s.reserved()
+	m.cacheBytes.Add(-s.reserved())
 	delete(m.sessions, s.id)
 	delete(s.client.sessions, s.id)
 	m.laterLocked(func(cb Callbacks) { cb.Gone(s.id) })

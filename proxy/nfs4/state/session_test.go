@@ -112,7 +112,12 @@ func TestReplyCacheIsBounded(t *testing.T) {
 		t.Errorf("slots: %d and %d, want 8 and what is left, 2", first.Fore.MaxRequests, second.Fore.MaxRequests)
 	}
 	_, s = b.create(b.createArgs(ex.ClientID, 3, 0))
+	b.want(s, wire.NFS4ERR_DELAY) // the first is to give some of its slots back
+	b.m.sessions[first.Session].target = 8
+	b.m.opt.Limits.Slots = 16 * 8 // as many as it may have
+	_, s = b.create(b.createArgs(ex.ClientID, 3, 0))
 	b.want(s, wire.NFS4ERR_NOSPC)
+	b.m.opt.Limits.Slots = 64
 	b.want(b.m.DestroySession(first.Session, nil), wire.NFS4_OK)
 	_, s = b.create(b.createArgs(ex.ClientID, 3, 0))
 	b.want(s, wire.NFS4_OK)

@@ -8,6 +8,8 @@ type slot struct {
 	running     bool   // sequence+1 is being executed
 	used        bool   // a request was finished
 	cached      bool   // reply is the one to that request
+	reused      bool   // the session had it before, up to sequence
+	told        uint32 // session.shrunk when the last reply was made
 	fingerprint uint64
 	reply       []byte
 }
@@ -57,8 +59,8 @@ type Ticket struct {
 	// RPC headers count.
 	MaxReplyBytes  int
 	MaxCachedBytes int
-	// Slots is how many the session has.
-	Slots uint32
+	// Slots is how many the session has, and Target how many of them the client is to use.
+	Slots, Target uint32
 	// Status is what the client is told besides (SEQ4_STATUS_).
 	Status uint32
 	// Reply is a copy of the first reply, when Sequence says Replayed. It begins where the bytes
@@ -93,7 +95,10 @@ func (m *Machine) Sequence(r *SequenceRequest, t *Ticket) (Verdict, wire.Status)
 	if r.Slot >= uint32(len(s.slots)) {
 		return Refused, wire.NFS4ERR_BADSLOT
 	}
-	sl := &s.slots[r.Slot]
+	sl := s.slots[r.Slot]
+	if sl.restarted(r.Sequence) {
+		sl.sequence = 0
+	}
 	switch {
 	case sl.running && r.Sequence == sl.sequence+1:
 		return Refused, wire.NFS4ERR_DELAY // a retry of what is being executed
@@ -105,7 +110,8 @@ func (m *Machine) Sequence(r *SequenceRequest, t *Ticket) (Verdict, wire.Status)
 	if st := s.admit(r); st != wire.NFS4_OK {
 		return Refused, st
 	}
-	sl.running = true
+	m.resizeLocked(s, sl, r)
+	sl.running, sl.told = true, s.shrunk
 	s.running++
 	s.client.running.Add(1)
 	s.client.renewed.Store(m.now())
@@ -155,6 +161,7 @@ func (s *session) ticket(sl *slot, r *SequenceRequest) Ticket {
 		MaxReplyBytes:  int(s.fore.MaxResponseBytes),
 		MaxCachedBytes: int(s.fore.MaxCachedBytes),
 		Slots:          uint32(len(s.slots)),
+		Target:         uint32(s.target),
 		Status:         s.statusLocked(),
 	}
 }

@@ -17,6 +17,7 @@ const (
 	OP_CB_GETATTR     CBOp = 3
 	OP_CB_RECALL      CBOp = 4
 	OP_CB_RECALL_ANY  CBOp = 8
+	OP_CB_RECALL_SLOT CBOp = 10
 	OP_CB_SEQUENCE    CBOp = 11
 	OP_CB_NOTIFY_LOCK CBOp = 13
 	OP_CB_OFFLOAD     CBOp = 15
@@ -26,6 +27,7 @@ var cbNames = map[CBOp]string{
 	OP_CB_GETATTR:     "CB_GETATTR",
 	OP_CB_RECALL:      "CB_RECALL",
 	OP_CB_RECALL_ANY:  "CB_RECALL_ANY",
+	OP_CB_RECALL_SLOT: "CB_RECALL_SLOT",
 	OP_CB_SEQUENCE:    "CB_SEQUENCE",
 	OP_CB_NOTIFY_LOCK: "CB_NOTIFY_LOCK",
 	OP_CB_OFFLOAD:     "CB_OFFLOAD",
@@ -192,6 +194,16 @@ func (a *CBRecallAnyArgs) Encode(e *xdr.Encoder) {
 	e.Uint32(a.Keep)
 	a.Types.Encode(e)
 }
+
+// CBRecallSlotArgs is CB_RECALL_SLOT4args (RFC 8881 §20.8): the client of the session is to use no slot
+// above TargetHighestSlot. Its result has no body.
+type CBRecallSlotArgs struct{ TargetHighestSlot uint32 }
+
+// Decode reads the arguments.
+func (a *CBRecallSlotArgs) Decode(d *xdr.Decoder) { a.TargetHighestSlot = d.Uint32() }
+
+// Encode writes the arguments.
+func (a *CBRecallSlotArgs) Encode(e *xdr.Encoder) { e.Uint32(a.TargetHighestSlot) }
 
 // CBGetAttrArgs is CB_GETATTR4args (RFC 8881 §20.1).
 type CBGetAttrArgs struct {

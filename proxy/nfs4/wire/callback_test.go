@@ -49,6 +49,7 @@ func cbSamples() []cbSample {
 		{OP_CB_RECALL_ANY, of(CBRecallAnyArgs{Keep: 5, Types: BitmapOf(RCA4_TYPE_MASK_RDATA_DLG, RCA4_TYPE_MASK_WDATA_DLG)}), none},
 		{OP_CB_GETATTR, of(CBGetAttrArgs{Handle: []byte("handle"), Request: BitmapOf(FATTR4_SIZE)}),
 			of(CBGetAttrRes{Attrs: sampleAttrs})},
+		{OP_CB_RECALL_SLOT, of(CBRecallSlotArgs{TargetHighestSlot: 7}), none},
 		{OP_CB_NOTIFY_LOCK, of(CBNotifyLockArgs{Handle: []byte("handle"), Owner: sampleOwner}), none},
 	}
 }
