@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -46,38 +47,24 @@ func accessPointCreate(ctx context.Context, e *env, args []string) error {
 	mode := f.String("create-mode", "0755", "octal `mode` of the directory if it has to be made")
 	name := f.String("name", "", "`name` for people")
 	token := f.String("token", "", "`token` that makes a repetition of the command harmless (default a new one)")
-	given, err := f.parse(args, 1)
-	if err != nil {
-		return err
-	}
-	r := api.CreateAccessPointRequest{ClientToken: *token, FileSystemID: given[0], RootDirectory: &api.RootDirectory{Path: *path}}
-	if r.ClientToken == "" {
-		r.ClientToken = rand.Text()
-	}
-	if *name != "" {
-		r.Tags = []api.Tag{{Key: "Name", Value: *name}}
-	}
-	if r.PosixUser, err = posixUser(*user, *groups); err != nil {
-		return err
-	}
-	if *create != "" {
-		uid, gid, err := owner(*create)
-		if err != nil {
-			return fmt.Errorf("--create-owner: %w", err)
+	return ask(e, f, args, 1, func(c *api.Client, given []string) (api.AccessPointDescription, error) {
+		r := api.CreateAccessPointRequest{ClientToken: cmp.Or(*token, rand.Text()), FileSystemID: given[0], RootDirectory: &api.RootDirectory{Path: *path}}
+		if *name != "" {
+			r.Tags = []api.Tag{{Key: "Name", Value: *name}}
 		}
-		r.RootDirectory.CreationInfo = &api.CreationInfo{OwnerUID: &uid, OwnerGID: &gid, Permissions: *mode}
-	}
-	c := f.client(e)
-	defer c.Close()
-	made, err := c.CreateAccessPoint(ctx, r)
-	if err != nil {
-		return err
-	}
-	if f.json {
-		return printJSON(e.stdout, made)
-	}
-	_, err = fmt.Fprintln(e.stdout, made.AccessPointID)
-	return err
+		var err error
+		if r.PosixUser, err = posixUser(*user, *groups); err != nil {
+			return api.AccessPointDescription{}, err
+		}
+		if *create != "" {
+			uid, gid, err := owner(*create)
+			if err != nil {
+				return api.AccessPointDescription{}, fmt.Errorf("--create-owner: %w", err)
+			}
+			r.RootDirectory.CreationInfo = &api.CreationInfo{OwnerUID: &uid, OwnerGID: &gid, Permissions: *mode}
+		}
+		return c.CreateAccessPoint(ctx, r)
+	}, line(func(p api.AccessPointDescription) []any { return []any{p.AccessPointID} }))
 }
 
 func posixUser(user, groups string) (*api.PosixUser, error) {
@@ -101,38 +88,19 @@ func posixUser(user, groups string) (*api.PosixUser, error) {
 }
 
 func accessPointList(ctx context.Context, e *env, args []string) error {
-	f := newFlags(e, "ap list").withDaemon()
-	given, err := f.parse(args, 1)
-	if err != nil {
-		return err
-	}
-	c := f.client(e)
-	defer c.Close()
-	list, err := c.AccessPoints(ctx, given[0])
-	if err != nil {
-		return err
-	}
-	if f.json {
-		return printJSON(e.stdout, list)
-	}
-	t := newTable(e.stdout, "ID", "NAME", "USER", "ROOT")
-	for _, p := range list {
+	return ask(e, newFlags(e, "ap list").withDaemon(), args, 1, func(c *api.Client, given []string) ([]api.AccessPointDescription, error) {
+		return c.AccessPoints(ctx, given[0])
+	}, rows(func(t *table, p *api.AccessPointDescription) {
 		user := "the client's"
 		if u := p.PosixUser; u != nil {
 			user = fmt.Sprintf("%d:%d", *u.UID, *u.GID)
 		}
 		t.row(p.AccessPointID, p.Name, user, p.RootDirectory.Path)
-	}
-	return t.flush()
+	}, "ID", "NAME", "USER", "ROOT"))
 }
 
 func accessPointDelete(ctx context.Context, e *env, args []string) error {
-	f := newFlags(e, "ap delete").withDaemon()
-	given, err := f.parse(args, 1)
-	if err != nil {
-		return err
-	}
-	c := f.client(e)
-	defer c.Close()
-	return c.DeleteAccessPoint(ctx, given[0])
+	return call(e, newFlags(e, "ap delete").withDaemon(), args, 1, func(c *api.Client, given []string) error {
+		return c.DeleteAccessPoint(ctx, given[0])
+	})
 }

@@ -64,34 +64,16 @@ func fsCreate(ctx context.Context, e *env, args []string) error {
 }
 
 func fsList(ctx context.Context, e *env, args []string) error {
-	f := newFlags(e, "fs list").withDaemon()
-	if _, err := f.parse(args, 0); err != nil {
-		return err
-	}
-	c := f.client(e)
-	defer c.Close()
-	list, err := c.FileSystems(ctx)
-	if err != nil {
-		return err
-	}
-	if f.json {
-		return printJSON(e.stdout, list)
-	}
-	t := newTable(e.stdout, "ID", "NAME", "STATE", "SIZE", "CREATED")
-	for _, fs := range list {
+	return ask(e, newFlags(e, "fs list").withDaemon(), args, 0, func(c *api.Client, _ []string) ([]api.FileSystemDescription, error) {
+		return c.FileSystems(ctx)
+	}, rows(func(t *table, fs *api.FileSystemDescription) {
 		created := time.UnixMilli(int64(fs.CreationTime * 1000)).UTC().Format(time.DateTime)
 		t.row(fs.FileSystemID, fs.Name, fs.LifeCycleState, bytesText(fs.SizeInBytes.Value), created)
-	}
-	return t.flush()
+	}, "ID", "NAME", "STATE", "SIZE", "CREATED"))
 }
 
 func fsDelete(ctx context.Context, e *env, args []string) error {
-	f := newFlags(e, "fs delete").withDaemon()
-	ids, err := f.parse(args, 1)
-	if err != nil {
-		return err
-	}
-	c := f.client(e)
-	defer c.Close()
-	return c.DeleteFileSystem(ctx, ids[0])
+	return call(e, newFlags(e, "fs delete").withDaemon(), args, 1, func(c *api.Client, given []string) error {
+		return c.DeleteFileSystem(ctx, given[0])
+	})
 }

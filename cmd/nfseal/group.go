@@ -23,47 +23,22 @@ const maxSourcesBytes = 16 << 20
 func groupCreate(ctx context.Context, e *env, args []string) error {
 	f := newFlags(e, "group create").withDaemon()
 	description := f.String("description", "", "`text` for people")
-	names, err := f.parse(args, 1)
-	if err != nil {
-		return err
-	}
-	c := f.client(e)
-	defer c.Close()
-	made, err := c.CreateSecurityGroup(ctx, api.SecurityGroup{Name: names[0], Description: *description})
-	if err != nil {
-		return err
-	}
-	if f.json {
-		return printJSON(e.stdout, made)
-	}
-	_, err = fmt.Fprintln(e.stdout, made.ID)
-	return err
+	return ask(e, f, args, 1, func(c *api.Client, given []string) (api.SecurityGroup, error) {
+		return c.CreateSecurityGroup(ctx, api.SecurityGroup{Name: given[0], Description: *description})
+	}, line(func(g api.SecurityGroup) []any { return []any{g.ID} }))
 }
 
 func groupList(ctx context.Context, e *env, args []string) error {
-	f := newFlags(e, "group list").withDaemon()
-	if _, err := f.parse(args, 0); err != nil {
-		return err
-	}
-	c := f.client(e)
-	defer c.Close()
-	list, err := c.SecurityGroups(ctx)
-	if err != nil {
-		return err
-	}
-	if f.json {
-		return printJSON(e.stdout, list)
-	}
-	t := newTable(e.stdout, "ID", "NAME", "RULE", "PORTS", "FROM")
-	for _, g := range list {
+	return ask(e, newFlags(e, "group list").withDaemon(), args, 0, func(c *api.Client, _ []string) ([]api.SecurityGroup, error) {
+		return c.SecurityGroups(ctx)
+	}, rows(func(t *table, g *api.SecurityGroup) {
 		if len(g.Rules) == 0 {
 			t.row(g.ID, g.Name, "", "", "nobody")
 		}
 		for _, r := range g.Rules {
 			t.row(g.ID, g.Name, r.ID, portsText(r.LowPort, r.HighPort), sourcesText(r.Sources))
 		}
-	}
-	return t.flush()
+	}, "ID", "NAME", "RULE", "PORTS", "FROM"))
 }
 
 func portsText(low, high uint16) string {
@@ -83,14 +58,9 @@ func sourcesText(sources []string) string {
 }
 
 func groupDelete(ctx context.Context, e *env, args []string) error {
-	f := newFlags(e, "group delete").withDaemon()
-	ids, err := f.parse(args, 1)
-	if err != nil {
-		return err
-	}
-	c := f.client(e)
-	defer c.Close()
-	return c.DeleteSecurityGroup(ctx, ids[0])
+	return call(e, newFlags(e, "group delete").withDaemon(), args, 1, func(c *api.Client, given []string) error {
+		return c.DeleteSecurityGroup(ctx, given[0])
+	})
 }
 
 // groupAllow makes as many rules as the prefixes need.
@@ -100,35 +70,31 @@ func groupAllow(ctx context.Context, e *env, args []string) error {
 	f.Var(&sources, "from", "`prefix` of clients, as 10.0.0.0/8; may be given more than once")
 	file := f.String("file", "", "`file` with a prefix a line")
 	ports := f.String("port", "2049", "`port`, or low-high")
-	ids, err := f.parse(args, 1)
-	if err != nil {
-		return err
-	}
-	rule := api.GroupRule{}
-	if rule.LowPort, rule.HighPort, err = parsePorts(*ports); err != nil {
-		return err
-	}
-	if *file != "" {
-		more, err := readSources(*file)
-		if err != nil {
+	return call(e, f, args, 1, func(c *api.Client, given []string) error {
+		rule, err := api.GroupRule{}, error(nil)
+		if rule.LowPort, rule.HighPort, err = parsePorts(*ports); err != nil {
 			return err
 		}
-		sources = append(sources, more...)
-	}
-	if len(sources) == 0 {
-		return errors.New("no prefix was given: --from or --file is needed")
-	}
-	c := f.client(e)
-	defer c.Close()
-	for part := range slices.Chunk(sources, sourcesPerRule) {
-		rule.Sources = part
-		made, err := c.AddRule(ctx, ids[0], rule)
-		if err != nil {
-			return err
+		if *file != "" {
+			more, err := readSources(*file)
+			if err != nil {
+				return err
+			}
+			sources = append(sources, more...)
 		}
-		fmt.Fprintln(e.stdout, made.ID)
-	}
-	return nil
+		if len(sources) == 0 {
+			return errors.New("no prefix was given: --from or --file is needed")
+		}
+		for part := range slices.Chunk(sources, sourcesPerRule) {
+			rule.Sources = part
+			made, err := c.AddRule(ctx, given[0], rule)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(e.stdout, made.ID)
+		}
+		return nil
+	})
 }
 
 func parsePorts(s string) (low, high uint16, err error) {
@@ -163,12 +129,7 @@ func readSources(path string) ([]string, error) {
 }
 
 func groupRevoke(ctx context.Context, e *env, args []string) error {
-	f := newFlags(e, "group revoke").withDaemon()
-	ids, err := f.parse(args, 2)
-	if err != nil {
-		return err
-	}
-	c := f.client(e)
-	defer c.Close()
-	return c.RemoveRule(ctx, ids[0], ids[1])
+	return call(e, newFlags(e, "group revoke").withDaemon(), args, 2, func(c *api.Client, given []string) error {
+		return c.RemoveRule(ctx, given[0], given[1])
+	})
 }

@@ -6,40 +6,32 @@ import (
 	"io"
 	"os"
 	"strings"
+
+	"github.com/nfseal/nfseal/appliance/api"
 )
 
 // maxPolicyBytes bounds what is read of a policy's file; the daemon takes fewer.
 const maxPolicyBytes = 1 << 20
 
 func fsPolicyShow(ctx context.Context, e *env, args []string) error {
-	f := newFlags(e, "fs policy show").withDaemon()
-	ids, err := f.parse(args, 1)
-	if err != nil {
+	return call(e, newFlags(e, "fs policy show").withDaemon(), args, 1, func(c *api.Client, given []string) error {
+		text, err := c.FileSystemPolicy(ctx, given[0])
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(e.stdout, strings.TrimSuffix(text, "\n"))
 		return err
-	}
-	c := f.client(e)
-	defer c.Close()
-	text, err := c.FileSystemPolicy(ctx, ids[0])
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintln(e.stdout, strings.TrimSuffix(text, "\n"))
-	return err
+	})
 }
 
 func fsPolicyPut(ctx context.Context, e *env, args []string) error {
-	f := newFlags(e, "fs policy put").withDaemon()
-	given, err := f.parse(args, 2)
-	if err != nil {
-		return err
-	}
-	text, err := readPolicy(e, given[1])
-	if err != nil {
-		return err
-	}
-	c := f.client(e)
-	defer c.Close()
-	return c.PutFileSystemPolicy(ctx, given[0], text)
+	return call(e, newFlags(e, "fs policy put").withDaemon(), args, 2, func(c *api.Client, given []string) error {
+		text, err := readPolicy(e, given[1])
+		if err != nil {
+			return err
+		}
+		return c.PutFileSystemPolicy(ctx, given[0], text)
+	})
 }
 
 func readPolicy(e *env, path string) (string, error) {
@@ -60,12 +52,7 @@ func readPolicy(e *env, path string) (string, error) {
 }
 
 func fsPolicyDelete(ctx context.Context, e *env, args []string) error {
-	f := newFlags(e, "fs policy delete").withDaemon()
-	ids, err := f.parse(args, 1)
-	if err != nil {
-		return err
-	}
-	c := f.client(e)
-	defer c.Close()
-	return c.DeleteFileSystemPolicy(ctx, ids[0])
+	return call(e, newFlags(e, "fs policy delete").withDaemon(), args, 1, func(c *api.Client, given []string) error {
+		return c.DeleteFileSystemPolicy(ctx, given[0])
+	})
 }

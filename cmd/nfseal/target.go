@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"net/netip"
 	"strings"
 
@@ -27,84 +26,43 @@ func targetCreate(ctx context.Context, e *env, args []string) error {
 	f.StringVar(&r.SubnetID, "subnet", "", "`id` of the subnet")
 	address := f.String("address", "", "`address` in the subnet (default a free one)")
 	f.Var((*words)(&r.SecurityGroups), "group", "`id` of a security group, up to five times (default the group named default)")
-	ids, err := f.parse(args, 1)
-	if err != nil {
-		return err
-	}
-	r.FileSystemID, r.IPAddress = ids[0], *address
-	if a, err := netip.ParseAddr(*address); err == nil && a.Is6() {
-		r.IPAddress, r.IPv6Address = "", *address
-	}
-	c := f.client(e)
-	defer c.Close()
-	made, err := c.CreateMountTarget(ctx, r)
-	if err != nil {
-		return err
-	}
-	if f.json {
-		return printJSON(e.stdout, made)
-	}
-	_, err = fmt.Fprintln(e.stdout, made.MountTargetID, made.IPAddress+made.IPv6Address, made.LifeCycleState)
-	return err
+	return ask(e, f, args, 1, func(c *api.Client, given []string) (api.MountTargetDescription, error) {
+		r.FileSystemID, r.IPAddress = given[0], *address
+		if a, err := netip.ParseAddr(*address); err == nil && a.Is6() {
+			r.IPAddress, r.IPv6Address = "", *address
+		}
+		return c.CreateMountTarget(ctx, r)
+	}, line(func(m api.MountTargetDescription) []any {
+		return []any{m.MountTargetID, m.IPAddress + m.IPv6Address, m.LifeCycleState}
+	}))
 }
 
 func targetList(ctx context.Context, e *env, args []string) error {
-	f := newFlags(e, "target list").withDaemon()
-	ids, err := f.parse(args, 1)
-	if err != nil {
-		return err
-	}
-	c := f.client(e)
-	defer c.Close()
-	list, err := c.MountTargets(ctx, ids[0])
-	if err != nil {
-		return err
-	}
-	if f.json {
-		return printJSON(e.stdout, list)
-	}
-	t := newTable(e.stdout, "ID", "ADDRESS", "SUBNET", "STATE")
-	for _, m := range list {
+	return ask(e, newFlags(e, "target list").withDaemon(), args, 1, func(c *api.Client, given []string) ([]api.MountTargetDescription, error) {
+		return c.MountTargets(ctx, given[0])
+	}, rows(func(t *table, m *api.MountTargetDescription) {
 		t.row(m.MountTargetID, m.IPAddress+m.IPv6Address, m.SubnetID, m.LifeCycleState)
-	}
-	return t.flush()
+	}, "ID", "ADDRESS", "SUBNET", "STATE"))
 }
 
 func targetDelete(ctx context.Context, e *env, args []string) error {
-	f := newFlags(e, "target delete").withDaemon()
-	ids, err := f.parse(args, 1)
-	if err != nil {
-		return err
-	}
-	c := f.client(e)
-	defer c.Close()
-	return c.DeleteMountTarget(ctx, ids[0])
+	return call(e, newFlags(e, "target delete").withDaemon(), args, 1, func(c *api.Client, given []string) error {
+		return c.DeleteMountTarget(ctx, given[0])
+	})
 }
 
 func targetGroups(ctx context.Context, e *env, args []string) error {
 	f := newFlags(e, "target groups").withDaemon()
 	var groups words
 	f.Var(&groups, "group", "`id` of a security group that the mount target is to have, up to five times")
-	ids, err := f.parse(args, 1)
-	if err != nil {
-		return err
-	}
-	c := f.client(e)
-	defer c.Close()
-	if len(groups) > 0 {
-		return c.SetMountTargetSecurityGroups(ctx, ids[0], groups)
-	}
-	list, err := c.MountTargetSecurityGroups(ctx, ids[0])
-	if err != nil {
-		return err
-	}
-	if f.json {
-		return printJSON(e.stdout, list)
-	}
-	for _, id := range list {
-		fmt.Fprintln(e.stdout, id)
-	}
-	return nil
+	return ask(e, f, args, 1, func(c *api.Client, given []string) ([]string, error) {
+		if len(groups) > 0 {
+			if err := c.SetMountTargetSecurityGroups(ctx, given[0], groups); err != nil {
+				return nil, err
+			}
+		}
+		return c.MountTargetSecurityGroups(ctx, given[0])
+	}, rows(func(t *table, id *string) { t.row(*id) }))
 }
 
 func subnetCreate(ctx context.Context, e *env, args []string) error {
@@ -116,50 +74,21 @@ func subnetCreate(ctx context.Context, e *env, args []string) error {
 	f.IntVar(&s.MTU, "mtu", 0, "`bytes` of the interface's packets (default as it is)")
 	f.BoolVar(&s.Up, "up", false, "bring the interface up")
 	f.StringVar(&s.Name, "name", "", "`name` for people")
-	if _, err := f.parse(args, 0); err != nil {
-		return err
-	}
-	c := f.client(e)
-	defer c.Close()
-	made, err := c.CreateSubnet(ctx, s)
-	if err != nil {
-		return err
-	}
-	if f.json {
-		return printJSON(e.stdout, made)
-	}
-	_, err = fmt.Fprintln(e.stdout, made.ID)
-	return err
+	return ask(e, f, args, 0, func(c *api.Client, _ []string) (api.Subnet, error) {
+		return c.CreateSubnet(ctx, s)
+	}, line(func(made api.Subnet) []any { return []any{made.ID} }))
 }
 
 func subnetList(ctx context.Context, e *env, args []string) error {
-	f := newFlags(e, "subnet list").withDaemon()
-	if _, err := f.parse(args, 0); err != nil {
-		return err
-	}
-	c := f.client(e)
-	defer c.Close()
-	list, err := c.Subnets(ctx)
-	if err != nil {
-		return err
-	}
-	if f.json {
-		return printJSON(e.stdout, list)
-	}
-	t := newTable(e.stdout, "ID", "NAME", "INTERFACE", "PREFIX", "GATEWAY")
-	for _, s := range list {
+	return ask(e, newFlags(e, "subnet list").withDaemon(), args, 0, func(c *api.Client, _ []string) ([]api.Subnet, error) {
+		return c.Subnets(ctx)
+	}, rows(func(t *table, s *api.Subnet) {
 		t.row(s.ID, s.Name, s.Interface, s.Prefix, s.Gateway)
-	}
-	return t.flush()
+	}, "ID", "NAME", "INTERFACE", "PREFIX", "GATEWAY"))
 }
 
 func subnetDelete(ctx context.Context, e *env, args []string) error {
-	f := newFlags(e, "subnet delete").withDaemon()
-	ids, err := f.parse(args, 1)
-	if err != nil {
-		return err
-	}
-	c := f.client(e)
-	defer c.Close()
-	return c.DeleteSubnet(ctx, ids[0])
+	return call(e, newFlags(e, "subnet delete").withDaemon(), args, 1, func(c *api.Client, given []string) error {
+		return c.DeleteSubnet(ctx, given[0])
+	})
 }
