@@ -1,30 +1,31 @@
 package rpc
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/nfseal/nfseal/internal/hugemem"
+)
 
 // headroomBytes is what a buffer class has above its data, for headers around a payload of a round
 // size.
 const headroomBytes = 4 << 10
 
-// Buffers is a pool of memory for records and replies in a few sizes. It may be used by many
-// connections at once; what it holds is given back to the collector when it is not used.
+// Buffers is a pool of memory for records and replies in a few sizes. It may be used by many connections
+// at once. Small ones that are not used are left to the collector; the large ones are the process's, and
+// so many of them stay in huge pages.
 type Buffers struct {
-	classes [len(classBytes)]sync.Pool
-	tasks   sync.Pool
+	small sync.Pool // of *buffer
+	tasks sync.Pool
 }
 
-// classBytes are the sizes of the classes; above the last one buffers are made to measure.
-var classBytes = [...]int{
-	readAheadBytes,
-	64<<10 + headroomBytes,
-	256<<10 + headroomBytes,
-	DefaultMaxRecordBytes + headroomBytes,
-}
+// buffer is one piece of memory; its length says where it belongs.
+type buffer = hugemem.Buffer
 
-// buffer is one piece of memory and the class that it goes back to.
-type buffer struct {
-	mem   []byte // full length
-	class int    // len(classBytes): none
+// large are the classes above the small one; above the last of them buffers are made to measure.
+var large = [...]hugemem.Pool{
+	{BufferBytes: 64<<10 + headroomBytes, KeepBytes: keepBytes},
+	{BufferBytes: 256<<10 + headroomBytes, KeepBytes: keepBytes},
+	{BufferBytes: DefaultMaxRecordBytes + headroomBytes, KeepBytes: keepLargestBytes},
 }
 
 // NewBuffers returns an empty pool.
@@ -32,21 +33,33 @@ func NewBuffers() *Buffers { return new(Buffers) }
 
 // get returns a buffer of at least n bytes. Its contents are arbitrary.
 func (p *Buffers) get(n int) *buffer {
-	for class, size := range classBytes {
-		if n > size {
-			continue
-		}
-		if b, ok := p.classes[class].Get().(*buffer); ok {
+	if n <= readAheadBytes {
+		if b, ok := p.small.Get().(*buffer); ok {
 			return b
 		}
-		return &buffer{mem: make([]byte, size), class: class}
+		return &buffer{Mem: make([]byte, readAheadBytes)}
 	}
-	return &buffer{mem: make([]byte, n), class: len(classBytes)}
+	for k := range large {
+		if n <= large[k].BufferBytes {
+			return large[k].Get()
+		}
+	}
+	return &buffer{Mem: make([]byte, n)}
 }
 
 // put gives b back; nil is nothing.
 func (p *Buffers) put(b *buffer) {
-	if b != nil && b.class < len(classBytes) {
-		p.classes[b.class].Put(b)
+	if b == nil {
+		return
+	}
+	if len(b.Mem) == readAheadBytes {
+		p.small.Put(b)
+		return
+	}
+	for k := range large {
+		if len(b.Mem) == large[k].BufferBytes {
+			large[k].Put(b)
+			return
+		}
 	}
 }

@@ -50,6 +50,10 @@ const (
 	maxFragments = 4096
 	// readAheadBytes is the buffer that an idle connection holds: a WRITE of 4 KiB fits.
 	readAheadBytes = 8 << 10
+	// keepBytes is how much of each size of large buffers stays in huge pages, and keepLargestBytes of
+	// the largest, of which a call with 1 MiB of data takes one.
+	keepBytes        = 8 << 20
+	keepLargestBytes = 64 << 20
 	// firstRoomBytes is what a large record gets before its bytes have arrived.
 	firstRoomBytes = 64 << 10
 	// coalesceBytes is how much of small replies goes into one Write where writev is not to be had.

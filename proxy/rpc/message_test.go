@@ -141,8 +141,8 @@ func TestBuffers(t *testing.T) {
 	p := NewBuffers()
 	for _, n := range []int{0, 1, readAheadBytes, readAheadBytes + 1, 64 << 10, 256 << 10, 1 << 20, DefaultMaxRecordBytes, 5 << 20} {
 		b := p.get(n)
-		if len(b.mem) < n || n > 0 && len(b.mem) > 10*n && len(b.mem) > readAheadBytes {
-			t.Errorf("%d bytes are wanted, %d given", n, len(b.mem))
+		if len(b.Mem) < n || n > 0 && len(b.Mem) > 10*n && len(b.Mem) > readAheadBytes {
+			t.Errorf("%d bytes are wanted, %d given", n, len(b.Mem))
 		}
 		p.put(b)
 	}

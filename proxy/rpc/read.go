@@ -29,7 +29,7 @@ func (in *reader) init(s *server) {
 	in.s, in.conn = s, s.conn
 	in.more, _ = s.conn.(interface{ Buffered() bool })
 	in.ahead = s.o.Buffers.get(readAheadBytes)
-	in.f = framer{src: in, max: s.o.MaxRecordBytes, ahead: in.ahead.mem, sleep: in.sleep}
+	in.f = framer{src: in, max: s.o.MaxRecordBytes, ahead: in.ahead.Mem, sleep: in.sleep}
 }
 
 func (in *reader) close() { in.s.o.Buffers.put(in.ahead) }
@@ -106,7 +106,7 @@ func (in *reader) sleep() error {
 	n, err := in.readFor(in.few[:], timeout)
 	in.s.o.Stats.Resting.Add(-1)
 	in.ahead = pool.get(readAheadBytes)
-	in.f.ahead = in.ahead.mem
+	in.f.ahead = in.ahead.Mem
 	in.f.w = copy(in.f.ahead, in.few[:n])
 	return err
 }

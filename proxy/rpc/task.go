@@ -52,13 +52,13 @@ func (t *task) room(want int) []byte {
 	if t.record == nil {
 		t.record = t.s.o.Buffers.get(min(total, firstRoomBytes))
 	}
-	if t.n == len(t.record.mem) {
+	if t.n == len(t.record.Mem) {
 		bigger := t.s.o.Buffers.get(max(total, min(2*t.n, t.s.o.MaxRecordBytes)))
-		copy(bigger.mem, t.record.mem)
+		copy(bigger.Mem, t.record.Mem)
 		t.s.o.Buffers.put(t.record)
 		t.record = bigger
 	}
-	return t.record.mem[t.n:min(total, len(t.record.mem))]
+	return t.record.Mem[t.n:min(total, len(t.record.Mem))]
 }
 
 // add implements sink.
@@ -72,7 +72,7 @@ func (t *task) len() int { return t.n }
 func (t *task) parse() bool {
 	var record []byte
 	if t.record != nil {
-		record = t.record.mem[:t.n]
+		record = t.record.Mem[:t.n]
 	}
 	stats := t.s.o.Stats
 	err := t.call.parse(record)
@@ -112,17 +112,17 @@ func (t *task) refuse(err error) {
 // beginReply points the encoder at a small buffer, behind room for the record mark.
 func (t *task) beginReply() {
 	t.reply = t.s.o.Buffers.get(readAheadBytes)
-	t.enc.Reset(t.reply.mem[markBytes:], t.s.o.MaxReplyBytes, t)
+	t.enc.Reset(t.reply.Mem[markBytes:], t.s.o.MaxReplyBytes, t)
 }
 
 // Grow implements xdr.Grower with the pool's next size.
 func (t *task) Grow(old []byte, need int) []byte {
 	pool := t.s.o.Buffers
 	bigger := pool.get(markBytes + max(need, min(2*len(old), t.s.o.MaxReplyBytes)))
-	copy(bigger.mem[markBytes:], old)
+	copy(bigger.Mem[markBytes:], old)
 	pool.put(t.reply)
 	t.reply = bigger
-	return bigger.mem[markBytes:]
+	return bigger.Mem[markBytes:]
 }
 
 // handle has the handler answer the call and sends the reply.
@@ -156,6 +156,6 @@ func (t *task) finish() {
 // frame is the reply with its record mark.
 func (t *task) frame() []byte {
 	n := t.enc.Len()
-	binary.BigEndian.PutUint32(t.reply.mem, lastFragment|uint32(n))
-	return t.reply.mem[:markBytes+n]
+	binary.BigEndian.PutUint32(t.reply.Mem, lastFragment|uint32(n))
+	return t.reply.Mem[:markBytes+n]
 }

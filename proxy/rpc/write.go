@@ -158,7 +158,7 @@ func (w *writer) writeCopied(run []*task) error {
 		if n == 0 {
 			return nil
 		}
-		_, err := w.conn.Write(together.mem[:n])
+		_, err := w.conn.Write(together.Mem[:n])
 		n = 0
 		return err
 	}
@@ -170,7 +170,7 @@ func (w *writer) writeCopied(run []*task) error {
 			}
 		}
 		if len(frame) <= coalesceBytes {
-			n += copy(together.mem[n:], frame)
+			n += copy(together.Mem[n:], frame)
 		} else if _, err := w.conn.Write(frame); err != nil {
 			return err
 		}

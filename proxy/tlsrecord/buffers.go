@@ -1,13 +1,17 @@
 package tlsrecord
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/nfseal/nfseal/internal/hugemem"
+)
 
 // buffer is memory for records. Buffers of both sizes are pooled.
-type buffer struct{ mem []byte }
+type buffer = hugemem.Buffer
 
 var (
-	largeBuffers = sync.Pool{New: func() any { return &buffer{make([]byte, largeBytes)} }}
-	smallBuffers = sync.Pool{New: func() any { return &buffer{make([]byte, smallBytes)} }}
+	largeBuffers = hugemem.Pool{BufferBytes: largeBytes, KeepBytes: keepBytes}
+	smallBuffers = sync.Pool{New: func() any { return &buffer{Mem: make([]byte, smallBytes)} }}
 )
 
 // newBuffer returns a buffer that holds n bytes, or the largest one.
@@ -15,14 +19,14 @@ func newBuffer(n int) *buffer {
 	if n <= smallBytes {
 		return smallBuffers.Get().(*buffer)
 	}
-	return largeBuffers.Get().(*buffer)
+	return largeBuffers.Get()
 }
 
-// free gives b back; nil is nothing.
-func (b *buffer) free() {
+// freeBuffer gives b back; nil is nothing.
+func freeBuffer(b *buffer) {
 	switch {
 	case b == nil:
-	case len(b.mem) == smallBytes:
+	case len(b.Mem) == smallBytes:
 		smallBuffers.Put(b)
 	default:
 		largeBuffers.Put(b)

@@ -312,7 +312,7 @@ func TestIdleMemory(t *testing.T) {
 		if h.conn.in.buf == nil {
 			return 0
 		}
-		return len(h.conn.in.buf.mem)
+		return len(h.conn.in.buf.Mem)
 	}
 	if n := held(20 * time.Millisecond); n != 0 {
 		t.Errorf("%d bytes before anything came", n)

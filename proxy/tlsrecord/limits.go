@@ -27,6 +27,8 @@ const (
 const (
 	// largeBytes is what is received or sent at once when there is much.
 	largeBytes = 256 << 10
+	// keepBytes is how much of such memory stays in huge pages.
+	keepBytes = 16 << 20
 	// smallBytes holds one record: what a connection keeps while the rest of one is awaited, and what
 	// it takes to send a small answer.
 	smallBytes = maxRecordBytes

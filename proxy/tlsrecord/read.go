@@ -64,7 +64,7 @@ func (c *Conn) Buffered() bool {
 	if c.in.buf == nil {
 		return false
 	}
-	_, whole, err := parse(c.in.buf.mem[c.in.r:c.in.w])
+	_, whole, err := parse(c.in.buf.Mem[c.in.r:c.in.w])
 	return whole || err != nil
 }
 
@@ -80,7 +80,7 @@ func (in *reader) drain(p []byte) int {
 		if in.err != nil || in.buf == nil {
 			break
 		}
-		length, whole, err := parse(in.buf.mem[in.r:in.w])
+		length, whole, err := parse(in.buf.Mem[in.r:in.w])
 		if err != nil {
 			in.end(err)
 			break
@@ -88,7 +88,7 @@ func (in *reader) drain(p []byte) int {
 		if !whole {
 			break
 		}
-		record := in.buf.mem[in.r : in.r+length]
+		record := in.buf.Mem[in.r : in.r+length]
 		in.r += length
 		k, err := in.take(p[n:], record)
 		if err != nil {
@@ -151,7 +151,7 @@ func (in *reader) end(err error) {
 		in.c.abort(err)
 	}
 	in.plain, in.r, in.w = nil, 0, 0
-	in.buf.free()
+	freeBuffer(in.buf)
 	in.buf = nil
 }
 
@@ -159,7 +159,7 @@ func (in *reader) end(err error) {
 func (in *reader) tidy() {
 	if in.buf != nil && in.r == in.w && len(in.plain) == 0 {
 		in.r, in.w = 0, 0
-		in.buf.free()
+		freeBuffer(in.buf)
 		in.buf = nil
 	}
 }
@@ -170,7 +170,7 @@ func (in *reader) fill() error {
 	in.tidy()
 	if in.socket == nil {
 		in.grow()
-		n, err := in.c.raw.Read(in.buf.mem[in.w:])
+		n, err := in.c.raw.Read(in.buf.Mem[in.w:])
 		return in.received(n, err)
 	}
 	if err := in.socket.Read(in.attempt); err != nil {
@@ -206,7 +206,7 @@ func (in *reader) received(n int, err error) error {
 func (in *reader) receive(fd uintptr) bool {
 	in.grow()
 	for {
-		in.n, in.errno = unix.Read(int(fd), in.buf.mem[in.w:])
+		in.n, in.errno = unix.Read(int(fd), in.buf.Mem[in.w:])
 		if in.errno != unix.EINTR {
 			break
 		}
@@ -223,11 +223,11 @@ func (in *reader) receive(fd uintptr) bool {
 
 // grow gets a large buffer, with what was received at its beginning.
 func (in *reader) grow() {
-	if in.buf == nil || len(in.buf.mem) != largeBytes {
+	if in.buf == nil || len(in.buf.Mem) != largeBytes {
 		in.move(largeBytes)
 		return
 	}
-	in.w = copy(in.buf.mem, in.buf.mem[in.r:in.w])
+	in.w = copy(in.buf.Mem, in.buf.Mem[in.r:in.w])
 	in.r = 0
 }
 
@@ -244,8 +244,8 @@ func (in *reader) move(size int) {
 	b := newBuffer(size)
 	n := 0
 	if in.buf != nil {
-		n = copy(b.mem, in.buf.mem[in.r:in.w])
-		in.buf.free()
+		n = copy(b.Mem, in.buf.Mem[in.r:in.w])
+		freeBuffer(in.buf)
 	}
 	in.buf, in.r, in.w = b, 0, n
 }

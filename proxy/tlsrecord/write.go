@@ -36,19 +36,19 @@ func (w *writer) writeLocked(v [][]byte) (sent int64, err error) {
 	// A single record's buffer for what fits in there.
 	room := total + overheadBytes
 	b := newBuffer(room)
-	defer b.free()
+	defer freeBuffer(b)
 	src := source{v: v}
 	for total > 0 {
 		n, plain := 0, 0
-		for total > plain && len(b.mem)-n >= min(total-plain+overheadBytes, maxRecordBytes) {
+		for total > plain && len(b.Mem)-n >= min(total-plain+overheadBytes, maxRecordBytes) {
 			size := min(total-plain, MaxPlaintextBytes)
-			k, err := w.seal(b.mem[n:], typeApplication, src.take(payload(b.mem[n:]), size))
+			k, err := w.seal(b.Mem[n:], typeApplication, src.take(payload(b.Mem[n:]), size))
 			if err != nil {
 				return sent, w.fail(err)
 			}
 			n, plain = n+k, plain+size
 		}
-		if _, err := w.raw.Write(b.mem[:n]); err != nil {
+		if _, err := w.raw.Write(b.Mem[:n]); err != nil {
 			return sent, w.fail(err)
 		}
 		sent += int64(plain)
