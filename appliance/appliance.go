@@ -432,7 +432,7 @@ func (a *Appliance) close() error {
 		errs = append(errs, u.Stop())
 	}
 	if a.caches != nil {
-		a.caches.Close()
+		errs = append(errs, a.caches.Close())
 	}
 	if a.table != nil {
 		errs = append(errs, a.table.nowhere.Close())

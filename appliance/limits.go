@@ -24,8 +24,10 @@ const (
 	minMemTableBytes = 1 << 20
 	maxMemTableBytes = 16 << 20
 	// memoryBesideCache is what the daemon may need besides the cache: buffers, session replies,
-	// metadata stores. The Go runtime's soft limit is the sum of both.
+	// metadata stores. The Go runtime's soft limit is that and its share of the cache: file content, the
+	// rest of the cache, is not in its heap.
 	memoryBesideCache = 1 << 30
+	heapOfCache       = 4 // one byte in so many
 	// maxUnits bounds the units of one appliance.
 	maxUnits = 64
 	// ocspTimeout bounds one request to the OCSP responder; maxOCSPConnections how many there are.

@@ -220,7 +220,7 @@ const ocspPath = "/ocsp"
 func (o *Options) DNSName(id string) string { return id + ".efs." + o.Region + "." + o.Suffix }
 
 // MemoryLimit is the soft limit for the Go runtime that fits the cache.
-func (o *Options) MemoryLimit() int64 { return o.CacheBytes + memoryBesideCache }
+func (o *Options) MemoryLimit() int64 { return o.CacheBytes/heapOfCache + memoryBesideCache }
 
 // reachableHosts are the hosts of the listening addresses; where one is every address, those of the
 // machine that are not loopback, the loopback one if there is no other.

@@ -4,31 +4,35 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/nfseal/nfseal/internal/hugemem"
 	"github.com/nfseal/nfseal/xtsengine/volume"
 )
 
 // Shape of the content cache.
 const (
 	cacheShards  = 16
-	cacheRun     = 32 // consecutive blocks that are in one shard
-	slabBlocks   = 64 // memory is taken in so many blocks
+	cacheRun     = 32 // consecutive blocks that are found together, in one shard
 	maxCacheHits = 3  // how often the clock passes over a block that was read again
 
 	// A Read of more blocks than largeRead gets into a full cache one time in largeShare: most such
 	// reads are part of a scan, and copying costs.
 	largeRead  = 64
 	largeShare = 8
+
+	// minMappedCache is from how many bytes on a cache is in huge pages.
+	minMappedCache = 64 << 20
 )
 
 // contentCache keeps decrypted blocks of the file systems that share it. A block that a file refers to never changes, so
 // an entry is right until the block is freed, and free drops it before it gives the block back.
 //
 // It is a clock that counts: what was read once goes before what was read again, so that one long scan
-// does not empty it.
+// does not empty it. Its memory is outside the heap and taken as it is needed.
 type contentCache struct {
 	shards [cacheShards]cacheShard
 	room   atomic.Int64 // blocks that fit in without another one going
 	large  atomic.Uint64
+	mapped []byte // what the shards have, unless it is of the heap
 }
 
 // cacheKey is a block of one file system.
@@ -37,14 +41,27 @@ type cacheKey struct {
 	block volume.Block
 }
 
+// runKey is cacheRun blocks of one file system, which begin at a multiple of it.
+type runKey struct {
+	owner uint32
+	run   uint64
+}
+
+// cachedRun says in which slots the blocks of a run are: one more than the slot, 0 for none.
+type cachedRun struct {
+	slots [cacheRun]uint32
+	used  int
+}
+
 type cacheShard struct {
-	mu    sync.Mutex
-	index map[cacheKey]uint32
-	slots []cacheSlot
-	slabs [][]byte
-	idle  []uint32 // slots without a block
-	hand  uint32
-	limit int
+	mu     sync.Mutex
+	index  map[runKey]*cachedRun
+	spare  *cachedRun // an empty one
+	slots  []cacheSlot
+	memory []byte   // of limit slots
+	idle   []uint32 // slots without a block
+	hand   uint32
+	limit  int
 }
 
 type cacheSlot struct {
@@ -52,13 +69,40 @@ type cacheSlot struct {
 	hits uint8
 }
 
-func (c *contentCache) init(limitBytes int64) {
+func (c *contentCache) init(limitBytes int64) error {
 	limit := int(limitBytes / blockBytes / cacheShards)
+	share := limit * blockBytes
+	memory := []byte(nil)
+	if limitBytes < minMappedCache {
+		memory = make([]byte, share*cacheShards)
+	} else {
+		var err error
+		if memory, err = hugemem.Map(share * cacheShards); err != nil {
+			return err
+		}
+		c.mapped = memory
+	}
 	for k := range c.shards {
-		c.shards[k].index = map[cacheKey]uint32{}
-		c.shards[k].limit = limit
+		sh := &c.shards[k]
+		sh.index, sh.limit = map[runKey]*cachedRun{}, limit
+		sh.memory = memory[k*share : (k+1)*share]
 	}
 	c.room.Store(int64(limit) * cacheShards)
+	return nil
+}
+
+// close gives the memory back. Nobody uses the cache any more.
+func (c *contentCache) close() error {
+	for k := range c.shards {
+		sh := &c.shards[k]
+		sh.memory, sh.limit = nil, 0
+	}
+	if c.mapped == nil {
+		return nil
+	}
+	err := hugemem.Unmap(c.mapped)
+	c.mapped = nil
+	return err
 }
 
 // admits says whether so many blocks that were read together should be put.
@@ -66,53 +110,114 @@ func (c *contentCache) admits(blocks int) bool {
 	return blocks <= largeRead || c.room.Load() >= int64(blocks) || c.large.Add(1)%largeShare == 0
 }
 
-func (c *contentCache) shard(k cacheKey) *cacheShard {
-	return &c.shards[(uint64(k.block)/cacheRun+uint64(k.owner))%cacheShards]
+func (k cacheKey) run() (key runKey, at int) {
+	return runKey{k.owner, uint64(k.block) / cacheRun}, int(k.block % cacheRun)
 }
 
-// get copies what the cache has of a block from byte skip on, and says whether it has it.
-func (c *contentCache) get(b cacheKey, skip int, dst []byte) bool {
-	sh := c.shard(b)
+func (c *contentCache) shard(k runKey) *cacheShard {
+	return &c.shards[(k.run+uint64(k.owner))%cacheShards]
+}
+
+// get copies to dst what the cache has from byte skip of block b on, up to the first block that it lacks,
+// and returns how much that is.
+func (c *contentCache) get(b cacheKey, skip int, dst []byte) int {
+	for done := 0; ; {
+		key, at := b.run()
+		n := c.shard(key).get(key, at, skip, dst[done:])
+		done += n
+		if skip += n; done == len(dst) || skip != (cacheRun-at)*blockBytes {
+			return done
+		}
+		b.block, skip = b.block+volume.Block(cacheRun-at), 0
+	}
+}
+
+// get is contentCache.get within one run, from its block at on.
+func (sh *cacheShard) get(key runKey, at, skip int, dst []byte) int {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	k, ok := sh.index[b]
-	if !ok {
-		return false
+	run := sh.index[key]
+	if run == nil {
+		return 0
 	}
-	if s := &sh.slots[k]; s.hits < maxCacheHits {
-		s.hits++
+	done := 0
+	for done < len(dst) && at < cacheRun && run.slots[at] != 0 {
+		k := run.slots[at] - 1
+		if s := &sh.slots[k]; s.hits < maxCacheHits {
+			s.hits++
+		}
+		done += copy(dst[done:], sh.bytes(k)[skip:])
+		at, skip = at+1, 0
 	}
-	copy(dst, sh.bytes(k)[skip:])
-	return true
+	return done
 }
 
 // put keeps whole blocks, which begin at b.
 func (c *contentCache) put(b cacheKey, content []byte) {
-	for ; len(content) > 0; content = content[blockBytes:] {
-		c.shard(b).put(c, b, content[:blockBytes])
-		b.block++
+	for len(content) > 0 {
+		key, at := b.run()
+		n := min(len(content), (cacheRun-at)*blockBytes)
+		fresh := c.shard(key).put(key, at, content[:n])
+		c.room.Add(-int64(fresh))
+		content = content[n:]
+		b.block += volume.Block(n / blockBytes)
 	}
 }
 
-func (sh *cacheShard) put(c *contentCache, b cacheKey, content []byte) {
+// put keeps blocks of one run, from its block at on, and returns for how many of them none had to go.
+func (sh *cacheShard) put(key runKey, at int, content []byte) (fresh int) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if _, ok := sh.index[b]; ok || sh.limit == 0 {
-		return
+	if sh.limit == 0 {
+		return 0
 	}
-	k, fresh := sh.slot()
-	if fresh {
-		c.room.Add(-1)
+	for ; len(content) > 0; at++ {
+		run := sh.run(key) // each time: what has to go may be the last of its run
+		if run.slots[at] == 0 {
+			k, idle := sh.slot()
+			if idle {
+				fresh++
+			} else {
+				run = sh.run(key)
+			}
+			sh.slots[k] = cacheSlot{key: cacheKey{key.owner, volume.Block(key.run*cacheRun) + volume.Block(at)}}
+			run.slots[at] = k + 1
+			run.used++
+			copy(sh.bytes(k), content[:blockBytes])
+		}
+		content = content[blockBytes:]
 	}
-	sh.slots[k] = cacheSlot{key: b}
-	sh.index[b] = k
-	copy(sh.bytes(k), content)
+	return fresh
+}
+
+// run returns a run, a new one if it is not there.
+func (sh *cacheShard) run(key runKey) *cachedRun {
+	run := sh.index[key]
+	if run == nil {
+		run, sh.spare = sh.spare, nil
+		if run == nil {
+			run = new(cachedRun)
+		}
+		sh.index[key] = run
+	}
+	return run
+}
+
+// forget takes the block in slot k out of the index.
+func (sh *cacheShard) forget(k uint32) {
+	key, at := sh.slots[k].key.run()
+	run := sh.index[key]
+	run.slots[at] = 0
+	if run.used--; run.used == 0 {
+		delete(sh.index, key)
+		sh.spare = run
+	}
 }
 
 // bytes is the memory of a slot.
 func (sh *cacheShard) bytes(k uint32) []byte {
-	at := int(k%slabBlocks) * blockBytes
-	return sh.slabs[k/slabBlocks][at : at+blockBytes]
+	at := int(k) * blockBytes
+	return sh.memory[at : at+blockBytes]
 }
 
 // slot gives a slot for a block; fresh says that none had to go for it.
@@ -123,9 +228,6 @@ func (sh *cacheShard) slot() (k uint32, fresh bool) {
 		return k, true
 	}
 	if n := len(sh.slots); n < sh.limit {
-		if n == len(sh.slabs)*slabBlocks {
-			sh.slabs = append(sh.slabs, make([]byte, slabBlocks*blockBytes))
-		}
 		sh.slots = append(sh.slots, cacheSlot{})
 		return uint32(n), true
 	}
@@ -136,46 +238,62 @@ func (sh *cacheShard) slot() (k uint32, fresh bool) {
 			s.hits--
 			continue
 		}
-		delete(sh.index, s.key)
+		sh.forget(sh.hand)
 		return sh.hand, false
 	}
 }
 
 // drop forgets blocks of one file system.
 func (c *contentCache) drop(owner uint32, runs []volume.Run) {
-	for _, run := range runs {
-		for n := range run.Count {
-			k := cacheKey{owner, run.Start + volume.Block(n)}
-			c.shard(k).drop(c, k)
+	for _, r := range runs {
+		for first := r.Start; first < r.Start+volume.Block(r.Count); {
+			key, at := cacheKey{owner, first}.run()
+			n := min(cacheRun-at, int(r.Start+volume.Block(r.Count)-first))
+			c.room.Add(int64(c.shard(key).drop(key, at, n)))
+			first += volume.Block(n)
 		}
 	}
 }
 
-func (sh *cacheShard) drop(c *contentCache, b cacheKey) {
+// drop forgets n blocks of one run from its block at on, and returns how many of them were there.
+func (sh *cacheShard) drop(key runKey, at, n int) (dropped int) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if k, ok := sh.index[b]; ok {
-		sh.dropLocked(c, b, k)
+	run := sh.index[key]
+	if run == nil {
+		return 0
 	}
+	for _, slot := range run.slots[at : at+n] {
+		if slot != 0 {
+			sh.dropLocked(slot - 1)
+			dropped++
+		}
+	}
+	return dropped
 }
 
 // dropLocked forgets what is in a slot.
-func (sh *cacheShard) dropLocked(c *contentCache, b cacheKey, k uint32) {
-	delete(sh.index, b)
+func (sh *cacheShard) dropLocked(k uint32) {
+	sh.forget(k)
 	clear(sh.bytes(k)) // of what is freed no plaintext stays
 	sh.slots[k] = cacheSlot{}
 	sh.idle = append(sh.idle, k)
-	c.room.Add(1)
 }
 
-// forget drops all blocks of one file system.
-func (c *contentCache) forget(owner uint32) {
+// wipe drops all blocks of one file system.
+func (c *contentCache) wipe(owner uint32) {
 	for n := range c.shards {
 		sh := &c.shards[n]
 		sh.mu.Lock()
-		for b, k := range sh.index {
-			if b.owner == owner {
-				sh.dropLocked(c, b, k)
+		for key, run := range sh.index {
+			if key.owner != owner {
+				continue
+			}
+			for _, slot := range run.slots {
+				if slot != 0 {
+					sh.dropLocked(slot - 1)
+					c.room.Add(1)
+				}
 			}
 		}
 		sh.mu.Unlock()
@@ -187,9 +305,9 @@ func (c *contentCache) count(owner uint32) (n int64) {
 	for k := range c.shards {
 		sh := &c.shards[k]
 		sh.mu.Lock()
-		for b := range sh.index {
-			if b.owner == owner {
-				n++
+		for key, run := range sh.index {
+			if key.owner == owner {
+				n += int64(run.used)
 			}
 		}
 		sh.mu.Unlock()

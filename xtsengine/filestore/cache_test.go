@@ -9,11 +9,25 @@ import (
 	"github.com/nfseal/nfseal/xtsengine/volume"
 )
 
+// newCache returns a cache of limit blocks.
+func newCache(t *testing.T, limit int64) ownCache {
+	c, err := contentOf(&Options{CacheBytes: limit * blockBytes * metaCacheShare / (metaCacheShare - 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
 // TestContentCache does random things to a cache and checks that it never gives what was not put, and
 // keeps to its limit.
 func TestContentCache(t *testing.T) {
 	const limit = 4 * cacheShards
-	c := contentOf(&Options{CacheBytes: limit * blockBytes * metaCacheShare / (metaCacheShare - 1)})
+	c := newCache(t, limit)
 	rng := rand.New(rand.NewPCG(1, 2))
 	model := map[volume.Block]byte{} // what a block holds, if it was put since it was freed
 	hits := 0
@@ -34,7 +48,7 @@ func TestContentCache(t *testing.T) {
 			}
 		default:
 			skip := rng.IntN(blockBytes)
-			if !c.get(b, skip, got[:blockBytes-skip]) {
+			if c.get(b, skip, got[:blockBytes-skip]) == 0 {
 				continue
 			}
 			hits++
@@ -53,21 +67,51 @@ func TestContentCache(t *testing.T) {
 		t.Error("a wiped cache keeps something")
 	}
 	for k := range c.shared.shards {
-		for _, slab := range c.shared.shards[k].slabs {
-			if len(trim(slab)) != 0 {
-				t.Fatal("a wiped cache keeps plaintext")
-			}
+		if len(trim(c.shared.shards[k].memory)) != 0 {
+			t.Fatal("a wiped cache keeps plaintext")
 		}
+	}
+}
+
+// TestCacheRuns puts and reads many blocks at a time, in a cache in huge pages, and checks that a read
+// ends at the first block that is not there.
+func TestCacheRuns(t *testing.T) {
+	c := newCache(t, minMappedCache/blockBytes)
+	if c.shared.mapped == nil {
+		t.Fatal("not in huge pages")
+	}
+	want := noise(1, 5*cacheRun*blockBytes)
+	const first = 7
+	c.put(first, want)
+	for _, hole := range []int{2*cacheRun + 5, 1, cacheRun - first} {
+		got := make([]byte, len(want))
+		if n := c.get(first, 100, got[100:]); n != len(want)-100 || !bytes.Equal(got[100:], want[100:]) {
+			t.Fatalf("%d bytes of %d", n, len(want)-100)
+		}
+		c.drop([]volume.Run{{Start: first + volume.Block(hole), Count: 1}})
+		if n := c.get(first, 0, got); n != hole*blockBytes {
+			t.Errorf("%d bytes before the hole at block %d", n, hole)
+		}
+		if n := c.get(first+volume.Block(hole), 0, got); n != 0 {
+			t.Errorf("%d bytes of a block that was dropped", n)
+		}
+		c.put(first, want) // only what is missing
+		if n := c.count(); n != int64(len(want)/blockBytes) {
+			t.Errorf("%d blocks", n)
+		}
+	}
+	if room := c.shared.room.Load(); room != (minMappedCache-int64(len(want)))/blockBytes {
+		t.Errorf("room for %d blocks", room)
 	}
 }
 
 // TestScan checks that reading a lot once leaves what is read again and again.
 func TestScan(t *testing.T) {
 	const limit = 16 * cacheShards
-	c := contentOf(&Options{CacheBytes: limit * blockBytes * metaCacheShare / (metaCacheShare - 1)})
+	c := newCache(t, limit)
 	p := make([]byte, blockBytes)
 	read := func(b volume.Block) bool {
-		if c.get(b, 0, p) {
+		if c.get(b, 0, p) > 0 {
 			return true
 		}
 		c.put(b, p)

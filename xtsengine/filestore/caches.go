@@ -2,6 +2,7 @@ package filestore
 
 import (
 	"errors"
+	"fmt"
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -24,28 +25,37 @@ func NewCaches(bytes int64) (*Caches, error) {
 	if bytes < minCacheBytes {
 		return nil, errors.New("filestore: caches of less than 4 MiB")
 	}
-	c := &Caches{meta: pebble.NewCache(bytes / metaCacheShare)}
-	c.content.init(bytes - bytes/metaCacheShare)
+	c := new(Caches)
+	if err := c.content.init(bytes - bytes/metaCacheShare); err != nil {
+		return nil, fmt.Errorf("filestore: caches: %w", err)
+	}
+	c.meta = pebble.NewCache(bytes / metaCacheShare)
 	return c, nil
 }
 
-// Close gives the memory of metadata back; every store that uses the caches is closed before.
-func (c *Caches) Close() { c.meta.Unref() }
+// Close gives the memory back; every store that uses the caches is closed before.
+func (c *Caches) Close() error {
+	c.meta.Unref()
+	return c.content.close()
+}
 
 // ownCache is what one store has of a cache.
 type ownCache struct {
 	shared *contentCache
 	owner  uint32
+	alone  bool // nobody else uses shared
 }
 
 // contentOf returns a store's part of the cache of content: of the shared one, or of one of its own.
-func contentOf(o *Options) ownCache {
+func contentOf(o *Options) (ownCache, error) {
 	if o.Caches != nil {
-		return ownCache{&o.Caches.content, o.Caches.owners.Add(1)}
+		return ownCache{shared: &o.Caches.content, owner: o.Caches.owners.Add(1)}, nil
 	}
 	c := new(contentCache)
-	c.init(o.CacheBytes - o.CacheBytes/metaCacheShare)
-	return ownCache{shared: c}
+	if err := c.init(o.CacheBytes - o.CacheBytes/metaCacheShare); err != nil {
+		return ownCache{}, fmt.Errorf("filestore: cache: %w", err)
+	}
+	return ownCache{shared: c, alone: true}, nil
 }
 
 // metaOf returns the cache for a metadata store, with a reference for the caller.
@@ -59,7 +69,7 @@ func metaOf(o *Options) *pebble.Cache {
 	return pebble.NewCache(o.CacheBytes/metaCacheShare + 2*o.MemTableBytes)
 }
 
-func (c ownCache) get(b volume.Block, skip int, dst []byte) bool {
+func (c ownCache) get(b volume.Block, skip int, dst []byte) int {
 	return c.shared.get(cacheKey{c.owner, b}, skip, dst)
 }
 
@@ -71,5 +81,14 @@ func (c ownCache) admits(blocks int) bool { return c.shared.admits(blocks) }
 
 func (c ownCache) count() int64 { return c.shared.count(c.owner) }
 
-// wipe ends it: nothing of the plaintext stays in memory.
-func (c ownCache) wipe() { c.shared.forget(c.owner) }
+// wipe drops all of it: nothing of the plaintext stays in memory.
+func (c ownCache) wipe() { c.shared.wipe(c.owner) }
+
+// close ends it.
+func (c ownCache) close() error {
+	c.wipe()
+	if !c.alone {
+		return nil
+	}
+	return c.shared.close()
+}

@@ -15,7 +15,11 @@ func TestSharedCaches(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(caches.Close)
+	t.Cleanup(func() {
+		if err := caches.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	share := func(o *Options) { o.Caches, o.MemTableBytes = caches, 1<<20 }
 	var rigs [2]*rig
 	var ids [2]vfs.FileID
@@ -47,7 +51,9 @@ func TestSharedCaches(t *testing.T) {
 	}
 	total := 0
 	for k := range caches.content.shards {
-		total += len(caches.content.shards[k].index)
+		for _, run := range caches.content.shards[k].index {
+			total += run.used
+		}
 	}
 	if int64(total) != a {
 		t.Errorf("%d blocks are in the cache, of which %d are in use", total, a)

@@ -182,14 +182,18 @@ func (s *Store) fillFrom(r *readPlan, src source, at uint64, dst []byte) error {
 // to read it: whole blocks straight into dst, as many as follow each other in one transfer.
 func (s *Store) planVolume(r *readPlan, x *extent, skip int, dst []byte) {
 	whole := 0 // blocks before the present one that the last transfer has
-	for k, done := 0, 0; done < len(dst); k++ {
-		n := min(len(dst)-done, blockBytes-skip)
+	for done := 0; done < len(dst); {
+		k := (skip + done) / blockBytes
+		from := (skip + done) % blockBytes
+		if n := s.cache.get(x.start+volume.Block(k), from, dst[done:]); n > 0 {
+			done, whole = done+n, 0
+			continue
+		}
+		n := min(len(dst)-done, blockBytes-from)
 		piece := dst[done : done+n]
 		switch {
-		case s.cache.get(x.start+volume.Block(k), skip, piece):
-			whole = 0
 		case n < blockBytes:
-			r.planPart(x.io(k, 1), skip, piece)
+			r.planPart(x.io(k, 1), from, piece)
 			whole = 0
 		case whole > 0:
 			io := &r.ios[len(r.ios)-1]
@@ -202,7 +206,7 @@ func (s *Store) planVolume(r *readPlan, x *extent, skip int, dst []byte) {
 			r.ios = append(r.ios, io)
 			whole = 1
 		}
-		done, skip = done+n, 0
+		done += n
 	}
 }
 
@@ -267,7 +271,7 @@ func (s *Store) readBlock(i *inode, file uint64, b *block) error {
 		*b = *src.block
 	case src.ext.place != onVolume:
 		return s.readStored(i.number, file, src.ext.place, b)
-	case s.cache.get(src.ext.start, 0, b[:]):
+	case s.cache.get(src.ext.start, 0, b[:]) == blockBytes:
 	default:
 		io := src.ext.io(0, 1)
 		io.Buf = b[:]

@@ -86,15 +86,17 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s.pool.space = o.Space
 	s.quota.limit.Store(o.QuotaBytes)
 	s.table.init(o.CachedInodes)
-	s.cache = contentOf(&o)
+	if s.cache, err = contentOf(&o); err != nil {
+		return nil, err
+	}
 	s.dirty.which, s.journal.which = listDirty, listJournal
 	s.throttle.init()
 	s.reaper.init()
 	if err := s.openPebble(); err != nil {
-		return nil, err
+		return nil, errors.Join(err, s.cache.close())
 	}
 	if err := s.load(ctx); err != nil {
-		return nil, errors.Join(err, s.closePebble())
+		return nil, errors.Join(err, s.closePebble(), s.cache.close())
 	}
 	s.startBackground()
 	return s, nil
@@ -241,8 +243,7 @@ func (s *Store) Close() error {
 	if e := s.pool.shrink(); e != nil && err == nil {
 		err = s.spaceErr(e)
 	}
-	s.cache.wipe()
-	return errors.Join(err, s.closePebble())
+	return errors.Join(err, s.cache.close(), s.closePebble())
 }
 
 // enter begins an operation, which ends with s.life.RUnlock if the error is nil.
