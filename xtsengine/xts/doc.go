@@ -17,7 +17,8 @@
 //	generic  crypto/aes a block at a time; for other processors, and the yardstick of the tests
 //	AES-NI   8 blocks interleaved in xmm registers (needs AVX for its three operands)
 //	VAES     16 blocks interleaved in ymm registers (VAES with AVX2)
-//	VAES-512 16 blocks interleaved in zmm registers (VAES with AVX-512 F and BW), over whole units
+//	VAES-512 64 blocks interleaved in zmm registers (VAES with AVX-512 F and BW), over whole units
+//	         of a multiple of 512 bytes; VAES for all else
 //
 // New takes the fastest one that the processor has and that passes a comparison with the generic
 // one, made once a process. The assembly paths compute tweaks beside the blocks and fold them into

@@ -49,11 +49,12 @@ func selfTest(p path) bool {
 }
 
 // sameAnswers says whether two ciphers agree in both directions on two units that leave every
-// remainder of the interleavings, 63 blocks and 9 bytes for ciphertext stealing, and on a run of
-// whole ones, in which the tweaks of four are made together more than once.
+// remainder of the interleavings, 63 blocks and 9 bytes for ciphertext stealing, and on runs of
+// whole ones of one group and of several, in which the tweaks of four are made together more than
+// once.
 func sameAnswers(c, g *Cipher) bool {
 	const odd, whole = 63*BlockBytes + 9, 3 * groupBytes
-	return sameRun(c, g, 2*odd, odd) && sameRun(c, g, 9*whole, whole)
+	return sameRun(c, g, 2*odd, odd) && sameRun(c, g, 9*whole, whole) && sameRun(c, g, 9*groupBytes, groupBytes)
 }
 
 func sameRun(c, g *Cipher, n, unitBytes int) bool {

@@ -41,7 +41,19 @@ func (c *Cipher) expand(key []byte) error {
 	expandAESNI(&key[0], &c.enc)
 	invertAESNI(&c.enc, &c.dec)
 	expandAESNI(&key[KeyBytes/2], &c.tweak)
+	if c.path == pathVAES512 {
+		c.wide.enc.spread(&c.enc)
+		c.wide.dec.spread(&c.dec)
+		c.wide.tweak.spread(&c.tweak)
+	}
 	return nil
+}
+
+// spread sets w to keys.
+func (w *wideSchedule) spread(keys *[scheduleBytes]byte) {
+	for at := range w {
+		w[at] = keys[at/(4*BlockBytes)*BlockBytes+at%BlockBytes]
+	}
 }
 
 // encryptTweaks turns the first n unit numbers into initial tweaks. The others may become anything.
@@ -56,24 +68,28 @@ func (c *Cipher) encryptTweaks(tweaks *[tweakBatch][BlockBytes]byte, n int) {
 	}
 }
 
-// wholeUnits does as many whole data units of the run as the path does together, and returns how
-// many bytes they are; none if the path or the unit's size has no such way.
+// wholeUnits does the whole data units of the run if the path has a way over units of their size,
+// and returns how many bytes they are.
 func (c *Cipher) wholeUnits(dst, src []byte, unitBytes int, first Unit, decrypt bool) (done int) {
-	if c.path != pathVAES512 || unitBytes%groupBytes != 0 || unitBytes < minGroups*groupBytes {
+	if c.path != pathVAES512 || unitBytes%groupBytes != 0 {
 		return 0
 	}
-	units := min(len(src)/unitBytes, max(maxCallBytes/unitBytes, 1))
-	if units == 0 || first.Lo+uint64(units)+tweakBatch < first.Lo { // the assembly carries nothing to Hi
+	left := len(src) / unitBytes
+	if first.Lo+uint64(left)+tweakBatch < first.Lo { // the assembly carries nothing to Hi
 		return 0
 	}
-	var number [BlockBytes]byte
-	first.put(&number)
-	if decrypt {
-		decryptVAES512(&c.dec, &c.tweak, &dst[0], &src[0], unitBytes/groupBytes, units, &number)
-	} else {
-		encryptVAES512(&c.enc, &c.tweak, &dst[0], &src[0], unitBytes/groupBytes, units, &number)
+	for left > 0 {
+		units := min(left, max(maxCallBytes/unitBytes, 1))
+		if decrypt {
+			decryptVAES512(&c.wide.dec, &c.wide.tweak, &dst[done], &src[done], unitBytes/groupBytes, units, first.Lo, first.Hi)
+		} else {
+			encryptVAES512(&c.wide.enc, &c.wide.tweak, &dst[done], &src[done], unitBytes/groupBytes, units, first.Lo, first.Hi)
+		}
+		done += units * unitBytes
+		first.Lo += uint64(units)
+		left -= units
 	}
-	return units * unitBytes
+	return done
 }
 
 // units does n whole units whose first tweaks are given, if the path has a way over units of their
@@ -89,9 +105,6 @@ func (c *Cipher) units(dst, src []byte, unitBytes, n int, tweaks *[tweakBatch][B
 	}
 	return true
 }
-
-// minGroups is the fewest groups of a unit for which there is a path over whole units.
-const minGroups = 2
 
 // maxCallBytes bounds one call of assembly, in which the goroutine cannot be preempted.
 const maxCallBytes = 1 << 20
@@ -168,15 +181,15 @@ func encryptVAES(keys *[scheduleBytes]byte, dst, src *byte, blocks int, tweak *[
 //go:noescape
 func decryptVAES(keys *[scheduleBytes]byte, dst, src *byte, blocks int, tweak *[BlockBytes]byte)
 
-// Assembly, VAES on zmm registers: a run of units of groups·groupBytes each. groups ≥ minGroups,
-// units ≥ 1; first is the number of the first unit, whose lower half may not overflow within the run
-// or the three units behind it. dst is src or does not overlap it.
+// Assembly, VAES on zmm registers: a run of units of groups·groupBytes each. groups ≥ 1, units ≥ 1;
+// lo and hi are the number of the first unit, whose lower half may not overflow within the run or the
+// eight units behind it. dst is src or does not overlap it.
 
 //go:noescape
-func encryptVAES512(keys, tweak *[scheduleBytes]byte, dst, src *byte, groups, units int, first *[BlockBytes]byte)
+func encryptVAES512(keys, tweak *wideSchedule, dst, src *byte, groups, units int, lo, hi uint64)
 
 //go:noescape
-func decryptVAES512(keys, tweak *[scheduleBytes]byte, dst, src *byte, groups, units int, first *[BlockBytes]byte)
+func decryptVAES512(keys, tweak *wideSchedule, dst, src *byte, groups, units int, lo, hi uint64)
 
 // cpuidLeaf7 returns ECX of CPUID leaf 7, subleaf 0.
 func cpuidLeaf7() (ecx uint32)

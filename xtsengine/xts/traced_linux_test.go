@@ -57,7 +57,7 @@ func TestTracedChild(t *testing.T) {
 	r := rand.New(rand.NewPCG(23, 24))
 	key := testKey(r)
 	c, g := mustOpen(t, key, pathVAES512), mustOpen(t, key, pathGeneric)
-	for _, unitBytes := range []int{512, 768, 1024, 4096} {
+	for _, unitBytes := range []int{512, 1024, 1536, 4096} {
 		for _, units := range []int{1, 2, 3, 4, 5, 9} {
 			compareTraced(t, r, c, g, unitBytes, units)
 		}

@@ -2,305 +2,325 @@
 
 #include "textflag.h"
 
-// Runs of whole data units, sixteen blocks at a time in four zmm registers: as many as it takes to
-// keep AES units of one zmm instruction a cycle full. All that is not AES goes to other ports.
+// Runs of whole data units, thirty-two blocks at a time in eight zmm registers, and two such groups
+// under way: beside the last seven rounds of one go the first seven of the next. Sixteen registers in
+// flight are what it takes where two AES rounds begin in every cycle and each lasts four: with eight,
+// every slot that something else takes from the AES units would be lost. All that is not AES is
+// shifts within 64 bits, shuffles within 128 bits, additions and logic, which have other ports.
 //
-// Z0…Z3 blocks, Z4…Z7 their tweaks, Z8…Z11 tweaks ⊕ the last round key, Z12 the initial tweaks of
-// the next units, lowest lane first, Z13 the next of them in every lane, Z16…Z30 the round keys,
-// Z14, Z15 and Z31 scratch. K1 marks the lower half of every 128-bit lane. BX the tweak key's
-// schedule, DI destination, SI source, R8 groups of sixteen blocks a unit, CX those left of this
-// unit, R9 units left, R11 units until Z12 is used up. On the stack: the numbers of the four units
-// whose tweaks come next; they are not secret.
+// Z0…Z7 the younger group's blocks, Z8…Z15 the older one's, Z16…Z23 the tweaks of the group that
+// comes next, Z24 the first round key, Z25 the numbers of the next four units, Z26 the initial tweaks
+// of the units that follow, lowest lane first, Z27 the next of them in every lane, Z31 a round key,
+// Z28…Z30 scratch. K1 marks the lower half of every 128-bit lane, K2 the lowest 32 bits of it. AX the
+// data key's wide schedule, BX the tweak key's, DI destination, SI source, R8 groups a unit, CX those
+// left of this unit, R9 units left, R11 initial tweaks left in Z26. On the stack: tweaks ⊕ the last
+// round key, the younger group's at R10, the older one's at R12.
 
-// The powers of α in a register of first tweaks: lane j of register i is multiplied by α^(4i+j).
-DATA left<>+0(SB)/8, $0
-DATA left<>+8(SB)/8, $0
-DATA left<>+16(SB)/8, $1
-DATA left<>+24(SB)/8, $1
-DATA left<>+32(SB)/8, $2
-DATA left<>+40(SB)/8, $2
-DATA left<>+48(SB)/8, $3
-DATA left<>+56(SB)/8, $3
-DATA left<>+64(SB)/8, $4
-DATA left<>+72(SB)/8, $4
-DATA left<>+80(SB)/8, $5
-DATA left<>+88(SB)/8, $5
-DATA left<>+96(SB)/8, $6
-DATA left<>+104(SB)/8, $6
-DATA left<>+112(SB)/8, $7
-DATA left<>+120(SB)/8, $7
-DATA left<>+128(SB)/8, $8
-DATA left<>+136(SB)/8, $8
-DATA left<>+144(SB)/8, $9
-DATA left<>+152(SB)/8, $9
-DATA left<>+160(SB)/8, $10
-DATA left<>+168(SB)/8, $10
-DATA left<>+176(SB)/8, $11
-DATA left<>+184(SB)/8, $11
-DATA left<>+192(SB)/8, $12
-DATA left<>+200(SB)/8, $12
-DATA left<>+208(SB)/8, $13
-DATA left<>+216(SB)/8, $13
-DATA left<>+224(SB)/8, $14
-DATA left<>+232(SB)/8, $14
-DATA left<>+240(SB)/8, $15
-DATA left<>+248(SB)/8, $15
-GLOBL left<>(SB), RODATA|NOPTR, $256
+// Lane j of a register of tweaks is multiplied by α^j: what leaves a half goes into the other one.
+// A shift by 64 leaves nothing.
+#define POWER(lower, upper, n) \
+	DATA left<>+lower(SB)/8, $n;       \
+	DATA left<>+upper(SB)/8, $n;       \
+	DATA right<>+lower(SB)/8, $(64-n); \
+	DATA right<>+upper(SB)/8, $(64-n)
 
-// 64 less each of them: what leaves a half goes into the other one. A shift by 64 leaves nothing.
-DATA right<>+0(SB)/8, $64
-DATA right<>+8(SB)/8, $64
-DATA right<>+16(SB)/8, $63
-DATA right<>+24(SB)/8, $63
-DATA right<>+32(SB)/8, $62
-DATA right<>+40(SB)/8, $62
-DATA right<>+48(SB)/8, $61
-DATA right<>+56(SB)/8, $61
-DATA right<>+64(SB)/8, $60
-DATA right<>+72(SB)/8, $60
-DATA right<>+80(SB)/8, $59
-DATA right<>+88(SB)/8, $59
-DATA right<>+96(SB)/8, $58
-DATA right<>+104(SB)/8, $58
-DATA right<>+112(SB)/8, $57
-DATA right<>+120(SB)/8, $57
-DATA right<>+128(SB)/8, $56
-DATA right<>+136(SB)/8, $56
-DATA right<>+144(SB)/8, $55
-DATA right<>+152(SB)/8, $55
-DATA right<>+160(SB)/8, $54
-DATA right<>+168(SB)/8, $54
-DATA right<>+176(SB)/8, $53
-DATA right<>+184(SB)/8, $53
-DATA right<>+192(SB)/8, $52
-DATA right<>+200(SB)/8, $52
-DATA right<>+208(SB)/8, $51
-DATA right<>+216(SB)/8, $51
-DATA right<>+224(SB)/8, $50
-DATA right<>+232(SB)/8, $50
-DATA right<>+240(SB)/8, $49
-DATA right<>+248(SB)/8, $49
-GLOBL right<>(SB), RODATA|NOPTR, $256
+POWER(0, 8, 0)
+POWER(16, 24, 1)
+POWER(32, 40, 2)
+POWER(48, 56, 3)
+GLOBL left<>(SB), RODATA|NOPTR, $64
+GLOBL right<>(SB), RODATA|NOPTR, $64
 
 // The steps of the four unit numbers of a register, and from one register to the next.
-DATA lanes<>+0(SB)/8, $0
-DATA lanes<>+8(SB)/8, $0
-DATA lanes<>+16(SB)/8, $1
-DATA lanes<>+24(SB)/8, $0
-DATA lanes<>+32(SB)/8, $2
-DATA lanes<>+40(SB)/8, $0
-DATA lanes<>+48(SB)/8, $3
-DATA lanes<>+56(SB)/8, $0
-GLOBL lanes<>(SB), RODATA|NOPTR, $64
+#define STEP(lower, upper, n) \
+	DATA lanes<>+lower(SB)/8, $n; \
+	DATA lanes<>+upper(SB)/8, $0; \
+	DATA four<>+lower(SB)/8, $4;  \
+	DATA four<>+upper(SB)/8, $0
 
-DATA four<>+0(SB)/8, $4
-DATA four<>+8(SB)/8, $0
-DATA four<>+16(SB)/8, $4
-DATA four<>+24(SB)/8, $0
-DATA four<>+32(SB)/8, $4
-DATA four<>+40(SB)/8, $0
-DATA four<>+48(SB)/8, $4
-DATA four<>+56(SB)/8, $0
+STEP(0, 8, 1)
+STEP(16, 24, 2)
+STEP(32, 40, 3)
+STEP(48, 56, 4)
+GLOBL lanes<>(SB), RODATA|NOPTR, $64
 GLOBL four<>(SB), RODATA|NOPTR, $64
 
-// EXPAND sets tweaks to register at/64 of the first tweaks of the unit whose initial one is in Z13.
-#define EXPAND(at, tweaks) \
-	VPSLLVQ    left<>+at(SB), Z13, tweaks; \
-	VPSRLVQ    right<>+at(SB), Z13, Z14;   \
-	VPSHUFD    $0x4e, Z14, Z14;                \
-	VPSLLQ.Z   $1, Z14, K1, Z15;               \
-	VPTERNLOGQ $0x96, Z14, Z15, tweaks;        \
-	VPSLLQ.Z   $2, Z14, K1, Z15;               \
-	VPSLLQ.Z   $7, Z14, K1, Z31;               \
-	VPTERNLOGQ $0x96, Z15, Z31, tweaks
+// CARRY adds to t what left its halves: Z28 has it in the half that it left.
+#define CARRY(t) \
+	VPSHUFD    $0x4e, Z28, Z28;    \
+	VPADDQ.Z   Z28, Z28, K1, Z29;  \
+	VPTERNLOGQ $0x96, Z28, Z29, t; \
+	VPSLLQ.Z   $2, Z28, K1, Z29;   \
+	VPSLLQ.Z   $7, Z28, K1, Z30;   \
+	VPTERNLOGQ $0x96, Z29, Z30, t
 
-// ADVANCE multiplies a register of tweaks by α^16.
-#define ADVANCE(tweaks) \
-	VPSRLDQ    $14, tweaks, Z14;        \
-	VPSLLDQ    $2, tweaks, tweaks;      \
-	VPSLLQ     $1, Z14, Z15;            \
-	VPTERNLOGQ $0x96, Z14, Z15, tweaks; \
-	VPSLLQ     $2, Z14, Z15;            \
-	VPSLLQ     $7, Z14, Z31;            \
-	VPTERNLOGQ $0x96, Z15, Z31, tweaks
+// LANES sets Z27 to the unit's first four tweaks, of its initial one in all lanes.
+#define LANES \
+	VPSRLVQ right<>(SB), Z27, Z28; \
+	VPSLLVQ left<>(SB), Z27, Z27;  \
+	CARRY(Z27)
 
-// TAKE puts the next initial tweak into Z13.
+// TAKE puts the next initial tweak into Z27, and makes the first four tweaks of it.
 #define TAKE \
-	VSHUFI64X2 $0, Z12, Z12, Z13; \
-	VALIGNQ    $2, Z12, Z12, Z12
+	VSHUFI64X2 $0, Z26, Z26, Z27; \
+	VALIGNQ    $2, Z26, Z26, Z26; \
+	LANES
 
-#define WHITEN(at, blocks, tweaks, last) \
-	VMOVDQU64  at(SI), blocks;           \
-	VPXORQ     tweaks, Z30, last;        \
-	VPTERNLOGQ $0x96, tweaks, Z16, blocks
+// EXPAND sets t to the four tweaks that are at/16 blocks behind those in Z27.
+#define EXPAND(at, t) \
+	VPSRLQ $(64-at/16), Z27, Z28; \
+	VPSLLQ $(at/16), Z27, t;      \
+	CARRY(t)
 
-#define WHITEN4 \
-	WHITEN(0, Z0, Z4, Z8);     \
-	WHITEN(64, Z1, Z5, Z9);    \
-	WHITEN(128, Z2, Z6, Z10);  \
-	WHITEN(192, Z3, Z7, Z11)
+// ADVANCE multiplies a register of tweaks by α^32: 32 bits go round, and the ones that left the
+// upper end are added thrice more.
+#define ADVANCE(at, tweaks) \
+	VPSHUFD.Z  $0xff, tweaks, K2, Z28;  \
+	VPSHUFD    $0x93, tweaks, tweaks;   \
+	VPADDQ     Z28, Z28, Z29;           \
+	VPSLLQ     $2, Z28, Z30;            \
+	VPTERNLOGQ $0x96, Z29, Z30, tweaks; \
+	VPSLLQ     $7, Z28, Z28;            \
+	VPXORQ     Z28, tweaks, tweaks
 
-#define ROUND4(op, key) \
-	op key, Z0, Z0; \
-	op key, Z1, Z1; \
-	op key, Z2, Z2; \
-	op key, Z3, Z3
+// KEEP is for the last group of all, which no tweaks follow.
+#define KEEP(at, tweaks)
 
-// FINISH4 does the last round, which whitens too, and goes on to the next group.
-#define FINISH4(op) \
-	op        Z8, Z0, Z0;   \
-	op        Z9, Z1, Z1;   \
-	op        Z10, Z2, Z2;  \
-	op        Z11, Z3, Z3;  \
-	VMOVDQU64 Z0, 0(DI);    \
-	VMOVDQU64 Z1, 64(DI);   \
-	VMOVDQU64 Z2, 128(DI);  \
-	VMOVDQU64 Z3, 192(DI);  \
-	ADDQ      $256, SI;     \
-	ADDQ      $256, DI
+// TWEAK is a round of the four unit numbers in Z26.
+#define TWEAK(at) \
+	VMOVDQU64 at(BX), Z28;   \
+	VAESENC   Z28, Z26, Z26
 
-// GROUP does sixteen blocks and moves their tweaks on.
-#define GROUP(op, last) \
-	WHITEN4;          \
-	ROUND4(op, Z17);  \
-	ADVANCE(Z4);      \
-	ROUND4(op, Z18);  \
-	ROUND4(op, Z19);  \
-	ADVANCE(Z5);      \
-	ROUND4(op, Z20);  \
-	ROUND4(op, Z21);  \
-	ADVANCE(Z6);      \
-	ROUND4(op, Z22);  \
-	ROUND4(op, Z23);  \
-	ADVANCE(Z7);      \
-	ROUND4(op, Z24);  \
-	ROUND4(op, Z25);  \
-	ROUND4(op, Z26);  \
-	ROUND4(op, Z27);  \
-	ROUND4(op, Z28);  \
-	ROUND4(op, Z29);  \
-	FINISH4(last)
+// NONE is for groups beside which no initial tweaks are made.
+#define NONE(at)
 
-// TWEAKKEY and TWEAK are the rounds of the four unit numbers in Z12.
-#define TWEAKKEY \
-	VBROADCASTI32X4 (BX), Z14;     \
-	VPXORQ          Z14, Z12, Z12
-
-#define TWEAK(op, at) \
-	VBROADCASTI32X4 at(BX), Z14;   \
-	op              Z14, Z12, Z12
-
-// NUMBERS moves the unit numbers in Z12 on, for the next time.
+// NUMBERS begins the encryption of the next four unit numbers.
 #define NUMBERS \
-	VPADDQ    four<>(SB), Z12, Z14;      \
-	VMOVDQU64 Z14, numbers-64(SP)
+	VPXORQ (BX), Z25, Z26;       \
+	VPADDQ four<>(SB), Z25, Z25
 
-// GROUPTWEAKS is GROUP, with the initial tweaks of the next four units computed beside it.
-#define GROUPTWEAKS(op, last) \
-	VMOVDQU64 numbers-64(SP), Z12; \
-	NUMBERS;                 \
-	WHITEN4;                 \
-	TWEAKKEY;                \
-	ROUND4(op, Z17);         \
-	TWEAK(VAESENC, 16);      \
-	ADVANCE(Z4);             \
-	ROUND4(op, Z18);         \
-	TWEAK(VAESENC, 32);      \
-	ROUND4(op, Z19);         \
-	TWEAK(VAESENC, 48);      \
-	ADVANCE(Z5);             \
-	ROUND4(op, Z20);         \
-	TWEAK(VAESENC, 64);      \
-	ROUND4(op, Z21);         \
-	TWEAK(VAESENC, 80);      \
-	ADVANCE(Z6);             \
-	ROUND4(op, Z22);         \
-	TWEAK(VAESENC, 96);      \
-	ROUND4(op, Z23);         \
-	TWEAK(VAESENC, 112);     \
-	ADVANCE(Z7);             \
-	ROUND4(op, Z24);         \
-	TWEAK(VAESENC, 128);     \
-	ROUND4(op, Z25);         \
-	TWEAK(VAESENC, 144);     \
-	ROUND4(op, Z26);         \
-	TWEAK(VAESENC, 160);     \
-	ROUND4(op, Z27);         \
-	TWEAK(VAESENC, 176);     \
-	ROUND4(op, Z28);         \
-	TWEAK(VAESENC, 192);     \
-	ROUND4(op, Z29);         \
-	TWEAK(VAESENC, 208);     \
-	FINISH4(last);           \
-	TWEAK(VAESENCLAST, 224)
+// TWEAKLAST ends it.
+#define TWEAKLAST \
+	VMOVDQU64   896(BX), Z28;  \
+	VAESENCLAST Z28, Z26, Z26
 
-// GROUPLAST does the last sixteen blocks of a unit and makes the first tweaks of the next one.
-#define GROUPLAST(op, last) \
-	WHITEN4;          \
-	TAKE;             \
-	ROUND4(op, Z17);  \
-	EXPAND(0, Z4);    \
-	ROUND4(op, Z18);  \
-	ROUND4(op, Z19);  \
-	EXPAND(64, Z5);    \
-	ROUND4(op, Z20);  \
-	ROUND4(op, Z21);  \
-	EXPAND(128, Z6);    \
-	ROUND4(op, Z22);  \
-	ROUND4(op, Z23);  \
-	EXPAND(192, Z7);    \
-	ROUND4(op, Z24);  \
-	ROUND4(op, Z25);  \
-	ROUND4(op, Z26);  \
-	ROUND4(op, Z27);  \
-	ROUND4(op, Z28);  \
-	ROUND4(op, Z29);  \
-	FINISH4(last)
+// WHITEN begins with a register of blocks.
+#define WHITEN(at, blocks, tweaks) \
+	VMOVDQU64  at(SI), blocks;             \
+	VPXORQ     896(AX), tweaks, Z28;       \
+	VMOVDQU64  Z28, at(R10);               \
+	VPTERNLOGQ $0x96, tweaks, Z24, blocks
 
-#define KEYS \
-	VBROADCASTI32X4 0(AX), Z16;    \
-	VBROADCASTI32X4 16(AX), Z17;   \
-	VBROADCASTI32X4 32(AX), Z18;   \
-	VBROADCASTI32X4 48(AX), Z19;   \
-	VBROADCASTI32X4 64(AX), Z20;   \
-	VBROADCASTI32X4 80(AX), Z21;   \
-	VBROADCASTI32X4 96(AX), Z22;   \
-	VBROADCASTI32X4 112(AX), Z23;  \
-	VBROADCASTI32X4 128(AX), Z24;  \
-	VBROADCASTI32X4 144(AX), Z25;  \
-	VBROADCASTI32X4 160(AX), Z26;  \
-	VBROADCASTI32X4 176(AX), Z27;  \
-	VBROADCASTI32X4 192(AX), Z28;  \
-	VBROADCASTI32X4 208(AX), Z29;  \
-	VBROADCASTI32X4 224(AX), Z30
+// WHITENLAST is WHITEN for the last group of all, whose tweaks stay in their registers: it clears
+// what an earlier group left on the stack.
+#define WHITENLAST(at, blocks, tweaks) \
+	VMOVDQU64  at(SI), blocks;             \
+	VMOVDQU64  Z25, at(R10);               \
+	VPTERNLOGQ $0x96, tweaks, Z24, blocks
 
-// START makes the first tweaks of the first unit.
+#define WHITEN8(whiten) \
+	whiten(0, Z0, Z16);   \
+	whiten(64, Z1, Z17);  \
+	whiten(128, Z2, Z18); \
+	whiten(192, Z3, Z19); \
+	whiten(256, Z4, Z20); \
+	whiten(320, Z5, Z21); \
+	whiten(384, Z6, Z22); \
+	whiten(448, Z7, Z23); \
+	ADDQ $512, SI
+
+// YOUNG, OLD and AGE are a round of the younger group, of the older one, and the seventh, by which
+// the younger group becomes the older one.
+#define YOUNG(op, at) \
+	VMOVDQU64 at(AX), Z31; \
+	op        Z31, Z0, Z0; \
+	op        Z31, Z1, Z1; \
+	op        Z31, Z2, Z2; \
+	op        Z31, Z3, Z3; \
+	op        Z31, Z4, Z4; \
+	op        Z31, Z5, Z5; \
+	op        Z31, Z6, Z6; \
+	op        Z31, Z7, Z7
+
+#define OLD(op, at) \
+	VMOVDQU64 at(AX), Z31;   \
+	op        Z31, Z8, Z8;   \
+	op        Z31, Z9, Z9;   \
+	op        Z31, Z10, Z10; \
+	op        Z31, Z11, Z11; \
+	op        Z31, Z12, Z12; \
+	op        Z31, Z13, Z13; \
+	op        Z31, Z14, Z14; \
+	op        Z31, Z15, Z15
+
+#define AGE(op) \
+	VMOVDQU64 448(AX), Z31; \
+	op        Z31, Z0, Z8;  \
+	op        Z31, Z1, Z9;  \
+	op        Z31, Z2, Z10; \
+	op        Z31, Z3, Z11; \
+	op        Z31, Z4, Z12; \
+	op        Z31, Z5, Z13; \
+	op        Z31, Z6, Z14; \
+	op        Z31, Z7, Z15
+
+// FINISH does the last round of a register of the older group, which whitens too.
+#define FINISH(op, at, blocks) \
+	VMOVDQU64 at(R12), Z31;        \
+	op        Z31, blocks, blocks; \
+	VMOVDQU64 blocks, at(DI)
+
+#define FINISH8(op) \
+	FINISH(op, 0, Z8);    \
+	FINISH(op, 64, Z9);   \
+	FINISH(op, 128, Z10); \
+	FINISH(op, 192, Z11); \
+	FINISH(op, 256, Z12); \
+	FINISH(op, 320, Z13); \
+	FINISH(op, 384, Z14); \
+	FINISH(op, 448, Z15); \
+	ADDQ $512, DI
+
+// BOTH does a group's first seven rounds beside the last seven of the one before it, and with them a
+// step on every register of tweaks and the rounds of the next initial tweaks.
+#define BOTH(op, last, whiten, step, tweak) \
+	OLD(op, 512);    \
+	WHITEN8(whiten); \
+	tweak(64);       \
+	YOUNG(op, 64);   \
+	tweak(128);      \
+	step(0, Z16);    \
+	OLD(op, 576);    \
+	tweak(192);      \
+	YOUNG(op, 128);  \
+	tweak(256);      \
+	step(64, Z17);   \
+	OLD(op, 640);    \
+	tweak(320);      \
+	YOUNG(op, 192);  \
+	tweak(384);      \
+	step(128, Z18);  \
+	step(192, Z19);  \
+	OLD(op, 704);    \
+	tweak(448);      \
+	YOUNG(op, 256);  \
+	tweak(512);      \
+	step(256, Z20);  \
+	OLD(op, 768);    \
+	tweak(576);      \
+	YOUNG(op, 320);  \
+	tweak(640);      \
+	step(320, Z21);  \
+	OLD(op, 832);    \
+	tweak(704);      \
+	YOUNG(op, 384);  \
+	tweak(768);      \
+	step(384, Z22);  \
+	FINISH8(last);   \
+	tweak(832);      \
+	AGE(op);         \
+	step(448, Z23);  \
+	XCHGQ R10, R12
+
+// HEAD is BOTH without a group before, TAIL without one behind.
+#define HEAD(op, whiten, step) \
+	WHITEN8(whiten); \
+	YOUNG(op, 64);   \
+	step(0, Z16);    \
+	YOUNG(op, 128);  \
+	step(64, Z17);   \
+	YOUNG(op, 192);  \
+	step(128, Z18);  \
+	step(192, Z19);  \
+	YOUNG(op, 256);  \
+	step(256, Z20);  \
+	YOUNG(op, 320);  \
+	step(320, Z21);  \
+	YOUNG(op, 384);  \
+	step(384, Z22);  \
+	AGE(op);         \
+	step(448, Z23);  \
+	XCHGQ R10, R12
+
+// FINISHLAST is FINISH for the last group of all.
+#define FINISHLAST(op, at, blocks, tweaks) \
+	VPXORQ    896(AX), tweaks, Z31; \
+	op        Z31, blocks, blocks;  \
+	VMOVDQU64 blocks, at(DI)
+
+// TAIL does the last rounds of the last group, and clears what is on the stack of the one before.
+#define TAIL(op, last) \
+	OLD(op, 512);                    \
+	VMOVDQU64 Z25, 0(R10);           \
+	OLD(op, 576);                    \
+	VMOVDQU64 Z25, 64(R10);          \
+	OLD(op, 640);                    \
+	VMOVDQU64 Z25, 128(R10);         \
+	OLD(op, 704);                    \
+	VMOVDQU64 Z25, 192(R10);         \
+	OLD(op, 768);                    \
+	VMOVDQU64 Z25, 256(R10);         \
+	OLD(op, 832);                    \
+	VMOVDQU64 Z25, 320(R10);         \
+	VMOVDQU64 Z25, 384(R10);         \
+	VMOVDQU64 Z25, 448(R10);         \
+	FINISHLAST(last, 0, Z8, Z16);    \
+	FINISHLAST(last, 64, Z9, Z17);   \
+	FINISHLAST(last, 128, Z10, Z18); \
+	FINISHLAST(last, 192, Z11, Z19); \
+	FINISHLAST(last, 256, Z12, Z20); \
+	FINISHLAST(last, 320, Z13, Z21); \
+	FINISHLAST(last, 384, Z14, Z22); \
+	FINISHLAST(last, 448, Z15, Z23)
+
+// FIRST is a round of the first unit's number, in every lane of Z27; BESIDE also one of the next
+// four, in Z26, which a lone unit has no use for.
+#define FIRST(op, at) \
+	VMOVDQU64 at(BX), Z28;   \
+	op        Z28, Z27, Z27
+
+#define BESIDE(op, at) \
+	FIRST(op, at);         \
+	op        Z28, Z26, Z26
+
+#define ALLROUNDS(round) \
+	round(VAESENC, 64);      \
+	round(VAESENC, 128);     \
+	round(VAESENC, 192);     \
+	round(VAESENC, 256);     \
+	round(VAESENC, 320);     \
+	round(VAESENC, 384);     \
+	round(VAESENC, 448);     \
+	round(VAESENC, 512);     \
+	round(VAESENC, 576);     \
+	round(VAESENC, 640);     \
+	round(VAESENC, 704);     \
+	round(VAESENC, 768);     \
+	round(VAESENC, 832);     \
+	round(VAESENCLAST, 896)
+
+// NUMBER puts the first unit's number into Z27, with the first round key. Its halves come
+// separately: a load of both would wait until their stores have left the processor's store queue.
+#define NUMBER \
+	VPBROADCASTQ lo+48(FP), Z27;        \
+	VPBROADCASTQ hi+56(FP), Z28;        \
+	VPUNPCKLQDQ  Z28, Z27, Z27;         \
+	VPADDQ       lanes<>(SB), Z27, Z25; \
+	VPXORQ       (BX), Z27, Z27
+
+// START makes the first tweaks of the first unit, of its initial one in Z27.
 #define START \
-	VBROADCASTI32X4 (DX), Z12;            \
-	VPADDQ          lanes<>(SB), Z12, Z12; \
-	NUMBERS;                 \
-	TWEAKKEY;                \
-	TWEAK(VAESENC, 16);      \
-	TWEAK(VAESENC, 32);      \
-	TWEAK(VAESENC, 48);      \
-	TWEAK(VAESENC, 64);      \
-	TWEAK(VAESENC, 80);      \
-	TWEAK(VAESENC, 96);      \
-	TWEAK(VAESENC, 112);     \
-	TWEAK(VAESENC, 128);     \
-	TWEAK(VAESENC, 144);     \
-	TWEAK(VAESENC, 160);     \
-	TWEAK(VAESENC, 176);     \
-	TWEAK(VAESENC, 192);     \
-	TWEAK(VAESENC, 208);     \
-	TWEAK(VAESENCLAST, 224); \
-	TAKE;                    \
-	EXPAND(0, Z4);           \
-	EXPAND(64, Z5);           \
-	EXPAND(128, Z6);           \
-	EXPAND(192, Z7)
+	LANES;              \
+	VMOVDQA64 Z27, Z16; \
+	EXPAND(64, Z17);    \
+	EXPAND(128, Z18);   \
+	EXPAND(192, Z19);   \
+	EXPAND(256, Z20);   \
+	EXPAND(320, Z21);   \
+	EXPAND(384, Z22);   \
+	EXPAND(448, Z23)
 
-// WIPE clears what VZEROUPPER does not reach: the round keys.
+// WIPE clears the registers that VZEROUPPER does not reach: keys and tweaks.
 #define WIPE \
 	VPXORQ Z16, Z16, Z16; \
 	VPXORQ Z17, Z17, Z17; \
@@ -322,48 +342,79 @@ GLOBL four<>(SB), RODATA|NOPTR, $64
 
 // RUN is the whole of a direction.
 #define RUN(round, last) \
-	MOVQ  keys+0(FP), AX;    \
-	MOVQ  tweak+8(FP), BX;   \
-	MOVQ  dst+16(FP), DI;    \
-	MOVQ  src+24(FP), SI;    \
-	MOVQ  groups+32(FP), R8; \
-	MOVQ  units+40(FP), R9;  \
-	MOVQ  first+48(FP), DX;  \
-	MOVL  $0x55, CX;         \
-	KMOVW CX, K1;            \
-	MOVQ  $3, R11;           \
-	START;                   \
-	KEYS;                    \
-unit: \
-	LEAQ  -2(R8), CX;        \
-	TESTQ R11, R11;          \
-	JNZ   first;             \
-	CMPQ  R9, $1;            \
-	JEQ   first;             \
-	MOVQ  $4, R11;           \
-	GROUPTWEAKS(round, last); \
-	JMP   middle;            \
-first: \
-	GROUP(round, last);      \
-middle: \
-	DECQ  R11;               \
-	TESTQ CX, CX;            \
-	JZ    end;               \
+	MOVQ      keys+0(FP), AX;                  \
+	MOVQ      tweak+8(FP), BX;                 \
+	MOVQ      dst+16(FP), DI;                  \
+	MOVQ      src+24(FP), SI;                  \
+	MOVQ      groups+32(FP), R8;               \
+	MOVQ      units+40(FP), R9;                \
+	LEAQ      63(SP), R10;                     \
+	ANDQ      $~63, R10;                       \
+	LEAQ      512(R10), R12;                   \
+	MOVL      $0x55, CX;                       \
+	KMOVW     CX, K1;                          \
+	MOVL      $0x1111, CX;                     \
+	KMOVW     CX, K2;                          \
+	MOVQ      $4, R11;                         \
+	NUMBER;                                    \
+	CMPQ      R9, $1;                          \
+	JEQ       alone;                           \
+	NUMBERS;                                   \
+	ALLROUNDS(BESIDE);                         \
+	JMP       start;                           \
+alone: \
+	ALLROUNDS(FIRST);                          \
+start: \
+	START;                                     \
+	VMOVDQU64 (AX), Z24;                       \
+	MOVQ      R8, CX;                          \
+	DECQ      CX;                              \
+	JZ        short;                           \
+	HEAD(round, WHITEN, ADVANCE);              \
+	JMP       next;                            \
+short: \
+	DECQ      R9;                              \
+	JZ        one;                             \
+	TAKE;                                      \
+	DECQ      R11;                             \
+	HEAD(round, WHITEN, EXPAND);               \
+	MOVQ      R8, CX;                          \
+	JMP       next;                            \
+one: \
+	VPXORQ    Z25, Z25, Z25;                   \
+	HEAD(round, WHITENLAST, KEEP);             \
+	JMP       tail;                            \
 group: \
-	GROUP(round, last);      \
-	DECQ  CX;                \
-	JNZ   group;             \
+	BOTH(round, last, WHITEN, ADVANCE, NONE);  \
+next: \
+	DECQ      CX;                              \
+	JNZ       group;                           \
+	DECQ      R9;                              \
+	JZ        end;                             \
+	MOVQ      R8, CX;                          \
+	TAKE;                                      \
+	DECQ      R11;                             \
+	JZ        numbers;                         \
+	BOTH(round, last, WHITEN, EXPAND, NONE);   \
+	JMP       next;                            \
+numbers: \
+	MOVQ      $4, R11;                         \
+	NUMBERS;                                   \
+	BOTH(round, last, WHITEN, EXPAND, TWEAK);  \
+	TWEAKLAST;                                 \
+	JMP       next;                            \
 end: \
-	GROUPLAST(round, last);  \
-	DECQ  R9;                \
-	JNZ   unit;              \
-	WIPE;                    \
+	VPXORQ    Z25, Z25, Z25;                   \
+	BOTH(round, last, WHITENLAST, KEEP, NONE); \
+tail: \
+	TAIL(round, last);                         \
+	WIPE;                                      \
 	RET
 
-// func encryptVAES512(keys, tweak *[scheduleBytes]byte, dst, src *byte, groups, units int, first *[BlockBytes]byte)
-TEXT ·encryptVAES512(SB), 0, $64-56
+// func encryptVAES512(keys, tweak *wideSchedule, dst, src *byte, groups, units int, lo, hi uint64)
+TEXT ·encryptVAES512(SB), 0, $1088-64
 	RUN(VAESENC, VAESENCLAST)
 
-// func decryptVAES512(keys, tweak *[scheduleBytes]byte, dst, src *byte, groups, units int, first *[BlockBytes]byte)
-TEXT ·decryptVAES512(SB), 0, $64-56
+// func decryptVAES512(keys, tweak *wideSchedule, dst, src *byte, groups, units int, lo, hi uint64)
+TEXT ·decryptVAES512(SB), 0, $1088-64
 	RUN(VAESDEC, VAESDECLAST)

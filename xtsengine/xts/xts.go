@@ -48,6 +48,8 @@ func (u Unit) put(b *[BlockBytes]byte) {
 
 // Cipher is one key, expanded. Encrypt and Decrypt may be called concurrently.
 type Cipher struct {
+	// The schedules of the path on zmm registers. They come first, so that they lie on cache lines.
+	wide struct{ enc, dec, tweak wideSchedule }
 	path path
 	// The schedules of the assembly paths, round keys in order of use.
 	enc, dec, tweak [scheduleBytes]byte
@@ -57,6 +59,9 @@ type Cipher struct {
 
 // scheduleBytes is the size of 15 round keys.
 const scheduleBytes = 15 * BlockBytes
+
+// wideSchedule has every round key in all four lanes of a zmm register.
+type wideSchedule [4 * scheduleBytes]byte
 
 // String implements fmt.Stringer without the key.
 func (*Cipher) String() string { return "xts.Cipher(redacted)" }
@@ -95,6 +100,9 @@ func (c *Cipher) Path() string { return c.path.String() }
 // Close wipes the key. Any use afterwards panics; a second Close does nothing. The generic path's
 // schedules belong to crypto/aes, which can't be told to wipe them: they are let go.
 func (c *Cipher) Close() {
+	clear(c.wide.enc[:])
+	clear(c.wide.dec[:])
+	clear(c.wide.tweak[:])
 	clear(c.enc[:])
 	clear(c.dec[:])
 	clear(c.tweak[:])
@@ -145,7 +153,7 @@ func (c *Cipher) part(dst, src []byte, unit Unit, block int, decrypt bool) {
 const tweakBatch = 8
 
 // groupBytes is what the assembly over whole units does at a time.
-const groupBytes = 16 * BlockBytes
+const groupBytes = 32 * BlockBytes
 
 // run works through the units: whole ones together where the path can, and else tweakBatch of them
 // at a time.
@@ -154,15 +162,10 @@ func (c *Cipher) run(dst, src []byte, unitBytes int, first Unit, decrypt bool) {
 	if c.nullRun(dst, src) {
 		return
 	}
-	for len(src) >= unitBytes {
-		done := c.wholeUnits(dst, src, unitBytes, first, decrypt)
-		if done == 0 {
-			break
-		}
-		dst, src = dst[done:], src[done:]
-		first = first.Add(uint64(done / unitBytes))
+	done := c.wholeUnits(dst, src, unitBytes, first, decrypt)
+	if done < len(src) {
+		c.eachUnit(dst[done:], src[done:], unitBytes, first.Add(uint64(done/unitBytes)), decrypt)
 	}
-	c.eachUnit(dst, src, unitBytes, first, decrypt)
 }
 
 // eachUnit works through the units with their tweaks made tweakBatch at a time.

@@ -60,8 +60,8 @@ func TestAgainstReference(t *testing.T) {
 			t.Fatal(err)
 		}
 		c := mustOpen(t, key, p)
-		for _, unitBytes := range []int{16, 112, 128, 240, 512, 4096, 65536} {
-			for _, units := range []int{1, 2, 7, 8, 9, 17} {
+		for _, unitBytes := range []int{16, 112, 128, 240, 512, 1024, 1536, 4096, 65536} {
+			for _, units := range []int{1, 2, 4, 5, 6, 7, 8, 9, 17} {
 				checkRun(t, r, ref, c, unitBytes, units)
 			}
 		}
@@ -337,6 +337,10 @@ func TestClose(t *testing.T) {
 		}
 		c.Close()
 		var zero [scheduleBytes]byte
+		var wide wideSchedule
+		if c.wide.enc != wide || c.wide.dec != wide || c.wide.tweak != wide {
+			t.Fatal("Close left a wide schedule")
+		}
 		if c.enc != zero || c.dec != zero || c.tweak != zero || c.data != nil || c.tweaks != nil {
 			t.Fatal("Close left a schedule")
 		}
