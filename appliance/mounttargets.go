@@ -23,11 +23,13 @@ func networkState(n *catalog.Network) (network.State, error) {
 		if subnet == nil {
 			return s, fmt.Errorf("appliance: subnet %s of mount target %s is not in the catalog", m.Subnet, m.ID)
 		}
-		address, err := addressIn(subnet, m.Address)
+		addresses, err := addressesIn(subnet, m.Addresses())
 		if err != nil {
 			return s, err
 		}
-		s.Targets = append(s.Targets, network.Target{ID: m.ID, Address: address, Groups: m.Groups})
+		for _, a := range addresses {
+			s.Targets = append(s.Targets, network.Target{ID: m.ID, Address: a, Groups: m.Groups})
+		}
 	}
 	for i := range n.Groups {
 		s.Groups = append(s.Groups, gateGroup(&n.Groups[i]))
@@ -35,11 +37,23 @@ func networkState(n *catalog.Network) (network.State, error) {
 	return s, nil
 }
 
-func addressIn(s *catalog.Subnet, address netip.Addr) (network.Address, error) {
+// addressesIn says how the network is to have addresses of a subnet, one at most of each family.
+func addressesIn(s *catalog.Subnet, addresses []netip.Addr) ([]network.Address, error) {
 	on, err := network.ParseSelector(s.Interface)
-	return network.Address{
-		Interface: on, Prefix: netip.PrefixFrom(address, s.Prefix.Bits()), Gateway: s.Gateway, MTU: s.MTU, Up: s.Up,
-	}, err
+	if err != nil {
+		return nil, err
+	}
+	var all []network.Address
+	for _, a := range addresses {
+		for _, r := range s.Ranges() {
+			if r.Prefix.Addr().Is4() == a.Is4() {
+				all = append(all, network.Address{
+					Interface: on, Prefix: netip.PrefixFrom(a, r.Prefix.Bits()), Gateway: r.Gateway, MTU: s.MTU, Up: s.Up,
+				})
+			}
+		}
+	}
+	return all, nil
 }
 
 func gateGroup(g *catalog.SecurityGroup) gate.Group {
@@ -105,15 +119,19 @@ func (a *Appliance) CreateSubnet(ctx context.Context, s catalog.Subnet) (made ca
 func checkSubnets(subnets []catalog.Subnet) error {
 	var all network.Desired
 	for i := range subnets {
-		first := subnets[i].Prefix.Addr()
-		if first.IsValid() && first.Next() != subnets[i].Gateway {
-			first = first.Next()
+		var firsts []netip.Addr
+		for _, r := range subnets[i].Ranges() {
+			first := r.Prefix.Addr()
+			if first.IsValid() && first.Next() != r.Gateway {
+				first = first.Next()
+			}
+			firsts = append(firsts, first)
 		}
-		address, err := addressIn(&subnets[i], first)
+		addresses, err := addressesIn(&subnets[i], firsts)
 		if err != nil {
 			return err
 		}
-		all = append(all, address)
+		all = append(all, addresses...)
 	}
 	return all.Validate()
 }
@@ -167,7 +185,7 @@ func (a *Appliance) CreateMountTarget(ctx context.Context, m catalog.MountTarget
 		a.log.Error("mount target could not be made", zap.String("mount_target", made.ID), zap.Error(err))
 		return catalog.MountTarget{}, errors.Join(err, a.catalog.DeleteMountTarget(ctx, made.ID), a.followCatalog(ctx))
 	}
-	a.log.Info("mount target made", zap.String("mount_target", made.ID), zap.Stringer("address", made.Address))
+	a.log.Info("mount target made", zap.String("mount_target", made.ID), zap.Stringers("addresses", made.Addresses()))
 	return made, nil
 }
 
@@ -181,12 +199,25 @@ func (a *Appliance) SetMountTargetGroups(ctx context.Context, id string, groups 
 	return a.changeNetwork(ctx, func(ctx context.Context) error { return a.catalog.SetMountTargetGroups(ctx, id, groups) })
 }
 
-// MountTargetState implements api.Backend.
+// MountTargetState implements api.Backend. Of two addresses, the worse one counts.
 func (a *Appliance) MountTargetState(m *catalog.MountTarget) string {
 	status := a.edge.AddressStatus()
+	state := api.MountTargetAvailable
+	for _, address := range m.Addresses() {
+		switch addressState(&status, address) {
+		case api.MountTargetError:
+			return api.MountTargetError
+		case api.MountTargetCreating:
+			state = api.MountTargetCreating
+		}
+	}
+	return state
+}
+
+func addressState(status *network.Status, address netip.Addr) string {
 	for i := range status.Addresses {
 		s := &status.Addresses[i]
-		if s.Prefix.Addr() != m.Address {
+		if s.Prefix.Addr() != address {
 			continue
 		}
 		switch {

@@ -23,12 +23,16 @@ func hasAddress(t *testing.T, name, address string) bool {
 	return slices.ContainsFunc(list, func(a netlink.Addr) bool { return a.IPNet.String() == address })
 }
 
-// openTo makes a security group that admits a prefix to NFS.
-func (r *running) openTo(t *testing.T, name, prefix string) string {
+// openTo makes a security group that admits prefixes to NFS.
+func (r *running) openTo(t *testing.T, name string, prefixes ...string) string {
 	t.Helper()
 	g, err := r.CreateSecurityGroup(t.Context(), catalog.SecurityGroup{Name: name})
 	check(t, err)
-	_, err = r.AddRule(t.Context(), g.ID, catalog.Rule{LowPort: 2049, HighPort: 2049, Sources: []netip.Prefix{netip.MustParsePrefix(prefix)}})
+	rule := catalog.Rule{LowPort: 2049, HighPort: 2049}
+	for _, p := range prefixes {
+		rule.Sources = append(rule.Sources, netip.MustParsePrefix(p))
+	}
+	_, err = r.AddRule(t.Context(), g.ID, rule)
 	check(t, err)
 	return g.ID
 }
@@ -120,6 +124,62 @@ func (r *running) expectTarget(t *testing.T, id, group string) {
 	}
 	if !slices.ContainsFunc(n.Targets, func(x api.NetworkTarget) bool { return x.ID == id && len(x.Verdicts) > 0 }) {
 		t.Errorf("targets %+v", n.Targets)
+	}
+}
+
+// A mount target with an address of each family is kept, steered, guarded and resolved at both, counted once,
+// and goes as one.
+func TestDualStackMountTarget(t *testing.T) {
+	if !insideNamespaces(t) {
+		return
+	}
+	o := networkOptions(t)
+	client := cableTo(t, "10.78.0.2/24", "10.78.0.3/24", "fd78::2/64", "fd78::3/64")
+	o.Network.Addresses, o.Network.Steer = nil, network.UseAuto
+	o.Network.GateInterfaces, o.Network.Gate = []network.Selector{{Name: "storage"}}, network.UseRequire
+	r := start(t, o)
+	id := r.create(t, "home")
+	subnet, err := r.CreateSubnet(t.Context(), catalog.Subnet{
+		Interface: "storage", Prefix: netip.MustParsePrefix("10.78.0.0/24"), Prefix6: netip.MustParsePrefix("fd78::/64"), Up: true,
+	})
+	check(t, err)
+	group := r.openTo(t, "two", "10.78.0.2/32", "fd78::2/128")
+	m, err := r.CreateMountTarget(t.Context(), catalog.MountTarget{
+		FileSystem: id, Subnet: subnet.ID, Groups: []string{group},
+		Address: netip.IPv4Unspecified(), Address6: netip.MustParseAddr("fd78::beef"),
+	})
+	check(t, err)
+	if !hasAddress(t, "storage", "10.78.0.4/24") || !hasAddress(t, "storage", "fd78::beef/64") {
+		t.Fatalf("%+v is not on the interface", m)
+	}
+	eventually(t, "the mount target is available", func() bool { return r.MountTargetState(&m) == api.MountTargetAvailable })
+	for _, a := range m.Addresses() {
+		friend, stranger := "10.78.0.2", "10.78.0.3"
+		if a.Is6() {
+			friend, stranger = "fd78::2", "fd78::3"
+		}
+		eventually(t, "who is allowed gets in", func() bool { return client.connect(friend, a) == nil })
+		if err := client.connect(stranger, a); !noAnswer(err) {
+			t.Errorf("not allowed at %s: %v, want no answer", a, err)
+		}
+		if found, ok := r.table.atAddress(a); !ok || found != id {
+			t.Errorf("at %s: %q", a, found)
+		}
+	}
+	n, err := r.Network(context.Background(), 0)
+	check(t, err)
+	if len(n.Targets) != 1 || n.Targets[0].ID != m.ID || len(n.Steered) != 2 {
+		t.Errorf("targets %+v, steered %+v", n.Targets, n.Steered)
+	}
+	storage, err := netlink.LinkByName("storage")
+	check(t, err)
+	a, err := netlink.ParseAddr("fd78::beef/64")
+	check(t, err)
+	check(t, netlink.AddrDel(storage, a))
+	eventually(t, "the address comes back", func() bool { return hasAddress(t, "storage", "fd78::beef/64") })
+	check(t, r.DeleteMountTarget(t.Context(), m.ID))
+	if hasAddress(t, "storage", "10.78.0.4/24") || hasAddress(t, "storage", "fd78::beef/64") {
+		t.Error("the addresses are still there")
 	}
 }
 

@@ -50,7 +50,9 @@ func (t *table) setMountTargets(fixed map[netip.Addr]string, made []catalog.Moun
 		all = make(map[netip.Addr]string, len(made))
 	}
 	for i := range made {
-		all[made[i].Address] = made[i].FileSystem
+		for _, a := range made[i].Addresses() {
+			all[a] = made[i].FileSystem
+		}
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -17,9 +17,11 @@ const ownPath = "/nfseal/v1/"
 type Subnet struct {
 	ID        string `json:"id,omitempty"` // given by the appliance
 	Name      string `json:"name,omitempty"`
-	Interface string `json:"interface"`         // its name, mac=… or pci=…
-	Prefix    string `json:"prefix"`            // as 10.0.0.0/24
-	Gateway   string `json:"gateway,omitempty"` // the way out of the subnet
+	Interface string `json:"interface"`          // its name, mac=… or pci=…
+	Prefix    string `json:"prefix"`             // as 10.0.0.0/24 or fd00::/64
+	Gateway   string `json:"gateway,omitempty"`  // the way out of the subnet
+	Prefix6   string `json:"prefix6,omitempty"`  // the IPv6 one of a subnet with both families
+	Gateway6  string `json:"gateway6,omitempty"` // belongs to Prefix6
 	MTU       int    `json:"mtu,omitempty"`
 	Up        bool   `json:"up,omitempty"` // bring the interface up
 }
@@ -92,12 +94,12 @@ func (s *Server) prepareCreateSubnet(r *http.Request, parameters map[string]stri
 	parameters["interface"], parameters["prefix"] = clip(request.Interface), clip(request.Prefix)
 	subnet := catalog.Subnet{Name: request.Name, Interface: request.Interface, MTU: request.MTU, Up: request.Up}
 	var err error
-	if subnet.Prefix, err = netip.ParsePrefix(request.Prefix); err != nil {
-		return nil, badRequest("prefix %q is not one as 10.0.0.0/24", clip(request.Prefix))
+	if subnet.Prefix, subnet.Gateway, err = parseRange(request.Prefix, request.Gateway); err != nil {
+		return nil, err
 	}
-	if request.Gateway != "" {
-		if subnet.Gateway, err = netip.ParseAddr(request.Gateway); err != nil {
-			return nil, badRequest("gateway %q is not an address", clip(request.Gateway))
+	if request.Prefix6 != "" || request.Gateway6 != "" {
+		if subnet.Prefix6, subnet.Gateway6, err = parseRange(request.Prefix6, request.Gateway6); err != nil {
+			return nil, err
 		}
 	}
 	return func(r *http.Request) (int, any, error) {
@@ -106,10 +108,30 @@ func (s *Server) prepareCreateSubnet(r *http.Request, parameters map[string]stri
 	}, nil
 }
 
+// parseRange reads a prefix and the gateway that it may have.
+func parseRange(prefix, gateway string) (p netip.Prefix, g netip.Addr, err error) {
+	if p, err = netip.ParsePrefix(prefix); err != nil {
+		return p, g, badRequest("prefix %q is not one as 10.0.0.0/24", clip(prefix))
+	}
+	if gateway == "" {
+		return p, g, nil
+	}
+	if g, err = netip.ParseAddr(gateway); err != nil {
+		return p, g, badRequest("gateway %q is not an address", clip(gateway))
+	}
+	return p, g, nil
+}
+
 func describeSubnet(s *catalog.Subnet) Subnet {
 	d := Subnet{ID: s.ID, Name: s.Name, Interface: s.Interface, Prefix: s.Prefix.String(), MTU: s.MTU, Up: s.Up}
 	if s.Gateway.IsValid() {
 		d.Gateway = s.Gateway.String()
+	}
+	if s.Prefix6.IsValid() {
+		d.Prefix6 = s.Prefix6.String()
+	}
+	if s.Gateway6.IsValid() {
+		d.Gateway6 = s.Gateway6.String()
 	}
 	return d
 }

@@ -18,8 +18,15 @@ const (
 	MountTargetError     = "error" // its address can't be had; /nfseal/v1/network says why
 )
 
-// CreateMountTargetRequest is the body of CreateMountTarget. A subnet has one family of addresses, and
-// so has a mount target: DUAL_STACK is refused.
+// The values of IpAddressType. Without one, the addresses that are given decide; without any, it is that of the
+// subnet's first prefix.
+const (
+	IPv4Only  = "IPV4_ONLY"
+	IPv6Only  = "IPV6_ONLY"
+	DualStack = "DUAL_STACK"
+)
+
+// CreateMountTargetRequest is the body of CreateMountTarget.
 type CreateMountTargetRequest struct {
 	FileSystemID   string   `json:"FileSystemId"`
 	SubnetID       string   `json:"SubnetId"`
@@ -100,23 +107,44 @@ func (c *CreateMountTargetRequest) mountTarget() (catalog.MountTarget, error) {
 		return m, badRequest("FileSystemId is not a file system id")
 	case !catalog.ValidNetworkID("subnet", m.Subnet):
 		return m, badRequest("SubnetId is not a subnet id")
-	case c.IPAddressType == "DUAL_STACK" || c.IPAddress != "" && c.IPv6Address != "":
-		return m, badRequest("a mount target has one address: make another in a subnet of the other family")
 	}
 	if err := checkGroupIDs(m.Groups); err != nil {
 		return m, err
 	}
-	for text, is6 := range map[string]bool{c.IPAddress: false, c.IPv6Address: true} {
-		if text == "" {
-			continue
-		}
-		address, err := netip.ParseAddr(text)
-		if err != nil || address.Is4() == is6 || address.Is4In6() || address.Zone() != "" {
-			return m, badRequest("%q is not an address of its family", clip(text))
-		}
-		m.Address = address
+	ipv4, err := addressOf(c.IPAddress, netip.IPv4Unspecified(), c.IPAddressType == IPv4Only || c.IPAddressType == DualStack)
+	if err != nil {
+		return m, err
+	}
+	ipv6, err := addressOf(c.IPv6Address, netip.IPv6Unspecified(), c.IPAddressType == IPv6Only || c.IPAddressType == DualStack)
+	switch {
+	case err != nil:
+		return m, err
+	case c.IPAddressType != "" && c.IPAddressType != DualStack && c.IPAddressType != IPv4Only && c.IPAddressType != IPv6Only:
+		return m, badRequest("IpAddressType %q is not %s, %s or %s", clip(c.IPAddressType), IPv4Only, IPv6Only, DualStack)
+	case ipv4.IsValid() && ipv6.IsValid() && c.IPAddressType != DualStack:
+		return m, badRequest("a mount target with an address of each family needs IpAddressType %s", DualStack)
+	}
+	m.Address, m.Address6 = ipv4, ipv6
+	if !ipv4.IsValid() {
+		m.Address, m.Address6 = ipv6, netip.Addr{}
 	}
 	return m, nil
+}
+
+// addressOf reads an address of the family that free is of. Without one it is free, which stands for any,
+// if one is wanted.
+func addressOf(text string, free netip.Addr, wanted bool) (netip.Addr, error) {
+	if text == "" && wanted {
+		return free, nil
+	}
+	if text == "" {
+		return netip.Addr{}, nil
+	}
+	a, err := netip.ParseAddr(text)
+	if err != nil || a.Is4() != free.Is4() || a.Is4In6() || a.Zone() != "" || a.IsUnspecified() {
+		return a, badRequest("%q is not an address of its family", clip(text))
+	}
+	return a, nil
 }
 
 func checkGroupIDs(ids []string) error {
@@ -250,10 +278,12 @@ func (s *Server) describeTarget(m *catalog.MountTarget) MountTargetDescription {
 		OwnerID: OwnerID, MountTargetID: m.ID, FileSystemID: m.FileSystem, SubnetID: m.Subnet,
 		LifeCycleState: s.o.Backend.MountTargetState(m), NetworkInterfaceID: "eni-" + strings.TrimPrefix(m.ID, "fsmt-"),
 	}
-	if m.Address.Is4() {
-		d.IPAddress = m.Address.String()
-	} else {
-		d.IPv6Address = m.Address.String()
+	for _, a := range m.Addresses() {
+		if a.Is4() {
+			d.IPAddress = a.String()
+		} else {
+			d.IPv6Address = a.String()
+		}
 	}
 	return d
 }

@@ -115,6 +115,35 @@ func TestLifeOfAMountTarget(t *testing.T) {
 	}
 }
 
+func TestDualStackMountTargets(t *testing.T) {
+	s, backend, _ := newServer(t)
+	subnet := reply[Subnet](t, s, "POST", ownPath+"subnets",
+		`{"interface":"eth1","prefix":"10.0.0.0/24","gateway":"10.0.0.1","prefix6":"fd00::/64","gateway6":"fe80::1"}`, 201)
+	if list := reply[[]Subnet](t, s, "GET", ownPath+"subnets", "", 200); len(list) != 1 || list[0] != subnet || list[0].Prefix6 != "fd00::/64" {
+		t.Errorf("subnets %+v", list)
+	}
+	for i, test := range []struct{ ask, want4, want6 string }{
+		{``, "10.0.0.4", ""},
+		{`,"IpAddressType":"IPV4_ONLY"`, "10.0.0.5", ""},
+		{`,"IpAddressType":"IPV6_ONLY"`, "", "fd00::4"},
+		{`,"Ipv6Address":"fd00::9"`, "", "fd00::9"},
+		{`,"IpAddressType":"DUAL_STACK"`, "10.0.0.6", "fd00::5"},
+		{`,"IpAddressType":"DUAL_STACK","IpAddress":"10.0.0.20"`, "10.0.0.20", "fd00::6"},
+		{`,"IpAddressType":"DUAL_STACK","IpAddress":"10.0.0.21","Ipv6Address":"fd00::21"`, "10.0.0.21", "fd00::21"},
+	} {
+		fs := addFileSystem(t, backend, fmt.Sprint(i))
+		body := fmt.Sprintf(`{"FileSystemId":%q,"SubnetId":%q%s}`, fs, subnet.ID, test.ask)
+		m := reply[MountTargetDescription](t, s, "POST", efsPath+"mount-targets", body, 200)
+		if m.IPAddress != test.want4 || m.IPv6Address != test.want6 {
+			t.Errorf("%s: %s and %s", test.ask, m.IPAddress, m.IPv6Address)
+		}
+		page := reply[DescribeMountTargetsResponse](t, s, "GET", efsPath+"mount-targets?FileSystemId="+fs, "", 200)
+		if len(page.MountTargets) != 1 || page.MountTargets[0] != m {
+			t.Errorf("described %+v", page)
+		}
+	}
+}
+
 func TestMountTargetErrors(t *testing.T) {
 	s, backend, _ := newServer(t)
 	fs := addFileSystem(t, backend, "a")
@@ -139,7 +168,11 @@ func TestMountTargetErrors(t *testing.T) {
 		{"POST", targets, create(fs, subnet.ID, `,"IpAddress":"10.9.0.1"`), 400, "BadRequest"},
 		{"POST", targets, create(fs, subnet.ID, `,"IpAddress":"fd00::1"`), 400, "BadRequest"},
 		{"POST", targets, create(fs, subnet.ID, `,"Ipv6Address":"10.0.0.5"`), 400, "BadRequest"},
-		{"POST", targets, create(fs, subnet.ID, `,"IpAddressType":"DUAL_STACK"`), 400, "BadRequest"},
+		{"POST", targets, create(fs, subnet.ID, `,"IpAddressType":"DUAL_STACK"`), 400, "BadRequest"}, // the subnet has no IPv6
+		{"POST", targets, create(fs, subnet.ID, `,"IpAddressType":"IPV6_ONLY"`), 400, "BadRequest"},
+		{"POST", targets, create(fs, subnet.ID, `,"IpAddressType":"BOTH"`), 400, "BadRequest"},
+		{"POST", targets, create(fs, subnet.ID, `,"IpAddress":"10.0.0.5","Ipv6Address":"fd00::1"`), 400, "BadRequest"},
+		{"POST", targets, create(fs, subnet.ID, `,"IpAddress":"0.0.0.0"`), 400, "BadRequest"},
 		{"POST", targets, `{`, 400, "BadRequest"},
 		{"GET", targets, ``, 400, "BadRequest"},
 		{"GET", targets + "?AccessPointId=x", ``, 400, "BadRequest"},
@@ -155,6 +188,7 @@ func TestMountTargetErrors(t *testing.T) {
 		{"POST", ownPath + "subnets", `{"interface":"eth1","prefix":"x"}`, 400, "BadRequest"},
 		{"POST", ownPath + "subnets", `{"interface":"eth1","prefix":"10.1.0.0/24","gateway":"x"}`, 400, "BadRequest"},
 		{"POST", ownPath + "subnets", `{"interface":"","prefix":"10.1.0.0/24"}`, 400, "BadRequest"},
+		{"POST", ownPath + "subnets", `{"interface":"eth1","prefix":"10.1.0.0/24","gateway6":"fd00::1"}`, 400, "BadRequest"},
 		{"DELETE", ownPath + "subnets/subnet-" + none, ``, 400, "SubnetNotFound"},
 		{"DELETE", ownPath + "subnets/x", ``, 400, "BadRequest"},
 		{"POST", ownPath + "security-groups", `{"name":""}`, 400, "BadRequest"},

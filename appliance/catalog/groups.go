@@ -3,6 +3,7 @@ package catalog
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 	"unicode/utf8"
 )
@@ -10,13 +11,13 @@ import (
 // CreateSubnet records a subnet under a new id.
 func (c *Catalog) CreateSubnet(ctx context.Context, s Subnet) (Subnet, error) {
 	s.ID = newResourceID("subnet")
-	if !s.Prefix.IsValid() || s.Prefix != s.Prefix.Masked() || s.Prefix.Addr().Is4In6() || s.Interface == "" || tooLong(s.Name, maxNameChars) {
-		return s, fmt.Errorf("%w: subnet %s on interface %q", ErrInvalid, s.Prefix, s.Interface)
+	if err := s.check(); err != nil {
+		return s, err
 	}
 	return s, c.change(ctx, func(n *Network) (Txn, error) {
 		for i := range n.Subnets {
-			if n.Subnets[i].Prefix.Overlaps(s.Prefix) {
-				return Txn{}, fmt.Errorf("%w: %s overlaps %s of %s", ErrInUse, s.Prefix, n.Subnets[i].Prefix, n.Subnets[i].ID)
+			if p, other := n.Subnets[i].overlap(&s); p.IsValid() {
+				return Txn{}, fmt.Errorf("%w: %s overlaps %s of %s", ErrInUse, other, p, n.Subnets[i].ID)
 			}
 		}
 		if len(n.Subnets) >= MaxSubnets {
@@ -25,6 +26,36 @@ func (c *Catalog) CreateSubnet(ctx context.Context, s Subnet) (Subnet, error) {
 		op, err := putRecord(subnetPrefix+s.ID, s)
 		return Txn{Then: []Op{op}}, err
 	})
+}
+
+func (s *Subnet) check() error {
+	if s.Interface == "" || tooLong(s.Name, maxNameChars) {
+		return fmt.Errorf("%w: subnet %q on interface %q", ErrInvalid, s.Name, s.Interface)
+	}
+	for _, r := range s.Ranges() {
+		if !r.Prefix.IsValid() || r.Prefix != r.Prefix.Masked() || r.Prefix.Addr().Is4In6() {
+			return fmt.Errorf("%w: %s is no prefix, or has bits behind its length", ErrInvalid, r.Prefix)
+		}
+	}
+	if s.Prefix6.IsValid() && (s.Prefix.Addr().Is6() || s.Prefix6.Addr().Is4()) {
+		return fmt.Errorf("%w: of a subnet's two prefixes, %s and %s, the first is of IPv4 and the second of IPv6", ErrInvalid, s.Prefix, s.Prefix6)
+	}
+	if s.Gateway6.IsValid() && !s.Prefix6.IsValid() {
+		return fmt.Errorf("%w: gateway %s belongs to no prefix", ErrInvalid, s.Gateway6)
+	}
+	return nil
+}
+
+// overlap finds a prefix of each that have addresses in common.
+func (s *Subnet) overlap(other *Subnet) (a, b netip.Prefix) {
+	for _, r := range s.Ranges() {
+		for _, o := range other.Ranges() {
+			if r.Prefix.Overlaps(o.Prefix) {
+				return r.Prefix, o.Prefix
+			}
+		}
+	}
+	return a, b
 }
 
 // DeleteSubnet forgets a subnet that no mount target is in.

@@ -26,15 +26,33 @@ var (
 	ErrTargetConflict = errors.New("catalog: the file system has a mount target in this subnet")
 )
 
-// Subnet says on which interface of this machine its mount targets' addresses are kept.
+// Subnet says on which interface of this machine its mount targets' addresses are kept. It has addresses of
+// one family, or of both: Prefix is of IPv4 then.
 type Subnet struct {
 	ID        string       `json:"id"` // subnet- and 17 hexadecimal digits
 	Name      string       `json:"name,omitempty"`
 	Interface string       `json:"interface"` // its name, mac=… or pci=…
 	Prefix    netip.Prefix `json:"prefix"`
-	Gateway   netip.Addr   `json:"gateway,omitzero"` // none: no way out of the subnet
-	MTU       int          `json:"mtu,omitempty"`    // 0: as it is
-	Up        bool         `json:"up,omitempty"`     // bring the interface up
+	Gateway   netip.Addr   `json:"gateway,omitzero"`  // none: no way out of the subnet
+	Prefix6   netip.Prefix `json:"prefix6,omitzero"`  // the IPv6 one of a subnet with both
+	Gateway6  netip.Addr   `json:"gateway6,omitzero"` // belongs to Prefix6
+	MTU       int          `json:"mtu,omitempty"`     // 0: as it is
+	Up        bool         `json:"up,omitempty"`      // bring the interface up
+}
+
+// Range is the addresses of one family in a subnet.
+type Range struct {
+	Prefix  netip.Prefix
+	Gateway netip.Addr // none: no way out of it
+}
+
+// Ranges are the one or two of a subnet, IPv4 first.
+func (s *Subnet) Ranges() []Range {
+	all := []Range{{s.Prefix, s.Gateway}}
+	if s.Prefix6.IsValid() {
+		all = append(all, Range{s.Prefix6, s.Gateway6})
+	}
+	return all
 }
 
 // SecurityGroup says who may connect to mount targets that have it. Nobody, without rules.
@@ -57,14 +75,23 @@ type Rule struct {
 	Sources  []netip.Prefix `json:"sources"`
 }
 
-// MountTarget is an address at which a file system is served.
+// MountTarget is an address at which a file system is served, or two, one of each family.
 type MountTarget struct {
 	ID         string     `json:"id"` // fsmt- and 17 hexadecimal digits
 	FileSystem string     `json:"fileSystem"`
 	Subnet     string     `json:"subnet"`
-	Address    netip.Addr `json:"address"`
+	Address    netip.Addr `json:"address"`           // of either family
+	Address6   netip.Addr `json:"address6,omitzero"` // the IPv6 one, if Address is of IPv4 and it has both
 	Groups     []string   `json:"groups"`
 	Created    time.Time  `json:"created"`
+}
+
+// Addresses are the one or two of a mount target, IPv4 first.
+func (m *MountTarget) Addresses() []netip.Addr {
+	if m.Address6.IsValid() {
+		return []netip.Addr{m.Address, m.Address6}
+	}
+	return []netip.Addr{m.Address}
 }
 
 // Network is all of that, at one revision, each in the order of ids.

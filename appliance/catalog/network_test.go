@@ -103,6 +103,44 @@ func TestMountTargets(t *testing.T) {
 	}
 }
 
+// Addresses of a mount target in a subnet of both families: free ones, chosen ones, and what can't be.
+func TestDualStack(t *testing.T) {
+	c, _, single := network(t)
+	both, err := c.CreateSubnet(t.Context(), Subnet{
+		Interface: "eth1", Prefix: prefix("10.1.0.0/24"), Gateway: netip.MustParseAddr("10.1.0.4"),
+		Prefix6: prefix("fd00:1::/64"), Gateway6: netip.MustParseAddr("fd00:1::4"),
+	})
+	must(t, err)
+	any4, any6 := netip.IPv4Unspecified(), netip.IPv6Unspecified()
+	for _, test := range []struct {
+		name       string
+		m          MountTarget
+		first, six string // its addresses
+		want       error
+	}{
+		{"one family by default", MountTarget{Subnet: both.ID}, "10.1.0.5", "", nil},
+		{"IPv6 only", MountTarget{Subnet: both.ID, Address: any6}, "fd00:1::5", "", nil},
+		{"both free", MountTarget{Subnet: both.ID, Address: any4, Address6: any6}, "10.1.0.6", "fd00:1::6", nil},
+		{"both chosen", MountTarget{Subnet: both.ID, Address: netip.MustParseAddr("10.1.0.9"), Address6: netip.MustParseAddr("fd00:1::9")}, "10.1.0.9", "fd00:1::9", nil},
+		{"no IPv6 there", MountTarget{Subnet: single, Address: any4, Address6: any6}, "", "", ErrInvalid},
+		{"IPv6 taken", MountTarget{Subnet: both.ID, Address: any4, Address6: netip.MustParseAddr("fd00:1::9")}, "", "", ErrAddressInUse},
+		{"the gateway's", MountTarget{Subnet: both.ID, Address: any4, Address6: netip.MustParseAddr("fd00:1::4")}, "", "", ErrAddressInUse},
+		{"the routers' anycast", MountTarget{Subnet: both.ID, Address: any4, Address6: netip.MustParseAddr("fd00:1::")}, "", "", ErrInvalid},
+		{"one family twice", MountTarget{Subnet: both.ID, Address: any6, Address6: any6}, "", "", ErrInvalid},
+	} {
+		f, err := c.Adopt(t.Context(), FileSystem{CreationToken: test.name, State: Available})
+		must(t, err)
+		test.m.FileSystem = f.ID // a subnet has one mount target of a file system
+		m, err := c.CreateMountTarget(t.Context(), test.m)
+		if !errors.Is(err, test.want) {
+			t.Errorf("%s: %v", test.name, err)
+		}
+		if err == nil && (m.Address.String() != test.first || m.Address6.IsValid() != (test.six != "") || test.six != "" && m.Address6.String() != test.six) {
+			t.Errorf("%s: %v", test.name, m.Addresses())
+		}
+	}
+}
+
 func TestSecurityGroups(t *testing.T) {
 	c, fs, subnet := network(t)
 	g, err := c.CreateSecurityGroup(t.Context(), SecurityGroup{Name: "clients", Created: time.Unix(5, 0).UTC()})
@@ -174,6 +212,10 @@ func TestSubnets(t *testing.T) {
 	c, _, _ := network(t)
 	for name, bad := range map[string]Subnet{
 		"no interface": {Prefix: prefix("10.9.0.0/24")}, "bits behind": {Interface: "eth0", Prefix: prefix("10.9.0.1/24")}, "nothing": {},
+		"two of IPv4":              {Interface: "eth0", Prefix: prefix("10.9.0.0/24"), Prefix6: prefix("10.8.0.0/24")},
+		"two of IPv6":              {Interface: "eth0", Prefix: prefix("fd00::/64"), Prefix6: prefix("fd01::/64")},
+		"bits behind the IPv6 one": {Interface: "eth0", Prefix: prefix("10.9.0.0/24"), Prefix6: prefix("fd01::1/64")},
+		"gateway of nothing":       {Interface: "eth0", Prefix: prefix("10.9.0.0/24"), Gateway6: netip.MustParseAddr("fd01::1")},
 	} {
 		if _, err := c.CreateSubnet(t.Context(), bad); !errors.Is(err, ErrInvalid) {
 			t.Errorf("%s: %v", name, err)

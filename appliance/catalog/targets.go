@@ -7,8 +7,9 @@ import (
 	"slices"
 )
 
-// CreateMountTarget records a mount target of an available file system under a new id. Without an
-// address it gets a free one, without groups the default one.
+// CreateMountTarget records a mount target of an available file system under a new id. An address that is
+// 0.0.0.0 or :: becomes a free one of its family; without any, it gets a free one of the subnet's Prefix. Without
+// groups it gets the default one.
 func (c *Catalog) CreateMountTarget(ctx context.Context, m MountTarget) (MountTarget, error) {
 	wanted := m
 	err := c.change(ctx, func(n *Network) (Txn, error) {
@@ -34,7 +35,7 @@ func (c *Catalog) CreateMountTarget(ctx context.Context, m MountTarget) (MountTa
 	return m, err
 }
 
-// place checks the address of a new mount target, or finds one.
+// place checks the addresses of a new mount target, and finds those that are to be any.
 func (n *Network) place(m *MountTarget) error {
 	s := n.Subnet(m.Subnet)
 	if s == nil {
@@ -43,24 +44,55 @@ func (n *Network) place(m *MountTarget) error {
 	if len(n.MountTargets) >= MaxMountTargets {
 		return fmt.Errorf("%w: %d mount targets", ErrLimit, MaxMountTargets)
 	}
-	taken := map[netip.Addr]bool{s.Gateway: true}
+	taken := map[netip.Addr]bool{s.Gateway: true, s.Gateway6: true}
 	for i := range n.MountTargets {
 		other := &n.MountTargets[i]
-		taken[other.Address] = true
+		for _, a := range other.Addresses() {
+			taken[a] = true
+		}
 		if other.FileSystem == m.FileSystem && other.Subnet == m.Subnet {
 			return fmt.Errorf("%w: %s", ErrTargetConflict, other.ID)
 		}
 	}
 	if !m.Address.IsValid() {
-		return s.findAddress(m, taken)
+		m.Address = anyOf(s.Prefix)
 	}
-	switch {
-	case !s.Prefix.Contains(m.Address) || m.Address == broadcast(s.Prefix) || s.Prefix.Bits() < 31 && m.Address == s.Prefix.Addr():
-		return fmt.Errorf("%w: %s can't be an address of a mount target in %s", ErrInvalid, m.Address, s.Prefix)
-	case taken[m.Address]:
-		return fmt.Errorf("%w: %s", ErrAddressInUse, m.Address)
+	var err error
+	if m.Address, err = s.place(m.Address, taken); err != nil || !m.Address6.IsValid() {
+		return err
 	}
-	return nil
+	if m.Address.Is6() || m.Address6.Is4() {
+		return fmt.Errorf("%w: two addresses of one family", ErrInvalid)
+	}
+	m.Address6, err = s.place(m.Address6, taken)
+	return err
+}
+
+// anyOf stands for any address of a prefix's family.
+func anyOf(p netip.Prefix) netip.Addr {
+	if p.Addr().Is4() {
+		return netip.IPv4Unspecified()
+	}
+	return netip.IPv6Unspecified()
+}
+
+// place checks the address of a new mount target, or finds one of its family if it is to be any.
+func (s *Subnet) place(a netip.Addr, taken map[netip.Addr]bool) (netip.Addr, error) {
+	for _, r := range s.Ranges() {
+		p := r.Prefix
+		switch {
+		case p.Addr().Is4() != a.Is4():
+			continue
+		case a.IsUnspecified():
+			return findAddress(p, taken)
+		case !p.Contains(a) || a == broadcast(p) || p.Bits() < p.Addr().BitLen()-1 && a == p.Addr():
+			return a, fmt.Errorf("%w: %s can't be an address of a mount target in %s", ErrInvalid, a, p)
+		case taken[a]:
+			return a, fmt.Errorf("%w: %s", ErrAddressInUse, a)
+		}
+		return a, nil
+	}
+	return a, fmt.Errorf("%w: subnet %s has no addresses of the family of %s", ErrInvalid, s.ID, a)
 }
 
 // broadcast is the last address of an IPv4 subnet that has one.
@@ -75,22 +107,21 @@ func broadcast(p netip.Prefix) netip.Addr {
 	return netip.AddrFrom4(b)
 }
 
-func (s *Subnet) findAddress(m *MountTarget, taken map[netip.Addr]bool) error {
-	a := s.Prefix.Addr()
+func findAddress(p netip.Prefix, taken map[netip.Addr]bool) (netip.Addr, error) {
+	a := p.Addr()
 	for range reservedAddresses {
 		a = a.Next()
 	}
 	for range maxAddressTries {
-		if !s.Prefix.Contains(a) || a == broadcast(s.Prefix) {
+		if !p.Contains(a) || a == broadcast(p) {
 			break
 		}
 		if !taken[a] {
-			m.Address = a
-			return nil
+			return a, nil
 		}
 		a = a.Next()
 	}
-	return fmt.Errorf("%w: %s", ErrNoFreeAddress, s.Prefix)
+	return a, fmt.Errorf("%w: %s", ErrNoFreeAddress, p)
 }
 
 // groupsFor checks the groups of a mount target that is made, and makes the default one if needed.

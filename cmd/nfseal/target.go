@@ -2,7 +2,8 @@ package main
 
 import (
 	"context"
-	"net/netip"
+	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/nfseal/nfseal/appliance/api"
@@ -24,24 +25,49 @@ func targetCreate(ctx context.Context, e *env, args []string) error {
 	f := newFlags(e, "target create").withDaemon()
 	r := api.CreateMountTargetRequest{}
 	f.StringVar(&r.SubnetID, "subnet", "", "`id` of the subnet")
-	address := f.String("address", "", "`address` in the subnet (default a free one)")
+	var addresses words
+	f.Var(&addresses, "address", "`address` in the subnet, one of each family at most (default a free one)")
+	f.StringVar(&r.IPAddressType, "type", "", "`IPV4_ONLY, IPV6_ONLY` or DUAL_STACK (default as the addresses, or the subnet's first prefix)")
 	f.Var((*words)(&r.SecurityGroups), "group", "`id` of a security group, up to five times (default the group named default)")
 	return ask(e, f, args, 1, func(c *api.Client, given []string) (api.MountTargetDescription, error) {
-		r.FileSystemID, r.IPAddress = given[0], *address
-		if a, err := netip.ParseAddr(*address); err == nil && a.Is6() {
-			r.IPAddress, r.IPv6Address = "", *address
+		r.FileSystemID = given[0]
+		var err error
+		if r.IPAddress, r.IPv6Address, err = byFamily("address", addresses); err != nil {
+			return api.MountTargetDescription{}, err
+		}
+		if r.IPAddress != "" && r.IPv6Address != "" && r.IPAddressType == "" {
+			r.IPAddressType = api.DualStack
 		}
 		return c.CreateMountTarget(ctx, r)
 	}, line(func(m api.MountTargetDescription) []any {
-		return []any{m.MountTargetID, m.IPAddress + m.IPv6Address, m.LifeCycleState}
+		return []any{m.MountTargetID, addressesText(&m), m.LifeCycleState}
 	}))
+}
+
+// byFamily tells the IPv4 text of a flag from the IPv6 one. There is one of each at most.
+func byFamily(name string, texts []string) (ipv4, ipv6 string, err error) {
+	for _, text := range texts {
+		of := &ipv4
+		if strings.Contains(text, ":") {
+			of = &ipv6
+		}
+		if *of != "" {
+			return "", "", fmt.Errorf("--%s: %s and %s are of one family", name, *of, text)
+		}
+		*of = text
+	}
+	return ipv4, ipv6, nil
+}
+
+func addressesText(m *api.MountTargetDescription) string {
+	return strings.TrimSpace(m.IPAddress + " " + m.IPv6Address)
 }
 
 func targetList(ctx context.Context, e *env, args []string) error {
 	return ask(e, newFlags(e, "target list").withDaemon(), args, 1, func(c *api.Client, given []string) ([]api.MountTargetDescription, error) {
 		return c.MountTargets(ctx, given[0])
 	}, rows(func(t *table, m *api.MountTargetDescription) {
-		t.row(m.MountTargetID, m.IPAddress+m.IPv6Address, m.SubnetID, m.LifeCycleState)
+		t.row(m.MountTargetID, addressesText(m), m.SubnetID, m.LifeCycleState)
 	}, "ID", "ADDRESS", "SUBNET", "STATE"))
 }
 
@@ -69,12 +95,25 @@ func subnetCreate(ctx context.Context, e *env, args []string) error {
 	f := newFlags(e, "subnet create").withDaemon()
 	s := api.Subnet{}
 	f.StringVar(&s.Interface, "interface", "", "`interface` by name, mac=… or pci=…")
-	f.StringVar(&s.Prefix, "prefix", "", "`prefix` of the subnet, as 10.0.0.0/24")
-	f.StringVar(&s.Gateway, "gateway", "", "`address` of the router for answers to clients elsewhere")
+	var prefixes, gateways words
+	f.Var(&prefixes, "prefix", "`prefix` of the subnet, as 10.0.0.0/24; one of each family at most")
+	f.Var(&gateways, "gateway", "`address` of the router for answers to clients elsewhere, one for each prefix at most")
 	f.IntVar(&s.MTU, "mtu", 0, "`bytes` of the interface's packets (default as it is)")
 	f.BoolVar(&s.Up, "up", false, "bring the interface up")
 	f.StringVar(&s.Name, "name", "", "`name` for people")
 	return ask(e, f, args, 0, func(c *api.Client, _ []string) (api.Subnet, error) {
+		var err, err6 error
+		s.Prefix, s.Prefix6, err = byFamily("prefix", prefixes)
+		s.Gateway, s.Gateway6, err6 = byFamily("gateway", gateways)
+		if s.Prefix == "" { // of IPv6 only
+			s.Prefix, s.Prefix6 = s.Prefix6, ""
+			if s.Gateway == "" {
+				s.Gateway, s.Gateway6 = s.Gateway6, ""
+			}
+		}
+		if err := errors.Join(err, err6); err != nil {
+			return s, err
+		}
 		return c.CreateSubnet(ctx, s)
 	}, line(func(made api.Subnet) []any { return []any{made.ID} }))
 }
@@ -83,7 +122,7 @@ func subnetList(ctx context.Context, e *env, args []string) error {
 	return ask(e, newFlags(e, "subnet list").withDaemon(), args, 0, func(c *api.Client, _ []string) ([]api.Subnet, error) {
 		return c.Subnets(ctx)
 	}, rows(func(t *table, s *api.Subnet) {
-		t.row(s.ID, s.Name, s.Interface, s.Prefix, s.Gateway)
+		t.row(s.ID, s.Name, s.Interface, strings.TrimSpace(s.Prefix+" "+s.Prefix6), strings.TrimSpace(s.Gateway+" "+s.Gateway6))
 	}, "ID", "NAME", "INTERFACE", "PREFIX", "GATEWAY"))
 }
 
