@@ -107,6 +107,10 @@ generate: ## regenerate committed generated code
 generate-check: ## the committed BPF objects are what their sources make
 	@scripts/generate-check.sh
 
+.PHONY: packages
+packages: ## deb and rpm of the client, in out/packages; GOARCH=arm64 for another processor
+	scripts/packages.sh out/packages
+
 .PHONY: image
 image: ## the bootable disk image
 	@echo 'make image: not built yet: the bootable image is a later issue, see docs/status.md' >&2; exit 1

@@ -29,6 +29,9 @@ if [ "$want" != demo ]; then
 	need stunnel4 has stunnel4
 	need procps has pgrep
 	need fio has fio
+	need haproxy has haproxy
+	need mmdebstrap has mmdebstrap
+	need rpm has rpm
 	need python3-cryptography /usr/bin/python3 -c 'import cryptography'
 	need iproute2 has ip
 	need nftables has nft
