@@ -92,6 +92,12 @@ bench-gate: ## as root: the cost of the XDP program, and its drop rate beside an
 bench-flood: ## as root: what a mount keeps of its throughput in a SYN flood, with the gate and without
 	@set -o pipefail; NFSEAL_LONG=1 $(GO) test -run '^TestFloodThroughput$$' -count=1 -v ./appliance | grep -E 'SYNs|ratio|FAIL|ok'
 
+.PHONY: bench-tunnel
+bench-tunnel: ## as root: the client's tunnel beside stunnel, haproxy and direct TCP on loopback, as ratios
+	@scripts/deps.sh test
+	@$(GO) test -c -o out/tunnel.test ./cmd/mount.nfseal
+	@set -o pipefail; NFSEAL_LONG=1 unshare --net bash -c 'ip link set lo up && sysctl -qw net.ipv4.tcp_congestion_control=reno && exec out/tunnel.test -test.run "^TestTunnelRatios$$" -test.v' | grep -vE '^(=== RUN|--- PASS|PASS)'
+
 .PHONY: lint
 lint: generate-check ## gofmt, vet, staticcheck, package docs, import rules, house rules, generated code
 	@bad=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); [ -z "$$bad" ] || { echo "gofmt: $$bad"; exit 1; }
