@@ -82,7 +82,10 @@ func usePackage(t *testing.T, w *world, root string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(g.Shutdown)
-	in := func(args ...string) string { t.Helper(); return must(t, g, append([]string{"chroot", root}, args...)...) }
+	in := func(args ...string) string {
+		t.Helper()
+		return must(t, g, append([]string{"chroot", root}, args...)...)
+	}
 	must(t, g, "mount", "--rbind", "/proc", root+"/proc")
 	must(t, g, "mount", "--rbind", "/dev", root+"/dev")
 	must(t, g, "cp", s.caFile(), root+"/etc/nfseal/ca.pem")
