@@ -36,7 +36,7 @@ type settings struct {
 }
 
 func (s settings) client() (transport.ClientOptions, error) {
-	o := transport.ClientOptions{ServerName: s.ServerName, NoOCSP: s.NoOCSP}
+	o := transport.ClientOptions{ServerName: s.ServerName, NoOCSP: s.NoOCSP, OCSP: new(transport.OCSPCache)}
 	if len(s.CA) > 0 {
 		o.Roots = x509.NewCertPool()
 		if !o.Roots.AppendCertsFromPEM(s.CA) {

@@ -24,6 +24,8 @@ type ClientOptions struct {
 	Certificate *tls.Certificate
 	// NoOCSP leaves revocation unchecked.
 	NoOCSP bool
+	// OCSP keeps responders' answers for later connections; nil keeps none.
+	OCSP *OCSPCache
 	// DialTimeout bounds the TCP connection, HandshakeTimeout TLS, OCSPTimeout one question to a
 	// responder.
 	DialTimeout, HandshakeTimeout, OCSPTimeout time.Duration

@@ -43,6 +43,7 @@ const (
 
 	maxOCSPResponseBytes = 64 << 10
 	maxOCSPURLs          = 4
+	maxOCSPAnswers       = 16 // kept: a chain is short, and a client has one server
 	maxServerNameBytes   = 255
 	// proofLife is how long a proof is good (X-Amz-Expires).
 	proofLife = 24 * time.Hour

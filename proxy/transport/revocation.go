@@ -59,14 +59,18 @@ func askResponders(ctx context.Context, cert, issuer *x509.Certificate, o Client
 	if len(cert.OCSPServer) == 0 {
 		return &Error{Cause: CauseNoOCSP, Server: o.ServerName}
 	}
+	if o.OCSP.good(cert, issuer, time.Now()) {
+		return nil
+	}
 	request, err := ocsp.CreateRequest(cert, issuer, nil)
 	if err != nil {
 		return &Error{Cause: CauseOCSPMalformed, Server: o.ServerName, Err: err}
 	}
 	var last error
 	for _, responder := range cert.OCSPServer[:min(len(cert.OCSPServer), maxOCSPURLs)] {
-		cause, err := ask(ctx, responder, request, cert, issuer, o.OCSPTimeout)
+		der, cause, err := ask(ctx, responder, request, cert, issuer, o.OCSPTimeout)
 		if cause == 0 {
+			o.OCSP.keep(cert, der)
 			return nil
 		}
 		last = &Error{Cause: cause, Server: o.ServerName, Err: fmt.Errorf("%s: %w", responder, err)}
@@ -77,19 +81,20 @@ func askResponders(ctx context.Context, cert, issuer *x509.Certificate, o Client
 	return last
 }
 
-// ask gives 0 for a fresh "good".
-func ask(ctx context.Context, responder string, request []byte, cert, issuer *x509.Certificate, timeout time.Duration) (Cause, error) {
+// ask gives the answer, and cause 0 if it is a fresh "good".
+func ask(ctx context.Context, responder string, request []byte, cert, issuer *x509.Certificate, timeout time.Duration) ([]byte, Cause, error) {
 	u, err := url.Parse(responder)
 	if err != nil || u.Scheme != "http" || u.Host == "" {
-		return CauseOCSPUnreachable, errors.New("not an http:// address")
+		return nil, CauseOCSPUnreachable, errors.New("not an http:// address")
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	der, cause, err := post(ctx, responder, request)
 	if err != nil {
-		return cause, err
+		return nil, cause, err
 	}
-	return judgeResponse(der, cert, issuer, time.Now())
+	cause, err = judgeResponse(der, cert, issuer, time.Now())
+	return der, cause, err
 }
 
 // post sends one OCSP request over a connection of its own (RFC 6960 appendix A.1).
