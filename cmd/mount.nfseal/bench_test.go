@@ -239,7 +239,7 @@ func startPeer(t *testing.T, name, address string, args ...string) *carrier {
 	defer log.Close()
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
-		t.Skipf("%s: %v (scripts/deps.sh installs it)", name, err)
+		t.Skipf("%s: %v (runs in make bench-tunnel)", name, err)
 	}
 	t.Cleanup(func() {
 		cmd.Process.Kill()
