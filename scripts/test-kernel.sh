@@ -25,6 +25,9 @@ trap 'rm -rf "$root" "$root.gz" "$root.log"' EXIT
 mkdir -p "$root/modules" "$root/tests"
 cp "$work/$version/lib/modules/$version/kernel/drivers/net/veth.ko" "$root/modules/10-veth.ko"
 printf '%s\n' -test.v "-test.run=$run" -test.timeout=60m >"$root/arguments"
+emulated=
+[ "${ACCEL:-tcg}" != tcg ] || emulated=NFSEAL_EMULATED=1
+echo "$emulated" >"$root/environment"
 CGO_ENABLED=0 go build -o "$root/init" ./internal/kernelvm
 for package in "$@"; do
 	to=$root/tests/$(echo "${package#./}" | tr / -)

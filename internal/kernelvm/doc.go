@@ -5,6 +5,7 @@
 //	/modules/NN-name.ko     loaded in the order of their names
 //	/tests/NAME/test        the binary of a package's tests, run in that directory
 //	/arguments              what each is given, one a line
+//	/environment            NAME=VALUE for each, one a line
 //
 // It prints what the tests print, then `kernelvm: NAME: passed` or why not, and powers the machine off.
 package main

@@ -39,10 +39,14 @@ func run() error {
 	if err != nil {
 		return err
 	}
+	environment, err := os.ReadFile("/environment")
+	if err != nil {
+		return err
+	}
 	tests, err := filepath.Glob("/tests/*/test")
 	for _, path := range tests {
 		result := "passed"
-		if err := runTest(path, strings.Fields(string(arguments))); err != nil {
+		if err := runTest(path, strings.Fields(string(arguments)), strings.Fields(string(environment))); err != nil {
 			result = "FAILED: " + err.Error()
 		}
 		fmt.Printf("kernelvm: %s: %s\n", filepath.Base(filepath.Dir(path)), result)
@@ -82,10 +86,10 @@ func loadModules() error {
 	return err
 }
 
-func runTest(path string, arguments []string) error {
+func runTest(path string, arguments, environment []string) error {
 	cmd := exec.Command(path, arguments...)
 	cmd.Dir = filepath.Dir(path)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stdout
-	cmd.Env = []string{"HOME=/tmp", "TMPDIR=/tmp", "PATH=/"}
+	cmd.Env = append([]string{"HOME=/tmp", "TMPDIR=/tmp", "PATH=/"}, environment...)
 	return cmd.Run()
 }
