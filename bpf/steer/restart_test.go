@@ -172,7 +172,7 @@ func (d *daemon) wait(t *testing.T) {
 	select {
 	case err := <-d.done:
 		must(t, err)
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience()):
 		d.cmd.Process.Kill()
 		t.Fatal("daemon does not end:", <-d.done)
 	}
@@ -225,14 +225,14 @@ func (c *clients) connect(address string) {
 	defer c.underWay.RUnlock()
 	start := time.Now()
 	err := func() error {
-		conn, err := net.DialTimeout("tcp", address, 10*time.Second)
+		conn, err := net.DialTimeout("tcp", address, patience())
 		if err != nil {
 			return err
 		}
 		defer conn.Close()
 		c.connected.Add(1)
 		conn.(*net.TCPConn).SetLinger(0) // ports would run out in TIME_WAIT
-		conn.SetDeadline(time.Now().Add(20 * time.Second))
+		conn.SetDeadline(time.Now().Add(patience()))
 		var b [1]byte
 		if _, err := io.ReadFull(conn, b[:]); err != nil {
 			return fmt.Errorf("connected to %s, then: %w", address, err)
@@ -267,6 +267,14 @@ func restarts() (n int, between time.Duration) {
 		return 20, 2 * time.Second
 	}
 	return 3, 300 * time.Millisecond
+}
+
+// patience is how long a client or a daemon may take; an emulated processor beside other work is slow.
+func patience() time.Duration {
+	if os.Getenv("NFSEAL_EMULATED") != "" {
+		return 3 * time.Minute
+	}
+	return 20 * time.Second
 }
 
 // connectionsPerSecond during restarts are 1,000, or what an emulated processor can do.
