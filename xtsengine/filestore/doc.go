@@ -42,7 +42,9 @@
 // the rest of the process goes on. A stopped store gives no blocks back: what failed may be durable all
 // the same. With a failure of Pebble's own, or of its log, its files are frozen as a crash would leave
 // them; Close frees their lock, so that the file system can be opened again by the same process; what is left
-// of that Pebble is memory, and in the worst case goroutines that wait for each other for ever.
+// of that Pebble is memory, and in the worst case goroutines that wait for each other for ever. Operations
+// that wait until Pebble has caught up do so outside of it (stall.go), and a stop ends their wait. If its
+// work fails again and again while they wait, the store stops.
 //
 // # Files in memory
 //
@@ -68,7 +70,7 @@
 //	inode.mu        several in the order of inode numbers; Read holds it shared while it reads the
 //	                volume, so that no block it reads is freed
 //	shares.mu       from reading records of shared blocks to applying the batch that changes them
-//	quota.mu, shard.mu, inodeList.mu, pool.mu, lease.mu, reaper.mu, throttle.mu, cacheShard.mu: leaves
+//	quota.mu, shard.mu, inodeList.mu, pool.mu, lease.mu, reaper.mu, throttle.mu, metaStall.mu, cacheShard.mu: leaves
 //
 // No lock is held while a batch becomes durable, but inode.flushing by a flush: it is how those who
 // commit one file at the same time share one flush.
@@ -76,5 +78,5 @@
 // # Goroutines
 //
 // Open starts the flusher, the mover and the reaper (which frees the blocks of files with very many
-// extents); Close waits for them. Pebble's own end with it.
+// extents), and one that watches how far behind Pebble is; Close waits for them. Pebble's own end with it.
 package filestore

@@ -88,6 +88,7 @@ func (s *Store) fail(err error) error {
 	if s.failure.CompareAndSwap(nil, &err) {
 		s.stats.failures.Add(1)
 		s.throttle.broadcast()
+		s.stall.wakeAll()
 		s.opts.Events.stopped(err)
 	}
 	return *s.failure.Load()

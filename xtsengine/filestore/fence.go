@@ -102,17 +102,21 @@ func (f *metaFence) unlockLocked() error {
 	return lock.Close()
 }
 
-// pass does a change if it is still allowed.
-func (f *metaFence) pass(change func() error) error { return f.outcome(f.tryPass(change)) }
+// pass does a change if it is still allowed. A failure takes a while, because Pebble tries again at once.
+func (f *metaFence) pass(change func() error) error {
+	err := f.tryPass(change)
+	if err != nil && !f.opening.Load() {
+		time.Sleep(failureTime)
+	}
+	return f.outcome(err)
+}
 
 func (f *metaFence) tryPass(change func() error) error {
 	f.mu.RLock()
+	defer f.mu.RUnlock()
 	if f.cut {
-		f.mu.RUnlock()
-		time.Sleep(refusalTime)
 		return errCutOff
 	}
-	defer f.mu.RUnlock()
 	return change()
 }
 

@@ -80,6 +80,18 @@ const (
 	// metaCacheShare says which part of the cache is for metadata: one in so many.
 	metaCacheShare = 4
 
+	// Who changes metadata waits when Pebble has metaStallTables memtables that are not written out, or
+	// metaStallSublevels layers of tables that are not merged. Pebble itself would let them wait far
+	// beyond that: see metaStall.
+	metaStallTables    = 4
+	metaStallSublevels = 24
+	hardStallTables    = 64
+	hardStallSublevels = 1000
+	// maxMetaFailures is how often in a row Pebble's work may fail that somebody waits for: a second's
+	// worth, as failureTime is between two.
+	maxMetaFailures = 100
+	failureTime     = 10 * time.Millisecond
+
 	// shards is how many parts the table of inodes has.
 	shards = 64
 	// evictSteps bounds the search for an inode that can leave the cache.
@@ -93,8 +105,6 @@ const (
 	flushers = 4
 	// abandonTime is how long Close waits for the goroutines of a metadata store that has failed.
 	abandonTime = 2 * time.Second
-	// refusalTime is how long each of its changes waits that is refused: it tries some of them again at once.
-	refusalTime = 10 * time.Millisecond
 	// minTick and maxTick bound how often the background looks at ages, which is four times within
 	// the shortest one.
 	minTick = time.Millisecond

@@ -64,9 +64,9 @@ func (s *Store) pebbleOptions() *pebble.Options {
 		Cache:                       metaOf(&s.opts),
 		FormatMajorVersion:          pebbleFormat,
 		MemTableSize:                uint64(s.opts.MemTableBytes),
-		MemTableStopWritesThreshold: 4,
+		MemTableStopWritesThreshold: hardStallTables,
 		L0CompactionThreshold:       4,
-		L0StopWritesThreshold:       24,
+		L0StopWritesThreshold:       hardStallSublevels,
 		LBaseMaxBytes:               64 << 20,
 		MaxOpenFiles:                512,
 		Logger:                      logger{s},
@@ -77,6 +77,7 @@ func (s *Store) pebbleOptions() *pebble.Options {
 			},
 		},
 	}
+	s.stallEvents(o.EventListener)
 	o.EnsureDefaults()
 	for i := range o.Levels {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(bloomBits)
@@ -109,18 +110,6 @@ func caught(err *error) {
 	}
 }
 
-// metaBackgroundError hears of failures of Pebble's own work, which Pebble tries again. Of a Pebble
-// that was given up it ends the goroutine.
-func (s *Store) metaBackgroundError(err error) {
-	if s.metaGivenUp.Load() {
-		runtime.Goexit()
-	}
-	if s.fence.frozen() {
-		return // the store has stopped, and has said why
-	}
-	s.opts.Events.backgroundError(err)
-}
-
 // openPebble opens the metadata store, and makes one where there is none. One that fails in that is
 // cut off from its files.
 func (s *Store) openPebble() error { return s.openPebbleAs(false) }
@@ -128,6 +117,7 @@ func (s *Store) openPebble() error { return s.openPebbleAs(false) }
 // openPebbleAs does, and writes nothing if it is told so.
 func (s *Store) openPebbleAs(readOnly bool) error {
 	s.fence = newMetaFence(s.opts.Meta, s.failMeta)
+	s.stall.init()
 	o := s.pebbleOptions()
 	o.ReadOnly = readOnly
 	defer o.Cache.Unref()
@@ -150,15 +140,18 @@ func (s *Store) openPebbleAs(readOnly bool) error {
 		return errors.Join(fmt.Errorf("filestore: opening the metadata store: %w", err), s.fence.cutOff())
 	}
 	s.db = db
+	s.stall.watch.Go(s.watchMeta)
 	return nil
 }
 
 // closePebble closes it. After a failure of Pebble's own its state is not to be relied on: it is cut
 // off from its files, so that they can be opened again, and then given a while to end.
 func (s *Store) closePebble() error {
+	close(s.stall.stop)
 	if s.metaBroken.Load() {
 		return s.abandonPebble()
 	}
+	s.stall.watch.Wait()
 	err := guarded(s.db.Close)
 	if s.metaBroken.Load() {
 		return errors.Join(s.failed(), err, s.fence.cutOff())
@@ -176,6 +169,7 @@ func (s *Store) abandonPebble() error {
 	closed := make(chan struct{})
 	go func() {
 		defer close(closed)
+		s.stall.watch.Wait()
 		_ = guarded(s.db.Close) // it can only say that the fence is cut
 	}()
 	timeout := time.NewTimer(abandonTime)
@@ -258,7 +252,7 @@ func scanIter(it *pebble.Iterator, visit func(key, value []byte) error) error {
 //
 // After an error the store has stopped, and the batch may be there after the next start or not.
 func (s *Store) apply(b *pebble.Batch) error {
-	if err := s.failed(); err != nil {
+	if err := s.awaitMeta(); err != nil {
 		return err
 	}
 	err := func() (err error) {

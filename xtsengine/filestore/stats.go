@@ -33,7 +33,7 @@ type Stats struct {
 	// Flushes made a file's data stable.
 	Flushes, FlushFailures uint64
 	FreedBlocks            uint64
-	// Throttled counts writes that had to wait for memory.
+	// Throttled counts what had to wait for memory, or for the metadata store to catch up.
 	Throttled uint64
 	// Tampered counts reads of blocks that were not what was written there.
 	Tampered uint64

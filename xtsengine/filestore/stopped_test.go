@@ -77,7 +77,7 @@ func TestFrozenAfterFailure(t *testing.T) {
 	select {
 	case <-flushed:
 		t.Error("a table was stored after the failure")
-	case <-time.After(20 * refusalTime):
+	case <-time.After(20 * failureTime):
 	}
 	after := mem.CrashClone(pebblevfs.CrashCloneCfg{UnsyncedDataPercent: 0, RNG: rand.New(rand.NewPCG(1, 1))})
 	if err := r.Store.Close(); !errors.Is(err, vfs.ErrIO) {

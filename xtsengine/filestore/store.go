@@ -30,12 +30,15 @@ type Store struct {
 	// life is held shared by every operation and alone by Close and Check.
 	life   sync.RWMutex
 	closed bool
+	// closing says that Close waits for life.
+	closing atomic.Bool
 	// failure is why the store has stopped; nil while it runs.
 	failure    atomic.Pointer[error]
 	fence      *metaFence
 	metaBroken atomic.Bool // Pebble itself has failed
 	// metaGivenUp says that it does not let itself be closed either.
 	metaGivenUp atomic.Bool
+	stall       metaStall
 
 	table    table
 	inodes   lease
@@ -227,6 +230,7 @@ func (s *Store) recordStart() error {
 // Close makes all data stable, stops the background and closes the metadata store. Operations fail
 // with vfs.ErrClosed from then on. The error says whether unstable data was lost.
 func (s *Store) Close() error {
+	s.closing.Store(true)
 	s.life.Lock()
 	if s.closed {
 		s.life.Unlock()
