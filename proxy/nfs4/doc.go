@@ -55,11 +55,13 @@
 //
 // # Recovery
 //
-// A client's record is durable before its client id is confirmed, and gone before anybody else can
-// have what the client held. At a start with records the recovery phase begins: known clients
-// reclaim, and nobody obtains anything new, removes or renames. It ends when the last known client is
-// through or the time is up; then the records of those who did not come back are deleted, new state
-// is granted, and the file system is told to free what nobody holds (EndRecovery).
+// A client's record is durable before it can obtain anything (RECLAIM_COMPLETE; in minor version 0
+// before its client id is confirmed), and gone before anybody else can have what the client held. At a
+// start with records the recovery phase begins: known clients reclaim, and nobody obtains anything
+// new, removes or renames. It ends when the last known client is through or the time is up; then the
+// records of those who are not through are deleted, new state is granted, and the file system is told
+// to free what nobody holds (EndRecovery). Who comes later may reclaim what nobody had in conflict
+// since, in this epoch (state/absence.go).
 //
 // # Ownership
 //

@@ -403,7 +403,7 @@ func exchangeID(owner string) call {
 func (r *rig) newSession(owner string) *session {
 	r.t.Helper()
 	s := r.newSessionWith(owner, wide)
-	s.ok(call{wire.OP_RECLAIM_COMPLETE, &wire.ReclaimCompleteArgs{}})
+	s.ok(reclaimComplete)
 	return s
 }
 
@@ -459,12 +459,13 @@ func (s *session) fails(want wire.Status, ops ...call) {
 // Operations, in short.
 
 var (
-	putRoot   = call{op: wire.OP_PUTROOTFH}
-	getFH     = call{op: wire.OP_GETFH}
-	saveFH    = call{op: wire.OP_SAVEFH}
-	restoreFH = call{op: wire.OP_RESTOREFH}
-	lookupP   = call{op: wire.OP_LOOKUPP}
-	readLink  = call{op: wire.OP_READLINK}
+	putRoot         = call{op: wire.OP_PUTROOTFH}
+	getFH           = call{op: wire.OP_GETFH}
+	saveFH          = call{op: wire.OP_SAVEFH}
+	restoreFH       = call{op: wire.OP_RESTOREFH}
+	lookupP         = call{op: wire.OP_LOOKUPP}
+	reclaimComplete = call{wire.OP_RECLAIM_COMPLETE, &wire.ReclaimCompleteArgs{}}
+	readLink        = call{op: wire.OP_READLINK}
 )
 
 func putFH(h []byte) call      { return call{wire.OP_PUTFH, &wire.PutFHArgs{Handle: h}} }

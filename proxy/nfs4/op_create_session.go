@@ -9,8 +9,7 @@ import (
 const createSessionFlags = wire.CREATE_SESSION4_FLAG_PERSIST | wire.CREATE_SESSION4_FLAG_CONN_BACK_CHAN |
 	wire.CREATE_SESSION4_FLAG_CONN_RDMA
 
-// opCreateSession serves CREATE_SESSION (RFC 8881 §18.36). The client's record is durable before the
-// client id is confirmed. The backchannel is granted if the connection can carry it and the server may
+// opCreateSession serves CREATE_SESSION (RFC 8881 §18.36). The backchannel is granted if the connection can carry it and the server may
 // identify itself in a way that it knows.
 func opCreateSession(c *compound) wire.Status {
 	var a wire.CreateSessionArgs
@@ -30,18 +29,9 @@ func opCreateSession(c *compound) wire.Status {
 		Back:        channelOf(&a.Back),
 		Backchannel: a.Flags&wire.CREATE_SESSION4_FLAG_CONN_BACK_CHAN != 0 && known && c.b.caller != nil,
 	}
-	res, record, st := c.s.state.CreateSession(&req)
-	if record != nil {
-		if err := c.s.storeRecord(c.ctx, a.ClientID, record); err != nil {
-			return c.fail(err)
-		}
-		res, record, st = c.s.state.CreateSession(&req)
-	}
-	switch {
-	case st != wire.NFS4_OK:
+	res, st := c.s.state.CreateSession(&req)
+	if st != wire.NFS4_OK {
 		return st
-	case record != nil:
-		return wire.NFS4ERR_DELAY // the client was replaced meanwhile
 	}
 	c.openBackchannel(&a, &res, auth)
 	out := wire.CreateSessionRes{

@@ -92,8 +92,9 @@ func opBackchannelCtl(c *compound) wire.Status {
 	return wire.NFS4_OK
 }
 
-// opReclaimComplete serves RECLAIM_COMPLETE (RFC 8881 §18.51). For one file system it says nothing
-// that matters: none moves here.
+// opReclaimComplete serves RECLAIM_COMPLETE (RFC 8881 §18.51). The client's record is durable before
+// the answer, and so before it can obtain anything. For one file system it says nothing that matters:
+// none moves here.
 func opReclaimComplete(c *compound) wire.Status {
 	var a wire.ReclaimCompleteArgs
 	a.Decode(&c.args)
@@ -105,7 +106,13 @@ func opReclaimComplete(c *compound) wire.Status {
 	case a.OneFS:
 		return wire.NFS4_OK
 	}
-	st := c.s.state.ReclaimComplete(&c.ticket)
+	record, st := c.s.state.ReclaimComplete(&c.ticket)
+	if record != nil {
+		if err := c.s.storeRecord(c.ctx, c.ticket.ClientID(), record); err != nil {
+			return c.fail(err)
+		}
+		_, st = c.s.state.ReclaimComplete(&c.ticket)
+	}
 	c.s.endGraceIfDue(c.ctx)
 	return st
 }

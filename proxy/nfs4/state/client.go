@@ -145,6 +145,14 @@ func (c *client) hasState() bool { return len(c.sessions) > 0 || c.holds() }
 // busyLocked says whether something is being done for c that relies on its state.
 func (c *client) busyLocked() bool { return c.running.Load() > 0 || c.moving > 0 }
 
+// confirmedClient is o's, if o is not nil and has one.
+func (o *ownership) confirmedClient() *client {
+	if o == nil {
+		return nil
+	}
+	return o.confirmed
+}
+
 // holds says whether c keeps files.
 func (c *client) holds() bool { return c.nOpens > 0 || c.nDelegs > 0 }
 
@@ -215,6 +223,7 @@ func (m *Machine) Lapsed() []wire.ClientID {
 	m.mu.Lock()
 	defer m.unlock()
 	m.sweepUnconfirmedLocked()
+	m.recovery.absent.expire(m.now())
 	m.sweepOwnersLocked()
 	m.revokeOverdueLocked()
 	if m.pressedLocked() {
@@ -270,6 +279,7 @@ func (m *Machine) condemnLocked(c *client) {
 	if o := m.owners[c.owner]; o != nil {
 		if o.confirmed == c {
 			o.confirmed = nil
+			m.recovery.absent.forget(c.owner)
 		}
 		if o.unconfirmed == c {
 			o.unconfirmed = nil

@@ -97,7 +97,7 @@ func (m *Machine) redelegateLocked(t *Ticket, f *file, r *OpenRequest) Delegatio
 	default:
 		return Delegation{Type: wire.OPEN_DELEGATE_NONE}
 	}
-	if c.v40 != nil {
+	if c.v40 != nil || m.recovery.over {
 		return Delegation{Type: wire.OPEN_DELEGATE_NONE}
 	}
 	if own := f.delegationOf(c); own != nil {

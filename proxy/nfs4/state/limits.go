@@ -101,6 +101,10 @@ const (
 	reclaimPause = 2 * time.Second
 	graceStretch = 3
 
+	// maxUses is of how many files it is remembered who else had them since the recovery phase, for
+	// clients that come back later; beyond it they have lost what they had.
+	maxUses = 65536
+
 	// maxContended is how many files of a generation are remembered as wanted by more than one.
 	maxContended = 16384
 	// recallAnyPerLease is how often in a lease a client is asked to give delegations back.

@@ -83,6 +83,9 @@ func (m *Machine) Lock(t *Ticket, r *LockRequest) (id wire.Stateid, denied Denie
 	if s := m.mayObtainLocked(c, r.Reclaim); s != wire.NFS4_OK {
 		return id, denied, 0, s
 	}
+	if r.Reclaim && m.recovery.absent.hadLock(r.File) {
+		return id, denied, 0, wire.NFS4ERR_NO_GRACE
+	}
 	o, set, s := m.lockTargetLocked(t, r)
 	if s != wire.NFS4_OK {
 		return id, denied, 0, s
@@ -108,6 +111,8 @@ func (m *Machine) Lock(t *Ticket, r *LockRequest) (id wire.Stateid, denied Denie
 	}
 	if r.Reclaim {
 		m.recovery.goOn(m.opt.Now())
+	} else {
+		m.recovery.absent.note(r.File, use{locked: true})
 	}
 	side := m.sideLocked(o, set, r)
 	m.replaceLocked(side.set, lockRange{start, end, r.Write, side}, true)

@@ -72,6 +72,9 @@ func (m *Machine) Open(t *Ticket, r *OpenRequest) (res OpenResult, victim wire.C
 		return res, 0, s
 	}
 	access, deny := uint8(r.Access), uint8(r.Deny)
+	if r.Reclaim && m.recovery.absent.hadOpen(r.File, access, deny) {
+		return res, 0, wire.NFS4ERR_NO_GRACE
+	}
 	if s := m.checkUnderLocked(t, r); s != wire.NFS4_OK {
 		return res, 0, s
 	}
@@ -94,6 +97,8 @@ func (m *Machine) Open(t *Ticket, r *OpenRequest) (res OpenResult, victim wire.C
 	}
 	if r.Reclaim {
 		m.recovery.goOn(m.opt.Now())
+	} else {
+		m.recovery.absent.note(r.File, use{access: access, deny: deny})
 	}
 	res.New = m.files[r.File] == nil
 	f = m.fileLocked(r.File)

@@ -8,8 +8,9 @@ import (
 	"github.com/nfseal/nfseal/proxy/nfs4/wire"
 )
 
-// Record is what stable storage keeps of a client from its confirmation until its state is gone
-// (RFC 8881 §8.4.2.1).
+// Record is what stable storage keeps of a client from when it may obtain state (RECLAIM_COMPLETE, or its
+// confirmation in minor version 0) until its state is gone (RFC 8881 §8.4.2.1). Who did not get that
+// far has no claim after the next restart: what it had before may have been somebody else's since.
 type Record struct {
 	Owner     string // co_ownerid: the key
 	Verifier  wire.Verifier
@@ -54,6 +55,7 @@ type knownClient struct {
 	principal Principal
 	returned  bool // has a confirmed client id again
 	complete  bool // has reclaimed all that it wants, or can never do so
+	lost      bool // its record from before the restart goes
 }
 
 // recovery is the grace period (RFC 8881 §8.4.2).
@@ -63,6 +65,7 @@ type recovery struct {
 	until   time.Time
 	latest  time.Time // until may become
 	over    bool
+	absent  absence // once it is over
 }
 
 func newRecovery(known []Record, now time.Time, grace time.Duration) recovery {
@@ -118,16 +121,22 @@ func (m *Machine) GraceDue() bool {
 	return !r.over && (r.missing == 0 || !m.opt.Now().Before(r.until))
 }
 
-// LostClients are the owners that had state before the restart and did not come back: their records
-// must go before anybody else can have what they held.
+// LostClients are the owners that had state before the restart and did not come back, or not get
+// through: their records must go before anybody else can have what they held. Those that complete
+// their reclaims later are recorded anew.
 func (m *Machine) LostClients() []string {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	var lost []string
 	for owner, k := range m.recovery.known {
-		if !k.returned {
-			lost = append(lost, owner)
+		c := m.owners[owner].confirmedClient()
+		if k.complete || k.returned && c != nil && c.v40 != nil {
+			continue
 		}
+		if k.lost = true; c != nil {
+			c.recorded = false
+		}
+		lost = append(lost, owner)
 	}
 	return lost
 }
@@ -136,23 +145,32 @@ func (m *Machine) LostClients() []string {
 func (m *Machine) EndGrace() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	was := !m.recovery.over
+	if m.recovery.over {
+		return false
+	}
 	m.recovery.over = true
+	m.recovery.absent.begin(m.recovery.known, m.now()+courtesyLeases*int64(m.opt.Lease))
 	m.recovery.known = nil
-	return was
+	return true
 }
 
-// ReclaimComplete serves RECLAIM_COMPLETE for all file systems (RFC 8881 §18.51).
-func (m *Machine) ReclaimComplete(t *Ticket) wire.Status {
+// ReclaimComplete serves RECLAIM_COMPLETE for all file systems (RFC 8881 §18.51). When pending is not
+// nil, nothing has happened yet: the caller puts the record on stable storage, calls Recorded, and
+// repeats the call.
+func (m *Machine) ReclaimComplete(t *Ticket) (pending *Record, s wire.Status) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	c := t.session.client
-	if c.reclaimed {
-		return wire.NFS4ERR_COMPLETE_ALREADY
+	switch {
+	case c.reclaimed:
+		return nil, wire.NFS4ERR_COMPLETE_ALREADY
+	case !c.recorded:
+		return &Record{Owner: c.owner, Verifier: c.verifier, Principal: c.principal}, wire.NFS4_OK
 	}
 	c.reclaimed = true
 	m.recovery.complete(c.owner)
-	return wire.NFS4_OK
+	m.recovery.absent.forget(c.owner)
+	return nil, wire.NFS4_OK
 }
 
 // MayObtain says whether t's client may obtain opens and locks now, in the way of a reclaim or not:
@@ -169,8 +187,10 @@ func (m *Machine) mayObtainLocked(c *client, reclaim bool) wire.Status {
 		return wire.NFS4ERR_GRACE
 	case !reclaim:
 		return wire.NFS4_OK
-	case m.recovery.over || c.reclaimed:
+	case c.reclaimed || m.recovery.over && !m.recovery.absent.mayReclaim(c):
 		return wire.NFS4ERR_NO_GRACE
+	case m.recovery.over:
+		return wire.NFS4_OK // if nobody had the file since
 	case !m.recovery.mayReclaim(c):
 		return wire.NFS4ERR_RECLAIM_BAD
 	}

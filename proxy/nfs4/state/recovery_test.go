@@ -27,11 +27,6 @@ func (p *peer) reclaim(f File, owner string) (s wire.Status) {
 	return s
 }
 
-func (p *peer) complete() (s wire.Status) {
-	p.do(func(t *Ticket) { s = p.b.m.ReclaimComplete(t) })
-	return s
-}
-
 func TestNoGraceWithoutKnownClients(t *testing.T) {
 	b := newBench(t, nil)
 	if b.m.InGrace() || b.m.GraceDue() || b.m.EndGrace() {

@@ -64,29 +64,25 @@ type CreateSessionResult struct {
 	Replayed bool
 }
 
-// CreateSession serves CREATE_SESSION (RFC 8881 §18.36). When pending is not nil, nothing has
-// happened yet: the caller puts the record on stable storage, calls Recorded, and repeats the call.
-func (m *Machine) CreateSession(r *CreateSessionRequest) (res CreateSessionResult, pending *Record, s wire.Status) {
+// CreateSession serves CREATE_SESSION (RFC 8881 §18.36).
+func (m *Machine) CreateSession(r *CreateSessionRequest) (res CreateSessionResult, s wire.Status) {
 	m.mu.Lock()
 	defer m.unlock()
 	c := m.clients[r.ClientID]
 	if c == nil || c.v40 != nil {
-		return res, nil, wire.NFS4ERR_STALE_CLIENTID
+		return res, wire.NFS4ERR_STALE_CLIENTID
 	}
 	if c.create.done && r.Sequence == c.create.sequence {
 		res = c.create.result
 		res.Replayed = true
-		return res, nil, wire.NFS4_OK
+		return res, wire.NFS4_OK
 	}
 	if s := m.checkCreateLocked(c, r); s != wire.NFS4_OK {
-		return res, nil, s
-	}
-	if !c.recorded {
-		return res, &Record{Owner: c.owner, Verifier: c.verifier, Principal: c.principal}, wire.NFS4_OK
+		return res, s
 	}
 	fore, s := m.grantLocked(&r.Fore)
 	if s != wire.NFS4_OK {
-		return res, nil, s
+		return res, s
 	}
 	m.confirmLocked(c)
 	most := min(r.Fore.MaxRequests, uint32(m.opt.Limits.Slots))
@@ -94,7 +90,7 @@ func (m *Machine) CreateSession(r *CreateSessionRequest) (res CreateSessionResul
 	c.create = createSlot{sequence: r.Sequence, done: true,
 		result: CreateSessionResult{Session: id, Sequence: r.Sequence, Fore: fore, Back: r.Back,
 			Backchannel: r.Backchannel}}
-	return c.create.result, nil, wire.NFS4_OK
+	return c.create.result, wire.NFS4_OK
 }
 
 // checkCreateLocked refuses what cannot become a session.
@@ -158,6 +154,7 @@ func (m *Machine) confirmLocked(c *client) {
 	c.confirmed = true
 	if k := m.recovery.known[c.owner]; k != nil {
 		k.returned = true
+		c.recorded = c.recorded || !k.lost && m.recovery.mayReclaim(c)
 		m.recovery.goOn(m.opt.Now())
 	}
 }

@@ -50,27 +50,26 @@ func TestCreateSessionSequence(t *testing.T) {
 	}
 }
 
-// Nothing is confirmed before the record is said to be stored.
-func TestRecordComesBeforeConfirmation(t *testing.T) {
+// Nothing can be obtained before the record is said to be stored.
+func TestRecordComesBeforeState(t *testing.T) {
 	b := newBench(t, nil)
 	ex := b.exchange("owner", 3, 5)
-	req := b.createArgs(ex.ClientID, 1, 5)
-	for range 2 {
-		_, record, s := b.m.CreateSession(req)
-		b.want(s, wire.NFS4_OK)
-		if record == nil || record.Owner != "owner" || record.Verifier != verifier(3) || record.Principal != principal(5) {
-			t.Fatalf("record is %+v", record)
-		}
-		if b.m.Stats().Sessions != 0 || b.exchange("x", 1, 1).Confirmed {
-			t.Fatal("something happened already")
-		}
-	}
-	b.m.Recorded(ex.ClientID)
-	_, record, s := b.m.CreateSession(req)
+	res, s := b.create(b.createArgs(ex.ClientID, 1, 5))
 	b.want(s, wire.NFS4_OK)
-	if record != nil || b.m.Stats().Sessions != 1 {
-		t.Error("the session was not made")
+	p := &peer{b: b, id: ex.ClientID, session: res.Session, seq: make([]uint32, 8)}
+	for range 2 {
+		p.do(func(tk *Ticket) {
+			record, s := b.m.ReclaimComplete(tk)
+			b.want(s, wire.NFS4_OK)
+			if record == nil || record.Owner != "owner" || record.Verifier != verifier(3) || record.Principal != principal(5) {
+				t.Fatalf("record is %+v", record)
+			}
+		})
+		_, s := p.open(File{1, 1}, "o", 1, 0)
+		b.want(s, wire.NFS4ERR_GRACE)
 	}
+	b.want(p.complete(), wire.NFS4_OK)
+	p.mustOpen(File{1, 1}, "o", 1, 0)
 }
 
 func TestChannelNegotiation(t *testing.T) {

@@ -141,7 +141,20 @@ func (m *Machine) CheckIO(t *Ticket, id *wire.Stateid, f File, write bool) wire.
 // against reservations too.
 func (m *Machine) CheckAnonymous(f File, write, bypass bool) wire.Status {
 	m.mu.RLock()
-	defer m.mu.RUnlock()
+	s, absent := m.checkAnonymousLocked(f, write, bypass), m.recovery.absent.any()
+	m.mu.RUnlock()
+	if s != wire.NFS4_OK || !absent {
+		return s
+	}
+	m.mu.Lock() // those who are away may have denied it to others
+	defer m.mu.Unlock()
+	if s = m.checkAnonymousLocked(f, write, bypass); s == wire.NFS4_OK {
+		m.recovery.absent.note(f, anonymousUse(write))
+	}
+	return s
+}
+
+func (m *Machine) checkAnonymousLocked(f File, write, bypass bool) wire.Status {
 	if !m.recovery.over {
 		return wire.NFS4ERR_GRACE
 	}
