@@ -306,7 +306,7 @@ func (a *Appliance) unitOptions() UnitOptions {
 
 // prepareServers makes the three servers; Run lets them serve.
 func (a *Appliance) prepareServers() error {
-	config, err := transport.ServerConfig(a.certificate)
+	config, err := transport.ServerConfig(transport.ServerOptions{Certificate: a.certificate, OnlyTLS12: a.o.OnlyTLS12})
 	if err != nil {
 		return err
 	}

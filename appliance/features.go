@@ -17,7 +17,7 @@ import (
 func (a *Appliance) Features() []api.Feature {
 	list := []api.Feature{
 		atRestFeature(),
-		{Name: "encryption in transit", On: true, Detail: "TLS 1.2, ECDHE with AES-256-GCM only"},
+		a.transitFeature(),
 		{Name: "OCSP", On: true, Detail: "stapled, responder at " + a.o.OCSPURL()},
 		a.plaintextFeature(),
 		a.squashFeature(),
@@ -45,6 +45,14 @@ func hostFeatures() []api.Feature {
 		dumpFeature(),
 		{Name: "kernel TLS", Detail: "not built in this version; " + kernelTLS()},
 	}
+}
+
+func (a *Appliance) transitFeature() api.Feature {
+	f := api.Feature{Name: "encryption in transit", On: true, Detail: "TLS 1.2 and 1.3, ECDHE with AES-256-GCM only"}
+	if a.o.OnlyTLS12 {
+		f.Detail = "TLS 1.2, as -tls12-only asks, ECDHE with AES-256-GCM only"
+	}
+	return f
 }
 
 func (a *Appliance) plaintextFeature() api.Feature {

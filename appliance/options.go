@@ -67,6 +67,8 @@ type Options struct {
 	CacheBytes int64
 	// Squash says whose requests are made anonymous: "none" (as EFS), "root" or "all".
 	Squash string
+	// OnlyTLS12 leaves TLS 1.3 out.
+	OnlyTLS12 bool
 	// AllowPlaintext serves clients without TLS too.
 	AllowPlaintext bool
 	// LeaseSeconds and GraceSeconds of NFS; 0 takes the defaults of package nfs4.

@@ -69,26 +69,34 @@ func sClient(t *testing.T, f *fixture, input io.Reader, args ...string) string {
 }
 
 func TestOpenSSLHandshakes(t *testing.T) {
-	const suite = "ECDHE-ECDSA-AES256-GCM-SHA384"
+	const suite, suite13 = "ECDHE-ECDSA-AES256-GCM-SHA384", "TLS_AES_256_GCM_SHA384"
 	for name, c := range map[string]struct {
 		args []string
 		want string
 	}{
-		"TLS 1.2":         {[]string{"-tls1_2"}, "Cipher is " + suite},
-		"any version":     {nil, "Cipher is " + suite},
-		"P-256":           {[]string{"-tls1_2", "-groups", "P-256"}, "Cipher is " + suite},
-		"chain and name":  {[]string{"-tls1_2"}, "Verify return code: 0 (ok)"},
-		"staple":          {[]string{"-tls1_2", "-status"}, "OCSP Response Status: successful"},
-		"staple is good":  {[]string{"-tls1_2", "-status"}, "Cert Status: good"},
-		"asks for client": {[]string{"-tls1_2"}, "Acceptable client certificate CA names|Client Certificate Types"},
-		"TLS 1.0":         {[]string{"-tls1", "-cipher", "ALL:@SECLEVEL=0"}, "alert protocol version"},
-		"TLS 1.1":         {[]string{"-tls1_1", "-cipher", "ALL:@SECLEVEL=0"}, "alert protocol version"},
-		"TLS 1.3 only":    {[]string{"-tls1_3"}, "alert protocol version"},
-		"AES-128 GCM":     {[]string{"-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-GCM-SHA256"}, "alert handshake failure"},
-		"AES-256 CBC":     {[]string{"-tls1_2", "-cipher", "ECDHE-ECDSA-AES256-SHA384:ECDHE-ECDSA-AES256-SHA"}, "alert handshake failure"},
-		"ChaCha20":        {[]string{"-tls1_2", "-cipher", "ECDHE-ECDSA-CHACHA20-POLY1305"}, "alert handshake failure"},
-		"plain RSA":       {[]string{"-tls1_2", "-cipher", "AES256-GCM-SHA384"}, "alert handshake failure"},
-		"no common group": {[]string{"-tls1_2", "-groups", "P-521"}, "alert handshake failure"},
+		"TLS 1.2":     {[]string{"-tls1_2"}, "Cipher is " + suite},
+		"any version": {nil, "Cipher is " + suite13},
+		"TLS 1.3":     {[]string{"-tls1_3"}, "Cipher is " + suite13},
+		"1.3, AES-128 preferred": {
+			[]string{"-tls1_3", "-ciphersuites", "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_256_GCM_SHA384"},
+			"Cipher is " + suite13,
+		},
+		"1.3, AES-128 only":   {[]string{"-tls1_3", "-ciphersuites", "TLS_AES_128_GCM_SHA256"}, "alert handshake failure"},
+		"1.3, ChaCha20 only":  {[]string{"-tls1_3", "-ciphersuites", "TLS_CHACHA20_POLY1305_SHA256"}, "alert handshake failure"},
+		"1.3, staple":         {[]string{"-tls1_3", "-status"}, "Cert Status: good"},
+		"1.3, chain and name": {[]string{"-tls1_3"}, "Verify return code: 0 (ok)"},
+		"P-256":               {[]string{"-tls1_2", "-groups", "P-256"}, "Cipher is " + suite},
+		"chain and name":      {[]string{"-tls1_2"}, "Verify return code: 0 (ok)"},
+		"staple":              {[]string{"-tls1_2", "-status"}, "OCSP Response Status: successful"},
+		"staple is good":      {[]string{"-tls1_2", "-status"}, "Cert Status: good"},
+		"asks for client":     {[]string{"-tls1_2"}, "Acceptable client certificate CA names|Client Certificate Types"},
+		"TLS 1.0":             {[]string{"-tls1", "-cipher", "ALL:@SECLEVEL=0"}, "alert protocol version"},
+		"TLS 1.1":             {[]string{"-tls1_1", "-cipher", "ALL:@SECLEVEL=0"}, "alert protocol version"},
+		"AES-128 GCM":         {[]string{"-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-GCM-SHA256"}, "alert handshake failure"},
+		"AES-256 CBC":         {[]string{"-tls1_2", "-cipher", "ECDHE-ECDSA-AES256-SHA384:ECDHE-ECDSA-AES256-SHA"}, "alert handshake failure"},
+		"ChaCha20":            {[]string{"-tls1_2", "-cipher", "ECDHE-ECDSA-CHACHA20-POLY1305"}, "alert handshake failure"},
+		"plain RSA":           {[]string{"-tls1_2", "-cipher", "AES256-GCM-SHA384"}, "alert handshake failure"},
+		"no common group":     {[]string{"-tls1_2", "-groups", "P-521"}, "alert handshake failure"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := start(t, nil)
@@ -107,6 +115,17 @@ func TestOpenSSLHandshakes(t *testing.T) {
 				waitFor(t, "counted", func() bool { return f.Stats().Front.Handshake == 1 })
 			}
 		})
+	}
+}
+
+// TestOnlyTLS12: the setting leaves TLS 1.3 out, and changes nothing for others.
+func TestOnlyTLS12(t *testing.T) {
+	f := start(t, func(o *proxy.Options, f *fixture) { o.TLS = f.config(t, true) })
+	for arg, want := range map[string]string{"-tls1_3": "alert protocol version", "-status": "Cipher is ECDHE"} {
+		out := sClient(t, f, strings.NewReader("Q\n"), arg)
+		if !strings.Contains(out, want) {
+			t.Errorf("%s: %q isn't in:\n%s", arg, want, out)
+		}
 	}
 }
 

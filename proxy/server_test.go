@@ -108,23 +108,31 @@ type fixture struct {
 	served  chan error
 }
 
+// config is the policy with f's certificate.
+func (f *fixture) config(t *testing.T, only12 bool) *tls.Config {
+	t.Helper()
+	config, err := transport.ServerConfig(transport.ServerOptions{
+		Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return f.cert, nil }, OnlyTLS12: only12,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return config
+}
+
 func start(t *testing.T, edit func(*proxy.Options, *fixture)) *fixture {
 	t.Helper()
 	transporttest.CheckGoroutines(t)
 	f := &fixture{r: &resolver{gate: make(chan struct{})}, ca: transporttest.NewCA(t), served: make(chan error, 1)}
 	f.cert = f.ca.Issue(t, nil)
 	f.cert.OCSPStaple = f.ca.Respond(t, f.cert.Leaf, nil)
-	config, err := transport.ServerConfig(func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return f.cert, nil })
-	if err != nil {
-		t.Fatal(err)
-	}
 	l, err := proxy.Listen(t.Context(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	core, logs := observer.New(zap.InfoLevel)
 	f.address, f.log = l.Addr().String(), logs
-	o := proxy.Options{Listeners: []net.Listener{l}, TLS: config, Resolver: f.r, Log: zap.New(core)}
+	o := proxy.Options{Listeners: []net.Listener{l}, TLS: f.config(t, false), Resolver: f.r, Log: zap.New(core)}
 	if edit != nil {
 		edit(&o, f)
 	}

@@ -53,7 +53,7 @@ func newBedWith(t *testing.T, certificate func(*transporttest.CA) *tls.Certifica
 		t.Fatal(err)
 	}
 	cert := certificate(b.ca)
-	config, err := transport.ServerConfig(func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert, nil })
+	config, err := transport.ServerConfig(transport.ServerOptions{Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert, nil }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,6 +24,7 @@ const (
 	AlertRecordOverflow    Alert = 22
 	AlertDecodeError       Alert = 50
 	AlertProtocolVersion   Alert = 70
+	AlertUserCanceled      Alert = 90
 	AlertNoRenegotiation   Alert = 100
 )
 
@@ -56,19 +57,42 @@ var (
 	ErrUnexpected = errors.New("tlsrecord: unexpected record")
 	// ErrRenegotiation: the peer asked for a new handshake.
 	ErrRenegotiation = errors.New("tlsrecord: the peer asked to renegotiate")
+	// ErrHandshake: a handshake message of TLS 1.3 that came after the handshake is malformed.
+	ErrHandshake = errors.New("tlsrecord: malformed handshake message")
 	// ErrExhausted: all sequence numbers are used.
 	ErrExhausted = errors.New("tlsrecord: no sequence number left")
 	// ErrShut: a write after Close or CloseWrite.
 	ErrShut = errors.New("tlsrecord: connection is shut down for writing")
 )
 
-// alertFor is what the peer is told of err.
-func alertFor(err error) (alert Alert, ok bool) {
+// AlertError is what a received alert means to the reader: nil for one that changes nothing, io.EOF for
+// close_notify, else the Alert, or that it is malformed. v13 says that the session is one of TLS 1.3,
+// where levels mean nothing and all but two alerts are fatal (RFC 8446 §6).
+func AlertError(plain []byte, v13 bool) error {
+	if len(plain) != alertBytes || plain[0] != levelWarning && plain[0] != levelFatal {
+		return errAlert
+	}
+	alert := Alert(plain[1])
+	switch {
+	case alert == AlertCloseNotify:
+		return io.EOF
+	case v13 && alert == AlertUserCanceled:
+		return nil
+	case v13 || plain[0] == levelFatal:
+		return alert
+	}
+	return nil
+}
+
+// AlertFor is what the peer is told of err.
+func AlertFor(err error) (alert Alert, ok bool) {
 	switch err {
 	case ErrBadRecord:
 		return AlertBadRecordMAC, true
 	case ErrOverflow:
 		return AlertRecordOverflow, true
+	case ErrHandshake:
+		return AlertDecodeError, true
 	case ErrUnexpected:
 		return AlertUnexpectedMessage, true
 	case ErrRenegotiation:

@@ -16,6 +16,8 @@ type Conn struct {
 	in     reader
 	out    writer
 	closed atomic.Bool
+
+	isServer bool
 }
 
 // newConn carries a session on raw: in protects what is received, out what is sent.
@@ -83,7 +85,7 @@ func (c *Conn) Close() error {
 
 // abort tells the peer why the session ends, if there is something to say.
 func (c *Conn) abort(why error) {
-	alert, ok := alertFor(why)
+	alert, ok := AlertFor(why)
 	if !ok {
 		return
 	}
@@ -96,6 +98,8 @@ func (c *Conn) abort(why error) {
 // writer is the sending direction.
 type writer struct {
 	raw net.Conn
+
+	updateWanted atomic.Bool // new keys are to be announced before the next data
 
 	mu sync.Mutex
 	half

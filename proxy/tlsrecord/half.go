@@ -10,21 +10,43 @@ import (
 type half struct {
 	aead  cipher.AEAD
 	seq   uint64
-	nonce [nonceBytes]byte
-	extra [extraBytes]byte
+	iv    [nonceBytes]byte // TLS 1.2: the salt, and zeros
+	nonce [nonceBytes]byte // of the present record; memory that needn't be allocated
+	extra [extraBytes]byte // so is this
+
+	// Of TLS 1.3.
+	v13    bool
+	secret [secretBytes]byte // what the next keys come from
 }
 
 func (h *half) init(d *direction) error {
 	var err error
 	h.aead, err = d.aead()
-	h.seq = d.seq
-	copy(h.nonce[:], d.salt[:])
+	h.seq, h.iv, h.nonce = d.seq, d.iv, d.iv
+	h.v13, h.secret = d.v13, d.secret
 	binary.BigEndian.PutUint16(h.extra[9:], version)
 	return err
 }
 
-// next prepares nonce and additional data for a record, except for the explicit part of the nonce.
-func (h *half) next(kind byte, plainBytes int) error {
+// update goes on to the next keys of TLS 1.3 (RFC 8446 §7.2).
+func (h *half) update() error {
+	d := direction{v13: true, secret: h.secret}
+	defer func() { d = direction{} }()
+	if err := d.update(); err != nil {
+		return err
+	}
+	return h.init(&d)
+}
+
+// wipe overwrites what keys could be made of. The half is not used any more.
+func (h *half) wipe() {
+	clear(h.secret[:])
+	h.aead = nil
+}
+
+// next12 prepares nonce and additional data for a record of TLS 1.2, except for the explicit part of the
+// nonce.
+func (h *half) next12(kind byte, plainBytes int) error {
 	if h.seq == math.MaxUint64 {
 		return ErrExhausted
 	}
@@ -35,58 +57,131 @@ func (h *half) next(kind byte, plainBytes int) error {
 	return nil
 }
 
-// seal writes a record of plain, at most MaxPlaintextBytes, to the beginning of dst and returns its
-// length. plain is apart from dst, or exactly where payload puts it.
+// next13 prepares the nonce for a record of TLS 1.3 (RFC 8446 §5.3).
+func (h *half) next13() error {
+	if h.seq == math.MaxUint64 {
+		return ErrExhausted
+	}
+	low := binary.BigEndian.Uint64(h.iv[saltBytes:])
+	binary.BigEndian.PutUint64(h.nonce[saltBytes:], low^h.seq)
+	h.seq++
+	return nil
+}
+
+// seal writes a record of plain, at most MaxPlaintextBytes, to the beginning of dst, which has room for
+// overheadBytes more, and returns its length. plain is apart from dst, or exactly where payload puts it.
 func (h *half) seal(dst []byte, kind byte, plain []byte) (int, error) {
+	if h.v13 {
+		return h.seal13(dst, kind, plain)
+	}
 	explicit := dst[headerBytes : headerBytes+explicitBytes]
 	binary.BigEndian.PutUint64(explicit, h.seq)
-	if err := h.next(kind, len(plain)); err != nil {
+	if err := h.next12(kind, len(plain)); err != nil {
 		return 0, err
 	}
 	copy(h.nonce[saltBytes:], explicit)
 	n := len(plain) + overheadBytes
-	dst[0] = kind
-	binary.BigEndian.PutUint16(dst[1:], version)
-	binary.BigEndian.PutUint16(dst[3:], uint16(n-headerBytes))
-	h.aead.Seal(payload(dst)[:0:n-headerBytes-explicitBytes], h.nonce[:], plain, h.extra[:])
+	putHeader(dst, kind, n)
+	h.aead.Seal(h.payload(dst)[:0:n-headerBytes-explicitBytes], h.nonce[:], plain, h.extra[:])
 	return n, nil
 }
 
-// payload is where a record's data stands.
-func payload(record []byte) []byte { return record[headerBytes+explicitBytes:] }
+// seal13 puts the record's type behind plain, so that plain must be copied where it is sealed.
+func (h *half) seal13(dst []byte, kind byte, plain []byte) (int, error) {
+	if err := h.next13(); err != nil {
+		return 0, err
+	}
+	n := headerBytes + len(plain) + typeBytes + tagBytes
+	putHeader(dst, typeApplication, n)
+	inner := h.payload(dst)[:len(plain)+typeBytes]
+	copy(inner, plain)
+	inner[len(plain)] = kind
+	h.aead.Seal(inner[:0:n-headerBytes], h.nonce[:], inner, dst[:headerBytes])
+	return n, nil
+}
 
-// open decrypts a whole record into dst, which has room for its data and is apart from it; nil: where it
-// is.
-func (h *half) open(dst, record []byte) ([]byte, error) {
-	sealed := payload(record)
+func putHeader(dst []byte, kind byte, recordBytes int) {
+	dst[0] = kind
+	binary.BigEndian.PutUint16(dst[1:], version)
+	binary.BigEndian.PutUint16(dst[3:], uint16(recordBytes-headerBytes))
+}
+
+// payload is where a record's data stands.
+func (h *half) payload(record []byte) []byte {
+	if h.v13 {
+		return record[headerBytes:]
+	}
+	return record[headerBytes+explicitBytes:]
+}
+
+// room is how much memory it takes to open a record of so many bytes.
+func (h *half) room(recordBytes int) int {
+	if h.v13 {
+		return recordBytes - headerBytes - tagBytes // with the type, and padding
+	}
+	return recordBytes - overheadBytes
+}
+
+// open decrypts a whole record into dst, which has room for it and is apart from it; nil: where it is. It
+// returns the record's type and data.
+func (h *half) open(dst, record []byte) (kind byte, plain []byte, err error) {
+	sealed := h.payload(record)
 	if dst == nil {
 		dst = sealed
 	}
-	if err := h.next(record[0], len(sealed)-tagBytes); err != nil {
-		return nil, err
+	extra := h.extra[:]
+	if h.v13 {
+		extra, err = record[:headerBytes], h.next13()
+	} else {
+		err = h.next12(record[0], len(sealed)-tagBytes)
+		copy(h.nonce[saltBytes:], record[headerBytes:])
 	}
-	copy(h.nonce[saltBytes:], record[headerBytes:])
-	plain, err := h.aead.Open(dst[:0], h.nonce[:], sealed, h.extra[:])
 	if err != nil {
-		return nil, ErrBadRecord
+		return 0, nil, err
 	}
-	return plain, nil
+	plain, err = h.aead.Open(dst[:0], h.nonce[:], sealed, extra)
+	if err != nil {
+		return 0, nil, ErrBadRecord
+	}
+	if h.v13 {
+		return inner(plain)
+	}
+	return record[0], plain, nil
+}
+
+// inner takes the padding and the type off what was in a record of TLS 1.3 (RFC 8446 §5.4).
+func inner(plain []byte) (kind byte, data []byte, err error) {
+	if len(plain) > MaxPlaintextBytes+typeBytes {
+		return 0, nil, ErrOverflow
+	}
+	n := len(plain)
+	for n > 0 && plain[n-1] == 0 {
+		n--
+	}
+	if n == 0 {
+		return 0, nil, ErrUnexpected
+	}
+	return plain[n-1], plain[:n-1], nil
 }
 
 // parse looks for a record at the beginning of b: its length, and whether all of it is there.
-func parse(b []byte) (length int, whole bool, err error) {
+func (h *half) parse(b []byte) (length int, whole bool, err error) {
 	if len(b) < headerBytes {
 		return 0, false, nil
 	}
+	low, most, least := byte(20), max12Bytes, explicitBytes+tagBytes
+	if h.v13 {
+		low, most, least = typeApplication, maxRecordBytes, typeBytes+tagBytes
+	}
 	body := int(binary.BigEndian.Uint16(b[3:]))
 	switch {
-	case b[0] < 20 || b[0] > typeApplication:
+	case b[0] < low || b[0] > typeApplication:
 		return 0, false, ErrUnexpected
 	case binary.BigEndian.Uint16(b[1:]) != version:
 		return 0, false, errVersion
-	case body > maxRecordBytes-headerBytes:
+	case body > most-headerBytes:
 		return 0, false, ErrOverflow
-	case body < explicitBytes+tagBytes:
+	case body < least:
 		return 0, false, ErrBadRecord
 	}
 	length = headerBytes + body

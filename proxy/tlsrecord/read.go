@@ -64,7 +64,7 @@ func (c *Conn) Buffered() bool {
 	if c.in.buf == nil {
 		return false
 	}
-	_, whole, err := parse(c.in.buf.Mem[c.in.r:c.in.w])
+	_, whole, err := c.in.parse(c.in.buf.Mem[c.in.r:c.in.w])
 	return whole || err != nil
 }
 
@@ -80,7 +80,7 @@ func (in *reader) drain(p []byte) int {
 		if in.err != nil || in.buf == nil {
 			break
 		}
-		length, whole, err := parse(in.buf.Mem[in.r:in.w])
+		length, whole, err := in.parse(in.buf.Mem[in.r:in.w])
 		if err != nil {
 			in.end(err)
 			break
@@ -100,26 +100,30 @@ func (in *reader) drain(p []byte) int {
 	return n
 }
 
-// take opens a record: into p if its data fits, and says how much that is, or else where it is.
+// take opens a record: into p if it fits, and says how much data that is, or else where it is.
 func (in *reader) take(p, record []byte) (int, error) {
-	size := len(record) - overheadBytes
-	if record[0] == typeApplication && size > 0 && size <= len(p) {
-		in.useless = 0
-		_, err := in.open(p, record)
-		return size, err
+	var dst []byte
+	size := in.room(len(record))
+	straight := record[0] == typeApplication && size > 0 && size <= len(p)
+	if straight {
+		dst = p
 	}
-	plain, err := in.open(nil, record)
+	kind, plain, err := in.open(dst, record)
 	if err != nil {
 		return 0, err
 	}
-	if record[0] == typeApplication && size > 0 {
-		in.useless, in.plain = 0, plain
+	if kind == typeApplication && len(plain) > 0 {
+		in.useless = 0
+		if straight {
+			return len(plain), nil
+		}
+		in.plain = plain
 		return 0, nil
 	}
 	if in.useless++; in.useless > maxUseless {
 		return 0, ErrUnexpected
 	}
-	return 0, in.control(record[0], plain)
+	return 0, in.control(kind, plain)
 }
 
 // control deals with a record that is not data.
@@ -128,20 +132,26 @@ func (in *reader) control(kind byte, plain []byte) error {
 	case typeApplication:
 		return nil // empty
 	case typeHandshake:
-		return ErrRenegotiation
+		return in.handshake(plain)
 	case typeAlert:
-	default:
-		return ErrUnexpected
+		return AlertError(plain, in.v13)
 	}
-	switch {
-	case len(plain) != alertBytes || plain[0] != levelWarning && plain[0] != levelFatal:
-		return errAlert
-	case Alert(plain[1]) == AlertCloseNotify:
-		return io.EOF
-	case plain[0] == levelFatal:
-		return Alert(plain[1])
+	return ErrUnexpected
+}
+
+// handshake deals with messages after the handshake.
+func (in *reader) handshake(plain []byte) error {
+	if !in.v13 {
+		return ErrRenegotiation
 	}
-	return nil
+	update, asked, err := ParsePostHandshake(plain, in.c.isServer)
+	if err != nil || !update {
+		return err
+	}
+	if asked {
+		in.c.out.updateWanted.Store(true)
+	}
+	return in.update()
 }
 
 // end ends the direction, tells the peer if it is at fault, and gives the memory back.
@@ -149,6 +159,7 @@ func (in *reader) end(err error) {
 	if in.err == nil {
 		in.err = err
 		in.c.abort(err)
+		in.wipe()
 	}
 	in.plain, in.r, in.w = nil, 0, 0
 	freeBuffer(in.buf)

@@ -43,7 +43,7 @@ func TestSecretsAreNotPrinted(t *testing.T) {
 		s.client.key[i], l.master[i] = 0xab, 0xab
 	}
 	for _, format := range []string{"%v", "%+v", "%#v", "%s"} {
-		for _, v := range []any{s, l} {
+		for _, v := range []any{s, l, &Keys{s: s}} {
 			if text := fmt.Sprintf(format, v); text != "[redacted]" {
 				t.Errorf("%s of %T: %s", format, v, text)
 			}
@@ -70,16 +70,26 @@ func wire(t testing.TB) (a, b net.Conn) {
 	return a, b
 }
 
+// versions are those that everything is tried with.
+var versions = []uint16{tls.VersionTLS12, tls.VersionTLS13}
+
+// eachVersion runs f with each.
+func eachVersion(t *testing.T, f func(t *testing.T, version uint16)) {
+	for _, v := range versions {
+		t.Run(tls.VersionName(v), func(t *testing.T) { f(t, v) })
+	}
+}
+
 // configs are those of a server and a client that fit together.
-func configs(t testing.TB) (server, client *tls.Config) {
+func configs(t testing.TB, version uint16) (server, client *tls.Config) {
 	ca := transporttest.NewCA(t)
 	suites := []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384}
 	server = &tls.Config{
-		Certificates: []tls.Certificate{*ca.Issue(t, nil)}, MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS12,
+		Certificates: []tls.Certificate{*ca.Issue(t, nil)}, MinVersion: version, MaxVersion: version,
 		CipherSuites: suites, SessionTicketsDisabled: true,
 	}
 	client = &tls.Config{
-		RootCAs: ca.Pool(), ServerName: transporttest.ServerName, MaxVersion: tls.VersionTLS12, CipherSuites: suites,
+		RootCAs: ca.Pool(), ServerName: transporttest.ServerName, MaxVersion: version, CipherSuites: suites,
 	}
 	return server, client
 }
@@ -113,9 +123,9 @@ var starters = map[string]func(ctx context.Context, raw net.Conn, config *tls.Co
 }
 
 // shake runs both ends of a handshake.
-func shake(t testing.TB, server, client string, rawServer, rawClient net.Conn) (s, c duplex) {
+func shake(t testing.TB, version uint16, server, client string, rawServer, rawClient net.Conn) (s, c duplex) {
 	t.Helper()
-	serverConfig, clientConfig := configs(t)
+	serverConfig, clientConfig := configs(t, version)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	result := make(chan error, 1)
@@ -170,7 +180,9 @@ func receive(from duplex) ([]byte, error) {
 }
 
 // TestBothWays: every pairing carries the same bytes both ways at once, to an orderly end.
-func TestBothWays(t *testing.T) {
+func TestBothWays(t *testing.T) { eachVersion(t, testBothWays) }
+
+func testBothWays(t *testing.T, version uint16) {
 	data := random(3 << 20)
 	for _, p := range []struct {
 		server, client string
@@ -183,7 +195,7 @@ func TestBothWays(t *testing.T) {
 			if p.pipe {
 				a, b = net.Pipe()
 			}
-			s, c := shake(t, p.server, p.client, a, b)
+			s, c := shake(t, version, p.server, p.client, a, b)
 			errs := make(chan error, 4)
 			for _, ends := range [][2]duplex{{s, c}, {c, s}} {
 				go func() { errs <- send(ends[0], data) }()
@@ -205,10 +217,12 @@ func TestBothWays(t *testing.T) {
 }
 
 // TestFirstData: what the peer sends in the same segment as the end of its handshake is not lost.
-func TestFirstData(t *testing.T) {
+func TestFirstData(t *testing.T) { eachVersion(t, testFirstData) }
+
+func testFirstData(t *testing.T, version uint16) {
 	for range 20 {
 		a, b := wire(t)
-		serverConfig, clientConfig := configs(t)
+		serverConfig, clientConfig := configs(t, version)
 		go func() {
 			conn := tls.Server(&held{Conn: a}, serverConfig)
 			if conn.HandshakeContext(t.Context()) == nil {
@@ -246,9 +260,11 @@ func (h *held) Write(p []byte) (int, error) {
 
 func (h *held) release() { h.Conn.Write(h.kept) }
 
-func TestWriteBuffers(t *testing.T) {
+func TestWriteBuffers(t *testing.T) { eachVersion(t, testWriteBuffers) }
+
+func testWriteBuffers(t *testing.T, version uint16) {
 	a, b := wire(t)
-	s, c := shake(t, "ours", "crypto/tls", a, b)
+	s, c := shake(t, version, "ours", "crypto/tls", a, b)
 	conn := s.(*Conn)
 	for name, sizes := range map[string][]int{
 		"nothing":      {},
@@ -283,10 +299,9 @@ func TestWriteBuffers(t *testing.T) {
 	}
 }
 
-// TestUnsupported: a session that is not TLS 1.2 with AES-256-GCM is not taken over.
+// TestUnsupported: a session that is not one with AES-256-GCM is not taken over.
 func TestUnsupported(t *testing.T) {
 	for name, edit := range map[string]func(*tls.Config){
-		"TLS 1.3": func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS13, tls.VersionTLS13 },
 		"AES-128": func(c *tls.Config) {
 			c.CipherSuites = []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}
 		},
@@ -295,9 +310,9 @@ func TestUnsupported(t *testing.T) {
 		},
 	} {
 		a, b := wire(t)
-		serverConfig, clientConfig := configs(t)
+		serverConfig, clientConfig := configs(t, tls.VersionTLS12)
 		edit(serverConfig)
-		clientConfig.MaxVersion, clientConfig.CipherSuites = serverConfig.MaxVersion, serverConfig.CipherSuites
+		clientConfig.CipherSuites = serverConfig.CipherSuites
 		go tls.Client(b, clientConfig).HandshakeContext(t.Context())
 		if conn, _, err := Server(t.Context(), a, serverConfig); !errors.Is(err, ErrUnsupported) || conn != nil {
 			t.Errorf("%s: %v", name, err)
@@ -308,7 +323,7 @@ func TestUnsupported(t *testing.T) {
 // TestKeyLogOfOthers: a KeyLogWriter that was set before gets its lines.
 func TestKeyLogOfOthers(t *testing.T) {
 	a, b := wire(t)
-	serverConfig, clientConfig := configs(t)
+	serverConfig, clientConfig := configs(t, tls.VersionTLS12)
 	var lines bytes.Buffer
 	serverConfig.KeyLogWriter = &lines
 	go Client(t.Context(), b, clientConfig)
@@ -317,5 +332,20 @@ func TestKeyLogOfOthers(t *testing.T) {
 	}
 	if !bytes.HasPrefix(lines.Bytes(), []byte("CLIENT_RANDOM ")) {
 		t.Errorf("%q", lines.Bytes())
+	}
+}
+
+// TestSuiteOf13: it is AES-256-GCM. Package proxy's tests have OpenSSL offer others.
+func TestSuiteOf13(t *testing.T) {
+	a, b := wire(t)
+	serverConfig, clientConfig := configs(t, tls.VersionTLS13)
+	go tls.Client(b, clientConfig).HandshakeContext(t.Context())
+	k, err := ServerKeys(t.Context(), a, serverConfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.Wipe()
+	if k.State.Version != tls.VersionTLS13 || k.State.CipherSuite != tls.TLS_AES_256_GCM_SHA384 {
+		t.Errorf("%s, %s", tls.VersionName(k.State.Version), tls.CipherSuiteName(k.State.CipherSuite))
 	}
 }

@@ -33,6 +33,11 @@ func (w *writer) writeLocked(v [][]byte) (sent int64, err error) {
 	if w.err != nil || total == 0 {
 		return 0, w.err
 	}
+	if w.updateWanted.Load() || w.v13 && w.seq >= updateRecords {
+		if err := w.announce(); err != nil {
+			return 0, w.fail(err)
+		}
+	}
 	// A single record's buffer for what fits in there.
 	room := total + overheadBytes
 	b := newBuffer(room)
@@ -42,7 +47,7 @@ func (w *writer) writeLocked(v [][]byte) (sent int64, err error) {
 		n, plain := 0, 0
 		for total > plain && len(b.Mem)-n >= min(total-plain+overheadBytes, maxRecordBytes) {
 			size := min(total-plain, MaxPlaintextBytes)
-			k, err := w.seal(b.Mem[n:], typeApplication, src.take(payload(b.Mem[n:]), size))
+			k, err := w.seal(b.Mem[n:], typeApplication, src.take(w.payload(b.Mem[n:]), size))
 			if err != nil {
 				return sent, w.fail(err)
 			}
@@ -57,10 +62,25 @@ func (w *writer) writeLocked(v [][]byte) (sent int64, err error) {
 	return sent, nil
 }
 
+// announce changes the keys of TLS 1.3 (RFC 8446 §4.6.3).
+func (w *writer) announce() error {
+	w.updateWanted.Store(false)
+	var record [keyUpdateBytes + overheadBytes]byte
+	n, err := w.seal(record[:], typeHandshake, KeyUpdate[:])
+	if err != nil {
+		return err
+	}
+	if _, err := w.raw.Write(record[:n]); err != nil {
+		return err
+	}
+	return w.update()
+}
+
 // fail ends the direction: after a record that went out in part, or not at all, the peer could make
 // nothing of further ones.
 func (w *writer) fail(err error) error {
 	w.err = err
+	w.wipe()
 	return err
 }
 
@@ -75,7 +95,7 @@ func (w *writer) shutLocked(alert Alert) error {
 		return w.fail(err)
 	}
 	w.raw.SetWriteDeadline(time.Now().Add(alertTimeout)) // fails only on a closed connection, as the write will
-	w.err = ErrShut
+	w.fail(ErrShut)
 	_, err = w.raw.Write(record[:n])
 	return err
 }

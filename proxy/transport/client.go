@@ -132,7 +132,7 @@ func clientConfig(o ClientOptions) *tls.Config {
 		RootCAs:                     o.Roots,
 		ServerName:                  o.ServerName,
 		MinVersion:                  tlsMinVersion,
-		MaxVersion:                  tlsMaxVersion,
+		MaxVersion:                  maxVersion(false),
 		CipherSuites:                Suites(),
 		CurvePreferences:            Curves(),
 		Renegotiation:               tls.RenegotiateNever,

@@ -45,7 +45,7 @@ func peer(t *testing.T, serve func(net.Conn)) string {
 // tlsPeer is a server with our policy that echoes.
 func tlsPeer(t *testing.T, cert *tls.Certificate) string {
 	t.Helper()
-	config, err := transport.ServerConfig(func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert, nil })
+	config, err := transport.ServerConfig(transport.ServerOptions{Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert, nil }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,7 @@ const (
 	CauseUnreachable Cause = iota + 1
 	// CauseResolve: the server's DNS name has no address.
 	CauseResolve
-	// CauseHandshake: the other end doesn't speak TLS 1.2 with AES-256-GCM, or stopped.
+	// CauseHandshake: the other end doesn't speak TLS 1.2 or 1.3 with AES-256-GCM, or stopped.
 	CauseHandshake
 	// CauseUntrusted: the certificate doesn't come from a CA that is trusted here.
 	CauseUntrusted
@@ -46,7 +46,7 @@ const (
 var causeText = map[Cause]struct{ what, remedy string }{
 	CauseUnreachable:     {"the server can't be reached", "check its address, the port and the firewalls between"},
 	CauseResolve:         {"the server's name can't be resolved", "correct the name or the DNS, or give the address with mounttargetip="},
-	CauseHandshake:       {"no TLS 1.2 connection with AES-256-GCM could be made", "check that this is an nfseal server and see its log"},
+	CauseHandshake:       {"no TLS connection with AES-256-GCM could be made", "check that this is an nfseal server and see its log"},
 	CauseUntrusted:       {"the server's certificate is not from a trusted CA", "give the server's own ca.pem with cafile="},
 	CauseName:            {"the server's certificate is for another name", "mount by a name in the certificate, or have it issued for this one"},
 	CauseDates:           {"the server's certificate is outside its dates", "check the clocks of both machines and renew the certificate"},

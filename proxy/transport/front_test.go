@@ -26,7 +26,7 @@ func frontPeer(t *testing.T, o transport.FrontOptions) (*transport.Front, string
 	t.Helper()
 	ca := transporttest.NewCA(t)
 	cert := ca.Issue(t, nil)
-	config, err := transport.ServerConfig(func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert, nil })
+	config, err := transport.ServerConfig(transport.ServerOptions{Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert, nil }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -279,7 +279,7 @@ func TestBadFrontOptions(t *testing.T) {
 			t.Errorf("accepted %+v", o)
 		}
 	}
-	if _, err := transport.ServerConfig(nil); err == nil {
+	if _, err := transport.ServerConfig(transport.ServerOptions{}); err == nil {
 		t.Error("accepted a server without certificates")
 	}
 }
@@ -294,7 +294,7 @@ func FuzzAdmit(f *testing.F) {
 	f.Add(clientHello(f))
 	ca := transporttest.NewCA(f)
 	cert := ca.Issue(f, nil)
-	config, err := transport.ServerConfig(func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert, nil })
+	config, err := transport.ServerConfig(transport.ServerOptions{Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert, nil }})
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -8,10 +8,11 @@ import (
 // What the policy pins, for both ends.
 const (
 	tlsMinVersion = tls.VersionTLS12
-	tlsMaxVersion = tls.VersionTLS12
+	tlsMaxVersion = tls.VersionTLS13
 )
 
-// Suites are the cipher suites either end offers or accepts (RFC 5289 §3.2).
+// Suites are the cipher suites of TLS 1.2 that either end offers or accepts (RFC 5289 §3.2). Of TLS 1.3 it
+// is TLS_AES_256_GCM_SHA384 alone; see package tlsrecord.
 func Suites() []uint16 {
 	return []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384}
 }

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"crypto/fips140"
 	"crypto/tls"
 	"errors"
 )
@@ -9,16 +10,23 @@ import (
 // must be quick; an OCSP response in the certificate's OCSPStaple is stapled for clients that ask.
 type CertificateFunc func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 
-// ServerConfig is the server's TLS policy with the given source of certificates. The result is not to
-// be changed.
-func ServerConfig(certificate CertificateFunc) (*tls.Config, error) {
-	if certificate == nil {
+// ServerOptions are what can be chosen of the server's TLS policy.
+type ServerOptions struct {
+	// Certificate is the source of certificates.
+	Certificate CertificateFunc
+	// OnlyTLS12 leaves TLS 1.3 out.
+	OnlyTLS12 bool
+}
+
+// ServerConfig is the server's TLS policy. The result is not to be changed.
+func ServerConfig(o ServerOptions) (*tls.Config, error) {
+	if o.Certificate == nil {
 		return nil, errors.New("transport: a TLS server needs a source of certificates")
 	}
 	return &tls.Config{
-		GetCertificate:   certificate,
+		GetCertificate:   o.Certificate,
 		MinVersion:       tlsMinVersion,
-		MaxVersion:       tlsMaxVersion,
+		MaxVersion:       maxVersion(o.OnlyTLS12),
 		CipherSuites:     Suites(),
 		CurvePreferences: Curves(),
 		// A client shows who it is with a certificate of its own making; what is in it is looked at
@@ -30,4 +38,13 @@ func ServerConfig(certificate CertificateFunc) (*tls.Config, error) {
 		// Replies are large; small first records would only cost system calls.
 		DynamicRecordSizingDisabled: true,
 	}, nil
+}
+
+// maxVersion leaves TLS 1.3 out where crypto/tls, in Go's FIPS 140 mode, has a list of its suites that
+// begins with AES-128.
+func maxVersion(only12 bool) uint16 {
+	if only12 || fips140.Enabled() {
+		return tlsMinVersion
+	}
+	return tlsMaxVersion
 }

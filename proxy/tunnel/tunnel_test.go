@@ -34,7 +34,7 @@ type server struct {
 
 func newServer(t *testing.T, cert *tls.Certificate, serve func(*tls.Conn)) *server {
 	t.Helper()
-	config, err := transport.ServerConfig(func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert, nil })
+	config, err := transport.ServerConfig(transport.ServerOptions{Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert, nil }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -435,7 +435,7 @@ func BenchmarkEcho(b *testing.B) {
 	ca := transporttest.NewCA(b)
 	cert := ca.Issue(b, nil)
 	cert.OCSPStaple = ca.Respond(b, cert.Leaf, nil)
-	config, err := transport.ServerConfig(func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert, nil })
+	config, err := transport.ServerConfig(transport.ServerOptions{Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert, nil }})
 	if err != nil {
 		b.Fatal(err)
 	}
