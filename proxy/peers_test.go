@@ -118,6 +118,46 @@ func TestOpenSSLHandshakes(t *testing.T) {
 	}
 }
 
+// TestOpenSSLAfterProbe: OpenSSL goes on over TLS 1.3 with ALPN where a relay has sent the probe of RFC
+// 9289 and taken its answer.
+func TestOpenSSLAfterProbe(t *testing.T) {
+	f := start(t, nil)
+	relay, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer relay.Close()
+	go func() {
+		client, err := relay.Accept()
+		if err != nil {
+			return
+		}
+		defer client.Close()
+		server, err := net.Dial("tcp", f.address)
+		if err != nil {
+			return
+		}
+		defer server.Close()
+		io.WriteString(server, "\x80\x00\x00\x28\x00\x00\x00\x09\x00\x00\x00\x00\x00\x00\x00\x02\x00\x01\x86\xa3\x00\x00\x00\x04"+
+			"\x00\x00\x00\x00\x00\x00\x00\x07\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00")
+		io.CopyN(io.Discard, server, 36)
+		go func() {
+			io.Copy(server, client)
+			server.Close()
+		}()
+		io.Copy(client, server)
+	}()
+	out := sClient(t, f, strings.NewReader("Q\n"), "-connect", relay.Addr().String(), "-alpn", "sunrpc", "-status")
+	for _, want := range []string{"TLSv1.3, Cipher is TLS_AES_256_GCM_SHA384", "ALPN protocol: sunrpc", "Cert Status: good"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q isn't in:\n%s", want, out)
+		}
+	}
+	if s := f.Stats().Front; s.Probes != 1 || s.TLS != 1 {
+		t.Errorf("%+v", s)
+	}
+}
+
 // TestOnlyTLS12: the setting leaves TLS 1.3 out, and changes nothing for others.
 func TestOnlyTLS12(t *testing.T) {
 	f := start(t, func(o *proxy.Options, f *fixture) { o.TLS = f.config(t, true) })

@@ -60,18 +60,23 @@ type FrontStats struct {
 	Pending                                int64
 	TLS, Plain                             uint64
 	Silent, Gone, Handshake, Slow, Crowded uint64
+	// Probes are those of RFC 9289 that were answered with STARTTLS, ProbesRefused those that were not,
+	// because TLS 1.3 is not offered; ALPN counts connections that went on without its protocol.
+	Probes, ProbesRefused, ALPN uint64
 }
 
 // Front admits connections: sniffing, TLS, and the bounds on both. Its methods may be called
 // concurrently.
 type Front struct {
-	o FrontOptions
+	o      FrontOptions
+	probed *tls.Config // the policy after a probe; nil refuses
 
 	mu      sync.Mutex
 	pending list.List // of *pendingConn, oldest first
 
 	tls, plain                             atomic.Uint64
 	silent, gone, handshake, slow, crowded atomic.Uint64
+	probes, probesRefused, alpn            atomic.Uint64
 }
 
 type pendingConn struct {
@@ -85,7 +90,7 @@ func NewFront(o FrontOptions) (*Front, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	return &Front{o: o}, nil
+	return &Front{o: o, probed: afterProbe(o.TLS)}, nil
 }
 
 // Stats gives the counters.
@@ -97,6 +102,7 @@ func (f *Front) Stats() FrontStats {
 		Pending: int64(pending), TLS: f.tls.Load(), Plain: f.plain.Load(),
 		Silent: f.silent.Load(), Gone: f.gone.Load(), Handshake: f.handshake.Load(),
 		Slow: f.slow.Load(), Crowded: f.crowded.Load(),
+		Probes: f.probes.Load(), ProbesRefused: f.probesRefused.Load(), ALPN: f.alpn.Load(),
 	}
 }
 
@@ -150,26 +156,44 @@ func (f *Front) admit(ctx context.Context, conn net.Conn) (net.Conn, Identity, e
 	if err := conn.SetDeadline(time.Now().Add(f.o.SniffTimeout)); err != nil {
 		return nil, Identity{}, fmt.Errorf("%w: %w", ErrGone, err)
 	}
-	first, err := sniff(conn)
+	kind, err := sniff(conn)
 	if err != nil {
 		return nil, Identity{}, err
 	}
-	if !looksLikeTLS(first) {
+	policy := f.o.TLS
+	switch {
+	case kind == openingProbe && f.probed != nil:
+		f.probes.Add(1)
+		policy = f.probed
+		if err := answerProbe(conn); err != nil {
+			return nil, Identity{}, err
+		}
+	case kind == openingProbe:
+		f.probesRefused.Add(1) // package rpc answers AUTH_BADCRED
+		fallthrough
+	case kind == openingPlain:
 		f.plain.Add(1)
 		return conn, plainIdentity(conn), conn.SetDeadline(time.Time{})
-	}
-	if f.o.TLS == nil {
+	case policy == nil:
 		return nil, Identity{}, ErrNoTLS
 	}
+	return f.shake(ctx, conn, policy)
+}
+
+// shake runs the handshake.
+func (f *Front) shake(ctx context.Context, conn net.Conn, policy *tls.Config) (net.Conn, Identity, error) {
 	if err := conn.SetDeadline(time.Now().Add(f.o.HandshakeTimeout)); err != nil {
 		return nil, Identity{}, fmt.Errorf("%w: %w", ErrGone, err)
 	}
-	secure, state, err := tlsrecord.Server(ctx, conn, f.o.TLS)
-	if err != nil {
-		if isTimeout(err) {
-			return nil, Identity{}, ErrSlow
-		}
+	secure, state, err := tlsrecord.Server(ctx, conn, policy)
+	switch {
+	case err != nil && isTimeout(err):
+		return nil, Identity{}, ErrSlow
+	case err != nil:
 		return nil, Identity{}, fmt.Errorf("%w: %w", ErrHandshake, err)
+	case policy == f.probed && state.NegotiatedProtocol != alpnSunRPC:
+		secure.Close()
+		return nil, Identity{}, ErrALPN
 	}
 	f.tls.Add(1)
 	return secure, secureIdentity(conn, &state), conn.SetDeadline(time.Time{})
@@ -179,6 +203,8 @@ func (f *Front) count(err error) {
 	switch {
 	case errors.Is(err, ErrCrowded):
 		f.crowded.Add(1)
+	case errors.Is(err, ErrALPN):
+		f.alpn.Add(1)
 	case errors.Is(err, ErrSilent):
 		f.silent.Add(1)
 	case errors.Is(err, ErrGone):

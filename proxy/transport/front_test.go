@@ -75,7 +75,7 @@ func next(t *testing.T, results <-chan admission) admission {
 func TestAdmitPlaintext(t *testing.T) {
 	_, address, results := frontPeer(t, transport.FrontOptions{})
 	conn := connect(t, address)
-	conn.Write([]byte{0x80, 0, 0, 0x28})
+	conn.Write([]byte{0x80, 0, 0, 0x2c})
 	a := next(t, results)
 	if a.err != nil {
 		t.Fatal(a.err)
@@ -292,6 +292,8 @@ func FuzzAdmit(f *testing.F) {
 	f.Add([]byte{0x16, 3, 1, 0, 5, 1, 0, 0, 1, 0})
 	f.Add([]byte{0x80, 0, 0, 4, 1, 2, 3, 4})
 	f.Add(clientHello(f))
+	f.Add(transport.Probe(7))
+	f.Add(transport.Probe(7)[:30])
 	ca := transporttest.NewCA(f)
 	cert := ca.Issue(f, nil)
 	config, err := transport.ServerConfig(transport.ServerOptions{Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert, nil }})
@@ -321,7 +323,7 @@ func FuzzAdmit(f *testing.F) {
 		client.Write(data)
 		client.(*net.TCPConn).CloseWrite()
 		admitted, id, err := front.Admit(t.Context(), conn)
-		if len(data) > 0 && data[0] != 0x16 {
+		if len(data) > 0 && data[0] != 0x16 && !transport.IsProbe(data[:min(len(data), len(transport.Probe(0)))]) {
 			if err != nil || id.Secure {
 				t.Fatalf("% x: %+v, %v", data, id, err)
 			}
