@@ -3,6 +3,8 @@
 //
 //	kernel NFS client → 127.0.0.1:20049…20449 → Tunnel → Dial (transport.Dial) → server
 //
+// Whoever else on the machine connects is kept out by [OwnedByRoot], before anything is read from it.
+//
 // The tunnel doesn't look at what it carries. Each local connection has a server connection of its own, made and
 // verified afresh once the kernel has sent its first bytes. When the server connection breaks, the
 // local one is reset: the kernel connects again at once and repeats its calls, which NFSv4.1
