@@ -95,8 +95,9 @@ bench-flood: ## as root: what a mount keeps of its throughput in a SYN flood, wi
 .PHONY: bench-tunnel
 bench-tunnel: ## as root: the client's tunnel beside stunnel, haproxy and direct TCP on loopback, as ratios
 	@scripts/deps.sh test
+	@$(MAKE) --no-print-directory build
 	@$(GO) test -c -o out/tunnel.test ./cmd/mount.nfseal
-	@set -o pipefail; NFSEAL_LONG=1 unshare --net bash -c 'ip link set lo up && sysctl -qw net.ipv4.tcp_congestion_control=reno && exec out/tunnel.test -test.run "^TestTunnelRatios$$" -test.v' | grep -vE '^(=== RUN|--- PASS|PASS)'
+	@set -o pipefail; NFSEAL_LONG=1 NFSEAL_MOUNT=$(BIN)/mount.nfseal unshare --net bash -c 'ip link set lo up && sysctl -qw net.ipv4.tcp_congestion_control=reno && exec out/tunnel.test -test.run "^TestTunnelRatios$$" -test.v' | grep -vE '^(=== RUN|--- PASS|PASS)'
 
 .PHONY: lint
 lint: generate-check ## gofmt, vet, staticcheck, package docs, import rules, house rules, generated code

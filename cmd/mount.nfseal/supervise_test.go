@@ -58,7 +58,9 @@ func (b *bed) only(t *testing.T, word string) int {
 // supervisor gives the process that has the lock, which /proc/locks knows by the inode.
 func (b *bed) supervisor(t *testing.T) int {
 	t.Helper()
-	info, err := os.Stat(filepath.Join(b.places.state, "supervisor.lock"))
+	path := filepath.Join(b.places.state, "supervisor.lock")
+	waitFor(t, path, func() bool { _, err := os.Stat(path); return err == nil })
+	info, err := os.Stat(path)
 	if err != nil {
 		t.Fatal(err)
 	}

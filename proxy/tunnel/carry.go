@@ -5,9 +5,13 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 )
+
+// buffers are those of connections that have ended, for the next ones.
+var buffers = sync.Pool{New: func() any { return new([bufferBytes]byte) }}
 
 // carry is the life of one local connection.
 func (t *Tunnel) carry(local Conn) {
@@ -16,8 +20,9 @@ func (t *Tunnel) carry(local Conn) {
 	defer stop()
 
 	// Nothing is dialled for one that only looks whether somebody listens.
-	buf := make([]byte, bufferBytes)
-	n, err := local.Read(buf)
+	buf := buffers.Get().(*[bufferBytes]byte)
+	defer buffers.Put(buf)
+	n, err := local.Read(buf[:])
 	if n == 0 || err != nil {
 		return
 	}
@@ -30,7 +35,7 @@ func (t *Tunnel) carry(local Conn) {
 	defer server.Close()
 	stopServer := context.AfterFunc(t.ctx, func() { server.SetDeadline(longAgo) })
 	defer stopServer()
-	lost, err := t.join(local, server, buf, n)
+	lost, err := t.join(local, server, buf[:], n)
 	if err != nil {
 		reset(local)
 	}
@@ -60,7 +65,9 @@ func (t *Tunnel) join(local, server Conn, buf []byte, n int) (lost bool, err err
 	downErr := make(chan error, 1)
 	var kernelDone atomic.Bool
 	t.wg.Go(func() {
-		err := pump(local, server, make([]byte, bufferBytes), 0, &t.down)
+		buf := buffers.Get().(*[bufferBytes]byte)
+		defer buffers.Put(buf)
+		err := pump(local, server, buf[:], 0, &t.down)
 		lost = !kernelDone.Load()
 		t.settle(err, local, server)
 		downErr <- err
