@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -69,6 +70,8 @@ func (a *Appliance) openNetwork(ctx context.Context) error {
 // openEdge hands the inherited sockets on.
 func (a *Appliance) openEdge(n *catalog.Network) error {
 	o := a.o.Network
+	ocsp := netip.MustParseAddrPort(a.ocsp.Addr().String()).Port() // asked by everybody, before anything else
+	o.GateOpen = append(slices.Clone(o.GateOpen), network.OpenPort{Port: ocsp})
 	o.Inherited, a.inherited = a.inherited, nil
 	o.Serve = a.serveSteered
 	var err error
@@ -228,7 +231,7 @@ func describeGate(n *api.Network, r *network.Report) {
 	}
 	n.Programs = append(n.Programs, p)
 	for _, i := range g.Interfaces {
-		n.Interfaces = append(n.Interfaces, api.NetworkInterface{Name: i.Name, Mode: i.Mode.String(), Why: i.NotNative})
+		n.Interfaces = append(n.Interfaces, api.NetworkInterface{Name: i.Name, Judges: i.Scope.String(), Mode: i.Mode.String(), Why: i.NotNative})
 	}
 	for _, rule := range g.Rules {
 		n.Rules = append(n.Rules, api.NetworkRule{Group: rule.Group, Index: rule.Index, Packets: rule.Packets, Bytes: rule.Bytes})

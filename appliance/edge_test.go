@@ -268,7 +268,17 @@ func TestGateBeforeMountTargets(t *testing.T) {
 	if err := client.connect("10.78.9.9", target); !noAnswer(err) {
 		t.Errorf("after the end: %v, want no answer", err)
 	}
+	// Who may connect is said, so the address is guarded, if not the rest of its interface.
 	o.Network.GateInterfaces, o.Network.Gate = nil, ""
+	r = start(t, o)
+	if err := client.connect("10.78.9.9", target); !noAnswer(err) {
+		t.Errorf("without a guarded interface: %v, want no answer", err)
+	}
+	if n, err := r.Network(context.Background(), 0); err != nil || len(n.Interfaces) != 1 || n.Interfaces[0].Judges != "mount targets" {
+		t.Errorf("%+v, %v", n.Interfaces, err)
+	}
+	r.stop(t)
+	o.Network.Gate = network.UseOff
 	start(t, o)
 	if err := client.connect("10.78.9.9", target); noAnswer(err) {
 		t.Errorf("without a gate: %v, want an answer", err)

@@ -117,7 +117,7 @@ func checksum(b []byte, sum uint32) uint16 {
 type floodField struct {
 	*running
 	guarded, open, aside far
-	targets              map[string]catalog.MountTarget
+	targets              map[string]netip.Addr
 	id                   string
 }
 
@@ -125,21 +125,21 @@ func newFloodField(t *testing.T) *floodField {
 	t.Helper()
 	o := networkOptions(t)
 	o.VolumeBytes = 128 << 20
-	o.Network.Addresses, o.Network.Steer = nil, network.UseRequire
+	open := netip.MustParsePrefix("10.81.0.4/24") // without security groups
+	o.Network.Addresses = network.Desired{{Interface: network.Selector{Name: "open"}, Prefix: open, Up: true}}
 	o.Network.GateInterfaces, o.Network.Gate = []network.Selector{{Name: "guarded"}}, network.UseRequire
-	f := &floodField{targets: make(map[string]catalog.MountTarget)}
+	f := &floodField{targets: map[string]netip.Addr{"open": open.Addr()}}
 	f.guarded = cable(t, "guarded", "10.80.0.0/24", "10.80.0.2/24")
 	f.open = cable(t, "open", "10.81.0.0/24", "10.81.0.2/24")
 	f.aside = cable(t, "aside", "10.82.0.0/24", "10.82.0.2/24")
 	f.running = start(t, o)
 	f.id = f.create(t, "home")
-	for name, prefix := range map[string]string{"guarded": "10.80.0.0/24", "open": "10.81.0.0/24"} {
-		s, err := f.CreateSubnet(t.Context(), catalog.Subnet{Interface: name, Prefix: netip.MustParsePrefix(prefix), Up: true})
-		check(t, err)
-		m, err := f.CreateMountTarget(t.Context(), catalog.MountTarget{FileSystem: f.id, Subnet: s.ID, Groups: []string{f.openTo(t, name, prefix)}})
-		check(t, err)
-		f.targets[name] = m
-	}
+	const prefix = "10.80.0.0/24"
+	s, err := f.CreateSubnet(t.Context(), catalog.Subnet{Interface: "guarded", Prefix: netip.MustParsePrefix(prefix), Up: true})
+	check(t, err)
+	m, err := f.CreateMountTarget(t.Context(), catalog.MountTarget{FileSystem: f.id, Subnet: s.ID, Groups: []string{f.openTo(t, "clients", prefix)}})
+	check(t, err)
+	f.targets["guarded"] = m.Address
 	// Answers to the flood have somewhere to go.
 	l, err := netlink.LinkByName("open")
 	check(t, err)
@@ -153,7 +153,7 @@ func (f *floodField) mountFrom(t *testing.T, at far, name string) (*nfsclient.Cl
 	var conn net.Conn
 	at.inside(func() {
 		var err error
-		conn, err = transport.Dial(t.Context(), netip.AddrPortFrom(f.targets[name].Address, steer.DefaultPort).String(),
+		conn, err = transport.Dial(t.Context(), netip.AddrPortFrom(f.targets[name], steer.DefaultPort).String(),
 			transport.ClientOptions{Roots: f.authority.Pool(), ServerName: f.o.DNSName(f.id)})
 		check(t, err)
 	})
@@ -179,7 +179,7 @@ func TestMountThroughFlood(t *testing.T) {
 	}
 	f := newFloodField(t)
 	c, root := f.mountFrom(t, f.guarded, "guarded")
-	fl := f.guarded.floodTo(f.targets["guarded"].Address, macOf(t, "guarded"))
+	fl := f.guarded.floodTo(f.targets["guarded"], macOf(t, "guarded"))
 	content := bytes.Repeat([]byte("through it "), 1<<18)
 	check(t, c.WriteFile(t.Context(), root, "file", content, 0o644))
 	for range 5 {
@@ -237,9 +237,9 @@ func TestFloodThroughput(t *testing.T) {
 	}
 	for range 5 {
 		for _, a := range all {
-			target := f.targets[a.to].Address
+			target := f.targets[a.to]
 			if a.to == "aside" {
-				target = f.targets["guarded"].Address
+				target = f.targets["guarded"]
 			}
 			fl := a.flood.floodTo(target, macOf(t, a.to))
 			began, bytesRead := time.Now(), 0

@@ -136,8 +136,7 @@ func TestDualStackMountTarget(t *testing.T) {
 	o := networkOptions(t)
 	client := cableTo(t, "10.78.0.2/24", "10.78.0.3/24", "fd78::2/64", "fd78::3/64")
 	o.Network.Addresses, o.Network.Steer = nil, network.UseAuto
-	o.Network.GateInterfaces, o.Network.Gate = []network.Selector{{Name: "storage"}}, network.UseRequire
-	r := start(t, o)
+	r := start(t, o) // the gate comes with the mount target
 	id := r.create(t, "home")
 	subnet, err := r.CreateSubnet(t.Context(), catalog.Subnet{
 		Interface: "storage", Prefix: netip.MustParsePrefix("10.78.0.0/24"), Prefix6: netip.MustParsePrefix("fd78::/64"), Up: true,
@@ -168,8 +167,8 @@ func TestDualStackMountTarget(t *testing.T) {
 	}
 	n, err := r.Network(context.Background(), 0)
 	check(t, err)
-	if len(n.Targets) != 1 || n.Targets[0].ID != m.ID || len(n.Steered) != 2 {
-		t.Errorf("targets %+v, steered %+v", n.Targets, n.Steered)
+	if len(n.Targets) != 1 || n.Targets[0].ID != m.ID || len(n.Steered) != 2 || len(n.Interfaces) != 1 || n.Interfaces[0].Judges != "mount targets" {
+		t.Errorf("targets %+v, steered %+v, interfaces %+v", n.Targets, n.Steered, n.Interfaces)
 	}
 	storage, err := netlink.LinkByName("storage")
 	check(t, err)
@@ -180,6 +179,9 @@ func TestDualStackMountTarget(t *testing.T) {
 	check(t, r.DeleteMountTarget(t.Context(), m.ID))
 	if hasAddress(t, "storage", "10.78.0.4/24") || hasAddress(t, "storage", "fd78::beef/64") {
 		t.Error("the addresses are still there")
+	}
+	if n, err := r.Network(context.Background(), 0); err != nil || len(n.Interfaces) != 0 {
+		t.Errorf("still guarded without a mount target: %+v, %v", n.Interfaces, err)
 	}
 }
 

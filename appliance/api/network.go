@@ -39,9 +39,10 @@ type NetworkProgram struct {
 
 // NetworkInterface is an interface with the gate.
 type NetworkInterface struct {
-	Name string `json:"name"`
-	Mode string `json:"mode"`          // native or generic
-	Why  string `json:"why,omitempty"` // it is not native
+	Name   string `json:"name"`
+	Judges string `json:"judges"`        // all, or packets to mount targets only
+	Mode   string `json:"mode"`          // native or generic
+	Why    string `json:"why,omitempty"` // it is not native
 }
 
 // NetworkSteered counts the connections to a mount target address.

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"go.uber.org/zap"
@@ -38,9 +39,10 @@ type EdgeOptions struct {
 	Steer, Gate Use
 	// Workers is the number of listening sockets that are steered to.
 	Workers int
-	// GateInterfaces are guarded, those that appear later too. Without any there is no gate.
+	// GateInterfaces let in nothing that is not admitted, those that appear later too. Other interfaces that have
+	// mount targets with security groups are guarded for those only: whatever else comes in there passes.
 	GateInterfaces []Selector
-	// AllowFrom may connect to Addresses through the gate. Targets of State have their own groups.
+	// AllowFrom may connect to Addresses; without any, everybody may. Targets of State have their own groups.
 	AllowFrom []netip.Prefix
 	// GateOpen are open to everybody through the gate, on every address of the machine.
 	GateOpen []OpenPort
@@ -104,9 +106,7 @@ func (o *EdgeOptions) Validate() error {
 	switch {
 	case o.Workers < 1 || o.Workers > steer.MaxListeners:
 		return fmt.Errorf("%w: %d workers, 1 to %d can be", ErrInvalid, o.Workers, steer.MaxListeners)
-	case o.Gate == UseRequire && len(o.GateInterfaces) == 0:
-		return fmt.Errorf("%w: the gate is required, and no interface given for it", ErrInvalid)
-	case len(o.GateInterfaces) > 0 && len(o.Addresses) > 0 && len(o.AllowFrom) == 0 && o.Gate != UseOff:
+	case o.Gate != UseOff && len(o.AllowFrom) == 0 && o.closed():
 		return fmt.Errorf("%w: nobody is allowed through the gate to the addresses given", ErrInvalid)
 	}
 	for _, s := range o.GateInterfaces {
@@ -115,6 +115,11 @@ func (o *EdgeOptions) Validate() error {
 		}
 	}
 	return o.Addresses.Validate()
+}
+
+// closed says whether an interface that lets in only what is admitted has one of Addresses.
+func (o *EdgeOptions) closed() bool {
+	return slices.ContainsFunc(o.Addresses, func(a Address) bool { return slices.Contains(o.GateInterfaces, a.Interface) })
 }
 
 // State is what is to be served where, and to whom.
@@ -266,13 +271,16 @@ func (e *Edge) noSteer() string {
 
 func (e *Edge) noGate() string {
 	if e.o.Gate == UseOff {
-		return "switched off"
+		return "switched off" + withoutGate
 	}
-	if len(e.o.GateInterfaces) == 0 {
-		return "no interface is configured for it"
+	if len(e.toGuard()) == 0 && e.o.Gate != UseRequire {
+		return "there is no interface to guard"
 	}
 	return ""
 }
+
+// withoutGate is what it means that the gate is off.
+const withoutGate = "; security groups are not enforced"
 
 // openPartLocked opens a part, or says why it is off. It fails if the part is required.
 func (e *Edge) openPartLocked(i int, p part) error {
@@ -291,6 +299,9 @@ func (e *Edge) openPartLocked(i int, p part) error {
 	}
 	e.o.Log.Warn("a part is left out", zap.String("part", p.name), zap.Error(err))
 	e.parts[i] = PartState{p.name, false, err.Error()}
+	if i == gatePart {
+		e.parts[i].Detail += withoutGate
+	}
 	return nil
 }
 

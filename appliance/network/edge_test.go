@@ -3,6 +3,7 @@ package network
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -23,7 +24,7 @@ func TestEdgeOptions(t *testing.T) {
 		"gate for later":             {EdgeOptions{GateInterfaces: []Selector{on("eth0")}}, true},
 		"gate that lets nobody in":   {EdgeOptions{GateInterfaces: []Selector{on("eth0")}, Addresses: address}, false},
 		"gate on two things at once": {EdgeOptions{GateInterfaces: []Selector{{Name: "eth0", PCI: "0000:01:00.0"}}}, false},
-		"gate without an interface":  {EdgeOptions{Gate: UseRequire}, false},
+		"gate for mount targets":     {EdgeOptions{Gate: UseRequire}, true},
 		"no such use":                {EdgeOptions{Steer: "maybe"}, false},
 		"too many workers":           {EdgeOptions{Workers: steer.MaxListeners + 1}, false},
 		"address twice":              {EdgeOptions{Addresses: append(address, address...)}, false},
@@ -70,6 +71,29 @@ func TestRules(t *testing.T) {
 	}
 	if len(r.Open) != 2 || r.Open[0] != (gate.OpenPort{Ports: gate.Ports{Low: 22, High: 22}}) || !r.Open[1].UDP {
 		t.Errorf("open %+v", r.Open)
+	}
+}
+
+// Interfaces of the options are guarded wholly, those of mount targets with rules for these, each once.
+func TestToGuard(t *testing.T) {
+	address := func(name, prefix string) Address { return Address{Interface: on(name), Prefix: pfx(prefix)} }
+	e := &Edge{
+		o: EdgeOptions{GateInterfaces: []Selector{on("eth0")}, Addresses: Desired{address("eth1", "10.1.0.1/24")}},
+		state: State{Targets: []Target{
+			{Address: address("eth0", "10.0.0.1/24")}, {Address: address("eth2", "10.2.0.1/24")}, {Address: address("eth2", "fd02::1/64")},
+		}},
+	}
+	whole, some := guarding{on("eth0"), gate.ScopeAll, false}, guarding{on("eth2"), gate.ScopeTargets, false}
+	if got := e.toGuard(); !slices.Equal(got, []guarding{whole, some}) {
+		t.Errorf("%+v", got)
+	}
+	if r := e.rules(); len(r.Targets) != 3 {
+		t.Errorf("an address that everybody may connect to has rules: %+v", r.Targets)
+	}
+	e.o.AllowFrom, e.o.Gate = []netip.Prefix{pfx("10.0.0.0/8")}, UseRequire
+	whole.needed = true
+	if got := e.toGuard(); !slices.Equal(got, []guarding{whole, {on("eth1"), gate.ScopeTargets, false}, some}) {
+		t.Errorf("%+v", got)
 	}
 }
 

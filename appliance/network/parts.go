@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"go.uber.org/zap"
@@ -127,40 +128,92 @@ func (e *Edge) fillGate() (string, error) {
 	return detail, nil
 }
 
-// updateGate has the rules follow the state.
+// updateGate has the rules follow the state, and then guards the interfaces of its mount targets.
 func (e *Edge) updateGate() (string, error) {
-	return e.guarded, e.gate.Apply(e.rules())
+	if err := e.gate.Apply(e.rules()); err != nil {
+		return e.guarded, err
+	}
+	detail, _, err := e.guard()
+	if err != nil && e.o.Gate != UseRequire {
+		e.o.Log.Warn("not every interface is guarded", zap.Error(err))
+		err = nil
+	}
+	e.guarded = detail
+	return detail, err
 }
 
-// guard attaches the gate to the interfaces that are there, and lets go of those that have gone. It says
-// how each is, and whether some are guarded or may come to be.
+// guarding is an interface that is to be guarded.
+type guarding struct {
+	on     Selector
+	scope  gate.Scope
+	needed bool // it has to be there, if the gate is required
+}
+
+// toGuard are the interfaces of the options, which let in nothing that is not admitted, and those that have mount
+// targets with security groups, which guard those.
+func (e *Edge) toGuard() []guarding {
+	var all []guarding
+	for _, s := range e.o.GateInterfaces {
+		all = append(all, guarding{s, gate.ScopeAll, e.o.Gate == UseRequire})
+	}
+	for _, a := range e.guardedAddresses() {
+		g := guarding{a.Interface, gate.ScopeTargets, false}
+		if !slices.Contains(all, g) && !slices.Contains(e.o.GateInterfaces, a.Interface) {
+			all = append(all, g)
+		}
+	}
+	return all
+}
+
+// guardedAddresses are those with rules of their own about who may connect.
+func (e *Edge) guardedAddresses() []Address {
+	var all []Address
+	if len(e.o.AllowFrom) > 0 {
+		all = append(all, e.o.Addresses...)
+	}
+	for i := range e.state.Targets {
+		all = append(all, e.state.Targets[i].Address)
+	}
+	return all
+}
+
+// guard attaches the gate to the interfaces that are there, and lets go of all others. It says how each
+// is, and whether some are guarded or may come to be.
 func (e *Edge) guard() (detail string, useful bool, err error) {
 	links, err := e.manager.Links()
 	if err != nil {
 		return "", false, err
 	}
-	if err := e.gate.Forget(); err != nil {
-		return "", false, err
-	}
 	actual := Actual{Links: links}
 	var each []string
 	var errs []error
-	for _, s := range e.o.GateInterfaces {
-		l, err := actual.find(s)
-		if errors.Is(err, ErrNoInterface) && e.o.Gate != UseRequire {
-			each, useful = append(each, fmt.Sprintf("%s will be guarded when it appears", s)), true
+	var kept []int
+	for _, want := range e.toGuard() {
+		l, err := actual.find(want.on)
+		if errors.Is(err, ErrNoInterface) && !want.needed {
+			each, useful = append(each, fmt.Sprintf("%s will be guarded when it appears", want.on)), true
+			continue
+		}
+		if err == nil && slices.Contains(kept, l.Index) { // named in two ways: the first counts
 			continue
 		}
 		var mode gate.Mode
 		if err == nil {
-			mode, err = e.gate.Attach(l.Name)
+			kept = append(kept, l.Index)
+			mode, err = e.gate.Attach(l.Name, want.scope)
 		}
 		if err != nil {
-			each, errs = append(each, fmt.Sprintf("%s is not guarded: %v", s, err)), append(errs, err)
+			each, errs = append(each, fmt.Sprintf("%s is not guarded: %v", want.on, err)), append(errs, err)
 			continue
 		}
-		each, useful = append(each, fmt.Sprintf("%s %s", l.Name, mode)), true
+		useful = true
+		if want.scope == gate.ScopeTargets {
+			each = append(each, fmt.Sprintf("%s %s, mount targets only", l.Name, mode))
+		} else {
+			each = append(each, fmt.Sprintf("%s %s", l.Name, mode))
+		}
 	}
+	errs = append(errs, e.gate.Keep(kept))
 	return strings.Join(each, ", "), useful, errors.Join(errs...)
 }
 
@@ -198,7 +251,7 @@ func (e *Edge) rules() gate.Rules {
 		t := &e.state.Targets[i]
 		r.Targets = append(r.Targets, gate.Target{ID: t.ID, Addr: t.Prefix.Addr(), Groups: t.Groups})
 	}
-	if len(e.o.Addresses) == 0 {
+	if len(e.o.AllowFrom) == 0 { // Addresses have no rules
 		return r
 	}
 	nfs := gate.Ports{Low: e.o.Port, High: e.o.Port}

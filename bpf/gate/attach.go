@@ -6,7 +6,11 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 
+	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -37,18 +41,43 @@ func (m Mode) String() string {
 	return fmt.Sprintf("mode-%d", int(m))
 }
 
+// A Scope is what the gate judges on an interface.
+type Scope int
+
+// The scopes.
+const (
+	ScopeAll     Scope = iota // everything: what nothing admits is dropped
+	ScopeTargets              // packets to mount targets; all others pass
+)
+
+func (s Scope) String() string {
+	if s == ScopeTargets {
+		return "mount targets"
+	}
+	return "all"
+}
+
 // An attached is an interface that the gate guards.
 type attached struct {
 	name      string
 	link      link.Link
+	scope     Scope
 	mode      Mode
 	notNative error // why it's generic
 }
 
-// Attach guards an interface of the current network namespace, and says how. Apply must have been
-// called. What another Gate with the same PinDir has attached is taken over, without a packet that
+// program is the one for a scope.
+func (g *Gate) program(s Scope) *ebpf.Program {
+	if s == ScopeTargets {
+		return g.objects.GateTargets
+	}
+	return g.objects.Gate
+}
+
+// Attach guards an interface of the current network namespace, and says how; one that is guarded gets the new
+// scope. Apply must have been called. What another Gate with the same PinDir has attached is taken over, without a packet that
 // isn't judged by either. If native was tried in vain, Stats says why.
-func (g *Gate) Attach(name string) (Mode, error) {
+func (g *Gate) Attach(name string, scope Scope) (Mode, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
@@ -62,11 +91,11 @@ func (g *Gate) Attach(name string) (Mode, error) {
 		return 0, fmt.Errorf("gate: interface %s: %w", name, err)
 	}
 	if a, ok := g.links[iface.Index]; ok {
-		return a.mode, nil
+		return a.mode, g.rescope(a, scope)
 	}
-	a, err := g.takeOver(iface)
+	a, err := g.takeOver(iface, scope)
 	if err == nil && a == nil {
-		a, err = g.attach(iface)
+		a, err = g.attach(iface, scope)
 	}
 	if err != nil {
 		return 0, err
@@ -75,20 +104,34 @@ func (g *Gate) Attach(name string) (Mode, error) {
 	return a.mode, nil
 }
 
-func (g *Gate) pin(iface *net.Interface) string {
-	return filepath.Join(g.options.PinDir, fmt.Sprintf("gate-%d", iface.Index))
+func (g *Gate) rescope(a *attached, scope Scope) error {
+	if a.scope == scope {
+		return nil
+	}
+	if err := a.link.Update(g.program(scope)); err != nil {
+		return translate("replacing the program of a link", err)
+	}
+	a.scope = scope
+	return nil
+}
+
+// pinPrefix and the index of an interface are the name of its link's pin.
+const pinPrefix = "gate-"
+
+func (g *Gate) pin(index int) string {
+	return filepath.Join(g.options.PinDir, pinPrefix+strconv.Itoa(index))
 }
 
 // takeOver puts the program in the place of an earlier Gate's, or gives nil if there is none. A pin
 // of an interface that has gone is removed; so is one in another mode than the options force.
-func (g *Gate) takeOver(iface *net.Interface) (*attached, error) {
+func (g *Gate) takeOver(iface *net.Interface, scope Scope) (*attached, error) {
 	if g.options.PinDir == "" {
 		return nil, nil
 	}
 	if err := bpffs.MakeDir(g.options.PinDir); err != nil {
 		return nil, fmt.Errorf("gate: %w", err)
 	}
-	l, err := link.LoadPinnedLink(g.pin(iface), nil)
+	l, err := link.LoadPinnedLink(g.pin(iface.Index), nil)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
@@ -98,8 +141,8 @@ func (g *Gate) takeOver(iface *net.Interface) (*attached, error) {
 	if guards(l, iface) {
 		mode, err := modeOf(iface)
 		if err == nil && (g.options.Mode == ModeAuto || g.options.Mode == mode) {
-			if err = l.Update(g.objects.Gate); err == nil {
-				return &attached{name: iface.Name, link: l, mode: mode}, nil
+			if err = l.Update(g.program(scope)); err == nil {
+				return &attached{name: iface.Name, link: l, scope: scope, mode: mode}, nil
 			}
 		}
 		if err != nil {
@@ -133,11 +176,11 @@ func modeOf(iface *net.Interface) (Mode, error) {
 	return ModeNative, nil
 }
 
-func (g *Gate) attach(iface *net.Interface) (*attached, error) {
-	a := &attached{name: iface.Name, mode: ModeNative}
+func (g *Gate) attach(iface *net.Interface, scope Scope) (*attached, error) {
+	a := &attached{name: iface.Name, scope: scope, mode: ModeNative}
 	var err error
 	if g.options.Mode != ModeGeneric {
-		a.link, err = g.linkTo(iface, link.XDPDriverMode)
+		a.link, err = g.linkTo(iface, scope, link.XDPDriverMode)
 		if errors.Is(err, ErrBusy) || errors.Is(err, ErrPermission) || (err != nil && g.options.Mode == ModeNative) {
 			return nil, err
 		}
@@ -145,21 +188,21 @@ func (g *Gate) attach(iface *net.Interface) (*attached, error) {
 	}
 	if a.link == nil {
 		a.mode = ModeGeneric
-		if a.link, err = g.linkTo(iface, link.XDPGenericMode); err != nil {
+		if a.link, err = g.linkTo(iface, scope, link.XDPGenericMode); err != nil {
 			return nil, err
 		}
 	}
 	if g.options.PinDir == "" {
 		return a, nil
 	}
-	if err := a.link.Pin(g.pin(iface)); err != nil {
+	if err := a.link.Pin(g.pin(iface.Index)); err != nil {
 		return nil, errors.Join(fmt.Errorf("gate: pin of %s: %w", iface.Name, err), a.link.Close())
 	}
 	return a, nil
 }
 
-func (g *Gate) linkTo(iface *net.Interface, flags link.XDPAttachFlags) (link.Link, error) {
-	l, err := link.AttachXDP(link.XDPOptions{Program: g.objects.Gate, Interface: iface.Index, Flags: flags})
+func (g *Gate) linkTo(iface *net.Interface, scope Scope, flags link.XDPAttachFlags) (link.Link, error) {
+	l, err := link.AttachXDP(link.XDPOptions{Program: g.program(scope), Interface: iface.Index, Flags: flags})
 	switch {
 	case err == nil:
 		return l, nil
@@ -173,23 +216,50 @@ func (g *Gate) linkTo(iface *net.Interface, flags link.XDPAttachFlags) (link.Lin
 	return nil, fmt.Errorf("gate: attach to %s: %w", iface.Name, err)
 }
 
-// Forget lets go of the interfaces that are not there any more, and removes their pins.
-func (g *Gate) Forget() error {
+// Keep lets go of the interfaces that are not among those with the given indexes, or not there any more, and
+// removes their pins: those of an earlier Gate too, whose program would stay as it is for ever.
+func (g *Gate) Keep(indexes []int) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	var errs []error
 	for index, a := range g.links {
 		info, err := a.link.Info()
-		if err == nil && info.XDP() != nil && info.XDP().Ifindex != 0 {
+		there := err == nil && info.XDP() != nil && info.XDP().Ifindex != 0
+		if !there || !slices.Contains(indexes, index) {
+			errs = append(errs, g.detachLocked(index))
+		}
+	}
+	return errors.Join(append(errs, g.unpinOthers(indexes))...)
+}
+
+func (g *Gate) unpinOthers(indexes []int) error {
+	if g.options.PinDir == "" {
+		return nil
+	}
+	entries, err := os.ReadDir(g.options.PinDir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	errs := []error{err}
+	for _, e := range entries {
+		number, ok := strings.CutPrefix(e.Name(), pinPrefix)
+		index, err := strconv.Atoi(number)
+		if !ok || err != nil || slices.Contains(indexes, index) {
 			continue
 		}
-		if g.options.PinDir != "" {
-			errs = append(errs, a.link.Unpin())
-		}
-		errs = append(errs, a.link.Close())
-		delete(g.links, index)
+		errs = append(errs, os.Remove(g.pin(index))) // the last reference to the link
 	}
 	return errors.Join(errs...)
+}
+
+func (g *Gate) detachLocked(index int) error {
+	a := g.links[index]
+	delete(g.links, index)
+	var unpinned error
+	if g.options.PinDir != "" {
+		unpinned = a.link.Unpin()
+	}
+	return errors.Join(unpinned, a.link.Close())
 }
 
 // Detach opens all interfaces again, and removes their pins. The gate may attach anew.
@@ -197,12 +267,8 @@ func (g *Gate) Detach() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	var errs []error
-	for index, a := range g.links {
-		if g.options.PinDir != "" {
-			errs = append(errs, a.link.Unpin())
-		}
-		errs = append(errs, a.link.Close())
-		delete(g.links, index)
+	for index := range g.links {
+		errs = append(errs, g.detachLocked(index))
 	}
 	return errors.Join(errs...)
 }

@@ -312,7 +312,7 @@ func guardSink(b *testing.B, sources []netip.Prefix, v6 bool) {
 	b.Helper()
 	g := load(b, Options{Mode: ModeNative})
 	apply(b, g, costRules(sources, v6))
-	if _, err := g.Attach("d0"); err != nil {
+	if _, err := g.Attach("d0", ScopeAll); err != nil {
 		b.Fatal(err)
 	}
 }

@@ -175,7 +175,8 @@ static __always_inline int judge_transport(struct xdp_md *ctx, struct packet *p,
 	return DROP_PROTOCOL;
 }
 
-static __always_inline int judge(struct xdp_md *ctx, struct packet *p, struct settings *s)
+/* judge leaves whatever is not for a mount target alone, if it is to judge nothing else. */
+static __always_inline int judge(struct xdp_md *ctx, struct packet *p, struct settings *s, int only_targets)
 {
 	__u16 type = parse_ether(ctx, p);
 	int verdict;
@@ -192,8 +193,10 @@ static __always_inline int judge(struct xdp_md *ctx, struct packet *p, struct se
 	case 0:
 		return DROP_MALFORMED;
 	default:
-		return DROP_ETHERTYPE;
+		return only_targets ? PASS_OTHER : DROP_ETHERTYPE;
 	}
+	if (only_targets && !find_target(p->half, p->target, s))
+		return PASS_OTHER;
 	if (verdict != CONTINUE)
 		return verdict;
 	verdict = judge_transport(ctx, p, s);
@@ -270,8 +273,7 @@ static __always_inline int finish_refused(struct plain *plain, int verdict, stru
 	return 1;
 }
 
-SEC("xdp.frags")
-int gate(struct xdp_md *ctx)
+static __always_inline int run(struct xdp_md *ctx, int only_targets)
 {
 	__u32 half = active & 1;
 	struct settings *s = &rules[half];
@@ -286,7 +288,7 @@ int gate(struct xdp_md *ctx)
 		if (flow && same_flow(flow, &plain.flow))
 			return finish_flow(&plain, flow, s);
 		verdict = refused(&plain, half, s);
-		if (verdict && finish_refused(&plain, verdict, s))
+		if (verdict && (plain.flow.slot || !only_targets) && finish_refused(&plain, verdict, s))
 			return XDP_DROP;
 	}
 	__builtin_memset(&p, 0, sizeof(p));
@@ -294,8 +296,22 @@ int gate(struct xdp_md *ctx)
 	asm volatile("" : : "r"(&p) : "memory");
 	p.bytes = ctx->data_end - ctx->data;
 	p.half = half;
-	verdict = judge(ctx, &p, s);
+	verdict = judge(ctx, &p, s, only_targets);
 	return finish(ctx, &p, s, verdict);
+}
+
+/* For interfaces that nothing else may come in by. */
+SEC("xdp.frags")
+int gate(struct xdp_md *ctx)
+{
+	return run(ctx, 0);
+}
+
+/* For interfaces that mount targets share with whatever else a host does there. */
+SEC("xdp.frags")
+int gate_targets(struct xdp_md *ctx)
+{
+	return run(ctx, 1);
 }
 
 char the_license[] SEC("license") = "GPL";

@@ -318,7 +318,7 @@ func TestClosed(t *testing.T) {
 	if _, err := g.Stats(); !errors.Is(err, ErrClosed) {
 		t.Error(err)
 	}
-	if _, err := g.Attach("lo"); !errors.Is(err, ErrClosed) {
+	if _, err := g.Attach("lo", ScopeAll); !errors.Is(err, ErrClosed) {
 		t.Error(err)
 	}
 	if after := openFiles(t); after > before {

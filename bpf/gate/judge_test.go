@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -222,9 +223,9 @@ type cell struct {
 	verdict Verdict
 }
 
-func newBench(t *testing.T, r Rules) *bench {
+func newBench(t *testing.T, r Rules, scope Scope) *bench {
 	b := &bench{t: t, gate: load(t, Options{MaxFragments: 1 << 18}), want: make(map[cell]uint64)}
-	b.model = &model{sockets: make(map[socketPair]bool), fragments: make(map[modelFragment]string)}
+	b.model = &model{scope: scope, sockets: make(map[socketPair]bool), fragments: make(map[modelFragment]string)}
 	b.apply(r)
 	return b
 }
@@ -239,7 +240,7 @@ func (b *bench) apply(r Rules) {
 func (b *bench) run(packet []byte) (Verdict, string) {
 	b.t.Helper()
 	want, target := b.model.judge(packet)
-	ret, err := b.gate.objects.Gate.Run(&ebpf.RunOptions{Data: packet})
+	ret, err := b.gate.program(b.model.scope).Run(&ebpf.RunOptions{Data: packet})
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -287,7 +288,7 @@ func (b *bench) differences() (list []string) {
 }
 
 func TestEachShape(t *testing.T) {
-	b := newBench(t, testRules())
+	b := newBench(t, testRules(), ScopeAll)
 	for _, s := range shapes() {
 		if verdict, target := b.run(s.frame); verdict != s.verdict || target != s.target {
 			t.Errorf("%s: %v of %q, want %v of %q", s.name, verdict, target, s.verdict, s.target)
@@ -300,7 +301,7 @@ func TestEachShape(t *testing.T) {
 
 // Whatever is cut off: program and model agree, and what has lost a byte of IP is never admitted.
 func TestEachShapeTruncatedAtEachByte(t *testing.T) {
-	b := newBench(t, testRules())
+	b := newBench(t, testRules(), ScopeAll)
 	for _, s := range shapes() {
 		for n := 14; n < len(s.frame); n++ {
 			verdict, _ := b.run(s.frame[:n])
@@ -316,7 +317,7 @@ func TestEachShapeTruncatedAtEachByte(t *testing.T) {
 
 func TestReplies(t *testing.T) {
 	inside(t, newNamespace(t), func() {
-		b := newBench(t, testRules())
+		b := newBench(t, testRules(), ScopeAll)
 		tcpOut, tcpIn, udpOut := loopbackSockets(t, b.model)
 		for _, c := range []struct {
 			name    string
@@ -374,38 +375,49 @@ func loopbackSockets(t *testing.T, m *model) (tcpOut, tcpIn, udpOut socketPair) 
 	return pair(6, conn), pair(6, accepted), pair(17, connected)
 }
 
-// TestFuzz compares program and model over random rules and packets: 20,000, or 1,000,000 with NFSEAL_LONG=1.
+// TestFuzz compares program and model over random rules and packets: 20,000 in each scope, or 1,000,000 with
+// NFSEAL_LONG=1.
 func TestFuzz(t *testing.T) {
 	packets := 20_000
 	if os.Getenv("NFSEAL_LONG") == "1" {
 		packets = 1_000_000
 	}
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d, %d packets", seed, packets)
-	inside(t, newNamespace(t), func() {
-		f := &fuzzer{Rand: rand.New(rand.NewPCG(seed, 1))}
-		b := newBench(t, f.rules())
-		tcpOut, tcpIn, udpOut := loopbackSockets(t, b.model)
-		f.pairs = []socketPair{tcpOut, tcpIn, udpOut}
-		seen := make(map[Verdict]int)
-		for n := range packets {
-			if n%1000 == 999 {
-				b.apply(f.rules())
-			}
-			if n%20_000 == 19_999 {
-				b.forgetFragments() // before time does it
-			}
-			verdict, _ := b.run(f.packet())
-			seen[verdict]++
+	never := map[Scope][]Verdict{ // besides those that need time
+		ScopeAll:     {DropRate, SentCookie, PassOther},
+		ScopeTargets: {DropRate, SentCookie, DropEtherType, DropAddress, PassReply},
+	}
+	for scope, absent := range never {
+		t.Run(scope.String(), func(t *testing.T) {
+			seed := uint64(time.Now().UnixNano())
+			t.Logf("seed %d, %d packets", seed, packets)
+			inside(t, newNamespace(t), func() { fuzz(t, seed, packets, scope, absent) })
+		})
+	}
+}
+
+func fuzz(t *testing.T, seed uint64, packets int, scope Scope, absent []Verdict) {
+	f := &fuzzer{Rand: rand.New(rand.NewPCG(seed, 1))}
+	b := newBench(t, f.rules(), scope)
+	tcpOut, tcpIn, udpOut := loopbackSockets(t, b.model)
+	f.pairs = []socketPair{tcpOut, tcpIn, udpOut}
+	seen := make(map[Verdict]int)
+	for n := range packets {
+		if n%1000 == 999 {
+			b.apply(f.rules())
 		}
-		if list := b.differences(); list != nil {
-			t.Error(list)
+		if n%20_000 == 19_999 {
+			b.forgetFragments() // before time does it
 		}
-		t.Log(seen)
-		for _, v := range Verdicts() {
-			if seen[v] == 0 && v != DropRate && v != SentCookie {
-				t.Errorf("no packet was %v: the fuzzer has become blind", v)
-			}
+		verdict, _ := b.run(f.packet())
+		seen[verdict]++
+	}
+	if list := b.differences(); list != nil {
+		t.Error(list)
+	}
+	t.Log(seen)
+	for _, v := range Verdicts() {
+		if (seen[v] == 0) != slices.Contains(absent, v) {
+			t.Errorf("%d packets were %v: the fuzzer has become blind, or the scope is another", seen[v], v)
 		}
-	})
+	}
 }

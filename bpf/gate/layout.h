@@ -20,6 +20,7 @@ enum verdict {
 	PASS_DHCP,
 	PASS_ECHO,
 	SENT_COOKIE, /* answered in the driver with a SYN cookie */
+	PASS_OTHER,  /* not for a mount target, where nothing else is judged */
 	/* Refused. */
 	DROP_MALFORMED = 16, /* truncated, or lengths that contradict each other */
 	DROP_ETHERTYPE,	     /* neither IP nor ARP, or more than two VLAN tags */

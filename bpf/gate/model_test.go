@@ -9,6 +9,7 @@ import (
 // tried in turn. It knows no flow cache, which is not to make a difference, and no pace.
 type model struct {
 	rules     Rules
+	scope     Scope
 	sockets   map[socketPair]bool // TCP and connected UDP sockets of the host
 	fragments map[modelFragment]string
 }
@@ -97,13 +98,28 @@ func (m *model) link(p *modelPacket) bool {
 		p.verdict = PassNeighbour
 		return false
 	case 0x0800:
-		return p.network4(at)
+		whole := p.network4(at)
+		return m.inScope(p) && whole
 	case 0x86dd:
-		return p.network6(at)
+		whole := p.network6(at)
+		return m.inScope(p) && whole
 	case 0:
 		return p.refuse(DropMalformed)
 	}
+	if m.scope == ScopeTargets {
+		return p.refuse(PassOther)
+	}
 	return p.refuse(DropEtherType)
+}
+
+// inScope says whether the packet is to be judged at all.
+func (m *model) inScope(p *modelPacket) bool {
+	for _, t := range m.rules.Targets {
+		if t.Addr == p.target.Unmap() {
+			return true
+		}
+	}
+	return m.scope == ScopeAll || p.refuse(PassOther)
 }
 
 func (p *modelPacket) refuse(v Verdict) bool {
@@ -117,10 +133,10 @@ func (p *modelPacket) network4(at int) bool {
 		return p.refuse(DropMalformed)
 	}
 	header, total := int(b[0]&15)*4, int(binary.BigEndian.Uint16(b[2:]))
+	p.source, p.target = netip.AddrFrom4([4]byte(b[12:])), netip.AddrFrom4([4]byte(b[16:]))
 	if header < 20 || total < header || at+total > len(p.frame) {
 		return p.refuse(DropMalformed)
 	}
-	p.source, p.target = netip.AddrFrom4([4]byte(b[12:])), netip.AddrFrom4([4]byte(b[16:]))
 	p.protocol, p.at, p.payload = b[9], at+header, total-header
 	field := binary.BigEndian.Uint16(b[6:])
 	p.offset, p.id = int(field&0x1fff)*8, uint32(binary.BigEndian.Uint16(b[4:]))

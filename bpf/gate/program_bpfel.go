@@ -203,6 +203,7 @@ const (
 	programVerdictPASS_DHCP      programVerdict = 6
 	programVerdictPASS_ECHO      programVerdict = 7
 	programVerdictSENT_COOKIE    programVerdict = 8
+	programVerdictPASS_OTHER     programVerdict = 9
 	programVerdictDROP_MALFORMED programVerdict = 16
 	programVerdictDROP_ETHERTYPE programVerdict = 17
 	programVerdictDROP_HEADERS   programVerdict = 18
@@ -241,6 +242,7 @@ const (
 	programMapTalkers      = "talkers"
 	programMapTargets      = "targets"
 	programProgGate        = "gate"
+	programProgGateTargets = "gate_targets"
 	programVarActive       = "active"
 	programVarBounds6Half  = "bounds6_half"
 	programVarFlowCpus     = "flow_cpus"
@@ -293,7 +295,8 @@ type programSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type programProgramSpecs struct {
-	Gate *ebpf.ProgramSpec `ebpf:"gate"`
+	Gate        *ebpf.ProgramSpec `ebpf:"gate"`
+	GateTargets *ebpf.ProgramSpec `ebpf:"gate_targets"`
 }
 
 // programMapSpecs contains maps before they are loaded into the kernel.
@@ -424,12 +427,14 @@ type programVariables struct {
 //
 // It can be passed to loadProgramObjects or ebpf.CollectionSpec.LoadAndAssign.
 type programPrograms struct {
-	Gate *ebpf.Program `ebpf:"gate"`
+	Gate        *ebpf.Program `ebpf:"gate"`
+	GateTargets *ebpf.Program `ebpf:"gate_targets"`
 }
 
 func (p *programPrograms) Close() error {
 	return _ProgramClose(
 		p.Gate,
+		p.GateTargets,
 	)
 }
 

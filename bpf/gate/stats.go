@@ -29,7 +29,7 @@ type Stats struct {
 	Rules      []RuleStats         // by group and index
 	Interfaces []InterfaceStats    // by name
 	Prefixes   int                 // of rules that targets use
-	RunCount   uint64              // of the program; only with Options.RunTime or kernel.bpf_stats_enabled
+	RunCount   uint64              // of the programs; only with Options.RunTime or kernel.bpf_stats_enabled
 	RunTime    time.Duration       // of all those runs
 }
 
@@ -50,6 +50,7 @@ type RuleStats struct {
 type InterfaceStats struct {
 	Name      string
 	Index     int
+	Scope     Scope
 	Mode      Mode
 	NotNative string // why it isn't native, or ""
 }
@@ -76,18 +77,20 @@ func (g *Gate) Stats() (Stats, error) {
 		s.Rules = append(s.Rules, RuleStats{k.group, k.index, sum})
 	}
 	for index, a := range g.links {
-		i := InterfaceStats{Name: a.name, Index: index, Mode: a.mode}
+		i := InterfaceStats{Name: a.name, Index: index, Scope: a.scope, Mode: a.mode}
 		if a.notNative != nil {
 			i.NotNative = a.notNative.Error()
 		}
 		s.Interfaces = append(s.Interfaces, i)
 	}
 	s.sort()
-	p, err := g.objects.Gate.Stats()
-	if err != nil {
-		return Stats{}, translate("program statistics", err)
+	for _, scope := range []Scope{ScopeAll, ScopeTargets} {
+		p, err := g.program(scope).Stats()
+		if err != nil {
+			return Stats{}, translate("program statistics", err)
+		}
+		s.RunCount, s.RunTime = s.RunCount+p.RunCount, s.RunTime+p.Runtime
 	}
-	s.RunCount, s.RunTime = p.RunCount, p.Runtime
 	return s, nil
 }
 

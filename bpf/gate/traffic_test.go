@@ -130,7 +130,7 @@ func (w *world) guard(o Options, r Rules) (*Gate, Mode) {
 		g = load(w.t, o)
 		apply(w.t, g, r)
 		var err error
-		if mode, err = g.Attach("h0"); err != nil {
+		if mode, err = g.Attach("h0", ScopeAll); err != nil {
 			w.t.Fatal(err)
 		}
 	})
@@ -457,30 +457,30 @@ func TestAttachSays(t *testing.T) {
 	w := newWorld(t)
 	inside(t, w.host, func() {
 		g := load(t, Options{})
-		if _, err := g.Attach("h0"); !errors.Is(err, ErrNoRules) {
+		if _, err := g.Attach("h0", ScopeAll); !errors.Is(err, ErrNoRules) {
 			t.Errorf("without rules: %v", err)
 		}
 		apply(t, g, worldRules())
-		if _, err := g.Attach("h9"); err == nil {
+		if _, err := g.Attach("h9", ScopeAll); err == nil {
 			t.Error("attached to an interface that isn't there")
 		}
-		if mode, err := g.Attach("h0"); mode != ModeNative || err != nil {
+		if mode, err := g.Attach("h0", ScopeAll); mode != ModeNative || err != nil {
 			t.Errorf("veth: %v, %v", mode, err)
 		}
-		if mode, err := g.Attach("h0"); mode != ModeNative || err != nil {
+		if mode, err := g.Attach("h0", ScopeAll); mode != ModeNative || err != nil {
 			t.Errorf("veth again: %v, %v", mode, err)
 		}
 		other := load(t, Options{})
 		apply(t, other, worldRules())
-		if _, err := other.Attach("h0"); !errors.Is(err, ErrBusy) {
+		if _, err := other.Attach("h0", ScopeAll); !errors.Is(err, ErrBusy) {
 			t.Errorf("occupied: %v", err)
 		}
 		native := load(t, Options{Mode: ModeNative})
 		apply(t, native, worldRules())
-		if _, err := native.Attach("lo"); !errors.Is(err, ErrNotSupported) {
+		if _, err := native.Attach("lo", ScopeAll); !errors.Is(err, ErrNotSupported) {
 			t.Errorf("native on a driver without XDP: %v", err)
 		}
-		if mode, err := g.Attach("lo"); mode != ModeGeneric || err != nil {
+		if mode, err := g.Attach("lo", ScopeAll); mode != ModeGeneric || err != nil {
 			t.Errorf("any on a driver without XDP: %v, %v", mode, err)
 		}
 		s := stats(t, g)

@@ -16,6 +16,7 @@ const (
 	PassDHCP      = Verdict(programVerdictPASS_DHCP)
 	PassEcho      = Verdict(programVerdictPASS_ECHO)
 	SentCookie    = Verdict(programVerdictSENT_COOKIE)
+	PassOther     = Verdict(programVerdictPASS_OTHER)
 	DropMalformed = Verdict(programVerdictDROP_MALFORMED)
 	DropEtherType = Verdict(programVerdictDROP_ETHERTYPE)
 	DropHeaders   = Verdict(programVerdictDROP_HEADERS)
@@ -31,7 +32,7 @@ const (
 var verdictNames = map[Verdict]string{
 	PassRule: "pass-rule", PassOpen: "pass-open", PassReply: "pass-reply", PassFragment: "pass-fragment",
 	PassPMTU: "pass-pmtu", PassNeighbour: "pass-neighbour", PassDHCP: "pass-dhcp", PassEcho: "pass-echo",
-	SentCookie: "sent-cookie", DropMalformed: "drop-malformed", DropEtherType: "drop-ethertype",
+	SentCookie: "sent-cookie", PassOther: "pass-other", DropMalformed: "drop-malformed", DropEtherType: "drop-ethertype",
 	DropHeaders: "drop-headers", DropProtocol: "drop-protocol", DropAddress: "drop-address",
 	DropSource: "drop-source", DropPort: "drop-port", DropRate: "drop-rate", DropFragment: "drop-fragment",
 	DropICMP: "drop-icmp",

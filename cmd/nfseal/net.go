@@ -86,9 +86,9 @@ func programSection(n *api.Network) section {
 }
 
 func interfaceSection(n *api.Network) section {
-	s := section{heads: []string{"GUARDED", "MODE", "WHY NOT NATIVE"}}
+	s := section{heads: []string{"GUARDED", "JUDGES", "MODE", "WHY NOT NATIVE"}}
 	for _, i := range n.Interfaces {
-		s.row(i.Name, i.Mode, i.Why)
+		s.row(i.Name, i.Judges, i.Mode, i.Why)
 	}
 	return s
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/nfseal/nfseal/appliance/api"
@@ -38,7 +39,11 @@ func targetCreate(ctx context.Context, e *env, args []string) error {
 		if r.IPAddress != "" && r.IPv6Address != "" && r.IPAddressType == "" {
 			r.IPAddressType = api.DualStack
 		}
-		return c.CreateMountTarget(ctx, r)
+		made, err := c.CreateMountTarget(ctx, r)
+		if err != nil {
+			return made, err
+		}
+		return made, warnOpen(ctx, e, c, &made)
 	}, line(func(m api.MountTargetDescription) []any {
 		return []any{m.MountTargetID, addressesText(&m), m.LifeCycleState}
 	}))
@@ -57,6 +62,24 @@ func byFamily(name string, texts []string) (ipv4, ipv6 string, err error) {
 		*of = text
 	}
 	return ipv4, ipv6, nil
+}
+
+// warnOpen says so if security groups don't hold on the interface that a mount target's address is on.
+func warnOpen(ctx context.Context, e *env, c *api.Client, m *api.MountTargetDescription) error {
+	n, err := c.Network(ctx, 0)
+	if err != nil {
+		return err
+	}
+	for _, a := range n.Addresses {
+		text, _, _ := strings.Cut(a.Address, "/")
+		if text != m.IPAddress && text != m.IPv6Address || a.Name == "" {
+			continue
+		}
+		if !slices.ContainsFunc(n.Interfaces, func(i api.NetworkInterface) bool { return i.Name == a.Name }) {
+			fmt.Fprintf(e.stderr, "security groups are not enforced at %s: everybody who reaches it may connect; nfseal net show says why %s is not guarded\n", text, a.Name)
+		}
+	}
+	return nil
 }
 
 func addressesText(m *api.MountTargetDescription) string {

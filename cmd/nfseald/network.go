@@ -21,13 +21,13 @@ func networkFlags(f *flag.FlagSet, o *appliance.Options) {
 	})
 	f.Var((*use)(&n.Steer), "steer", "whether connections to -mount-address are steered: `auto, off or require` (default auto)")
 	f.IntVar(&n.Workers, "workers", 0, "`number` of sockets that connections are steered to (default one a processor)")
-	f.Var((*use)(&n.Gate), "gate", "whether -gate-interface is guarded by the XDP gate: `auto, off or require` (default auto)")
-	f.Func("gate-interface", "`interface`, by name, mac=… or pci=…, that lets in only what is needed, when it is there; may be given more than once", func(s string) error {
+	f.Var((*use)(&n.Gate), "gate", "whether mount targets, and all of -gate-interface, are guarded by the XDP gate: `auto, off or require` (default auto)")
+	f.Func("gate-interface", "`interface`, by name, mac=… or pci=…, that lets in nothing but what is needed, when it is there; other interfaces are guarded for their mount targets only; may be given more than once", func(s string) error {
 		i, err := network.ParseSelector(s)
 		n.GateInterfaces = append(n.GateInterfaces, i)
 		return err
 	})
-	f.Func("allow-from", "`prefix` of clients that the gate lets connect to mount targets; may be given more than once", func(s string) error {
+	f.Func("allow-from", "`prefix` of clients that the gate lets connect to -mount-address (default everybody); may be given more than once", func(s string) error {
 		p, err := netip.ParsePrefix(s)
 		n.AllowFrom = append(n.AllowFrom, p)
 		return err
