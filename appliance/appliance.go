@@ -54,6 +54,7 @@ type Appliance struct {
 	offer     *steer.Offer      // nil without steering
 	offered   chan *steer.Offer // one that Run does not know of
 	ocsp, api net.Listener
+	front     frontDoor
 	server    *proxy.Server
 	apiServer *api.Server
 	responder *http.Server
@@ -145,6 +146,9 @@ func (a *Appliance) openForWriting(ctx context.Context, pending *pendingLog, vol
 	if err := a.openAuthority(ctx); err != nil {
 		return err
 	}
+	if err := a.certifyFront(ctx); err != nil {
+		return err
+	}
 	if err := a.openUnits(ctx, volumeBytes); err != nil {
 		return err
 	}
@@ -175,7 +179,10 @@ func (a *Appliance) listen(ctx context.Context) error {
 		return fmt.Errorf("OCSP responder: %w", err)
 	}
 	a.o.OCSPListen = a.ocsp.Addr().String() // with the port that it has
-	if a.dir.fresh {                        // nothing is in the catalog, and refusing is still possible
+	if err := a.listenFront(ctx); err != nil {
+		return err
+	}
+	if a.dir.fresh { // nothing is in the catalog, and refusing is still possible
 		return a.openEdge(&catalog.Network{})
 	}
 	return nil
@@ -349,7 +356,7 @@ func (a *Appliance) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, e
 // Run serves until ctx ends or a server breaks, then drains: calls under way are answered, and
 // connections ended. It is called once; Close follows it.
 func (a *Appliance) Run(ctx context.Context) error {
-	broken := make(chan error, 3) // room for all three: none waits to say so
+	broken := make(chan error, 4) // room for all four: none waits to say so
 	var servers sync.WaitGroup
 	serve := func(name string, f func() error) {
 		servers.Go(func() {
@@ -360,6 +367,7 @@ func (a *Appliance) Run(ctx context.Context) error {
 	}
 	serve("NFS", func() error { return a.server.Serve(context.Background()) })
 	serve("API", func() error { return a.apiServer.Serve(a.api) })
+	serve("API's front door", a.serveFront)
 	serve("OCSP responder", func() error { return a.serveOCSP() })
 	err := errors.Join(a.untilDrain(ctx, broken), a.stopServers())
 	servers.Wait()
@@ -420,7 +428,7 @@ func (a *Appliance) Close() error {
 
 func (a *Appliance) close() error {
 	errs := []error{a.stopServers()}
-	for _, l := range append(a.nfs, a.ocsp, a.api) {
+	for _, l := range append(a.nfs, a.ocsp, a.api, a.front.listener) {
 		if l != nil {
 			l.Close() // most of them are closed by their server
 		}
@@ -431,6 +439,7 @@ func (a *Appliance) close() error {
 	for _, u := range a.units {
 		errs = append(errs, u.Stop())
 	}
+	errs = append(errs, a.front.Close())
 	if a.caches != nil {
 		errs = append(errs, a.caches.Close())
 	}

@@ -51,6 +51,7 @@ func (l layout) catalogKey() string { return filepath.Join(l.dir, "catalog", "ke
 func (l layout) store() string      { return filepath.Join(l.dir, "catalog", "store") }
 func (l layout) pki() string        { return filepath.Join(l.dir, "pki") }
 func (l layout) caFile() string     { return filepath.Join(l.dir, "pki", "ca.pem") }
+func (l layout) tls() string        { return filepath.Join(l.dir, "tls") }
 func (l layout) units() string      { return filepath.Join(l.dir, "units") }
 
 // SocketPath is where the API of the daemon with this data directory listens.

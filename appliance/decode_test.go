@@ -133,6 +133,7 @@ func TestOptions(t *testing.T) {
 		"squash":       func(o *Options) { o.Squash = "some" },
 		"listen":       func(o *Options) { o.Listen = []string{"here"} },
 		"ocsp":         func(o *Options) { o.OCSPListen = "" },
+		"api":          func(o *Options) { o.APIListen = "everywhere" },
 		"volume":       func(o *Options) { o.VolumeBytes = 1 },
 		"odd volume":   func(o *Options) { o.VolumeBytes = minVolumeBytes + 1 },
 		"cache":        func(o *Options) { o.CacheBytes = 1 },

@@ -1,6 +1,7 @@
 package appliance
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -132,4 +133,25 @@ func parsePolicies(texts map[string]string) ([]*policy.Document, error) {
 		list = append(list, d)
 	}
 	return list, nil
+}
+
+// Caller implements api.Backend.
+func (a *Appliance) Caller(_ context.Context, keyID, token string) (*iam.Caller, error) {
+	if token != "" {
+		return nil, iam.ErrUnknownKey // there are no sessions yet
+	}
+	d := a.table.directory
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	key := d.keys[keyID]
+	if key == nil || d.users[key.user] == nil {
+		return nil, iam.ErrUnknownKey
+	}
+	u := d.users[key.user]
+	request := policy.Request{Context: make(map[string][]string)}
+	u.speak(&request)
+	return &iam.Caller{
+		KeyID: keyID, Secret: key.secret, Type: "IAMUser",
+		Principal: request.Principal, Policies: u.policies, Context: request.Context,
+	}, nil
 }

@@ -13,6 +13,7 @@
 //	  audit/           hash-chained log
 //	  catalog/         key.json: the catalog's key, wrapped; store/: Pebble over cryptfs
 //	  pki/             certificate authority
+//	  tls/             certificate of the API's front door, its key sealed
 //	  units/<uuid>/
 //	    unit.json      format and UUID: the identity, which names no host
 //	    volume         the encrypted blocks

@@ -45,6 +45,9 @@ type Options struct {
 	// OCSPHost is what clients call that address, host or host:port; the first of Advertise by
 	// default.
 	OCSPHost string
+	// APIListen is the address, host:port, of the front door, where signed calls of the EFS API are
+	// answered over HTTPS; "127.0.0.1:2051" by default, and "off" has none.
+	APIListen string
 	// Advertise are the addresses or names of this machine as clients know it; by default those of
 	// Listen, or those of all interfaces.
 	Advertise []string
@@ -96,6 +99,7 @@ const (
 	DefaultSuffix     = "nfseal.internal"
 	DefaultListen     = ":2049"
 	DefaultOCSPListen = ":2050"
+	DefaultAPIListen  = "127.0.0.1:2051"
 	DefaultSquash     = "none"
 )
 
@@ -110,6 +114,7 @@ func (o *Options) EnsureDefaults() {
 	setDefault(&o.Region, DefaultRegion)
 	setDefault(&o.Suffix, DefaultSuffix)
 	setDefault(&o.OCSPListen, DefaultOCSPListen)
+	setDefault(&o.APIListen, DefaultAPIListen)
 	setDefault(&o.Squash, DefaultSquash)
 	setDefault(&o.CacheBytes, defaultCache())
 	if o.Host == "" {
@@ -154,7 +159,11 @@ func (o *Options) Validate() error {
 	if !filepath.IsAbs(o.DataDir) {
 		return fmt.Errorf("appliance: data directory %q is no path", o.DataDir)
 	}
-	for _, address := range append(slices.Clone(o.Listen), o.OCSPListen) {
+	addresses := append(slices.Clone(o.Listen), o.OCSPListen)
+	if o.APIListen != noFront {
+		addresses = append(addresses, o.APIListen)
+	}
+	for _, address := range addresses {
 		if _, _, err := net.SplitHostPort(address); err != nil {
 			return fmt.Errorf("appliance: address %q is not host:port: %w", address, err)
 		}

@@ -148,6 +148,7 @@ func (a *Appliance) Banner() []string {
 		"CA file for clients: " + a.dir.caFile(),
 		"OCSP responder: " + a.o.OCSPURL(),
 		"API socket: " + a.dir.socket(),
+		"API for the aws CLI, with an access key of nfseal user: " + a.frontURL(),
 		"on another machine, with the CA file copied to /etc/nfseal/ca.pem: " + a.mountCommand("<fs-id>"),
 	}
 }

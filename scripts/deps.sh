@@ -26,6 +26,7 @@ if [ "$want" != demo ]; then
 	need nfs-ganesha-vfs compgen -G '/usr/lib/*/ganesha/libfsalvfs.so'
 	need nfs-common has mount.nfs
 	need openssl has openssl
+	need awscli has aws
 	need stunnel4 has stunnel4
 	need procps has pgrep
 	need fio has fio

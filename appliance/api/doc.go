@@ -29,6 +29,13 @@
 // Errors have the body {"ErrorCode","Message"} and the header X-Amzn-Errortype, as the SDKs read
 // them.
 //
+// # Front door
+//
+// The operations of EFS are reached from afar too, over HTTPS, signed with an access key (iam.Signature).
+// Who signed is the caller of the operation; its policies, and that of the file system, say whether it may.
+// Calls of a principal are throttled. Whoever can't prove who it is gets the error that AWS has for it, a
+// line in the log, and no record in the audit log, which could be filled so.
+//
 // # Audit
 //
 // Each EFS call, each on subnets and security groups, check and change of a scrub is recorded before it is carried out,

@@ -71,6 +71,7 @@ func (s *Server) prepareCreate(r *http.Request, parameters map[string]string) (p
 		return nil, err
 	}
 	parameters["creationToken"] = clip(request.CreationToken)
+	parameters["encrypted"] = strconv.FormatBool(request.Encrypted == nil || *request.Encrypted)
 	f, err := request.fileSystem()
 	if err != nil {
 		return nil, err

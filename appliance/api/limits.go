@@ -11,6 +11,9 @@ const (
 	readTimeout     = 10 * time.Second
 	idleTimeout     = 60 * time.Second
 	shutdownTimeout = 5 * time.Second
+	// callsASecond is how often a principal may call from afar for long, callBurst at once.
+	callsASecond = 50
+	callBurst    = 200
 	// maxMeasure bounds how long programs are timed for one answer.
 	maxMeasure = 8 * time.Second
 )

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -58,8 +59,10 @@ func (o *Options) Validate() error {
 
 // Server answers the API.
 type Server struct {
-	o    Options
-	http *http.Server
+	o        Options
+	http     *http.Server // of the local socket
+	front    *http.Server // of the front door
+	throttle throttle
 }
 
 // New returns a Server.
@@ -68,7 +71,7 @@ func New(o Options) (*Server, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{o: o}
+	s := &Server{o: o, throttle: throttle{buckets: make(map[string]*bucket)}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", s.health)
 	mux.HandleFunc("GET /nfseal/v1/status", s.status)
@@ -79,20 +82,27 @@ func New(o Options) (*Server, error) {
 	mux.HandleFunc(ownPath, s.efs)
 	s.handleIntegrity(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { writeError(w, unknownOperation(r)) })
-	s.http = &http.Server{
-		Handler:           mux,
+	s.http, s.front = s.newHTTP(mux), s.newHTTP(http.HandlerFunc(s.door))
+	s.http.ConnContext = withPeer
+	return s, nil
+}
+
+func (s *Server) newHTTP(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           h,
 		ReadTimeout:       readTimeout,
 		ReadHeaderTimeout: readTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
-		ConnContext:       withPeer,
-		ErrorLog:          zap.NewStdLog(o.Log),
+		ErrorLog:          zap.NewStdLog(s.o.Log),
 	}
-	return s, nil
 }
 
 // Handler is what Serve serves.
 func (s *Server) Handler() http.Handler { return s.http.Handler }
+
+// FrontDoor is what ServeFront serves.
+func (s *Server) FrontDoor() http.Handler { return s.front.Handler }
 
 // Listen opens the unix socket at path, mode 0600, replacing what an earlier process left there.
 // The caller holds the data directory's lock, so no other process serves it.
@@ -111,22 +121,35 @@ func Listen(path string) (net.Listener, error) {
 }
 
 // Serve answers on l, which it closes, until Close. It returns nil then.
-func (s *Server) Serve(l net.Listener) error {
-	err := s.http.Serve(newLimited(l, maxConnections))
+func (s *Server) Serve(l net.Listener) error { return serve(s.http, newLimited(l, maxConnections)) }
+
+// ServeFront answers signed requests from afar on l, which it closes, over TLS with certificates of
+// certificate, until Close. It returns nil then.
+func (s *Server) ServeFront(l net.Listener, certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) error {
+	return serve(s.front, tls.NewListener(newLimited(l, maxConnections), &tls.Config{
+		MinVersion: tls.VersionTLS12, GetCertificate: certificate, NextProtos: []string{"http/1.1"},
+	}))
+}
+
+func serve(h *http.Server, l net.Listener) error {
+	err := h.Serve(l)
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
 	return fmt.Errorf("api: %w", err)
 }
 
-// Close ends Serve and waits for the calls under way, but not for ever.
+// Close ends Serve and ServeFront and waits for the calls under way, but not for ever.
 func (s *Server) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
 	defer cancel()
-	if err := s.http.Shutdown(ctx); err != nil {
-		return errors.Join(fmt.Errorf("api: calls were cut off: %w", err), s.http.Close())
+	var errs []error
+	for _, h := range []*http.Server{s.front, s.http} {
+		if err := h.Shutdown(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("api: calls were cut off: %w", err), h.Close())
+		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
@@ -166,11 +189,20 @@ func (s *Server) network(w http.ResponseWriter, r *http.Request) {
 
 // efs answers the EFS API, and the operations beside it that change something.
 func (s *Server) efs(w http.ResponseWriter, r *http.Request) {
-	requestID := newRequestID()
-	w.Header().Set("X-Amzn-Requestid", requestID)
-	status, body, err := s.call(r, requestID)
+	status, body, err := s.call(r, named(w))
 	answer(w, status, body, err)
 }
+
+// named is the id of a request, which its answer shows.
+func named(w http.ResponseWriter) (requestID string) {
+	if requestID = w.Header().Get(requestIDHeader); requestID == "" {
+		requestID = newRequestID()
+		w.Header().Set(requestIDHeader, requestID)
+	}
+	return requestID
+}
+
+const requestIDHeader = "X-Amzn-Requestid"
 
 // answer writes what an operation gave.
 func answer(w http.ResponseWriter, status int, body any, err error) {
@@ -205,16 +237,23 @@ func (s *Server) call(r *http.Request, requestID string) (status int, body any, 
 
 // newEvent is the record of a call, without its parameters.
 func newEvent(r *http.Request, source, name, requestID string) audit.Event {
-	return audit.Event{
-		Source: source, Name: name, RequestID: requestID,
-		Identity:   audit.Identity{Type: "LocalUser", Principal: peerOf(r)},
-		Parameters: map[string]string{},
+	e := audit.Event{
+		Source: source, Name: name, RequestID: requestID, Address: peerAddress(r), Parameters: map[string]string{},
 	}
+	if c := callerOf(r.Context()); c != nil {
+		e.Identity = audit.Identity{Type: c.Type, Principal: c.Principal.ARN}
+	} else {
+		e.Identity = audit.Identity{Type: "LocalUser", Principal: peerOf(r)}
+	}
+	return e
 }
 
-// perform does one operation: understand, record, carry out, and record a failure.
+// perform does one operation: understand, judge, record, carry out, and record a failure.
 func (s *Server) perform(r *http.Request, event audit.Event, op efsOperation) (status int, body any, err error) {
 	do, err := op.handle(s, r, event.Parameters)
+	if err == nil {
+		err = s.authorize(r, &event)
+	}
 	if recordErr := s.record(&event, err); recordErr != nil {
 		return 0, nil, recordErr
 	}

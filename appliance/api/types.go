@@ -114,6 +114,7 @@ type Status struct {
 // Backend is what the API acts on: the appliance.
 type Backend interface {
 	Integrity
+	Principals
 	// CreateFileSystem makes a file system, ready for use. With a creation token that is in use the
 	// error is catalog.ErrTokenExists and the result that file system.
 	CreateFileSystem(ctx context.Context, f catalog.FileSystem) (catalog.FileSystem, error)

@@ -57,9 +57,7 @@ func (s *Server) handleUsers(mux *http.ServeMux) {
 		"DELETE " + usersPath + "/{user}/policies/{policy}": {"DeleteUserPolicy", (*Server).prepareDeleteUserPolicy},
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			id := newRequestID()
-			w.Header().Set("X-Amzn-Requestid", id)
-			status, body, err := s.perform(r, newEvent(r, "iam", op.name, id), op)
+			status, body, err := s.perform(r, newEvent(r, "iam", op.name, named(w)), op)
 			answer(w, status, body, err)
 		})
 	}

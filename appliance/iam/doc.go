@@ -1,5 +1,13 @@
-// Package iam has the access keys that principals prove themselves with, and the names that may be
-// given. It is pure: who has which key is its caller's. A key is an id, which is no secret, and a
-// [Secret], which no formatter shows: it is revealed to whoever it was made for, once, and to whoever
-// checks a signature.
+// Package iam has the access keys that principals prove themselves with, the names that may be given,
+// and signatures of version 4. It is pure: who has which key is its caller's. A key is an id, which is
+// no secret, and a [Secret], which no formatter shows: it is revealed to whoever it was made for, once,
+// and to whoever checks a signature.
+//
+// # Signatures
+//
+// A [Signature] is read from the header or the query of a request, and verified with the body, which is
+// hashed here whatever the client says of it. Host and all headers that begin with x-amz- must be
+// signed. A signature holds for five minutes around its time, or for as long as a presigned one says.
+// Within that time the same request may come twice, as in AWS: clients repeat what was not answered,
+// and TLS keeps others from doing so.
 package iam

@@ -48,6 +48,7 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 	f.Func("listen", "`address` host:port for NFS, may be given more than once (default "+appliance.DefaultListen+")", list(&o.Listen))
 	f.StringVar(&o.OCSPListen, "ocsp-listen", appliance.DefaultOCSPListen, "`address` host:port for the OCSP responder")
 	f.StringVar(&o.OCSPHost, "ocsp-host", "", "`host` or host:port at which clients reach the OCSP responder (default the first -advertise)")
+	f.StringVar(&o.APIListen, "api-listen", appliance.DefaultAPIListen, "`address` host:port at which signed calls of the EFS API are answered over HTTPS; off for none")
 	f.Func("advertise", "`address` or name of this machine as clients know it, may be given more than once (default those of -listen or of all interfaces)", list(&o.Advertise))
 	f.StringVar(&o.Region, "region", appliance.DefaultRegion, "`region` in DNS names and ARNs")
 	f.StringVar(&o.Suffix, "suffix", appliance.DefaultSuffix, "DNS `suffix`: names are fs-….efs.<region>.<suffix>")

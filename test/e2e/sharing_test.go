@@ -90,7 +90,7 @@ func TestSecondDaemonIsRefused(t *testing.T) {
 	dir := s.mount(w.guest, s.fs)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, filepath.Join(w.bin, "nfseald"), "-data", s.data, "-listen", "127.0.0.1:20490", "-ocsp-listen", "127.0.0.1:20500")
+	cmd := exec.CommandContext(ctx, filepath.Join(w.bin, "nfseald"), "-data", s.data, "-listen", "127.0.0.1:20490", "-ocsp-listen", "127.0.0.1:20500", "-api-listen", "127.0.0.1:20510")
 	out, err := cmd.CombinedOutput()
 	if err == nil || ctx.Err() != nil {
 		t.Fatalf("a second daemon started: %s", out)

@@ -13,7 +13,10 @@ import (
 )
 
 // Directory is the operations of an api.Backend on users, over a catalog in memory.
-type Directory struct{ c *catalog.Catalog }
+type Directory struct {
+	c       *catalog.Catalog
+	callers map[string]*iam.Caller // by access key
+}
 
 // NewDirectory returns none; the end of the test closes what they are kept in.
 func NewDirectory(t testing.TB) *Directory {
@@ -27,7 +30,7 @@ func NewDirectory(t testing.TB) *Directory {
 			t.Error(err)
 		}
 	})
-	return &Directory{catalog.New(store)}
+	return &Directory{catalog.New(store), make(map[string]*iam.Caller)}
 }
 
 // CreateUser implements api.Backend.
@@ -70,4 +73,29 @@ func (u *Directory) PutUserPolicy(ctx context.Context, name, policyName, text st
 func (u *Directory) DeleteUserPolicy(ctx context.Context, name, policyName string) error {
 	_, err := u.c.ChangeUser(ctx, name, func(user *catalog.User) error { return user.DeletePolicy(policyName) })
 	return err
+}
+
+// Signer gives a new access key to the user name, which is made with this policy.
+func (u *Directory) Signer(t testing.TB, name, document string) (id string, secret iam.Secret) {
+	t.Helper()
+	d, err := policy.Parse(policy.Identity, document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, secret = iam.NewAccessKey()
+	u.callers[id] = &iam.Caller{
+		KeyID: id, Secret: secret, Type: "IAMUser", Policies: []*policy.Document{d},
+		Principal: policy.Principal{ARN: "arn:aws:iam::000000000000:user/" + name, Account: "000000000000"},
+		Context:   map[string][]string{"aws:username": {name}},
+	}
+	return id, secret
+}
+
+// Caller implements api.Backend, for those whom Signer made.
+func (u *Directory) Caller(_ context.Context, keyID, token string) (*iam.Caller, error) {
+	c := u.callers[keyID]
+	if c == nil || token != "" {
+		return nil, iam.ErrUnknownKey
+	}
+	return c, nil
 }

@@ -1,0 +1,97 @@
+package appliance
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// awsCLI runs the unmodified aws CLI against the front door.
+type awsCLI struct {
+	program string
+	env     []string
+	flags   []string
+}
+
+// newAWS makes a user who may do everything, and gives the CLI its access key.
+func newAWS(t *testing.T, a *running, document string) *awsCLI {
+	t.Helper()
+	program, err := exec.LookPath("aws")
+	if err != nil {
+		t.Skip("the aws CLI is not installed: scripts/deps.sh installs it")
+	}
+	ctx, name := t.Context(), "admin"
+	if _, err := a.CreateUser(ctx, name); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.PutUserPolicy(ctx, name, "all", document); err != nil {
+		t.Fatal(err)
+	}
+	id, secret, err := a.CreateAccessKey(ctx, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &awsCLI{
+		program: program,
+		env: append(os.Environ(), "AWS_ACCESS_KEY_ID="+id, "AWS_SECRET_ACCESS_KEY="+secret.Reveal(), "AWS_SESSION_TOKEN=",
+			"AWS_CONFIG_FILE=/dev/null", "AWS_SHARED_CREDENTIALS_FILE=/dev/null", "AWS_EC2_METADATA_DISABLED=true", "AWS_MAX_ATTEMPTS=1"),
+		flags: []string{"--endpoint-url", a.frontURL(), "--ca-bundle", a.dir.caFile(), "--region", a.o.Region, "--output", "json"},
+	}
+}
+
+// try returns what the CLI printed, and whether it succeeded.
+func (c *awsCLI) try(args ...string) (string, bool) {
+	cmd := exec.Command(c.program, append(c.flags, args...)...)
+	cmd.Env = c.env
+	out, err := cmd.CombinedOutput()
+	return string(out), err == nil
+}
+
+// do fails the test unless the CLI succeeds; into is filled from what it printed, if it is not nil.
+func (c *awsCLI) do(t *testing.T, into any, args ...string) {
+	t.Helper()
+	out, ok := c.try(args...)
+	if !ok {
+		t.Fatalf("aws %s: %s", strings.Join(args, " "), out)
+	}
+	if into == nil {
+		return
+	}
+	if err := json.Unmarshal([]byte(out), into); err != nil {
+		t.Fatalf("aws %s: %v: %s", strings.Join(args, " "), err, out)
+	}
+}
+
+// refused fails the test unless the CLI shows the error code.
+func (c *awsCLI) refused(t *testing.T, code string, args ...string) {
+	t.Helper()
+	if out, ok := c.try(args...); ok || !strings.Contains(out, "("+code+")") {
+		t.Errorf("aws %s: %s, want %s", strings.Join(args, " "), out, code)
+	}
+}
+
+const mayEverything = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}`
+
+func TestAWSCLIOnEFS(t *testing.T) {
+	a := start(t, testOptions(t.TempDir()))
+	aws := newAWS(t, a, mayEverything)
+	var made struct{ FileSystemId, LifeCycleState string }
+	aws.do(t, &made, "efs", "create-file-system", "--creation-token", "one", "--performance-mode", "generalPurpose", "--encrypted",
+		"--tags", "Key=Name,Value=first")
+	aws.refused(t, "FileSystemAlreadyExists", "efs", "create-file-system", "--creation-token", "one")
+	var described struct {
+		FileSystems []struct{ FileSystemId, Name string }
+	}
+	aws.do(t, &described, "efs", "describe-file-systems", "--file-system-id", made.FileSystemId)
+	if len(described.FileSystems) != 1 || described.FileSystems[0].Name != "first" {
+		t.Errorf("described: %+v", described)
+	}
+	aws.refused(t, "PolicyNotFound", "efs", "describe-file-system-policy", "--file-system-id", made.FileSystemId)
+	aws.refused(t, "FileSystemNotFound", "efs", "delete-file-system", "--file-system-id", "fs-0123456789abcdef0")
+	aws.do(t, nil, "efs", "delete-file-system", "--file-system-id", made.FileSystemId)
+	stranger := *aws
+	stranger.env = append(stranger.env, "AWS_SECRET_ACCESS_KEY=another")
+	stranger.refused(t, "InvalidSignatureException", "efs", "describe-file-systems")
+}
