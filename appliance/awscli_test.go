@@ -20,7 +20,7 @@ func newAWS(t *testing.T, a *running, document string) *awsCLI {
 	t.Helper()
 	program, err := exec.LookPath("aws")
 	if err != nil {
-		t.Skip("the aws CLI is not installed: scripts/deps.sh installs it")
+		t.Skip("the aws CLI is not installed: it runs in make test, which installs it")
 	}
 	ctx, name := t.Context(), "admin"
 	if _, err := a.CreateUser(ctx, name); err != nil {

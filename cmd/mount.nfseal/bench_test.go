@@ -111,7 +111,7 @@ func machine(t *testing.T) string {
 func streamServer(t *testing.T, ca *transporttest.CA) string {
 	t.Helper()
 	cert := good(t, nil)(ca)
-	config, err := transport.ServerConfig(func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert, nil })
+	config, err := transport.ServerConfig(transport.ServerOptions{Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert, nil }})
 	if err != nil {
 		t.Fatal(err)
 	}
