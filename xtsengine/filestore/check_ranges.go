@@ -51,7 +51,7 @@ func (c *checker) checkRuns() error {
 	if c.mode != checkAlone {
 		return nil
 	}
-	_, pooled := c.s.pool.counts()
+	pooled := c.s.pool.counts().held
 	used := c.s.opts.Space.Stat().Used
 	unstable := uint64(c.s.unstable.Load() / blockBytes)
 	want := c.report.VolumeBlocks + pooled + unstable

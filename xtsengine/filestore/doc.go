@@ -32,6 +32,10 @@
 //   - Blocks that several extents share have a record that counts them, changed in the batch of the
 //     extents (shares). What is metered is counted in the batch of each change (quota).
 //
+// An overwrite takes fresh blocks and gives the old ones back when it is stable. Each file system with
+// content sets a few blocks aside for that (pool.go), so that what was written or reserved can be overwritten
+// on a full volume, unless a clone shares it.
+//
 // Access times are not kept up by Read (as with noatime); SetAttr sets them.
 //
 // # Failures
@@ -63,6 +67,7 @@
 //	Store.life      shared by operations, alone by Close and Check
 //	background.pause   shared by a round of the background, alone by Check
 //	inode.gate      shared by Write, alone by a change of size, Allocate, Deallocate, and Clone for its target
+//	Store.scarce    a write on a full volume
 //	inode.flushing  whoever changes committed extents; the mover holds several, by TryLock, Clone two in
 //	                the order of inode numbers
 //	quota.finishing shared by a flush while its blocks count twice

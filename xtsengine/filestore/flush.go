@@ -144,10 +144,11 @@ func (s *Store) placeBlocks(f *flush) error {
 	return nil
 }
 
-// choose says where the dirty blocks go. A few of them, alone and without homes, ride in the metadata batch.
+// choose says where the dirty blocks go. A few of them, alone and without homes, ride in the metadata batch,
+// unless space is scarce: from there they need it once more.
 func (s *Store) choose(f *flush) place {
 	switch n := len(f.files); {
-	case len(f.homes) > 0 || len(f.layer.placed) > 0 || n > journalCommitBlocks:
+	case len(f.homes) > 0 || len(f.layer.placed) > 0 || f.layer.scarce || n > journalCommitBlocks:
 		return onVolume
 	case n == 1 && f.files[0] == 0 && f.size <= inlineBytes:
 		return inInode

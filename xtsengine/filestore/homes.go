@@ -1,6 +1,7 @@
 package filestore
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/nfseal/nfseal/xtsengine/vfs"
@@ -80,9 +81,9 @@ func (s *Store) findReserved(i *inode, lo, hi uint64) (bool, error) {
 }
 
 // claim gets promises for those blocks of a write that need one: neither are they in memory already, nor
-// have they a home. mu is held alone.
+// have they a home. Those that only replace blocks borrow of what is set aside. mu is held alone.
 func (s *Store) claim(w *writePlan) error {
-	needed := uint64(0)
+	needed, replacing := uint64(0), uint64(0)
 	for file := w.first; file < w.end; file++ {
 		if w.i.active.dirty[file] != nil {
 			continue
@@ -93,6 +94,14 @@ func (s *Store) claim(w *writePlan) error {
 		}
 		if home {
 			w.homed = append(w.homed, file)
+			continue
+		}
+		replaces, err := s.replaces(w.i, file)
+		if err != nil {
+			return err
+		}
+		if replaces {
+			replacing++
 		} else {
 			needed++
 		}
@@ -101,7 +110,34 @@ func (s *Store) claim(w *writePlan) error {
 		return s.spaceErr(err)
 	}
 	w.promised = needed
+	err := s.pool.reserve(replacing)
+	if errors.Is(err, volume.ErrNoSpace) && w.borrowing {
+		err = s.pool.borrow(replacing)
+	}
+	if err != nil {
+		return s.spaceErr(err)
+	}
+	w.i.active.scarce = true
+	w.promised += replacing
 	return nil
+}
+
+// replaces says whether a write to a file block gives a block of the volume back once it is stable. mu is
+// held alone.
+func (s *Store) replaces(i *inode, file uint64) (bool, error) {
+	if i.active.has(file) || (i.sealed != nil && i.sealed.has(file)) {
+		return true, nil // with the flush under way at the latest, it is in a block that only this file has
+	}
+	e, err := s.window(i, file/windowBlocks, true)
+	if err != nil {
+		return false, err
+	}
+	src, ok := e.source(file, 1)
+	if !ok || src.ext.place != onVolume {
+		return false, nil
+	}
+	parts, err := s.alone(src.ext.run())
+	return len(parts) > 0, err
 }
 
 // hasHome says whether the home of a file block is there for the next flush but the one under way. mu is

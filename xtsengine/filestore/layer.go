@@ -24,6 +24,7 @@ type layer struct {
 	homed  map[uint64]struct{} // those of dirty that have a home and no promise
 	placed extents
 	onVol  uint64 // blocks in placed
+	scarce bool   // there was no space, so that what is replaced must be given back by the flush
 }
 
 func (l *layer) empty() bool { return len(l.dirty) == 0 && len(l.placed) == 0 }
@@ -149,6 +150,7 @@ func collect(runs *[]volume.Run) func(extent) {
 // counted in dropped, their promises in promises; blocks of the volume that it hides go to *freed.
 func (l *layer) under(low *layer, freed *[]volume.Run) (dropped, promises uint64) {
 	had := l.promised() + low.promised()
+	l.scarce = l.scarce || low.scarce
 	for file, b := range low.dirty {
 		if l.has(file) {
 			freeBlock(b)

@@ -49,6 +49,11 @@ const (
 	poolRunBlocks   = 256
 	poolSpareBlocks = 512
 
+	// asideBlocks is how many blocks each file system with content sets aside for overwrites on a full
+	// volume, or one in asideShare of what it could have; an overwrite that is larger finds no space there.
+	asideBlocks = 512
+	asideShare  = 32
+
 	// pointDeletes is up to how many extents of a file are deleted key by key; more go by range, and
 	// their blocks are freed in the background, reapBatch runs at a time. maxReaps bounds the files
 	// that wait for that.

@@ -16,6 +16,8 @@ type pool struct {
 	runs     []volume.Run
 	blocks   uint64 // in runs
 	reserved uint64 // of blocks
+	aside    uint64 // of reserved: for overwrites on a full volume
+	keep     uint64 // what aside is filled up to
 }
 
 // reserve promises n blocks.
@@ -25,6 +27,13 @@ func (p *pool) reserve(n uint64) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if err := p.setAsideLocked(); err != nil {
+		return err
+	}
+	return p.reserveLocked(n)
+}
+
+func (p *pool) reserveLocked(n uint64) error {
 	for p.blocks-p.reserved < n {
 		missing := n - (p.blocks - p.reserved)
 		run, err := p.space.Alloc(uint32(min(max(missing, poolRunBlocks), 1<<20)))
@@ -38,11 +47,84 @@ func (p *pool) reserve(n uint64) error {
 	return nil
 }
 
+// An overwrite takes a fresh block and gives the old one back when it is stable. So that it succeeds on a
+// full volume too, a few blocks are set aside: such writes use them in turn, and what is given back goes
+// there first. When they are all in use, a flush of what is unstable brings them back.
+
+// setAsideLocked fills up what is set aside, if there is space.
+func (p *pool) setAsideLocked() error {
+	if p.aside == p.keep {
+		return nil
+	}
+	n := p.keep - p.aside
+	err := p.reserveLocked(n)
+	if errors.Is(err, volume.ErrNoSpace) { // some of it may be there
+		n, err = p.blocks-p.reserved, nil
+		p.reserved = p.blocks
+	}
+	if err == nil {
+		p.aside += n
+	}
+	return err
+}
+
+// setAside lets n blocks be set aside from now on; it makes that true if there is space and any of the
+// space is in use, for a file system without content needs none.
+func (p *pool) setAside(n uint64) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.keep = n
+	if p.space.Stat().Used == 0 {
+		return nil
+	}
+	return p.setAsideLocked()
+}
+
+// borrow promises n blocks of those that are set aside, to who gives as many back.
+func (p *pool) borrow(n uint64) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n > p.aside {
+		return volume.ErrNoSpace
+	}
+	p.aside -= n
+	return nil
+}
+
+// refill sets blocks aside that nothing refers to any more, and returns those that are not needed for it.
+func (p *pool) refill(runs []volume.Run) []volume.Run {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for len(runs) > 0 && p.aside < p.keep {
+		run := runs[0]
+		run.Count = uint32(min(uint64(run.Count), p.keep-p.aside))
+		p.runs = append(p.runs, run)
+		p.blocks += uint64(run.Count)
+		p.reserved += uint64(run.Count)
+		p.aside += uint64(run.Count)
+		if runs[0] = skip(runs[0], run.Count); runs[0].Count == 0 {
+			runs = runs[1:]
+		}
+	}
+	return runs
+}
+
+// dissolve gives everything back that nobody was promised.
+func (p *pool) dissolve() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.reserved -= p.aside
+	p.aside, p.keep = 0, 0
+	return p.shrinkLocked(0)
+}
+
 // release takes back a promise of n blocks and gives back what is too much.
 func (p *pool) release(n uint64) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.reserved -= n
+	kept := min(n, p.keep-p.aside)
+	p.aside += kept
+	p.reserved -= n - kept
 	return p.shrinkLocked(poolSpareBlocks)
 }
 
@@ -119,15 +201,24 @@ func (p *pool) untake(runs []volume.Run) {
 	}
 }
 
-// idle is how many blocks are in the pool without being promised, held how many are in it.
-func (p *pool) counts() (idle, held uint64) {
+// poolCounts says how many blocks are in the pool, and how many of them nothing is promised of; how many
+// are set aside, and how many more there should be.
+type poolCounts struct{ held, idle, aside, missing uint64 }
+
+func (p *pool) counts() poolCounts {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.blocks - p.reserved, p.blocks
+	return poolCounts{p.blocks, p.blocks - p.reserved, p.aside, p.keep - p.aside}
 }
 
 // allocate gives n blocks in as few runs as there are, or none and an error.
 func (p *pool) allocate(dst []volume.Run, n uint64) ([]volume.Run, error) {
+	p.mu.Lock()
+	err := p.setAsideLocked()
+	p.mu.Unlock()
+	if err != nil {
+		return dst[:0], err
+	}
 	for left := n; left > 0; {
 		run, err := p.space.Alloc(uint32(min(left, 1<<20)))
 		if errors.Is(err, volume.ErrNoSpace) {

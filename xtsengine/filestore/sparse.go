@@ -162,8 +162,7 @@ type hole struct{ file, count uint64 }
 // so many.
 func (s *Store) holes(a *allocation) (holes []hole, blocks uint64, err error) {
 	space := s.opts.Space.Stat()
-	idle, _ := s.pool.counts()
-	free := space.Free + space.VolumeFree + idle
+	free := space.Free + space.VolumeFree + s.pool.counts().idle
 	if span := a.hi - a.lo; span > free && span-free > a.i.rec.blocks {
 		return nil, 0, vfs.ErrNoSpace
 	}

@@ -106,12 +106,12 @@ func TestStoppedKeepsBlocks(t *testing.T) {
 		t.Fatal(err)
 	}
 	before, freed := r.space.Stat(), r.Stats().FreedBlocks
-	_, held := r.pool.counts()
+	held := r.pool.counts().held
 	_ = r.fail(vfs.ErrIO)
 	placed := f.layer.placed.runs(nil)
 	r.unseal(f)
 	r.free(placed)
-	if _, now := r.pool.counts(); now != held || r.space.Stat() != before || r.Stats().FreedBlocks != freed {
+	if now := r.pool.counts().held; now != held || r.space.Stat() != before || r.Stats().FreedBlocks != freed {
 		t.Errorf("blocks were given back: %d in the pool, %d before; %+v, %+v before", now, held, r.space.Stat(), before)
 	}
 	if err := r.Store.Close(); !errors.Is(err, vfs.ErrIO) {

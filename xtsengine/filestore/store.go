@@ -47,6 +47,7 @@ type Store struct {
 	shares   shares
 	quota    quota
 	cache    ownCache
+	scarce   sync.Mutex // held by a write on a full volume
 	renaming sync.Mutex // held while a directory gets another parent
 
 	dirty     inodeList // files with unstable data, oldest first
@@ -129,10 +130,23 @@ func (s *Store) load(ctx context.Context) error {
 		return err
 	}
 	s.opts.Space.Loaded()
+	if err := s.setAside(); err != nil {
+		return err
+	}
 	if err := s.loadJournal(); err != nil {
 		return err
 	}
 	return s.recordStart()
+}
+
+// setAside sees to it that overwrites find blocks on a full volume.
+func (s *Store) setAside() error {
+	space := s.opts.Space.Stat()
+	err := s.pool.setAside(min(asideBlocks, (space.Used+space.Free+space.VolumeFree)/asideShare))
+	if err != nil {
+		return s.spaceErr(err)
+	}
+	return nil
 }
 
 func (s *Store) checkIdentity() error {
@@ -244,7 +258,7 @@ func (s *Store) Close() error {
 	if err == nil {
 		err = s.flushAll()
 	}
-	if e := s.pool.shrink(); e != nil && err == nil {
+	if e := s.pool.dissolve(); e != nil && err == nil {
 		err = s.spaceErr(e)
 	}
 	return errors.Join(err, s.cache.close(), s.closePebble())
@@ -274,16 +288,18 @@ func (s *Store) Root() vfs.FileID { return s.root }
 // WriteVerifier implements vfs.FileSystem: a hash of unit, file system, epoch and a count of starts.
 func (s *Store) WriteVerifier() [8]byte { return s.verifier }
 
-// StatFS implements vfs.FileSystem. What other file systems of the volume leave counts as free.
+// StatFS implements vfs.FileSystem. What other file systems of the volume leave counts as free, but
+// not what is set aside for overwrites.
 func (s *Store) StatFS(ctx context.Context, out *vfs.StatFS) error {
 	if err := s.enter(ctx); err != nil {
 		return err
 	}
 	defer s.life.RUnlock()
 	space := s.opts.Space.Stat()
-	idle, _ := s.pool.counts()
-	free := space.Free + space.VolumeFree + idle
-	used := space.Used - min(idle, space.Used)
+	pool := s.pool.counts()
+	free := space.Free + space.VolumeFree + pool.idle
+	free -= min(pool.missing, free)
+	used := space.Used - min(pool.idle+pool.aside, space.Used)
 	files := s.inodes.next.Load()
 	*out = vfs.StatFS{
 		TotalBytes: (used + free) * blockBytes, FreeBytes: free * blockBytes,

@@ -21,6 +21,8 @@ type writePlan struct {
 	// thrifty: what is not needed is not promised. homed are the blocks that have a home then.
 	thrifty bool
 	homed   []uint64
+	// borrowing: what is set aside may be used, for Store.scarce is held.
+	borrowing bool
 
 	runs  []volume.Run // of the direct blocks
 	tags  []byte       // of the blocks in runs; the file's extents keep it
@@ -112,11 +114,26 @@ func (s *Store) write(i *inode, id vfs.FileID, asked, writer *vfs.Cred, offset u
 	defer s.dismiss(&admitted)
 	number, err := s.provideAndPlace(w, id, asked, writer)
 	if errors.Is(err, vfs.ErrNoSpace) {
+		number, err = s.writeScarce(w, id, asked, writer)
+	}
+	s.free(w.freed)
+	return number, err
+}
+
+// writeScarce writes on a full volume: with the blocks that are set aside for overwrites, and if those are
+// all in use, after what can be freed was. One at a time, so that none takes what another's flush has
+// brought back.
+func (s *Store) writeScarce(w *writePlan, id vfs.FileID, asked, writer *vfs.Cred) (uint64, error) {
+	s.scarce.Lock()
+	defer s.scarce.Unlock()
+	w.borrowing = true
+	w.split()
+	number, err := s.provideAndPlace(w, id, asked, writer)
+	if errors.Is(err, vfs.ErrNoSpace) {
 		s.relieve()
 		w.split()
 		number, err = s.provideAndPlace(w, id, asked, writer)
 	}
-	s.free(w.freed)
 	return number, err
 }
 
@@ -377,7 +394,7 @@ func (s *Store) free(runs []volume.Run) {
 	}
 	s.stats.freedBlocks.Add(uint64(blocksOf(runs)))
 	s.cache.drop(runs)
-	if err := s.pool.freeAll(runs); err != nil {
+	if err := s.pool.freeAll(s.pool.refill(runs)); err != nil {
 		s.opts.Events.backgroundError(s.spaceErr(err))
 	}
 }
