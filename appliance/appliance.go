@@ -317,8 +317,12 @@ func (a *Appliance) prepareServers() error {
 	if err != nil {
 		return err
 	}
+	clients, err := clientCAs(a.o.ClientCAFile)
+	if err != nil {
+		return err
+	}
 	a.server, err = proxy.New(proxy.Options{
-		Listeners: a.allNFS(), TLS: config, Resolver: a.table, Log: a.log.With(zap.String("component", "proxy")),
+		Listeners: a.allNFS(), TLS: config, ClientCAs: clients, Resolver: a.table, Log: a.log.With(zap.String("component", "proxy")),
 	})
 	if err != nil {
 		return err

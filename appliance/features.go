@@ -52,6 +52,9 @@ func (a *Appliance) transitFeature() api.Feature {
 	if a.o.OnlyTLS12 {
 		f.Detail = "TLS 1.2, as -tls12-only asks, ECDHE with AES-256-GCM only"
 	}
+	if a.o.ClientCAFile != "" {
+		f.Detail += "; clients need a certificate from " + a.o.ClientCAFile
+	}
 	return f
 }
 

@@ -72,6 +72,9 @@ type Options struct {
 	Squash string
 	// OnlyTLS12 leaves TLS 1.3 out.
 	OnlyTLS12 bool
+	// ClientCAFile is a PEM file with the CAs that clients' certificates must come from; "" takes any
+	// certificate, and none.
+	ClientCAFile string
 	// AllowPlaintext serves clients without TLS too.
 	AllowPlaintext bool
 	// LeaseSeconds and GraceSeconds of NFS; 0 takes the defaults of package nfs4.

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"net"
 	"time"
@@ -33,6 +34,8 @@ type Options struct {
 	Listeners []net.Listener
 	// TLS is the policy, from transport.ServerConfig. Nil serves plaintext only.
 	TLS *tls.Config
+	// ClientCAs is transport.FrontOptions'.
+	ClientCAs *x509.CertPool
 	// Resolver finds sessions.
 	Resolver Resolver
 	// Log gets a line for each connection. Nil logs nothing.

@@ -66,7 +66,7 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	front, err := transport.NewFront(transport.FrontOptions{
-		TLS: o.TLS, MaxPending: o.MaxPending,
+		TLS: o.TLS, ClientCAs: o.ClientCAs, MaxPending: o.MaxPending,
 		SniffTimeout: o.SniffTimeout, HandshakeTimeout: o.HandshakeTimeout,
 	})
 	if err != nil {

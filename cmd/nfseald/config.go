@@ -56,6 +56,7 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 	f.Func("cache-bytes", "`size` of the memory for caches (default 1 GiB, or a quarter of the machine's if that is less)", size(&o.CacheBytes))
 	f.StringVar(&o.Squash, "squash", appliance.DefaultSquash, "whose requests are made anonymous: none, root or all")
 	f.BoolVar(&o.OnlyTLS12, "tls12-only", false, "speak TLS 1.2 only, not 1.3")
+	f.StringVar(&o.ClientCAFile, "client-ca", "", "PEM `file` of CAs: clients need a certificate from one of them, good by OCSP and for their address")
 	f.BoolVar(&o.AllowPlaintext, "allow-plaintext", false, "serve clients without TLS too: whoever reads the network reads the files")
 	f.Func("mount-target", "`address=fs-id`: the file system at a local address, for clients that name none; may be given more than once", mountTargets(o))
 	networkFlags(f, o)

@@ -147,18 +147,5 @@ func handshakeCause(err error) Cause {
 	if !errors.As(err, &verification) {
 		return CauseHandshake
 	}
-	var (
-		authority x509.UnknownAuthorityError
-		name      x509.HostnameError
-		invalid   x509.CertificateInvalidError
-	)
-	switch {
-	case errors.As(err, &name):
-		return CauseName
-	case errors.As(err, &authority):
-		return CauseUntrusted
-	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return CauseDates
-	}
-	return CauseCertificate
+	return verificationCause(err)
 }

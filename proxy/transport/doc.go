@@ -20,8 +20,9 @@
 // and a silent one never will be.
 //
 // The TLS policy: 1.2 with ECDHE and AES-256-GCM, 1.3 with AES-256-GCM unless it is switched off, no
-// tickets, no renegotiation, a client certificate is asked for and taken without a chain check. The
-// handshake is crypto/tls's; the session's records are package tlsrecord's, on both ends.
+// tickets, no renegotiation, a client certificate is asked for and taken without a chain check, unless
+// FrontOptions.ClientCAs are set: then its chain, its OCSP state and its names against the peer's address
+// are proved when the handshake is over, and a refusal is a *ClientError. The handshake is crypto/tls's; the session's records are package tlsrecord's, on both ends.
 //
 // # Client
 //

@@ -40,6 +40,8 @@ const (
 	CauseOCSPSignature
 	// CauseOCSPStale: the response is too old, or from the future.
 	CauseOCSPStale
+	// CauseNoCertificate: a client showed none; see ClientError.
+	CauseNoCertificate
 )
 
 // causeText is what happened and what to do about it.

@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -18,6 +19,9 @@ import (
 type FrontOptions struct {
 	// TLS is the policy, from ServerConfig. Nil refuses TLS connections.
 	TLS *tls.Config
+	// ClientCAs, if they are set, are those that clients' certificates must come from: what is refused is
+	// a *ClientError.
+	ClientCAs *x509.CertPool
 	// MaxPending bounds the connections in Admit.
 	MaxPending int
 	// SniffTimeout and HandshakeTimeout bound how long one may take.
@@ -63,6 +67,8 @@ type FrontStats struct {
 	// Probes are those of RFC 9289 that were answered with STARTTLS, ProbesRefused those that were not,
 	// because TLS 1.3 is not offered; ALPN counts connections that went on without its protocol.
 	Probes, ProbesRefused, ALPN uint64
+	// ClientRefused counts refused client certificates by cause.
+	ClientRefused [CauseNoCertificate + 1]uint64
 }
 
 // Front admits connections: sniffing, TLS, and the bounds on both. Its methods may be called
@@ -77,6 +83,7 @@ type Front struct {
 	tls, plain                             atomic.Uint64
 	silent, gone, handshake, slow, crowded atomic.Uint64
 	probes, probesRefused, alpn            atomic.Uint64
+	refused                                [CauseNoCertificate + 1]atomic.Uint64
 }
 
 type pendingConn struct {
@@ -98,12 +105,16 @@ func (f *Front) Stats() FrontStats {
 	f.mu.Lock()
 	pending := f.pending.Len()
 	f.mu.Unlock()
-	return FrontStats{
+	stats := FrontStats{
 		Pending: int64(pending), TLS: f.tls.Load(), Plain: f.plain.Load(),
 		Silent: f.silent.Load(), Gone: f.gone.Load(), Handshake: f.handshake.Load(),
 		Slow: f.slow.Load(), Crowded: f.crowded.Load(),
 		Probes: f.probes.Load(), ProbesRefused: f.probesRefused.Load(), ALPN: f.alpn.Load(),
 	}
+	for cause := range f.refused {
+		stats.ClientRefused[cause] = f.refused[cause].Load()
+	}
+	return stats
 }
 
 // Admit finds out what a fresh connection speaks and finishes the TLS handshake if it is TLS. It
@@ -195,12 +206,23 @@ func (f *Front) shake(ctx context.Context, conn net.Conn, policy *tls.Config) (n
 		secure.Close()
 		return nil, Identity{}, ErrALPN
 	}
+	if f.o.ClientCAs != nil {
+		ctx, cancel := context.WithTimeout(ctx, f.o.HandshakeTimeout)
+		defer cancel()
+		if err := checkClient(ctx, &state, f.o.ClientCAs, addrPort(conn.RemoteAddr()).Addr()); err != nil {
+			secure.Close()
+			return nil, Identity{}, err
+		}
+	}
 	f.tls.Add(1)
 	return secure, secureIdentity(conn, &state), conn.SetDeadline(time.Time{})
 }
 
 func (f *Front) count(err error) {
+	var client *ClientError
 	switch {
+	case errors.As(err, &client):
+		f.refused[client.Cause].Add(1)
 	case errors.Is(err, ErrCrowded):
 		f.crowded.Add(1)
 	case errors.Is(err, ErrALPN):

@@ -31,6 +31,10 @@ const (
 	// DefaultHandshakeTimeout is how long a TLS handshake may take after the first bytes.
 	DefaultHandshakeTimeout = 10 * time.Second
 
+	// nameTimeout bounds the look-up of a client's names, maxClientNames how many are looked up.
+	nameTimeout    = 5 * time.Second
+	maxClientNames = 4
+
 	// DefaultDialTimeout bounds the TCP connection to the server.
 	DefaultDialTimeout = 10 * time.Second
 	// DefaultOCSPTimeout bounds one question to an OCSP responder.
