@@ -327,8 +327,14 @@ func (a *Appliance) prepareServers() error {
 	if err != nil {
 		return err
 	}
+	kmsKeys, err := kms.NewKeys(kms.KeysOptions{
+		Store: a.store, Root: a.dir.root, Region: a.o.Region, Account: api.OwnerID, Clock: a.o.Clock,
+	})
+	if err != nil {
+		return err
+	}
 	a.apiServer, err = api.New(api.Options{
-		Backend: a, Audit: a.audit, Region: a.o.Region, Clock: a.o.Clock, Log: a.log.With(zap.String("component", "api")),
+		Backend: a, Audit: a.audit, Keys: kmsKeys, Region: a.o.Region, Clock: a.o.Clock, Log: a.log.With(zap.String("component", "api")),
 	})
 	if err != nil {
 		return err

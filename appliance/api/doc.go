@@ -24,6 +24,8 @@
 //	POST   /nfseal/v1/file-systems/{id}/scrub   ScrubRequest, answered with a Scrub
 //	GET    /nfseal/v1/file-systems/{id}/scrub   Scrub
 //
+//	POST   /                               KMS, JSON 1.1: X-Amz-Target says which operation
+//
 // The EFS operations take and give the shapes of the EFS API, version 2015-02-01. What belongs to
 // that API and is not built answers BadRequest and says so; nothing answers an invented success.
 // Errors have the body {"ErrorCode","Message"} and the header X-Amzn-Errortype, as the SDKs read
@@ -31,8 +33,9 @@
 //
 // # Front door
 //
-// The operations of EFS are reached from afar too, over HTTPS, signed with an access key (iam.Signature).
+// The operations of EFS and KMS are reached from afar too, over HTTPS, signed with an access key (iam.Signature).
 // Who signed is the caller of the operation; its policies, and that of the file system, say whether it may.
+// A key's own policy comes first: the caller's policies speak only if it lets its account's.
 // Calls of a principal are throttled. Whoever can't prove who it is gets the error that AWS has for it, a
 // line in the log, and no record in the audit log, which could be filled so.
 //

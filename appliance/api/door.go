@@ -34,10 +34,14 @@ type service struct {
 
 var services = map[string]service{
 	"elasticfilesystem": {"elasticfilesystem", (*Server).efs, writeError},
+	"kms":               {"kms", (*Server).kms, writeKMSError},
 }
 
 // serviceOf guesses what an unsigned request is for, to refuse it in its own protocol.
-func serviceOf(*http.Request) service {
+func serviceOf(r *http.Request) service {
+	if strings.HasPrefix(r.Header.Get("X-Amz-Target"), targetPrefix) {
+		return services["kms"]
+	}
 	return services["elasticfilesystem"]
 }
 

@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"github.com/nfseal/nfseal/appliance/catalog"
+	"github.com/nfseal/nfseal/appliance/kms"
 )
 
 // Error is an answer of the EFS API that is no success.
@@ -36,9 +37,12 @@ func unknownOperation(r *http.Request) *Error {
 // asError gives err the API's own code.
 func asError(err error) *Error {
 	var known *Error
+	var ofKMS *kms.Fault
 	switch {
 	case errors.As(err, &known):
 		return known
+	case errors.As(err, &ofKMS):
+		return kmsFault(ofKMS)
 	case errors.Is(err, catalog.ErrNotFound):
 		return &Error{Status: http.StatusNotFound, Code: "FileSystemNotFound", Message: err.Error()}
 	case errors.Is(err, catalog.ErrLimit):

@@ -32,3 +32,10 @@ const (
 	maxRootPathDepth = 4
 	maxSecondaryGIDs = 16
 )
+
+// KMS's.
+const (
+	maxDescriptionBytes = 8192
+	maxRandomBytes      = 1024
+	defaultRotationDays = 365
+)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/nfseal/nfseal/appliance/audit"
+	"github.com/nfseal/nfseal/appliance/kms"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
@@ -29,6 +30,7 @@ type Recorder interface {
 type Options struct {
 	Backend Backend
 	Audit   Recorder
+	Keys    *kms.Keys   // of the KMS API; nil: it is not served
 	Log     *zap.Logger // default: nothing is logged
 	Region  string
 	Clock   func() time.Time // default time.Now
@@ -78,6 +80,7 @@ func New(o Options) (*Server, error) {
 	mux.HandleFunc("GET /nfseal/v1/network", s.network)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Backend.Metrics(), promhttp.HandlerOpts{}))
 	mux.HandleFunc(efsPath, s.efs)
+	mux.HandleFunc("POST /{$}", s.kms)
 	s.handleUsers(mux)
 	mux.HandleFunc(ownPath, s.efs)
 	s.handleIntegrity(mux)

@@ -31,6 +31,29 @@
 // A key may wrap 2^32 blobs before random nonces become a risk (NIST SP 800-38D §8.3); an appliance
 // wraps a few for each file system it ever creates.
 //
+// # Keys of the KMS API
+//
+// [Keys] are symmetric keys in the catalog's store, one record each, changed by compare-and-swap. A key
+// has versions of 32 random bytes, each sealed as a secret under the root key, for the key's id and the
+// version's number: a record that is moved or reordered opens nothing. The last version encrypts, all
+// decrypt. A key whose deletion is due is gone from every answer at once, and its record from the store
+// when it is next asked for. A ciphertext:
+//
+//	offset bytes
+//	     0     4  "NSKC"
+//	     4     1  format version, 1
+//	     5     3  zero
+//	     8    16  key id, a UUID
+//	    24     4  version of the key, from 1
+//	    28    16  salt
+//	    44    12  nonce
+//	    56     n  ciphertext
+//	  56+n    16  tag
+//
+// Each message has an AES-256-GCM key of its own, HKDF-SHA-256 of the version's material and the salt.
+// The additional data is bytes 0 to 43 followed by the canonical encoding of the encryption context.
+// Material is unsealed for each use and wiped after it: a disabled key has none in memory.
+//
 // # Memory
 //
 // The root key's bytes are wiped after its key schedules were made. The schedules are Go memory of

@@ -1,0 +1,293 @@
+package kms
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nfseal/nfseal/appliance/catalog"
+	"github.com/nfseal/nfseal/appliance/policy"
+)
+
+// KeysOptions say what Keys are made of. All fields are needed.
+type KeysOptions struct {
+	Store   catalog.Store
+	Root    *RootKey
+	Region  string
+	Account string // 12 digits, of ARNs
+	Clock   func() time.Time
+}
+
+// Keys are the keys of KMS, in a store. Each change is one transaction: a crash leaves the state before
+// it or after it. Material is in memory only while something is encrypted or decrypted with it. Its
+// methods may be called concurrently.
+type Keys struct{ o KeysOptions }
+
+// NewKeys returns the keys in o.Store.
+func NewKeys(o KeysOptions) (*Keys, error) {
+	if o.Store == nil || o.Root == nil || o.Region == "" || o.Account == "" || o.Clock == nil {
+		return nil, errors.New("kms: keys need a store, a root key, a region, an account and a clock")
+	}
+	return &Keys{o}, nil
+}
+
+const (
+	keyPrefix   = "kms/key/"
+	aliasPrefix = "kms/alias/"
+	keyFormat   = 1
+)
+
+type keyRecord struct {
+	Format int `json:"format"`
+	Key
+}
+
+// Alias is another name of a key.
+type Alias struct {
+	Name    string    `json:"name"` // with alias/
+	Key     string    `json:"key"`
+	Created time.Time `json:"created"`
+	Updated time.Time `json:"updated"`
+}
+
+// ARN is the resource name of the key id.
+func (k *Keys) ARN(id string) string { return k.arnPrefix() + "key/" + id }
+
+// AliasARN is the resource name of an alias, whose name begins with alias/.
+func (k *Keys) AliasARN(name string) string { return k.arnPrefix() + name }
+
+func (k *Keys) arnPrefix() string { return "arn:aws:kms:" + k.o.Region + ":" + k.o.Account + ":" }
+
+// defaultPolicy leaves everything to the policies of the account's users.
+func (k *Keys) defaultPolicy() string {
+	return `{"Version":"2012-10-17","Id":"key-default-1","Statement":[{"Sid":"Enable IAM User Permissions",` +
+		`"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::` + k.o.Account + `:root"},"Action":"kms:*","Resource":"*"}]}`
+}
+
+// Create makes a key. An empty keyPolicy is the default one.
+func (k *Keys) Create(ctx context.Context, description, keyPolicy string, tags map[string]string) (Key, error) {
+	if keyPolicy == "" {
+		keyPolicy = k.defaultPolicy()
+	}
+	now := k.o.Clock().UTC()
+	key := Key{ID: newUUID(), State: Enabled, Created: now, Description: description, Tags: tags}
+	if err := errors.Join(key.SetPolicy(keyPolicy), checkTags(tags)); err != nil {
+		return Key{}, err
+	}
+	all, err := k.List(ctx)
+	if err != nil {
+		return Key{}, err
+	}
+	if len(all) >= maxKeys {
+		return Key{}, fault("LimitExceededException", "there are %d keys, which is all there may be", maxKeys)
+	}
+	if err := k.addVersion(&key, false); err != nil {
+		return Key{}, err
+	}
+	_, err = k.put(ctx, &key, 0)
+	return key, err
+}
+
+// SetPolicy gives the key a policy.
+func (k *Key) SetPolicy(text string) error {
+	if len(text) > maxPolicyBytes {
+		return fault("LimitExceededException", "a key policy may have %d bytes", maxPolicyBytes)
+	}
+	if _, err := policy.Parse(policy.Resource, text); err != nil {
+		return fault("MalformedPolicyDocumentException", "%v", err)
+	}
+	k.Policy = text
+	return nil
+}
+
+func checkTags(tags map[string]string) error {
+	if len(tags) > maxTags {
+		return fault("LimitExceededException", "a key may have %d tags", maxTags)
+	}
+	for name, value := range tags {
+		if name == "" || len(name) > maxTagKeyBytes || len(value) > maxTagValueBytes || strings.HasPrefix(name, "aws:") {
+			return fault("TagException", "a tag's key must have 1 to %d bytes and not begin with aws:, its value at most %d",
+				maxTagKeyBytes, maxTagValueBytes)
+		}
+	}
+	return nil
+}
+
+// put writes a record that is at revision now; false if it is not.
+func (k *Keys) put(ctx context.Context, key *Key, revision int64) (bool, error) {
+	text, err := json.Marshal(keyRecord{keyFormat, *key})
+	if err != nil {
+		return false, fmt.Errorf("kms: %w", err)
+	}
+	result, err := k.o.Store.Txn(ctx, catalog.Txn{
+		If:   []catalog.Compare{{Key: keyPrefix + key.ID, ModRevision: revision}},
+		Then: []catalog.Op{catalog.Put(keyPrefix+key.ID, text)},
+	})
+	return result.Succeeded, err
+}
+
+func readKey(kv *catalog.KeyValue) (Key, error) {
+	var r keyRecord
+	if err := json.Unmarshal(kv.Value, &r); err != nil || r.Format < 1 || keyPrefix+r.ID != kv.Key || len(r.Versions) == 0 {
+		return Key{}, fmt.Errorf("kms: record %s is damaged", kv.Key)
+	}
+	if r.Format > keyFormat {
+		return Key{}, fmt.Errorf("kms: record %s has format %d, this version knows %d", kv.Key, r.Format, keyFormat)
+	}
+	return r.Key, nil
+}
+
+// List returns all keys in the order of their ids.
+func (k *Keys) List(ctx context.Context) ([]Key, error) {
+	kvs, _, err := k.o.Store.Range(ctx, keyPrefix)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]Key, 0, len(kvs))
+	for i := range kvs {
+		key, err := readKey(&kvs[i])
+		if err != nil {
+			return nil, err
+		}
+		if !k.gone(&key) {
+			list = append(list, key)
+		}
+	}
+	return list, nil
+}
+
+func (k *Keys) gone(key *Key) bool {
+	return key.State == PendingDeletion && !k.o.Clock().Before(key.DeletionDate)
+}
+
+// get returns the key id and its revision. A key whose time is over is destroyed, with its aliases.
+func (k *Keys) get(ctx context.Context, id string) (Key, int64, error) {
+	kv, found, _, err := k.o.Store.Get(ctx, keyPrefix+id)
+	if err != nil {
+		return Key{}, 0, err
+	}
+	if !found {
+		return Key{}, 0, fault("NotFoundException", "Key '%s' does not exist", k.ARN(id))
+	}
+	key, err := readKey(&kv)
+	if err != nil {
+		return Key{}, 0, err
+	}
+	if k.gone(&key) {
+		return Key{}, 0, errors.Join(k.destroy(ctx, id, kv.ModRevision), fault("NotFoundException", "Key '%s' does not exist", k.ARN(id)))
+	}
+	return key, kv.ModRevision, nil
+}
+
+func (k *Keys) destroy(ctx context.Context, id string, revision int64) error {
+	aliases, err := k.Aliases(ctx)
+	if err != nil {
+		return err
+	}
+	then := []catalog.Op{catalog.Delete(keyPrefix + id)}
+	for _, a := range aliases {
+		if a.Key == id && len(then) < catalog.MaxTxnOps {
+			then = append(then, catalog.Delete(aliasPrefix+a.Name))
+		}
+	}
+	_, err = k.o.Store.Txn(ctx, catalog.Txn{If: []catalog.Compare{{Key: keyPrefix + id, ModRevision: revision}}, Then: then})
+	return err
+}
+
+// Find returns the key that is meant by an id, an alias, or the ARN of either.
+func (k *Keys) Find(ctx context.Context, name string) (Key, error) {
+	if strings.HasPrefix(name, "arn:") {
+		rest, ours := strings.CutPrefix(name, k.arnPrefix())
+		if !ours {
+			return Key{}, fault("NotFoundException", "Invalid arn %s", clip(name))
+		}
+		if id, ok := strings.CutPrefix(rest, "key/"); ok {
+			rest = id
+		} else if !strings.HasPrefix(rest, "alias/") {
+			return Key{}, fault("InvalidArnException", "Invalid arn %s", clip(name))
+		}
+		name = rest
+	}
+	switch {
+	case strings.HasPrefix(name, "alias/"):
+		a, _, err := k.alias(ctx, name)
+		if err != nil {
+			return Key{}, err
+		}
+		name = a.Key
+	case !uuidPattern.MatchString(name):
+		return Key{}, fault("NotFoundException", "Invalid keyId '%s'", clip(name))
+	}
+	key, _, err := k.get(ctx, name)
+	return key, err
+}
+
+// Change replaces the key id by what change makes of it, and returns that. change may be called more than
+// once; its error ends it.
+func (k *Keys) Change(ctx context.Context, id string, change func(*Key) error) (Key, error) {
+	for range maxRetries {
+		key, revision, err := k.get(ctx, id)
+		if err != nil {
+			return Key{}, err
+		}
+		if err := change(&key); err != nil {
+			return Key{}, err
+		}
+		if err := checkTags(key.Tags); err != nil {
+			return Key{}, err
+		}
+		if done, err := k.put(ctx, &key, revision); err != nil || done {
+			return key, err
+		}
+	}
+	return Key{}, fault("ConflictException", "the key is being changed by others")
+}
+
+// Rotate gives the key id a new version on demand.
+func (k *Keys) Rotate(ctx context.Context, id string) (Key, error) {
+	return k.Change(ctx, id, func(key *Key) error {
+		if err := key.Usable(); err != nil {
+			return err
+		}
+		if key.onDemand() >= maxOnDemand {
+			return fault("LimitExceededException", "a key may be rotated on demand %d times", maxOnDemand)
+		}
+		return k.addVersion(key, true)
+	})
+}
+
+// rotateIfDue returns key as it is after a rotation whose time has come.
+func (k *Keys) rotateIfDue(ctx context.Context, key Key) (Key, error) {
+	if !key.rotationDue(k.o.Clock()) {
+		return key, nil
+	}
+	return k.Change(ctx, key.ID, func(key *Key) error {
+		if now := k.o.Clock(); key.rotationDue(now) {
+			key.Rotation.Next = now.AddDate(0, 0, key.Rotation.PeriodDays).UTC()
+			return k.addVersion(key, false)
+		}
+		return nil
+	})
+}
+
+func clip(s string) string {
+	const most = 256
+	if len(s) > most {
+		return strings.ToValidUTF8(s[:most], "") + "…"
+	}
+	return s
+}
+
+// ScheduleDeletion has the key id cease to exist after some days.
+func (k *Keys) ScheduleDeletion(ctx context.Context, id string, days int) (Key, error) {
+	return k.Change(ctx, id, func(key *Key) error { return key.ScheduleDeletion(days, k.o.Clock()) })
+}
+
+// EnableRotation gives the key id a new version every so many days.
+func (k *Keys) EnableRotation(ctx context.Context, id string, days int) error {
+	_, err := k.Change(ctx, id, func(key *Key) error { return key.EnableRotation(days, k.o.Clock()) })
+	return err
+}
