@@ -95,3 +95,22 @@ func TestAWSCLIOnEFS(t *testing.T) {
 	stranger.env = append(stranger.env, "AWS_SECRET_ACCESS_KEY=another")
 	stranger.refused(t, "InvalidSignatureException", "efs", "describe-file-systems")
 }
+
+func TestAWSCLIOnKMS(t *testing.T) {
+	a := start(t, testOptions(t.TempDir()))
+	aws := newAWS(t, a, mayEverything)
+	var made struct {
+		KeyMetadata struct{ KeyId, KeyState string }
+	}
+	aws.do(t, &made, "kms", "create-key", "--description", "first", "--tags", "TagKey=team,TagValue=blue")
+	id := made.KeyMetadata.KeyId
+	aws.do(t, nil, "kms", "create-alias", "--alias-name", "alias/one", "--target-key-id", id)
+	var encrypted struct{ CiphertextBlob string }
+	aws.do(t, &encrypted, "kms", "encrypt", "--key-id", "alias/one", "--plaintext", "fileb:///etc/hostname", "--encryption-context", "a=b")
+	if encrypted.CiphertextBlob == "" {
+		t.Error("no ciphertext")
+	}
+	aws.do(t, nil, "kms", "disable-key", "--key-id", id)
+	aws.refused(t, "DisabledException", "kms", "generate-data-key", "--key-id", id, "--key-spec", "AES_256")
+	aws.refused(t, "NotFoundException", "kms", "describe-key", "--key-id", "alias/two")
+}
