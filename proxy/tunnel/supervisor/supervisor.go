@@ -101,6 +101,9 @@ func (s *Supervisor) loop() {
 		case <-s.ctx.Done():
 			return
 		case f := <-s.events:
+			if s.ctx.Err() != nil {
+				return // it may be the end of a connection that we closed: its process lives on
+			}
 			f()
 		case <-ticker.C:
 			s.lookAtAll()

@@ -127,7 +127,6 @@ func TestSuccessor(t *testing.T) {
 		t.Errorf("states %+v", states)
 	}
 	stop = run(t, dir)
-	defer stop()
 	for port := range ports {
 		c := client(t, dir) // one that wants the very port: it is taken
 		if got, err := c.Open(State{Port: port, Settings: someState.Settings}); err == nil {
@@ -137,6 +136,7 @@ func TestSuccessor(t *testing.T) {
 			t.Errorf("the tunnel of port %d did not outlive it", port)
 		}
 	}
+	stop() // or it would start them again
 	endAll(t, dir)
 }
 
@@ -167,7 +167,6 @@ func TestOnlyOne(t *testing.T) {
 func TestBadRequests(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "run")
 	stop := run(t, dir)
-	defer stop()
 	for _, s := range []State{{}, {Port: -1, Settings: someState.Settings}, {Port: 70000, Settings: someState.Settings}} {
 		c := client(t, dir)
 		if _, err := c.Open(s); err == nil || errors.Is(err, ErrGone) {
@@ -190,6 +189,8 @@ func TestBadRequests(t *testing.T) {
 	if port, err := client(t, dir).Open(someState); err != nil || !echoes(t, port) {
 		t.Errorf("afterwards: %v", err)
 	}
+	stop()
+	endAll(t, dir)
 }
 
 func TestStateFiles(t *testing.T) {
