@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/nfseal/nfseal/appliance/catalog"
 	"github.com/nfseal/nfseal/appliance/network"
 	"github.com/nfseal/nfseal/bpf/gate"
 )
@@ -62,6 +63,39 @@ func TestGateThatCannotBe(t *testing.T) {
 	if a, err := Open(t.Context(), o); !errors.Is(err, network.ErrNoInterface) {
 		t.Fatalf("required on an interface that is not there: %v, %v", a, err)
 	}
+}
+
+// Where the gate is required, a mount target on an interface that it can't guard is refused, and nothing of it
+// is left; where it is not, the mount target is made.
+func TestMountTargetThatCannotBeGuarded(t *testing.T) {
+	if !insideNamespaces(t) {
+		return
+	}
+	o := networkOptions(t)
+	cable(t, "foreign", "10.83.0.0/24")
+	dropAll(t, "foreign")
+	o.Network.Addresses, o.Network.Steer, o.Network.Gate = nil, network.UseAuto, network.UseRequire
+	r := start(t, o)
+	home := r.create(t, "home")
+	subnet, err := r.CreateSubnet(t.Context(), catalog.Subnet{Interface: "foreign", Prefix: netip.MustParsePrefix("10.83.0.0/24"), Up: true})
+	check(t, err)
+	wanted := catalog.MountTarget{FileSystem: home, Subnet: subnet.ID, Groups: []string{r.openTo(t, "some", "10.83.0.2/32")}}
+	if m, err := r.CreateMountTarget(t.Context(), wanted); !errors.Is(err, gate.ErrBusy) {
+		t.Errorf("required: %+v, %v", m, err)
+	}
+	if left, err := r.catalog.Network(t.Context()); err != nil || len(left.MountTargets) != 0 || hasAddress(t, "foreign", "10.83.0.4/24") {
+		t.Errorf("left over: %+v, %v", left.MountTargets, err)
+	}
+	r.stop(t)
+
+	o.Network.Gate = network.UseAuto
+	r = start(t, o)
+	defer r.stop(t)
+	m, err := r.CreateMountTarget(t.Context(), wanted)
+	if err != nil || !hasAddress(t, "foreign", m.Address.String()+"/24") {
+		t.Errorf("not required: %+v, %v", m, err)
+	}
+	r.expectPart(t, network.PartGate, "runs another XDP program")
 }
 
 // Without rights the daemon serves, and says in a sentence each which parts are left out and what they need.

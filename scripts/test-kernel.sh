@@ -23,7 +23,9 @@ fi
 root=$(mktemp -d)
 trap 'rm -rf "$root" "$root.gz" "$root.log"' EXIT
 mkdir -p "$root/modules" "$root/tests"
-cp "$work/$version/lib/modules/$version/kernel/drivers/net/veth.ko" "$root/modules/10-veth.ko"
+drivers=$work/$version/lib/modules/$version/kernel/drivers/net
+cp "$drivers/veth.ko" "$root/modules/10-veth.ko"
+cp "$drivers/ethernet/intel/e1000/e1000.ko" "$root/modules/20-e1000.ko"
 printf '%s\n' -test.v "-test.run=$run" -test.timeout=60m >"$root/arguments"
 emulated=
 [ "${ACCEL:-tcg}" != tcg ] || emulated=NFSEAL_EMULATED=1
@@ -38,6 +40,7 @@ done
 (cd "$root" && find . | cpio --quiet -o -H newc) | gzip -1 >"$root.gz"
 qemu-system-x86_64 -nodefaults -nographic -serial stdio -no-reboot -m 2048 -smp 2 -cpu max -accel "${ACCEL:-tcg}" \
 	-kernel "$work/$version/boot/vmlinuz-$version" -initrd "$root.gz" \
+	-netdev hubport,id=spare,hubid=0 -device e1000,netdev=spare \
 	-append 'console=ttyS0 quiet panic=-1' </dev/null | stdbuf -oL tr -d "\r" | tee "$root.log"
 passed=$(grep -c '^kernelvm: .*: passed$' "$root.log" || true)
 [ "$passed" = $# ] || { echo "test-kernel: $passed of $# packages passed" >&2; exit 1; }
