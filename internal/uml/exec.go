@@ -57,7 +57,7 @@ func (g *Guest) Exec(ctx context.Context, c Command) (int, error) {
 		return 0, fmt.Errorf("uml: %s: %w", strings.Join(c.Args, " "), context.Cause(ctx))
 	}
 	if err != nil {
-		return 0, fmt.Errorf("uml: %s: the guest went away: %w", strings.Join(c.Args, " "), err)
+		return 0, fmt.Errorf("uml: %s: the guest went away: %w; %s", strings.Join(c.Args, " "), err, g.lastWords())
 	}
 	if exit.Error != "" {
 		return exit.Code, fmt.Errorf("uml: %s: %s", strings.Join(c.Args, " "), exit.Error)

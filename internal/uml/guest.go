@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -220,6 +221,32 @@ func (g *Guest) Console() string {
 		return err.Error()
 	}
 	return string(text[max(0, len(text)-maxConsoleBytes):])
+}
+
+// Answers says whether the guest still runs commands, within the time that ctx has.
+func (g *Guest) Answers(ctx context.Context) error {
+	_, err := g.Must(ctx, "true")
+	return err
+}
+
+// lastWords tells of a guest that does not answer: what its process on the host is doing, if it has not
+// ended, and the end of its console.
+func (g *Guest) lastWords() string {
+	select {
+	case <-g.ended:
+		return fmt.Sprintf("its process has ended: %v; its console ended:\n%s", g.status, g.Console())
+	default:
+	}
+	proc := filepath.Join("/proc", strconv.Itoa(g.cmd.Process.Pid))
+	var words strings.Builder
+	for _, name := range []string{"stat", "wchan", "syscall", "stack"} {
+		text, err := os.ReadFile(filepath.Join(proc, name))
+		if err != nil {
+			text = []byte(err.Error())
+		}
+		fmt.Fprintf(&words, "%s: %s\n", name, strings.TrimSpace(string(text)))
+	}
+	return fmt.Sprintf("its process on the host:\n%sits console ended:\n%s", words.String(), g.Console())
 }
 
 // Shutdown ends the guest: by asking it to, then by killing it. When it returns, no process of the

@@ -38,7 +38,7 @@ func TestKillInTheMiddleOfACopy(t *testing.T) {
 	w := getWorld(t)
 	s := startServer(t, w)
 	dir := s.mount(w.guest, s.fs)
-	source := smallFiles(t, 2500)
+	source := smallFiles(t, 1000)
 	want := scanHere(t, source)
 
 	var synced lineCounter
@@ -54,7 +54,7 @@ func TestKillInTheMiddleOfACopy(t *testing.T) {
 		ended <- err
 	}()
 	for range 3 {
-		killAt := synced.count() + 100 + rand.IntN(300)
+		killAt := synced.count() + 50 + rand.IntN(150)
 		eventually(t, time.Minute, "the copy goes on", func() bool { return synced.count() >= killAt })
 		s.Kill()
 		before := synced.count()
@@ -81,7 +81,7 @@ func TestKillOfBoth(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(g.Shutdown)
-	source := smallFiles(t, 1000)
+	source := smallFiles(t, 500)
 	must(t, g, "mkdir", "/mnt/x")
 	must(t, g, s.mountArgs(s.fs, "/mnt/x")...)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -91,7 +91,7 @@ func TestKillOfBoth(t *testing.T) {
 		defer close(ended)
 		_, _ = g.Exec(ctx, uml.Command{Args: []string{w.agent, "copy", "-sync", source, "/mnt/x/copy"}, Stdout: &synced})
 	}()
-	eventually(t, time.Minute, "the copy goes on", func() bool { return synced.count() > 300 })
+	eventually(t, time.Minute, "the copy goes on", func() bool { return synced.count() > 200 })
 	s.Kill()
 	cancel()
 	<-ended
@@ -117,7 +117,7 @@ func TestKillOfBoth(t *testing.T) {
 			}
 		}
 	}
-	if checked < 300 {
+	if checked < 200 {
 		t.Fatalf("only %d synced files were checked", checked)
 	}
 }
