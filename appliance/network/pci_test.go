@@ -16,7 +16,7 @@ func TestInterfaceOnPCI(t *testing.T) {
 		return at.ParentDevBus == "pci" && at.OperState == netlink.OperDown
 	})
 	if i < 0 {
-		t.Skip("needs a network card on PCI that nobody uses: scripts/test-kernel.sh has one")
+		t.Skip("needs a network card on PCI that nobody uses: runs in scripts/test-kernel.sh, whose machine has one")
 	}
 	card := links[i].Attrs()
 	m, err := New(Options{})
