@@ -24,6 +24,8 @@ type kmsOperation struct {
 	run   func(c *kmsCall) (any, error)
 	// action is what policies call it, if that is not its name.
 	action string
+	// authorize says whether the caller may, where that is not as usual; nil for the usual.
+	authorize func(c *kmsCall) error
 }
 
 // kmsCall is one call under way.
@@ -32,45 +34,52 @@ type kmsCall struct {
 	keys *kms.Keys
 	key  kms.Key // that the operation is about
 	in   KMSRequest
+	by   kms.Authority // what lets the caller do it
+	// caller is who calls; nil on the local socket, whose caller may do everything.
+	caller *iam.Caller
 	// may says whether the caller may do action with a key, nil for none, for an encryption context.
 	may func(action string, key *kms.Key, ec map[string]string) error
 }
 
 var kmsOperations = map[string]kmsOperation{
-	"CreateKey":                       {nil, createKey, ""},
-	"DescribeKey":                     {byName, describeKey, ""},
-	"ListKeys":                        {nil, listKeys, ""},
-	"EnableKey":                       {byID, change(func(k *kms.Key, _ *kmsCall) error { return k.Enable() }), ""},
-	"DisableKey":                      {byID, change(func(k *kms.Key, _ *kmsCall) error { return k.Disable() }), ""},
-	"ScheduleKeyDeletion":             {byID, scheduleDeletion, ""},
-	"CancelKeyDeletion":               {byID, cancelDeletion, ""},
-	"UpdateKeyDescription":            {byID, change(describe), ""},
-	"Encrypt":                         {byName, encrypt, ""},
-	"Decrypt":                         {ofCiphertext, decrypt, ""},
-	"ReEncrypt":                       {ofCiphertext, reEncrypt, "ReEncryptFrom"},
-	"GenerateDataKey":                 {byName, generateDataKey, ""},
-	"GenerateDataKeyWithoutPlaintext": {byName, withoutPlaintext, ""},
-	"GenerateRandom":                  {nil, generateRandom, ""},
-	"CreateAlias":                     {target, createAlias, ""},
-	"UpdateAlias":                     {target, updateAlias, ""},
-	"DeleteAlias":                     {ofAlias, deleteAlias, ""},
-	"ListAliases":                     {nil, listAliases, ""},
-	"PutKeyPolicy":                    {byID, change(putPolicy), ""},
-	"GetKeyPolicy":                    {byID, getPolicy, ""},
-	"ListKeyPolicies":                 {byID, listPolicies, ""},
-	"EnableKeyRotation":               {byID, enableRotation, ""},
-	"DisableKeyRotation":              {byID, change(func(k *kms.Key, _ *kmsCall) error { return k.DisableRotation() }), ""},
-	"GetKeyRotationStatus":            {byID, rotationStatus, ""},
-	"ListKeyRotations":                {byID, listRotations, ""},
-	"RotateKeyOnDemand":               {byID, rotate, ""},
-	"TagResource":                     {byID, change(tag), ""},
-	"UntagResource":                   {byID, change(untag), ""},
-	"ListResourceTags":                {byID, listTags, ""},
+	"CreateKey":                       {run: createKey},
+	"DescribeKey":                     {about: described, run: describeKey},
+	"ListKeys":                        {run: listKeys},
+	"EnableKey":                       {about: byID, run: change(func(k *kms.Key, _ *kmsCall) error { return k.Enable() })},
+	"DisableKey":                      {about: byID, run: change(func(k *kms.Key, _ *kmsCall) error { return k.Disable() })},
+	"ScheduleKeyDeletion":             {about: byID, run: scheduleDeletion},
+	"CancelKeyDeletion":               {about: byID, run: cancelDeletion},
+	"UpdateKeyDescription":            {about: byID, run: change(describe)},
+	"Encrypt":                         {about: byName, run: encrypt},
+	"Decrypt":                         {about: ofCiphertext, run: decrypt},
+	"ReEncrypt":                       {about: ofCiphertext, run: reEncrypt, action: "ReEncryptFrom"},
+	"GenerateDataKey":                 {about: byName, run: generateDataKey},
+	"GenerateDataKeyWithoutPlaintext": {about: byName, run: withoutPlaintext},
+	"GenerateRandom":                  {run: generateRandom},
+	"CreateAlias":                     {about: target, run: createAlias},
+	"UpdateAlias":                     {about: target, run: updateAlias},
+	"DeleteAlias":                     {about: ofAlias, run: deleteAlias},
+	"ListAliases":                     {run: listAliases},
+	"PutKeyPolicy":                    {about: byID, run: change(putPolicy)},
+	"GetKeyPolicy":                    {about: byID, run: getPolicy},
+	"ListKeyPolicies":                 {about: byID, run: listPolicies},
+	"EnableKeyRotation":               {about: byID, run: enableRotation},
+	"DisableKeyRotation":              {about: byID, run: change(func(k *kms.Key, _ *kmsCall) error { return k.DisableRotation() })},
+	"GetKeyRotationStatus":            {about: byID, run: rotationStatus},
+	"ListKeyRotations":                {about: byID, run: listRotations},
+	"RotateKeyOnDemand":               {about: byID, run: rotate},
+	"TagResource":                     {about: byID, run: change(tag)},
+	"UntagResource":                   {about: byID, run: change(untag)},
+	"ListResourceTags":                {about: byID, run: listTags},
+	"CreateGrant":                     {about: byID, run: createGrant},
+	"ListGrants":                      {about: byID, run: listGrants},
+	"ListRetirableGrants":             {run: listRetirable},
+	"RevokeGrant":                     {about: byID, run: revokeGrant},
+	"RetireGrant":                     {about: ofGrant, run: retireGrant, authorize: mayRetire},
 }
 
 // kmsNotBuilt are the operations of KMS that this version does not have.
 var kmsNotBuilt = map[string]bool{
-	"CreateGrant": true, "ListGrants": true, "ListRetirableGrants": true, "RevokeGrant": true, "RetireGrant": true,
 	"GetParametersForImport": true, "ImportKeyMaterial": true, "DeleteImportedKeyMaterial": true,
 	"Sign": true, "Verify": true, "GetPublicKey": true, "GenerateDataKeyPair": true, "GenerateDataKeyPairWithoutPlaintext": true,
 	"GenerateMac": true, "VerifyMac": true, "DeriveSharedSecret": true, "ReplicateKey": true, "UpdatePrimaryRegion": true,
@@ -112,6 +121,9 @@ func (s *Server) performKMS(r *http.Request, event *audit.Event, op kmsOperation
 	if err != nil {
 		return nil, err
 	}
+	if c.in.DryRun {
+		return nil, &kms.Fault{Code: "DryRunOperationException", Message: "the call would have succeeded, but for DryRun"}
+	}
 	body, err := op.run(c)
 	if err != nil {
 		return nil, errors.Join(s.record(event, err), err)
@@ -140,8 +152,14 @@ func (s *Server) prepareKMS(r *http.Request, event *audit.Event, op kmsOperation
 		}
 		event.Resources = []string{s.o.Keys.ARN(c.key.ID)}
 	}
+	c.caller = callerOf(r.Context())
 	c.may = func(action string, key *kms.Key, ec map[string]string) error {
-		return s.authorizeKey(r, action, key, ec)
+		by, err := s.authorizeKey(r, action, key, ec, c.in.grantConditions())
+		c.by = by
+		return err
+	}
+	if op.authorize != nil {
+		return c, op.authorize(c)
 	}
 	action := op.action
 	if action == "" {
@@ -153,49 +171,66 @@ func (s *Server) prepareKMS(r *http.Request, event *audit.Event, op kmsOperation
 	return c, c.may(action, &c.key, c.in.context())
 }
 
-// authorizeKey asks the policies about an action with key, nil for one that is about none. A key's own
-// policy comes first: those of the caller speak only if it lets them.
-func (s *Server) authorizeKey(r *http.Request, action string, key *kms.Key, ec map[string]string) error {
+// authorizeKey asks the policies about an action with key, nil for one that is about none, and the key's
+// grants. A key's own policy comes first: those of the caller speak only if it lets them.
+func (s *Server) authorizeKey(r *http.Request, action string, key *kms.Key, ec map[string]string, more map[string][]string) (kms.Authority, error) {
 	caller := callerOf(r.Context())
 	if caller == nil {
-		return nil
+		return kms.ByPolicy, nil
 	}
 	resource := "*"
-	var own *policy.Document
-	mode := policy.Either
 	if key != nil {
-		var err error
-		if own, err = policy.Parse(policy.Resource, key.Policy); err != nil {
-			return err
-		}
-		resource, mode = s.o.Keys.ARN(key.ID), policy.ResourceFirst
+		resource = s.o.Keys.ARN(key.ID)
 	}
-	request := s.keyRequest(r, caller, action, resource, ec)
-	if policy.Evaluate(&request, caller.Policies, own, mode).Allowed() {
-		return nil
+	request := kms.Request{
+		Operation: action, Context: ec, Policy: s.keyRequest(r, caller, action, resource, ec, more),
+		Identity: caller.Policies, Names: grantNames(caller),
 	}
+	by, err := kms.Nothing, error(nil)
+	switch {
+	case key != nil:
+		by, err = s.o.Keys.Authorize(r.Context(), key, &request)
+	case policy.Evaluate(&request.Policy, caller.Policies, nil, policy.Either).Allowed():
+		by = kms.ByPolicy
+	}
+	if err != nil || by != kms.Nothing {
+		return by, err
+	}
+	return by, keyDenied(caller, action, resource)
+}
+
+func keyDenied(caller *iam.Caller, action, resource string) error {
 	return &Error{
 		Status: http.StatusBadRequest, Code: "AccessDeniedException",
 		Message: "User: " + caller.Principal.ARN + " is not authorized to perform: kms:" + action + " on resource: " + resource,
 	}
 }
 
-func (s *Server) keyRequest(r *http.Request, caller *iam.Caller, action, resource string, ec map[string]string) policy.Request {
+func (s *Server) keyRequest(r *http.Request, caller *iam.Caller, action, resource string, ec map[string]string, more map[string][]string) policy.Request {
 	request := caller.Request("kms:"+action, resource)
 	request.Context["aws:SecureTransport"] = []string{strconv.FormatBool(r.TLS != nil)}
 	request.Context["aws:SourceIp"] = []string{peerAddress(r)}
 	request.Context["aws:CurrentTime"] = []string{s.o.Clock().UTC().Format("2006-01-02T15:04:05Z")}
 	request.Context["kms:CallerAccount"] = []string{OwnerID}
-	for name, value := range ec {
-		request.Context["kms:EncryptionContext:"+name] = []string{value}
-		request.Context["kms:EncryptionContextKeys"] = append(request.Context["kms:EncryptionContextKeys"], name)
+	for name, values := range more {
+		request.Context[name] = values
 	}
+	kms.AddContext(request.Context, ec)
 	return request
 }
 
 // byName, byID, target, ofAlias and ofCiphertext say which key a call is about. Only some operations
 // take an alias for a key.
 func byName(c *kmsCall) (kms.Key, error) { return c.keys.Find(c.ctx, c.in.KeyID) }
+
+// described is byName, and makes the key that is managed for EFS when it is asked for by its alias (KMS
+// API, DescribeKey).
+func described(c *kmsCall) (kms.Key, error) {
+	if name := kms.ManagedAlias(kms.EFS); c.in.KeyID == name || c.in.KeyID == c.keys.AliasARN(name) {
+		return c.keys.Managed(c.ctx, kms.EFS)
+	}
+	return byName(c)
+}
 
 func byID(c *kmsCall) (kms.Key, error) {
 	if id := c.in.KeyID; strings.HasPrefix(id, "alias/") || strings.Contains(id, ":alias/") {

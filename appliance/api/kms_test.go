@@ -332,6 +332,8 @@ func TestTagsAndPagesOfKeys(t *testing.T) {
 	}
 	_, err := client.CreateKey(ctx, &kms.CreateKeyInput{KeySpec: types.KeySpecRsa2048})
 	wantCode(t, err, "UnsupportedOperationException")
-	_, err = client.ListGrants(ctx, &kms.ListGrantsInput{KeyId: id})
+	_, err = client.GetParametersForImport(ctx, &kms.GetParametersForImportInput{
+		KeyId: id, WrappingAlgorithm: types.AlgorithmSpecRsaesOaepSha256, WrappingKeySpec: types.WrappingKeySpecRsa2048,
+	})
 	wantCode(t, err, "UnsupportedOperationException")
 }

@@ -36,6 +36,14 @@ type KMSRequest struct {
 	NumberOfBytes                int               `json:"NumberOfBytes"`
 	PendingWindowInDays          *int              `json:"PendingWindowInDays"`
 	RotationPeriodInDays         *int              `json:"RotationPeriodInDays"`
+	GranteePrincipal             string            `json:"GranteePrincipal"`
+	RetiringPrincipal            string            `json:"RetiringPrincipal"`
+	Operations                   []string          `json:"Operations"`
+	Constraints                  *GrantConstraints `json:"Constraints"`
+	Name                         string            `json:"Name"`
+	GrantID                      string            `json:"GrantId"`
+	GrantToken                   string            `json:"GrantToken"`
+	DryRun                       bool              `json:"DryRun"`
 	Limit                        int               `json:"Limit"`
 	Marker                       string            `json:"Marker"`
 }
@@ -119,13 +127,20 @@ func metadata(keys *kms.Keys, k *kms.Key) values {
 	m := values{
 		"AWSAccountId": OwnerID, "KeyId": k.ID, "Arn": keys.ARN(k.ID), "CreationDate": seconds(k.Created),
 		"Enabled": k.State == kms.Enabled, "Description": k.Description, "KeyUsage": "ENCRYPT_DECRYPT", "KeyState": k.State,
-		"Origin": "AWS_KMS", "KeyManager": "CUSTOMER", "CustomerMasterKeySpec": symmetric, "KeySpec": symmetric,
+		"Origin": "AWS_KMS", "KeyManager": keyManager(k), "CustomerMasterKeySpec": symmetric, "KeySpec": symmetric,
 		"EncryptionAlgorithms": []string{symmetric}, "MultiRegion": false,
 	}
 	if k.State == kms.PendingDeletion {
 		m["DeletionDate"] = seconds(k.DeletionDate)
 	}
 	return m
+}
+
+func keyManager(k *kms.Key) string {
+	if k.Service != "" {
+		return "AWS"
+	}
+	return "CUSTOMER"
 }
 
 func describeKey(c *kmsCall) (any, error) {

@@ -92,8 +92,11 @@ func (k *Keys) CreateAlias(ctx context.Context, name, id string) error {
 
 // putAlias writes an alias that is at revision now, of a key that is there; false if one is not.
 func (k *Keys) putAlias(ctx context.Context, a Alias, revision int64) (bool, error) {
-	_, key, err := k.get(ctx, a.Key)
+	target, key, err := k.get(ctx, a.Key)
 	if err != nil {
+		return false, err
+	}
+	if err := target.notManaged(); err != nil {
 		return false, err
 	}
 	text, err := json.Marshal(a)

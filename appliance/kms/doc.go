@@ -54,6 +54,17 @@
 // The additional data is bytes 0 to 43 followed by the canonical encoding of the encryption context.
 // Material is unsealed for each use and wiped after it: a disabled key has none in memory.
 //
+// # Who may use a key
+//
+// [Keys.Authorize] asks the key's policy, the policies of the caller if the key's lets them speak, and the
+// key's grants, at each use. A grant only allows: what a policy denies stays denied. A [Client] is a service
+// of the appliance that uses keys for itself, in the name of its service principal, which only grants and
+// key policies can let. The key that is managed for a service comes into being with its alias
+// alias/aws/SERVICE, in one transaction, when it is first asked for, and can't be changed.
+//
+// When the deletion of a key is due, [KeysOptions].Destroying ends what others keep of it, then its grants
+// go, and then record and aliases in one transaction: until that is done each step comes again.
+//
 // # Memory
 //
 // The root key's bytes are wiped after its key schedules were made. The schedules are Go memory of

@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"github.com/nfseal/nfseal/xtsengine/keyring"
 )
 
 // State is whether a key can be used.
@@ -21,12 +23,14 @@ const (
 
 // Key is a symmetric key as it is on record. Its material is sealed under the root of trust.
 type Key struct {
-	ID          string            `json:"id"` // a UUID
-	State       State             `json:"state"`
-	Created     time.Time         `json:"created"`
-	Description string            `json:"description,omitempty"`
-	Policy      string            `json:"policy"`
-	Tags        map[string]string `json:"tags,omitempty"`
+	ID          string    `json:"id"` // a UUID
+	State       State     `json:"state"`
+	Created     time.Time `json:"created"`
+	Description string    `json:"description,omitempty"`
+	// Service is for whom the key is managed; empty for a customer's key.
+	Service string            `json:"service,omitempty"`
+	Policy  string            `json:"policy"`
+	Tags    map[string]string `json:"tags,omitempty"`
 	// DeletionDate is when a key that is pending deletion ceases to exist.
 	DeletionDate time.Time `json:"deletionDate,omitzero"`
 	Rotation     Rotation  `json:"rotation"`
@@ -55,6 +59,11 @@ type Fault struct {
 
 // Error implements error.
 func (f *Fault) Error() string { return "kms: " + f.Code + ": " + f.Message }
+
+// Is says that a blob that can't be decrypted is what package keyring calls a wrong context.
+func (f *Fault) Is(target error) bool {
+	return f.Code == "InvalidCiphertextException" && (target == ErrInvalidCiphertext || target == keyring.ErrWrongContext)
+}
 
 func fault(code, format string, args ...any) *Fault {
 	return &Fault{Code: code, Message: fmt.Sprintf(format, args...)}

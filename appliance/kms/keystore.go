@@ -12,13 +12,16 @@ import (
 	"github.com/nfseal/nfseal/appliance/policy"
 )
 
-// KeysOptions say what Keys are made of. All fields are needed.
+// KeysOptions say what Keys are made of. All fields but Destroying are needed.
 type KeysOptions struct {
 	Store   catalog.Store
 	Root    *RootKey
 	Region  string
 	Account string // 12 digits, of ARNs
 	Clock   func() time.Time
+	// Destroying is told of a key whose deletion is due, and ends what is kept of it elsewhere; after an
+	// error the record stays until the next time. It may come again. May be nil.
+	Destroying func(id string) error
 }
 
 // Keys are the keys of KMS, in a store. Each change is one transaction: a crash leaves the state before
@@ -170,19 +173,33 @@ func (k *Keys) get(ctx context.Context, id string) (Key, int64, error) {
 		return Key{}, 0, err
 	}
 	if !found {
-		return Key{}, 0, fault("NotFoundException", "Key '%s' does not exist", k.ARN(id))
+		return Key{}, 0, k.notFound(id)
 	}
 	key, err := readKey(&kv)
 	if err != nil {
 		return Key{}, 0, err
 	}
 	if k.gone(&key) {
-		return Key{}, 0, errors.Join(k.destroy(ctx, id, kv.ModRevision), fault("NotFoundException", "Key '%s' does not exist", k.ARN(id)))
+		return Key{}, 0, errors.Join(k.destroy(ctx, id, kv.ModRevision), k.notFound(id))
 	}
 	return key, kv.ModRevision, nil
 }
 
+func (k *Keys) notFound(id string) *Fault {
+	return fault("NotFoundException", "Key '%s' does not exist", k.ARN(id))
+}
+
+// destroy ends a key whose time is over: whatever is kept elsewhere of it, its grants, and then the record
+// with its material and its aliases.
 func (k *Keys) destroy(ctx context.Context, id string, revision int64) error {
+	if k.o.Destroying != nil {
+		if err := k.o.Destroying(id); err != nil {
+			return err
+		}
+	}
+	if err := k.removeGrants(ctx, id); err != nil {
+		return err
+	}
 	aliases, err := k.Aliases(ctx)
 	if err != nil {
 		return err
@@ -225,9 +242,35 @@ func (k *Keys) Find(ctx context.Context, name string) (Key, error) {
 	return key, err
 }
 
+// Sweep destroys the keys whose deletion is due, so that nobody has to ask for them.
+func (k *Keys) Sweep(ctx context.Context) error {
+	kvs, _, err := k.o.Store.Range(ctx, keyPrefix)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for i := range kvs {
+		key, err := readKey(&kvs[i])
+		if err == nil && k.gone(&key) {
+			err = k.destroy(ctx, key.ID, kvs[i].ModRevision)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
 // Change replaces the key id by what change makes of it, and returns that. change may be called more than
-// once; its error ends it.
+// once; its error ends it. A key that is managed for a service can't be changed.
 func (k *Keys) Change(ctx context.Context, id string, change func(*Key) error) (Key, error) {
+	return k.change(ctx, id, func(key *Key) error {
+		if err := key.notManaged(); err != nil {
+			return err
+		}
+		return change(key)
+	})
+}
+
+func (k *Keys) change(ctx context.Context, id string, change func(*Key) error) (Key, error) {
 	for range maxRetries {
 		key, revision, err := k.get(ctx, id)
 		if err != nil {
@@ -264,7 +307,7 @@ func (k *Keys) rotateIfDue(ctx context.Context, key Key) (Key, error) {
 	if !key.rotationDue(k.o.Clock()) {
 		return key, nil
 	}
-	return k.Change(ctx, key.ID, func(key *Key) error {
+	return k.change(ctx, key.ID, func(key *Key) error {
 		if now := k.o.Clock(); key.rotationDue(now) {
 			key.Rotation.Next = now.AddDate(0, 0, key.Rotation.PeriodDays).UTC()
 			return k.addVersion(key, false)

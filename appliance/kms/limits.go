@@ -24,12 +24,16 @@ const (
 	maxTagKeyBytes    = 128
 	maxTagValueBytes  = 256
 	maxOnDemand       = 25
+	maxPrincipalBytes = 256
+	// managedRotationDays is how often the keys that are managed for services are rotated.
+	managedRotationDays = 365
 )
 
-// Ours: how many keys there may be, and how many versions each; how often a change that lost a race is
+// Ours: how many keys there may be, how many grants and how many versions each; how often a change that lost a race is
 // tried again.
 const (
 	maxKeys     = 10_000
+	maxGrants   = 10_000
 	maxVersions = 300
 	maxRetries  = 16
 )

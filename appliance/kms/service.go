@@ -137,7 +137,10 @@ func (s *Service) record(operation string, ec keyring.Context, failure error) er
 
 // errorCode is the name that AWS KMS gives an error.
 func errorCode(err error) string {
+	var f *Fault
 	switch {
+	case errors.As(err, &f):
+		return f.Code
 	case errors.Is(err, ErrIncorrectKey):
 		return "IncorrectKeyException"
 	case errors.Is(err, ErrInvalidCiphertext), errors.Is(err, ErrNewerFormat):
