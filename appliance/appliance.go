@@ -16,6 +16,7 @@ import (
 	"github.com/nfseal/nfseal/appliance/api"
 	"github.com/nfseal/nfseal/appliance/audit"
 	"github.com/nfseal/nfseal/appliance/catalog"
+	"github.com/nfseal/nfseal/appliance/certfile"
 	"github.com/nfseal/nfseal/appliance/durable"
 	"github.com/nfseal/nfseal/appliance/kms"
 	"github.com/nfseal/nfseal/appliance/network"
@@ -44,6 +45,7 @@ type Appliance struct {
 	store      *catalog.Local
 	catalog    *catalog.Catalog
 	authority  *pki.Authority
+	certFiles  *certfile.Source // nil without certificates in files
 	table      *table
 	caches     *filestore.Caches // of all file systems
 	units      []*Unit           // does not change after Open
@@ -86,6 +88,9 @@ func Open(ctx context.Context, o Options) (*Appliance, error) {
 }
 
 func (a *Appliance) open(ctx context.Context) error {
+	if err := a.o.checkCertFiles(); err != nil {
+		return err
+	}
 	err := a.inherit(ctx)
 	if err != nil {
 		return err
@@ -152,7 +157,7 @@ func (a *Appliance) openForWriting(ctx context.Context, pending *pendingLog, vol
 	if err := a.openUnits(ctx, volumeBytes); err != nil {
 		return err
 	}
-	return a.prepareServers()
+	return a.prepareServers(ctx)
 }
 
 func (a *Appliance) catalogFailed(err error) {
@@ -312,7 +317,10 @@ func (a *Appliance) unitOptions() UnitOptions {
 }
 
 // prepareServers makes the three servers; Run lets them serve.
-func (a *Appliance) prepareServers() error {
+func (a *Appliance) prepareServers(ctx context.Context) error {
+	if err := a.openCertFiles(ctx); err != nil {
+		return err
+	}
 	config, err := transport.ServerConfig(transport.ServerOptions{Certificate: a.certificate, OnlyTLS12: a.o.OnlyTLS12})
 	if err != nil {
 		return err
@@ -352,9 +360,12 @@ func (a *Appliance) prepareServers() error {
 	return a.offerSockets(a.edge.Listeners())
 }
 
-// certificate is that of the first unit that serves: the certificates of all units hold the same
-// wildcard and addresses.
+// certificate is one of those in files, if there are any, or that of the first unit that serves: the
+// certificates of all units hold the same wildcard and addresses.
 func (a *Appliance) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if a.certFiles != nil {
+		return a.certFiles.GetCertificate(hello)
+	}
 	for _, u := range a.units {
 		if certificate := u.Certificate(); certificate != nil {
 			return certificate.GetCertificate(hello)
@@ -450,6 +461,9 @@ func (a *Appliance) close() error {
 		errs = append(errs, u.Stop())
 	}
 	errs = append(errs, a.front.Close())
+	if a.certFiles != nil {
+		errs = append(errs, a.certFiles.Close())
+	}
 	if a.caches != nil {
 		errs = append(errs, a.caches.Close())
 	}

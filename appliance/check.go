@@ -17,6 +17,9 @@ func Check(ctx context.Context, o Options) ([]api.Feature, error) {
 		return nil, err
 	}
 	report := append([]api.Feature{atRestFeature()}, hostFeatures()...)
+	if err := o.checkCertFiles(); err != nil {
+		return report, err
+	}
 	report = append(report, steeringCheck())
 	if _, err := os.Stat(o.DataDir); err != nil {
 		return report, fmt.Errorf("appliance: %w", err)

@@ -45,6 +45,8 @@ var (
 	gateTargetDesc  = desc("gate_target_packets_total", "Packets to a mount target by the gate's verdict.", "mount_target", "verdict")
 	gateSourceDesc  = desc("gate_refused_source_packets", "Estimate of the packets refused of those who were refused most.", "source")
 	guardedDesc     = desc("gate_interface", "1 for each interface that is guarded.", "interface", "mode")
+	certEndDesc     = desc("certificate_end_seconds", "When a server certificate that was given in a file ends, in Unix time.", "file")
+	stapleEndDesc   = desc("ocsp_staple_end_seconds", "When the OCSP response stapled to it ends, in Unix time, 0 without one.", "file")
 	ocspDesc        = desc("ocsp_responses_total", "Answers of the OCSP responder.", "status")
 )
 
@@ -53,7 +55,7 @@ func (collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		connectionsDesc, acceptedDesc, refusedDesc, deniedDesc, unitDesc, volumeDesc, volumeFreeDesc, storageDesc, tamperedDesc, ocspDesc,
 		presentDesc, restoredDesc, steeredDesc, unsteeredDesc, runsDesc, runTimeDesc, gateDesc, gateBytesDesc, gateRuleDesc,
-		gateTargetDesc, gateSourceDesc, guardedDesc,
+		gateTargetDesc, gateSourceDesc, guardedDesc, certEndDesc, stapleEndDesc,
 	} {
 		ch <- d
 	}
@@ -86,10 +88,24 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	} {
 		count(ocspDesc, n, status)
 	}
+	if c.a.certFiles != nil {
+		for _, s := range c.a.certFiles.States() {
+			gauge(certEndDesc, unixSeconds(s.Ends), s.File)
+			gauge(stapleEndDesc, unixSeconds(s.StapleEnds), s.File)
+		}
+	}
 	for _, u := range c.a.units {
 		c.collectUnit(u, gauge, count)
 	}
 	c.collectNetwork(ch, gauge, count)
+}
+
+// unixSeconds is 0 for the zero Time.
+func unixSeconds(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.Unix())
 }
 
 // collectNetwork leaves out what can't be read now.

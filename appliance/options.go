@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/nfseal/nfseal/appliance/catalog"
+	"github.com/nfseal/nfseal/appliance/certfile"
 	"github.com/nfseal/nfseal/appliance/kms"
 	"github.com/nfseal/nfseal/appliance/network"
 	"github.com/nfseal/nfseal/appliance/pki"
@@ -72,6 +73,8 @@ type Options struct {
 	Squash string
 	// OnlyTLS12 leaves TLS 1.3 out.
 	OnlyTLS12 bool
+	// CertFiles are certificates of another CA for NFS, in place of the internal CA's; none by default.
+	CertFiles []certfile.Pair
 	// ClientCAFile is a PEM file with the CAs that clients' certificates must come from; "" takes any
 	// certificate, and none.
 	ClientCAFile string
@@ -179,6 +182,13 @@ func (o *Options) Validate() error {
 	}
 	if err := o.Network.Validate(); err != nil {
 		return err
+	}
+	if o.CertFiles != nil {
+		c := o.certFileOptions()
+		c.EnsureDefaults()
+		if err := c.Validate(); err != nil {
+			return err
+		}
 	}
 	for address, id := range o.MountTargets {
 		if !address.IsValid() || !catalog.ValidID(id) {

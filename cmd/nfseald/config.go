@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
 	"github.com/nfseal/nfseal/appliance"
+	"github.com/nfseal/nfseal/appliance/certfile"
 )
 
 // config is what the command line says.
@@ -56,6 +58,8 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 	f.Func("cache-bytes", "`size` of the memory for caches (default 1 GiB, or a quarter of the machine's if that is less)", size(&o.CacheBytes))
 	f.StringVar(&o.Squash, "squash", appliance.DefaultSquash, "whose requests are made anonymous: none, root or all")
 	f.BoolVar(&o.OnlyTLS12, "tls12-only", false, "speak TLS 1.2 only, not 1.3")
+	f.Func("tls-cert", "PEM `file` with a certificate for NFS of another CA than the internal one, its chain behind it; may be given more than once, each with its -tls-key", tlsFile(o, func(p *certfile.Pair) *string { return &p.Cert }))
+	f.Func("tls-key", "PEM `file` with the private key of the -tls-cert before or after it, mode 0600", tlsFile(o, func(p *certfile.Pair) *string { return &p.Key }))
 	f.StringVar(&o.ClientCAFile, "client-ca", "", "PEM `file` of CAs: clients need a certificate from one of them, good by OCSP and for their address")
 	f.BoolVar(&o.AllowPlaintext, "allow-plaintext", false, "serve clients without TLS too: whoever reads the network reads the files")
 	f.Func("mount-target", "`address=fs-id`: the file system at a local address, for clients that name none; may be given more than once", mountTargets(o))
@@ -91,6 +95,22 @@ func list(into *[]string) func(string) error {
 			return errors.New("is empty")
 		}
 		*into = append(*into, s)
+		return nil
+	}
+}
+
+// tlsFile puts a file into the first pair that lacks it.
+func tlsFile(o *appliance.Options, of func(*certfile.Pair) *string) func(string) error {
+	return func(s string) error {
+		if s == "" {
+			return errors.New("is empty")
+		}
+		i := slices.IndexFunc(o.CertFiles, func(p certfile.Pair) bool { return *of(&p) == "" })
+		if i < 0 {
+			o.CertFiles = append(o.CertFiles, certfile.Pair{})
+			i = len(o.CertFiles) - 1
+		}
+		*of(&o.CertFiles[i]) = s
 		return nil
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"syscall"
 
 	"go.uber.org/zap"
@@ -90,6 +91,7 @@ func serve(c *config, stdout, stderr io.Writer) error {
 	for _, f := range a.Features() {
 		log.Info("feature", zap.String("name", f.Name), zap.Bool("on", f.On), zap.String("detail", f.Detail))
 	}
+	defer reloads(ctx, a, log)()
 	for _, line := range a.Banner() {
 		fmt.Fprintln(stdout, line)
 	}
@@ -98,6 +100,26 @@ func serve(c *config, stdout, stderr io.Writer) error {
 	}
 	log.Info("stopped")
 	return nil
+}
+
+// reloads has SIGHUP take certificates in files in again; the function it returns ends that. Without it the signal
+// would end the process.
+func reloads(ctx context.Context, a *appliance.Appliance, log *zap.Logger) (end func()) {
+	hangUps := make(chan os.Signal, 1)
+	signal.Notify(hangUps, syscall.SIGHUP)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for range hangUps {
+			if err := a.Reload(ctx); err != nil {
+				log.Error("not reloaded: what was before goes on", zap.Error(err))
+			}
+		}
+	})
+	return func() {
+		signal.Stop(hangUps)
+		close(hangUps)
+		wg.Wait()
+	}
 }
 
 // serviceManager takes what it reads out of the environment: it is for this process alone.

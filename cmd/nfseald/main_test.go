@@ -20,6 +20,7 @@ import (
 	"github.com/nfseal/nfseal/appliance"
 	"github.com/nfseal/nfseal/appliance/api"
 	"github.com/nfseal/nfseal/appliance/audit"
+	"github.com/nfseal/nfseal/proxy/transport/transporttest"
 )
 
 // asDaemon makes the test's own binary the daemon.
@@ -143,6 +144,29 @@ func TestLifeCycle(t *testing.T) {
 	}
 	if status := d.signal(t, syscall.SIGINT); status != exitOK {
 		t.Errorf("SIGINT: status %d", status)
+	}
+}
+
+// TestHangUpReloadsCertificates: SIGHUP does not end the daemon, takes certificates in, and keeps the old ones if the
+// new ones are of no use.
+func TestHangUpReloadsCertificates(t *testing.T) {
+	ca := transporttest.NewOpenSSLCA(t)
+	cert, key := ca.Issue(t, "one", transporttest.OpenSSLLeaf{NoAIA: true})
+	dir := t.TempDir()
+	if _, stderr, status := output(t, flagsFor(dir, "-tls-cert", cert)...); status != exitUsage || !strings.Contains(stderr, "needs a file with its key") {
+		t.Errorf("no key: %d, %q", status, stderr)
+	}
+	if _, stderr, status := output(t, flagsFor(dir, "-tls-cert", cert, "-tls-key", cert)...); status != exitFailure || !strings.Contains(stderr, "no private key") {
+		t.Errorf("a certificate as key: %d, %q", status, stderr)
+	}
+	d := startDaemon(t, dir, "-tls-key", key, "-tls-cert", cert)
+	if err := os.Rename(key, key+".away"); err != nil {
+		t.Fatal(err)
+	}
+	d.cmd.Process.Signal(syscall.SIGHUP)
+	status := d.signal(t, syscall.SIGTERM)
+	if text := d.stderr.String(); status != exitOK || !strings.Contains(text, "not reloaded: what was before goes on") {
+		t.Errorf("status %d\n%s", status, text)
 	}
 }
 

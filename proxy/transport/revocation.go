@@ -192,10 +192,7 @@ func checkSigner(resp *ocsp.Response, issuer *x509.Certificate, now time.Time) e
 }
 
 func checkFresh(resp *ocsp.Response, now time.Time) error {
-	ends := resp.NextUpdate
-	if ends.IsZero() {
-		ends = resp.ThisUpdate.Add(maxOCSPAge)
-	}
+	ends := endOf(resp)
 	if resp.ThisUpdate.After(now.Add(clockSkew)) {
 		return fmt.Errorf("it begins at %s", resp.ThisUpdate.UTC().Format(time.RFC3339))
 	}

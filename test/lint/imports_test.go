@@ -39,6 +39,8 @@ var rules = []rule{
 		"a pure evaluator: documents and a request in, a decision out"},
 	{"appliance/pki", []string{"appliance/durable"},
 		"certificates and OCSP answers are made from names and keys alone"},
+	{"appliance/certfile", []string{"proxy/transport"},
+		"files, their checks and their OCSP responses, fetched as a client would; whose they are is not known here"},
 	{"appliance/audit", []string{"appliance/durable"},
 		"everybody may record, so it may know nobody"},
 	{"appliance/network", []string{"bpf/..."},
