@@ -28,6 +28,8 @@ var (
 	acceptedDesc    = desc("connections_total", "TCP connections accepted.")
 	refusedDesc     = desc("connections_refused_total", "Connections closed before a session.", "reason")
 	deniedDesc      = desc("clients_denied_total", "Clients refused for what their certificate says.", "reason")
+	certRefusedDesc = desc("client_certificates_refused_total", "Clients whose certificate is not one that -client-ca asks for.", "reason")
+	probesDesc      = desc("auth_tls_probes_total", "AUTH_TLS probes (RFC 9289) by answer.", "answer")
 	unitDesc        = desc("unit_serving", "1 if the unit serves.", "unit")
 	volumeDesc      = desc("volume_bytes", "Size of the unit's volume.", "unit")
 	volumeFreeDesc  = desc("volume_free_bytes", "What no file system has leased.", "unit")
@@ -53,7 +55,7 @@ var (
 // Describe implements prometheus.Collector.
 func (collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		connectionsDesc, acceptedDesc, refusedDesc, deniedDesc, unitDesc, volumeDesc, volumeFreeDesc, storageDesc, tamperedDesc, ocspDesc,
+		connectionsDesc, acceptedDesc, refusedDesc, deniedDesc, certRefusedDesc, probesDesc, unitDesc, volumeDesc, volumeFreeDesc, storageDesc, tamperedDesc, ocspDesc,
 		presentDesc, restoredDesc, steeredDesc, unsteeredDesc, runsDesc, runTimeDesc, gateDesc, gateBytesDesc, gateRuleDesc,
 		gateTargetDesc, gateSourceDesc, guardedDesc, certEndDesc, stapleEndDesc,
 	} {
@@ -74,13 +76,18 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	count(acceptedDesc, s.Accepted)
 	for reason, n := range map[string]uint64{
 		"limit": s.Refused, "not_served": s.Unresolved, "silent": s.Front.Silent, "gone": s.Front.Gone,
-		"handshake": s.Front.Handshake, "slow_handshake": s.Front.Slow, "crowded": s.Front.Crowded,
+		"handshake": s.Front.Handshake, "slow_handshake": s.Front.Slow, "crowded": s.Front.Crowded, "alpn": s.Front.ALPN,
 	} {
 		count(refusedDesc, n, reason)
 	}
 	for reason, n := range c.a.table.refused() {
 		count(deniedDesc, n, reason)
 	}
+	for reason, n := range s.Front.ClientRefusals() {
+		count(certRefusedDesc, n, reason)
+	}
+	count(probesDesc, s.Front.Probes, "starttls")
+	count(probesDesc, s.Front.ProbesRefused, "refused")
 	o := c.a.authority.OCSPStats()
 	for status, n := range map[string]uint64{
 		"good": o.Good, "revoked": o.Revoked, "unknown": o.Unknown, "malformed": o.Malformed,

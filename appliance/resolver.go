@@ -114,11 +114,16 @@ func (t *table) refuse(s *session, claims *transport.Claims) {
 	t.refusing(s, claims)
 }
 
-// refused returns how many clients were refused, by reason.
+// refused returns how many clients were refused, for each reason that there is.
 func (t *table) refused() map[string]uint64 {
+	counts := make(map[string]uint64, len(reasons))
+	for _, reason := range reasons {
+		counts[reason] = 0
+	}
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return maps.Clone(t.refusals)
+	maps.Copy(counts, t.refusals)
+	return counts
 }
 
 // claimsOf reads what the client's certificate says, if it showed one.

@@ -200,6 +200,9 @@ func TestForgedProofs(t *testing.T) {
 			if now := r.table.refused(); c.reason != "nowhere" && now[c.reason] != before[c.reason]+1 {
 				t.Errorf("counted %v, then %v", before, now)
 			}
+			if n := r.metric(t, "nfseal_clients_denied_total", c.reason); c.reason != "nowhere" && n != float64(before[c.reason]+1) {
+				t.Errorf("%v in the metric", n)
+			}
 		})
 	}
 	for _, entry := range r.logs.All() {

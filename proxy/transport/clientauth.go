@@ -38,6 +38,33 @@ var clientText = map[Cause]string{
 	CauseOCSPStale:       "the OCSP response is not from now",
 }
 
+// clientLabels name the causes in metrics.
+var clientLabels = map[Cause]string{
+	CauseNoCertificate:   "no_certificate",
+	CauseUntrusted:       "untrusted",
+	CauseDates:           "dates",
+	CauseCertificate:     "usage",
+	CauseName:            "name",
+	CauseRevoked:         "revoked",
+	CauseUnknown:         "unknown",
+	CauseNoOCSP:          "no_responder",
+	CauseOCSPUnreachable: "ocsp_unreachable",
+	CauseOCSPHTTP:        "ocsp_http",
+	CauseOCSPRefused:     "ocsp_refused",
+	CauseOCSPMalformed:   "ocsp_malformed",
+	CauseOCSPSignature:   "ocsp_signature",
+	CauseOCSPStale:       "ocsp_stale",
+}
+
+// ClientRefusals gives the label and the count of each reason for which a client's certificate can be refused.
+func (s *FrontStats) ClientRefusals() map[string]uint64 {
+	counts := make(map[string]uint64, len(clientLabels))
+	for cause, label := range clientLabels {
+		counts[label] = s.ClientRefused[cause]
+	}
+	return counts
+}
+
 // Error implements error.
 func (e *ClientError) Error() string {
 	text := "transport: client certificate refused: " + clientText[e.Cause]
