@@ -92,6 +92,10 @@ bench-gate: ## as root: the cost of the XDP program, and its drop rate beside an
 bench-flood: ## as root: what a mount keeps of its throughput in a SYN flood, with the gate and without
 	@set -o pipefail; NFSEAL_LONG=1 $(GO) test -run '^TestFloodThroughput$$' -count=1 -v ./appliance | grep -E 'SYNs|ratio|FAIL|ok'
 
+.PHONY: bench-halfopen
+bench-halfopen: ## as root: what a mount over TLS keeps of its throughput beside 10,000 silent and dripping connections
+	@set -o pipefail; NFSEAL_LONG=1 $(GO) test -run '^TestHalfOpenThroughput$$' -count=1 -v ./cmd/nfseald | grep -E 'op/s|connections|ratio|FAIL|ok'
+
 .PHONY: bench-tunnel
 bench-tunnel: ## as root: the client's tunnel beside stunnel, haproxy and direct TCP on loopback, as ratios
 	@scripts/deps.sh test
