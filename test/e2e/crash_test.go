@@ -75,7 +75,7 @@ func TestKillInTheMiddleOfACopy(t *testing.T) {
 // is gone with it.
 func TestKillOfBoth(t *testing.T) {
 	w := getWorld(t)
-	s := startServer(t, w)
+	s := startServer(t, w, "-lease", "5", "-grace", "6") // the client that dies is waited for
 	g, err := w.client(t.Context())
 	if err != nil {
 		t.Fatal(err)
