@@ -243,7 +243,7 @@ func (a *Appliance) openUnits(ctx context.Context, volumeBytes int64) error {
 	if err := a.announceAccessPoints(ctx); err != nil {
 		return err
 	}
-	if a.caches, err = filestore.NewCaches(a.o.CacheBytes); err != nil {
+	if a.caches, err = filestore.NewCaches(a.o.MemoryBytes); err != nil {
 		return err
 	}
 	a.admin.Lock()
@@ -303,7 +303,6 @@ func (a *Appliance) unitOptions() UnitOptions {
 		Authority:     a.authority,
 		Names:         pki.AddressesOf(a.o.Advertise),
 		Caches:        a.caches,
-		MemTableBytes: min(max(a.o.CacheBytes/memTableShare, minMemTableBytes), maxMemTableBytes),
 		Squash:        squash,
 		LeaseSeconds:  a.o.LeaseSeconds,
 		GraceSeconds:  a.o.GraceSeconds,

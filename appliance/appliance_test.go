@@ -32,7 +32,7 @@ func testOptions(dir string) Options {
 	return Options{
 		DataDir: dir, Host: "box", Version: "test",
 		Listen: []string{"127.0.0.1:0"}, OCSPListen: "127.0.0.1:0", APIListen: "127.0.0.1:0", Advertise: []string{"127.0.0.1"},
-		VolumeBytes: testVolumeBytes, CacheBytes: minCacheBytes, LeaseSeconds: 2, GraceSeconds: 2,
+		VolumeBytes: testVolumeBytes, MemoryBytes: minMemoryBytes, LeaseSeconds: 2, GraceSeconds: 2,
 	}
 }
 

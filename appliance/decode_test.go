@@ -136,7 +136,7 @@ func TestOptions(t *testing.T) {
 		"api":          func(o *Options) { o.APIListen = "everywhere" },
 		"volume":       func(o *Options) { o.VolumeBytes = 1 },
 		"odd volume":   func(o *Options) { o.VolumeBytes = minVolumeBytes + 1 },
-		"cache":        func(o *Options) { o.CacheBytes = 1 },
+		"memory":       func(o *Options) { o.MemoryBytes = 1 },
 		"mount target": func(o *Options) { o.MountTargets = map[netip.Addr]string{{}: someID} },
 	} {
 		bad := o

@@ -117,17 +117,15 @@ func (u *Unit) openStore(ctx context.Context, fs *fileSystem) error {
 	}
 	log := u.log.With(zap.String("file_system", fs.id))
 	fs.store, err = filestore.Open(ctx, filestore.Options{
-		ID:            spaceOf(fs.id),
-		Space:         fs.space,
-		Meta:          meta,
-		MetaDir:       u.fsDir(fs.id).meta(),
-		UnitUUID:      u.uuid,
-		Epoch:         u.term.Epoch(),
-		CacheBytes:    u.o.CacheBytes,
-		Caches:        u.o.Caches,
-		MemTableBytes: u.o.MemTableBytes,
-		QuotaBytes:    quota,
-		Clock:         u.o.Clock,
+		ID:         spaceOf(fs.id),
+		Space:      fs.space,
+		Meta:       meta,
+		MetaDir:    u.fsDir(fs.id).meta(),
+		UnitUUID:   u.uuid,
+		Epoch:      u.term.Epoch(),
+		Caches:     u.o.Caches,
+		QuotaBytes: quota,
+		Clock:      u.o.Clock,
 		Events: filestore.Events{
 			Tampered: func(b filestore.TamperedBlock) { u.o.Tampered(fs.id, b) },
 			Stopped:  func(err error) { u.fail(fmt.Errorf("file system %s: %w", fs.id, err)) },

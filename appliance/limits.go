@@ -13,21 +13,13 @@ const (
 	defaultVolumeShare = 2
 	// spareBytes is what stays free on the host beside a new volume, for metadata and logs.
 	spareBytes = 256 << 20
-	// One byte of memory in cacheOfMemory is for caches by default, and maxDefaultCacheBytes at most. All
-	// file systems share them.
-	cacheOfMemory        = 4
-	maxDefaultCacheBytes = 1 << 30
-	minCacheBytes        = 16 << 20
-	// A memtable of a metadata store, of which each has two, is one byte in memTableShare of the caches,
-	// out of which it is taken.
-	memTableShare    = 128
-	minMemTableBytes = 1 << 20
-	maxMemTableBytes = 16 << 20
-	// memoryBesideCache is what the daemon may need besides the cache: buffers, session replies,
-	// metadata stores. The Go runtime's soft limit is that and its share of the cache: file content, the
-	// rest of the cache, is not in its heap.
-	memoryBesideCache = 1 << 30
-	heapOfCache       = 4 // one byte in so many
+	// One byte of the machine's memory in memoryOfMachine is the daemon's by default, and
+	// maxDefaultMemoryBytes at most. How it is divided says package filestore.
+	memoryOfMachine       = 4
+	maxDefaultMemoryBytes = 1 << 30
+	minMemoryBytes        = 16 << 20
+	// minHeapBytes is the least soft limit for the Go runtime: with less, the collector would never rest.
+	minHeapBytes = 64 << 20
 	// maxUnits bounds the units of one appliance.
 	maxUnits = 64
 	// ocspTimeout bounds one request to the OCSP responder; maxOCSPConnections how many there are.

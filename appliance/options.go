@@ -21,6 +21,7 @@ import (
 	"github.com/nfseal/nfseal/appliance/network"
 	"github.com/nfseal/nfseal/appliance/pki"
 	"github.com/nfseal/nfseal/proxy/nfs4"
+	"github.com/nfseal/nfseal/xtsengine/filestore"
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 )
@@ -66,9 +67,10 @@ type Options struct {
 	// VolumeBytes is the size of the volume of a new data directory; 0 chooses: 10 GiB, or half of
 	// what is free if that is less.
 	VolumeBytes int64
-	// CacheBytes is the memory for caches, which all file systems share, 16 MiB at least; by
-	// default 1 GiB, or a quarter of the machine's memory or the control group's if that is less.
-	CacheBytes int64
+	// MemoryBytes is the memory that the daemon keeps to, whatever the number of file systems, 16 MiB at
+	// least (of less than 512 MiB, the buffers of the network come on top); by default 1 GiB, or a quarter
+	// of the machine's memory or the control group's if that is less.
+	MemoryBytes int64
 	// Squash says whose requests are made anonymous: "none" (as EFS), "root" or "all".
 	Squash string
 	// OnlyTLS12 leaves TLS 1.3 out.
@@ -122,7 +124,7 @@ func (o *Options) EnsureDefaults() {
 	setDefault(&o.OCSPListen, DefaultOCSPListen)
 	setDefault(&o.APIListen, DefaultAPIListen)
 	setDefault(&o.Squash, DefaultSquash)
-	setDefault(&o.CacheBytes, defaultCache())
+	setDefault(&o.MemoryBytes, defaultMemory())
 	if o.Host == "" {
 		o.Host, _ = os.Hostname()
 	}
@@ -199,8 +201,8 @@ func (o *Options) Validate() error {
 	case o.VolumeBytes != 0 && (o.VolumeBytes < minVolumeBytes || o.VolumeBytes%volumeUnit != 0):
 		return fmt.Errorf("appliance: volume of %d bytes: at least %d are needed, in multiples of %d",
 			o.VolumeBytes, int64(minVolumeBytes), int64(volumeUnit))
-	case o.CacheBytes < minCacheBytes:
-		return fmt.Errorf("appliance: cache of %d bytes: at least %d are needed", o.CacheBytes, int64(minCacheBytes))
+	case o.MemoryBytes < minMemoryBytes:
+		return fmt.Errorf("appliance: memory of %d bytes: at least %d are needed", o.MemoryBytes, int64(minMemoryBytes))
 	}
 	return nil
 }
@@ -243,8 +245,9 @@ const ocspPath = "/ocsp"
 // DNSName is the name under which clients mount the file system id.
 func (o *Options) DNSName(id string) string { return id + ".efs." + o.Region + "." + o.Suffix }
 
-// MemoryLimit is the soft limit for the Go runtime that fits the cache.
-func (o *Options) MemoryLimit() int64 { return o.CacheBytes/heapOfCache + memoryBesideCache }
+// MemoryLimit is the soft limit for the Go runtime that fits MemoryBytes, of which a part is outside its
+// heap.
+func (o *Options) MemoryLimit() int64 { return max(filestore.HeapBytes(o.MemoryBytes), minHeapBytes) }
 
 // reachableHosts are the hosts of the listening addresses; where one is every address, those of the
 // machine that are not loopback, the loopback one if there is no other.

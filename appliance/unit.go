@@ -56,14 +56,11 @@ type unitFile struct {
 
 // UnitOptions say what a unit needs from its appliance.
 type UnitOptions struct {
-	Keys       keyring.Wrapper
-	Authority  *pki.Authority
-	Names      pki.Request // what the certificate holds besides the wildcard
-	CacheBytes int64       // of each file system, unless there are Caches
-	// Caches are those of all file systems, and stay the caller's. Nil: each has its own.
+	Keys      keyring.Wrapper
+	Authority *pki.Authority
+	Names     pki.Request // what the certificate holds besides the wildcard
+	// Caches are the memory of all file systems, and stay the caller's. Nil: each has its own.
 	Caches *filestore.Caches
-	// MemTableBytes is filestore's.
-	MemTableBytes int64
 	// QuotaOf is asked for the quota of a file system that is opened, in bytes, 0 for none. Nil: none
 	// has one.
 	QuotaOf      func(ctx context.Context, id string) (uint64, error)
@@ -100,7 +97,6 @@ func (o *UnitOptions) EnsureDefaults() {
 	if o.Tampered == nil {
 		o.Tampered = func(string, filestore.TamperedBlock) {}
 	}
-	setDefault(&o.CacheBytes, minCacheBytes)
 }
 
 // Validate says what is missing for Start.

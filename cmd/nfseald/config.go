@@ -55,7 +55,7 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 	f.StringVar(&o.Region, "region", appliance.DefaultRegion, "`region` in DNS names and ARNs")
 	f.StringVar(&o.Suffix, "suffix", appliance.DefaultSuffix, "DNS `suffix`: names are fs-….efs.<region>.<suffix>")
 	f.Func("volume-size", "`size` of the volume of a new data directory, as 10GiB (default 10GiB, or half of the free space)", size(&o.VolumeBytes))
-	f.Func("cache-bytes", "`size` of the memory for caches (default 1 GiB, or a quarter of the machine's if that is less)", size(&o.CacheBytes))
+	f.Func("memory", "`size` of the memory to keep to, caches above all (default 1 GiB, or a quarter of the machine's if that is less)", size(&o.MemoryBytes))
 	f.StringVar(&o.Squash, "squash", appliance.DefaultSquash, "whose requests are made anonymous: none, root or all")
 	f.BoolVar(&o.OnlyTLS12, "tls12-only", false, "speak TLS 1.2 only, not 1.3")
 	f.Func("tls-cert", "PEM `file` with a certificate for NFS of another CA than the internal one, its chain behind it; may be given more than once, each with its -tls-key", tlsFile(o, func(p *certfile.Pair) *string { return &p.Cert }))

@@ -65,7 +65,7 @@ type daemon struct {
 func flagsFor(dir string, more ...string) []string {
 	return append([]string{
 		"-data", dir, "-listen", "127.0.0.1:0", "-ocsp-listen", "127.0.0.1:0", "-api-listen", "127.0.0.1:0", "-advertise", "127.0.0.1",
-		"-volume-size", "16MiB", "-cache-bytes", "16MiB", "-log", "json",
+		"-volume-size", "16MiB", "-memory", "16MiB", "-log", "json",
 	}, more...)
 }
 

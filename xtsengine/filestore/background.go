@@ -22,10 +22,13 @@ type background struct {
 	pause sync.RWMutex
 }
 
-func (s *Store) startBackground() {
-	b := &s.background
+func (b *background) init() {
 	b.stop = make(chan struct{})
 	b.flusher, b.mover = make(chan struct{}, 1), make(chan struct{}, 1)
+}
+
+func (s *Store) startBackground() {
+	b := &s.background
 	s.checkMetaSpace()
 	every := max(min(maxTick, s.opts.UnstableAge/4, s.opts.JournalAge/4), minTick)
 	b.running.Go(func() { b.loop(every, b.flusher, s.flushRound) })
@@ -74,7 +77,7 @@ func (s *Store) flushRound() {
 	}
 	s.checkMetaSpace()
 	err := s.flushEach(s.dirty.oldest(1<<30, s.opts.Clock().Add(-s.opts.UnstableAge)))
-	for err == nil && (s.dirtyMem.Load() > s.opts.DirtyBytes/2 || s.unstable.Load() > s.opts.UnstableBytes) {
+	for err == nil && s.muchUnstable() {
 		list := s.dirty.oldest(flushers, farFuture)
 		if len(list) == 0 {
 			break
@@ -85,6 +88,12 @@ func (s *Store) flushRound() {
 		s.opts.Events.backgroundError(err)
 	}
 	s.throttle.report(err)
+}
+
+// muchUnstable says whether unstable data has to be made stable before it is old.
+func (s *Store) muchUnstable() bool {
+	return s.dirtyMem.load() > s.opts.DirtyBytes/2 || s.dirtyMem.high() ||
+		s.unstable.load() > s.opts.UnstableBytes || s.unstable.high()
 }
 
 // checkMetaSpace looks how much room the metadata have left to grow.

@@ -40,7 +40,7 @@ func TestSharedCaches(t *testing.T) {
 			}
 		}
 		a, b := rigs[0].Stats().CachedBlocks, rigs[1].Stats().CachedBlocks
-		if limit := int64(bound - bound/metaCacheShare); (a+b)*blockBytes > limit {
+		if limit := ContentBytes(bound); (a+b)*blockBytes > limit {
 			t.Fatalf("%d and %d blocks, more than %d bytes", a, b, limit)
 		}
 	}

@@ -60,6 +60,10 @@
 // never changes while a file refers to it, so an entry is right until the block is freed; who frees
 // blocks drops them first.
 //
+// Stores that share memory (Caches) share one bound of unstable data, and one of inodes and extents. Beyond
+// half of it each has at least its share of the other half: who is over its share waits for its own flusher,
+// or lets files and extents of its own go, never for another store.
+//
 // # Locks
 //
 // In this order; those of one line exclude each other:
@@ -75,7 +79,7 @@
 //	inode.mu        several in the order of inode numbers; Read holds it shared while it reads the
 //	                volume, so that no block it reads is freed
 //	shares.mu       from reading records of shared blocks to applying the batch that changes them
-//	quota.mu, shard.mu, inodeList.mu, pool.mu, lease.mu, reaper.mu, throttle.mu, metaStall.mu, cacheShard.mu: leaves
+//	quota.mu, shard.mu, inodeList.mu, pool.mu, lease.mu, reaper.mu, Caches.mu → throttle.mu, metaStall.mu, cacheShard.mu: leaves
 //
 // No lock is held while a batch becomes durable, but inode.flushing by a flush: it is how those who
 // commit one file at the same time share one flush.

@@ -324,9 +324,9 @@ func (s *Store) dropLayer(f *flush) {
 	if f.moving {
 		return
 	}
-	s.dirtyMem.Add(-int64(len(f.files)) * blockBytes)
-	s.unstable.Add(-int64(f.layer.onVol) * blockBytes)
-	s.throttle.broadcast()
+	s.dirtyMem.add(-int64(len(f.files)) * blockBytes)
+	s.unstable.add(-int64(f.layer.onVol) * blockBytes)
+	s.wakeWriters()
 }
 
 // unseal undoes a flush that failed: its data is unstable again, under what was written since. If the
@@ -354,8 +354,8 @@ func (s *Store) unseal(f *flush) {
 	var freed []volume.Run
 	dropped, promises := i.active.under(f.layer, &freed)
 	i.mu.Unlock()
-	s.dirtyMem.Add(-int64(dropped) * blockBytes)
-	s.unstable.Add(-blocksOf(freed) * blockBytes)
+	s.dirtyMem.add(-int64(dropped) * blockBytes)
+	s.unstable.add(-blocksOf(freed) * blockBytes)
 	s.unpromise(promises)
 	s.free(freed)
 }
@@ -365,12 +365,12 @@ func (s *Store) discard(l *layer) {
 	for _, b := range l.dirty {
 		freeBlock(b)
 	}
-	s.dirtyMem.Add(-int64(len(l.dirty)) * blockBytes)
-	s.unstable.Add(-int64(l.onVol) * blockBytes)
+	s.dirtyMem.add(-int64(len(l.dirty)) * blockBytes)
+	s.unstable.add(-int64(l.onVol) * blockBytes)
 	s.unpromise(l.promised())
 	s.free(l.runs(nil))
 	*l = layer{}
-	s.throttle.broadcast()
+	s.wakeWriters()
 }
 
 // flushAll makes the unstable data of all files stable that have any now.

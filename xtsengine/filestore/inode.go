@@ -115,8 +115,9 @@ func (i *inode) checkFile(id vfs.FileID, cred *vfs.Cred, want vfs.Access) error 
 
 // table is the inodes in memory, in shards by number.
 type table struct {
-	shards [shards]shard
-	limit  int // a shard
+	shards   [shards]shard
+	limit    int           // a shard
+	relieved atomic.Uint64 // counts up to the shard that gave windows back last
 }
 
 type shard struct {
@@ -194,7 +195,7 @@ func (s *Store) adopt(i *inode) {
 // insertLocked puts i into its shard and lets others go.
 func (s *Store) insertLocked(sh *shard, i *inode) {
 	for range evictSteps {
-		if len(sh.ring) < s.table.limit {
+		if len(sh.ring) == 0 || (len(sh.ring) < s.table.limit && !s.nodes.over()) {
 			break
 		}
 		sh.hand = (sh.hand + 1) % len(sh.ring)
@@ -207,6 +208,7 @@ func (s *Store) insertLocked(sh *shard, i *inode) {
 	i.slot = len(sh.ring)
 	sh.ring = append(sh.ring, i)
 	sh.byNum[i.number] = i
+	s.nodes.add(inodeBytes)
 }
 
 // dropLocked takes an inode that nobody has pinned out of the table.
@@ -217,6 +219,7 @@ func (s *Store) dropLocked(sh *shard, i *inode) {
 	sh.ring[last] = nil
 	sh.ring = sh.ring[:last]
 	delete(sh.byNum, i.number)
+	s.nodes.add(-inodeBytes)
 	s.forgetWindows(i)
 }
 

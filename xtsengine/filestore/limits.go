@@ -82,8 +82,31 @@ const (
 	// minCacheBytes is the least memory for caches.
 	minCacheBytes = 4 << 20
 
-	// metaCacheShare says which part of the cache is for metadata: one in so many.
+	// metaCacheShare says which part of a store's own cache is for metadata: one in so many.
 	metaCacheShare = 4
+
+	// What is for what in memory that stores share: three eighths are for decrypted content, one part in
+	// metaShare for the cache of metadata, of which up to one in memTablesShare is memtables; one in
+	// dirtyShare for unstable data, one in nodeShare for inodes and extents. The rest, three eighths, is for
+	// what is not counted, buffers above all, and for what the collector has not found yet.
+	contentEighths = 3
+	metaShare      = 8
+	memTablesShare = 16
+	dirtyShare     = 16
+	nodeShare      = 16
+	// buffersBytes is what buffers outside the Go heap take at most: those of package blockdev, and of the
+	// server that the store is behind. heapEighths is what the heap has at least.
+	buffersBytes = 128 << 20
+	heapEighths  = 3
+
+	// minMemTableBytes is the size with which Pebble begins, maxMemTableBytes that beyond which a larger
+	// one gains nothing.
+	minMemTableBytes = 256 << 10
+	maxMemTableBytes = 16 << 20
+
+	// inodeBytes and extentBytes are what an inode and an extent take in memory, about.
+	inodeBytes  = 1024
+	extentBytes = 64
 
 	// Who changes metadata waits when Pebble has metaStallTables memtables that are not written out, or
 	// metaStallSublevels layers of tables that are not merged. Pebble itself would let them wait far

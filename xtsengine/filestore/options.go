@@ -31,8 +31,9 @@ type Options struct {
 	// CacheBytes bounds the caches: a quarter for metadata, the rest for decrypted content. Default
 	// 256 MiB, taken as it is needed.
 	CacheBytes int64
-	// Caches, if not nil, are shared with other stores; CacheBytes does not count then. They stay the
-	// caller's, who closes them after the stores.
+	// Caches, if not nil, are memory that is shared with other stores; CacheBytes and MemTableBytes do not
+	// count then, and the bounds of inodes, extents and unstable data below are what this store has at
+	// most. They stay the caller's, who closes them after the stores.
 	Caches *Caches
 	// MemTableBytes is how much metadata is gathered before it is written out; default 16 MiB. Twice
 	// that is in memory, beside the caches.
@@ -160,7 +161,7 @@ func (o *Options) Validate() error {
 		return errors.New("filestore: options: ID is zero")
 	case o.RootMode > 0o7777:
 		return errors.New("filestore: options: RootMode has bits beyond 07777")
-	case o.CacheBytes < minCacheBytes || o.MemTableBytes < 1<<20 || o.MemTableBytes > 1<<30:
+	case o.CacheBytes < minCacheBytes || o.MemTableBytes < minMemTableBytes || o.MemTableBytes > 1<<30:
 		return errors.New("filestore: options: CacheBytes or MemTableBytes is out of range")
 	case o.CachedInodes < shards || o.CachedExtents < windowBlocks:
 		return errors.New("filestore: options: CachedInodes or CachedExtents is too small")

@@ -64,7 +64,7 @@ func (s *Store) admit(bytes uint64) (admission, error) {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	used := uint64(q.data.Load()+q.meta.Load()+s.dirtyMem.Load()+s.unstable.Load()) + q.pending
+	used := uint64(q.data.Load()+q.meta.Load()+s.dirtyMem.load()+s.unstable.load()) + q.pending
 	if used > limit || bytes > limit-used {
 		return 0, vfs.ErrQuota
 	}
@@ -108,7 +108,7 @@ func (s *Store) meter(b *pebble.Batch, a *admission, change usage) {
 // counts for no more than it needs. Nothing is locked.
 func (s *Store) withinQuota(op func() error) error {
 	err := op()
-	if !errors.Is(err, vfs.ErrQuota) || s.dirtyMem.Load()+s.unstable.Load() == 0 {
+	if !errors.Is(err, vfs.ErrQuota) || s.dirtyMem.load()+s.unstable.load() == 0 {
 		return err
 	}
 	if err := s.settleAll(); err != nil {

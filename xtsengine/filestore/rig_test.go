@@ -45,18 +45,7 @@ func newRig(t testing.TB, deviceBytes int64, change func(*Options)) *rig {
 
 func newRigOn(t testing.TB, dev blockdev.Device, meta pebblevfs.FS, change func(*Options)) *rig {
 	t.Helper()
-	key := make([]byte, xts.KeyBytes)
-	for i := range key {
-		key[i] = byte(i)
-	}
-	c, err := xts.New(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	k, err := mac.New(key[:mac.KeyBytes])
-	if err != nil {
-		t.Fatal(err)
-	}
+	c, k := testKeys(t)
 	r := &rig{t: t, dev: dev, meta: meta, cipher: c, tags: k}
 	r.opts = Options{ID: testID, Meta: meta, MetaDir: "meta", UnitUUID: [16]byte{9}, Epoch: 1,
 		CacheBytes: 8 << 20, MemTableBytes: 4 << 20}
@@ -76,6 +65,24 @@ func newRigOn(t testing.TB, dev blockdev.Device, meta pebblevfs.FS, change func(
 	r.open()
 	t.Cleanup(r.close)
 	return r
+}
+
+// testKeys are the keys of tests.
+func testKeys(t testing.TB) (*xts.Cipher, *mac.Key) {
+	t.Helper()
+	key := make([]byte, xts.KeyBytes)
+	for i := range key {
+		key[i] = byte(i)
+	}
+	c, err := xts.New(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := mac.New(key[:mac.KeyBytes])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c, k
 }
 
 // open starts the store on what is there.

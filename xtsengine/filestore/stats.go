@@ -62,7 +62,7 @@ func (s *Store) Stats() Stats {
 		Flushes: c.flushes.Load(), FlushFailures: c.flushFailures.Load(),
 		FreedBlocks: c.freedBlocks.Load(), Throttled: c.throttled.Load(), Stopped: c.failures.Load(),
 		Tampered:   c.tampered.Load(),
-		DirtyBytes: s.dirtyMem.Load(), UnstableBytes: s.unstable.Load(),
+		DirtyBytes: s.dirtyMem.load(), UnstableBytes: s.unstable.load(),
 		JournalBytes: s.journaled.Load() * blockBytes,
 		CachedInodes: s.table.count(), CachedExtents: s.extents.Load(),
 		CachedBlocks: s.cache.count(),

@@ -53,8 +53,9 @@ type Store struct {
 	dirty     inodeList // files with unstable data, oldest first
 	journal   inodeList // files with blocks in the journal, oldest first
 	journaled atomic.Int64
-	dirtyMem  atomic.Int64 // bytes of unstable data in memory
-	unstable  atomic.Int64 // bytes of unstable data on the volume
+	dirtyMem  held // bytes of unstable data in memory
+	unstable  held // bytes of unstable data on the volume
+	nodes     held // memory of inodes and extents
 	throttle  throttle
 	metaFull  atomic.Bool
 	extents   atomic.Int64 // extents in memory
@@ -96,14 +97,25 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s.dirty.which, s.journal.which = listDirty, listJournal
 	s.throttle.init()
 	s.reaper.init()
-	if err := s.openPebble(); err != nil {
+	s.background.init()
+	s.shareMemory()
+	if err := s.start(ctx); err != nil {
+		s.releaseMemory()
 		return nil, errors.Join(err, s.cache.close())
 	}
+	return s, nil
+}
+
+// start opens the metadata, reads what is needed of it, and begins the work of the background.
+func (s *Store) start(ctx context.Context) error {
+	if err := s.openPebble(); err != nil {
+		return err
+	}
 	if err := s.load(ctx); err != nil {
-		return nil, errors.Join(err, s.closePebble(), s.cache.close())
+		return errors.Join(err, s.closePebble())
 	}
 	s.startBackground()
-	return s, nil
+	return nil
 }
 
 // load reads what a start needs, tells the space which blocks are used, and records the start.
@@ -261,7 +273,9 @@ func (s *Store) Close() error {
 	if e := s.pool.dissolve(); e != nil && err == nil {
 		err = s.spaceErr(e)
 	}
-	return errors.Join(err, s.cache.close(), s.closePebble())
+	err = errors.Join(err, s.cache.close(), s.closePebble())
+	s.releaseMemory()
+	return err
 }
 
 // enter begins an operation, which ends with s.life.RUnlock if the error is nil.

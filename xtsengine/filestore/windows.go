@@ -63,9 +63,9 @@ func (s *Store) readWindow(number, index uint64) (extents, error) {
 	return readExtents(s.db, number, index*windowBlocks, (index+1)*windowBlocks)
 }
 
-// weight is how much a window counts against Options.CachedExtents.
+// weight is how much a window counts against Options.CachedExtents: room for more counts as well.
 func (e extents) weight() int64 {
-	n := int64(len(e)) + 1
+	n := int64(cap(e)) + 1
 	for k := range e {
 		n += int64(len(e[k].tags) / extentWeight)
 	}
@@ -73,9 +73,10 @@ func (e extents) weight() int64 {
 }
 
 // setWindow keeps a window in memory; i.mu is held alone. When there are too many extents in memory,
-// those of the file's other windows go.
+// those of the file's other windows go, and then those of other files.
 func (s *Store) setWindow(i *inode, index uint64, e extents) {
-	if s.extents.Load() > int64(s.opts.CachedExtents) {
+	tooMany := s.tooManyExtents()
+	if tooMany {
 		for other := range i.windows {
 			if other+1 < index || other > index+1 {
 				s.dropWindow(i, other)
@@ -87,13 +88,51 @@ func (s *Store) setWindow(i *inode, index uint64, e extents) {
 		i.windows = map[uint64]extents{}
 	}
 	i.windows[index] = e
-	s.extents.Add(e.weight())
+	s.addExtents(e.weight())
+	if tooMany && s.tooManyExtents() {
+		s.relieveExtents()
+	}
+}
+
+func (s *Store) tooManyExtents() bool {
+	return s.extents.Load() > int64(s.opts.CachedExtents) || s.nodes.over()
+}
+
+func (s *Store) addExtents(n int64) {
+	s.extents.Add(n)
+	s.nodes.add(n * extentBytes)
+}
+
+// relieveExtents drops windows of files that were not used lately, until there are no longer too many or
+// each shard had its turn twice. Locks are only tried, for the caller has some.
+func (s *Store) relieveExtents() {
+	for range 2 * shards {
+		if s.relieveShard(&s.table.shards[s.table.relieved.Add(1)%shards]); !s.tooManyExtents() {
+			return
+		}
+	}
+}
+
+func (s *Store) relieveShard(sh *shard) {
+	if !sh.mu.TryLock() {
+		return
+	}
+	defer sh.mu.Unlock()
+	for range min(evictSteps, len(sh.ring)) {
+		sh.hand = (sh.hand + 1) % len(sh.ring)
+		old := sh.ring[sh.hand]
+		if old.touched.Swap(false) || !old.mu.TryLock() {
+			continue
+		}
+		s.forgetWindows(old)
+		old.mu.Unlock()
+	}
 }
 
 func (s *Store) dropWindow(i *inode, index uint64) {
 	if e, ok := i.windows[index]; ok {
 		delete(i.windows, index)
-		s.extents.Add(-e.weight())
+		s.addExtents(-e.weight())
 	}
 }
 

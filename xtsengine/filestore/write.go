@@ -309,10 +309,10 @@ func (s *Store) placeDirect(w *writePlan) {
 		tags = tags[n:]
 		dropped, promises := w.i.active.putPlaced(x, &w.freed)
 		w.promised += promises
-		s.dirtyMem.Add(-int64(dropped) * blockBytes)
+		s.dirtyMem.add(-int64(dropped) * blockBytes)
 		file = x.end()
 	}
-	s.unstable.Add((int64(file-w.directFirst) - blocksOf(w.freed[before:])) * blockBytes)
+	s.unstable.add((int64(file-w.directFirst) - blocksOf(w.freed[before:])) * blockBytes)
 }
 
 // blocksOf counts the blocks of runs.
@@ -337,8 +337,8 @@ func (s *Store) placeDirty(w *writePlan) {
 			b = w.base(file)
 			before := len(w.freed)
 			l.putDirty(file, b, &w.freed)
-			s.unstable.Add(-blocksOf(w.freed[before:]) * blockBytes)
-			s.dirtyMem.Add(blockBytes)
+			s.unstable.add(-blocksOf(w.freed[before:]) * blockBytes)
+			s.dirtyMem.add(blockBytes)
 			w.keep(file)
 		}
 		w.copyTo(file, b)
@@ -434,18 +434,34 @@ func (t *throttle) report(err error) {
 	t.mu.Unlock()
 }
 
-// waitForRoom returns when unstable data in memory is within its bound, or with the error that keeps
-// it there.
+// tooDirty says whether there is so much unstable data in memory that writers wait.
+func (s *Store) tooDirty() bool { return s.dirtyMem.load() > s.opts.DirtyBytes || s.dirtyMem.over() }
+
+// wakeWriters lets those look again who wait for memory.
+func (s *Store) wakeWriters() {
+	s.throttle.broadcast()
+	if c := s.opts.Caches; c != nil {
+		c.wakeWriters()
+	}
+}
+
+// waitForRoom returns when unstable data in memory is within its bounds, or with the error that keeps
+// it there. What others have does not keep a store waiting that has no more than its share.
 func (s *Store) waitForRoom() error {
-	if s.dirtyMem.Load() <= s.opts.DirtyBytes {
+	if !s.tooDirty() {
 		return nil
 	}
 	s.stats.throttled.Add(1)
 	s.background.wakeFlusher()
+	if c := s.opts.Caches; c != nil {
+		c.waiting.Add(1)
+		defer c.waiting.Add(-1)
+		c.wakeFlushers()
+	}
 	t := &s.throttle
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for s.dirtyMem.Load() > s.opts.DirtyBytes {
+	for s.tooDirty() {
 		if err := s.failed(); err != nil {
 			return err
 		}

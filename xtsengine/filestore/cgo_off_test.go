@@ -1,0 +1,5 @@
+//go:build !cgo
+
+package filestore
+
+const cgoEnabled = false
