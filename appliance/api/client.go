@@ -65,6 +65,13 @@ func (c *Client) SetQuota(ctx context.Context, id string, quotaBytes uint64) err
 	return c.do(ctx, http.MethodPut, ownPath+"file-systems/"+url.PathEscape(id)+"/quota", Quota{quotaBytes}, nil)
 }
 
+// GrowVolume enlarges the volume of a unit, to what its device has for 0, and returns its size.
+func (c *Client) GrowVolume(ctx context.Context, unit string, sizeBytes int64) (int64, error) {
+	var v VolumeSize
+	err := c.do(ctx, http.MethodPut, ownPath+"units/"+url.PathEscape(unit)+"/volume", VolumeSize{sizeBytes}, &v)
+	return v.SizeBytes, err
+}
+
 // CreateSubnet makes a subnet, whose ID the appliance gives.
 func (c *Client) CreateSubnet(ctx context.Context, s Subnet) (Subnet, error) {
 	var made Subnet

@@ -13,6 +13,7 @@
 //	GET    …/{id}/security-groups          DescribeMountTargetSecurityGroups
 //	PUT    …/{id}/security-groups          ModifyMountTargetSecurityGroups
 //	PUT    /nfseal/v1/file-systems/{id}/quota  Quota
+//	PUT    /nfseal/v1/units/{id}/volume    VolumeSize, answered with one
 //	POST, GET /nfseal/v1/subnets           Subnet; DELETE …/{id}
 //	POST, GET /nfseal/v1/security-groups   SecurityGroup; DELETE …/{id}
 //	POST   …/{id}/rules                    GroupRule; DELETE …/{id}/rules/{rule}

@@ -48,6 +48,8 @@ func ownOperation(r *http.Request) (efsOperation, bool) {
 	switch shape := parts[0]; {
 	case shape == "file-systems" && len(parts) == 3 && parts[2] == "quota" && r.Method == http.MethodPut:
 		return efsOperation{"SetFileSystemQuota", (*Server).prepareSetQuota}, true
+	case shape == "units" && len(parts) == 3 && parts[2] == "volume" && r.Method == http.MethodPut:
+		return efsOperation{"GrowVolume", (*Server).prepareGrowVolume}, true
 	case shape == "subnets" && len(parts) == 1:
 		return byMethod(r.Method, "CreateSubnet", (*Server).prepareCreateSubnet, "DescribeSubnets", (*Server).prepareSubnets)
 	case shape == "subnets" && len(parts) == 2 && r.Method == http.MethodDelete:

@@ -19,6 +19,13 @@ func (m *memoryBackend) exists(id string) bool {
 	return slices.ContainsFunc(m.list, func(f catalog.FileSystem) bool { return f.ID == id })
 }
 
+func (m *memoryBackend) GrowVolume(_ context.Context, unit string, sizeBytes int64) (int64, error) {
+	if unit != "u" {
+		return 0, NoUnit(unit)
+	}
+	return sizeBytes, nil
+}
+
 func (m *memoryBackend) SetQuota(_ context.Context, id string, quotaBytes uint64) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -124,6 +124,9 @@ type Backend interface {
 	FileSystems(ctx context.Context) ([]catalog.FileSystem, error)
 	// SetQuota bounds the metered bytes of a file system, at once; 0: nothing does.
 	SetQuota(ctx context.Context, id string, quotaBytes uint64) error
+	// GrowVolume enlarges the volume of a unit, at once and for good, to a size or, for 0, to that of its
+	// device. It returns what it has then; NoUnit, CannotGrow.
+	GrowVolume(ctx context.Context, unit string, sizeBytes int64) (int64, error)
 	// PutFileSystemPolicy gives a file system a policy, which holds for its connections at once.
 	PutFileSystemPolicy(ctx context.Context, id, text string) error
 	// FileSystemPolicy returns what was put; catalog.ErrNoPolicy if nothing was.

@@ -77,6 +77,7 @@ func commands() []command {
 		{"group delete", "ID", "forget a security group that no mount target has", groupDelete},
 		{"group allow", "ID --from PREFIX… [--file FILE] [--port PORT]", "admit clients to the mount targets with a security group", groupAllow},
 		{"group revoke", "ID RULE-ID", "take a rule out of a security group", groupRevoke},
+		{"volume grow", "SIZE|device [--unit ID]", "enlarge the volume while the daemon runs, to a size or to what its device has", volumeGrow},
 		{"status", "", "how the daemon, its units and file systems are", status},
 		{"net show", "[--measure TIME]", "mount target addresses, steering, the gate and what they counted", netShow},
 		{"check", "", "what is on and what is not, and whether the data directory is sound", check},

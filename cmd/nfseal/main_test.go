@@ -146,6 +146,16 @@ func (s *shelf) Network(_ context.Context, measure time.Duration) (api.Network, 
 	return n, nil
 }
 
+func (s *shelf) GrowVolume(_ context.Context, unit string, sizeBytes int64) (int64, error) {
+	switch {
+	case unit != "u":
+		return 0, api.NoUnit(unit)
+	case sizeBytes != 0 && sizeBytes < 20<<30:
+		return 0, api.CannotGrow("it has 20.0 GiB already, and does not shrink")
+	}
+	return 20 << 30, nil
+}
+
 func (s *shelf) SetQuota(_ context.Context, _ string, quotaBytes uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
