@@ -96,7 +96,9 @@ func (s *Store) fail(err error) error {
 
 // failMeta is fail for a failure of Pebble, which changes nothing any more.
 func (s *Store) failMeta(err error) error {
-	s.metaBroken.Store(true)
+	if !s.metaBroken.Swap(true) {
+		close(s.metaEnded)
+	}
 	s.fence.freeze()
 	return s.fail(err)
 }

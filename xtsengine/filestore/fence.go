@@ -35,6 +35,7 @@ type metaFence struct {
 
 	opening atomic.Bool // Pebble's Open has not returned
 	working atomic.Bool // and may have goroutines of its own
+	answer  sync.Mutex  // held to change opening, and to fill failure
 	failure chan error  // what ended it
 }
 
@@ -49,14 +50,31 @@ func newMetaFence(fs pebblevfs.FS, fail func(error) error) *metaFence {
 // it is not told of a failure: the goroutine that met it stays here, and openPebble gives up in its
 // place. f.mu is not held.
 func (f *metaFence) outcome(err error) error {
-	if err == nil || !f.opening.Load() || !f.working.Load() || errors.Is(err, os.ErrNotExist) {
+	if err == nil || errors.Is(err, os.ErrNotExist) || !f.endsOpening(err) {
 		return err
+	}
+	select {}
+}
+
+// endsOpening reports a failure to openPebble, if that has not had Pebble's answer yet.
+func (f *metaFence) endsOpening(err error) bool {
+	f.answer.Lock()
+	defer f.answer.Unlock()
+	if !f.opening.Load() || !f.working.Load() {
+		return false
 	}
 	select {
 	case f.failure <- err:
 	default:
 	}
-	select {}
+	return true
+}
+
+// opened hears Pebble's answer. What failure has then was met before it.
+func (f *metaFence) opened(err error) {
+	f.answer.Lock()
+	defer f.answer.Unlock()
+	f.opening.Store(err != nil)
 }
 
 // List implements vfs.FS.

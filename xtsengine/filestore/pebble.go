@@ -116,6 +116,7 @@ func (s *Store) openPebble() error { return s.openPebbleAs(false) }
 
 // openPebbleAs does, and writes nothing if it is told so.
 func (s *Store) openPebbleAs(readOnly bool) error {
+	s.metaEnded = make(chan struct{})
 	s.fence = newMetaFence(s.opts.Meta, s.failMeta)
 	s.stall.init()
 	o := s.pebbleOptions()
@@ -126,22 +127,37 @@ func (s *Store) openPebbleAs(readOnly bool) error {
 	go func() {
 		done <- guarded(func() (err error) {
 			db, err = pebble.Open(s.opts.Meta.PathJoin(s.opts.MetaDir, storeName), o)
-			s.fence.opening.Store(err != nil)
+			s.fence.opened(err)
 			return err
 		})
 	}()
-	var err error
-	select {
-	case err = <-done:
-	case err = <-s.fence.failure:
-		s.metaGivenUp.Store(true)
-	}
-	if err != nil {
+	if err := s.pebbleOpened(done); err != nil {
 		return errors.Join(fmt.Errorf("filestore: opening the metadata store: %w", err), s.fence.cutOff())
 	}
 	s.db = db
 	s.stall.watch.Go(s.watchMeta)
 	return nil
+}
+
+// pebbleOpened waits until Pebble has opened, or one of its goroutines has met a failure before that, and
+// stays where it is: such a Pebble would never let itself be closed, whatever it answers itself.
+func (s *Store) pebbleOpened(done <-chan error) error {
+	var err error
+	select {
+	case err = <-done:
+		if err != nil {
+			return err
+		}
+	case err = <-s.fence.failure:
+		s.metaGivenUp.Store(true)
+		return err
+	}
+	select {
+	case err = <-s.fence.failure:
+		s.metaGivenUp.Store(true)
+	default:
+	}
+	return err
 }
 
 // closePebble closes it. After a failure of Pebble's own its state is not to be relied on: it is cut
@@ -152,7 +168,9 @@ func (s *Store) closePebble() error {
 		return s.abandonPebble()
 	}
 	s.stall.watch.Wait()
-	err := guarded(s.db.Close)
+	closed := make(chan error, 1)
+	go func() { closed <- guarded(s.db.Close) }()
+	err := s.awaitClose(closed)
 	if s.metaBroken.Load() {
 		return errors.Join(s.failed(), err, s.fence.cutOff())
 	}
@@ -160,6 +178,25 @@ func (s *Store) closePebble() error {
 		return fmt.Errorf("filestore: closing the metadata store: %w", err)
 	}
 	return nil
+}
+
+// awaitClose waits until Pebble is closed. If it fails in that, it may wait for ever for a goroutine that has
+// ended: then only for a while.
+func (s *Store) awaitClose(closed <-chan error) error {
+	select {
+	case err := <-closed:
+		return err
+	case <-s.metaEnded:
+	}
+	timeout := time.NewTimer(abandonTime)
+	defer timeout.Stop()
+	select {
+	case err := <-closed:
+		return err
+	case <-timeout.C:
+		s.metaGivenUp.Store(true)
+		return nil
+	}
 }
 
 // abandonPebble closes a Pebble that has failed, if it lets itself be closed: it may wait for ever for a

@@ -35,7 +35,8 @@ type Store struct {
 	// failure is why the store has stopped; nil while it runs.
 	failure    atomic.Pointer[error]
 	fence      *metaFence
-	metaBroken atomic.Bool // Pebble itself has failed
+	metaBroken atomic.Bool   // Pebble itself has failed
+	metaEnded  chan struct{} // closed when it has
 	// metaGivenUp says that it does not let itself be closed either.
 	metaGivenUp atomic.Bool
 	stall       metaStall
