@@ -40,7 +40,10 @@ type Appliance struct {
 	dir        *dataDir
 	audit      *audit.Log
 	tampered   *tamperLog
-	keys       *kms.Service
+	keys       *kms.Service // the root key
+	kmsKeys    *kms.Keys
+	kms        *kms.Client // of file systems
+	keyWatch   keyWatch
 	catalogKey *keyring.DataKey
 	store      *catalog.Local
 	catalog    *catalog.Catalog
@@ -115,7 +118,7 @@ func (a *Appliance) open(ctx context.Context) error {
 		return err
 	}
 	if !a.dir.fresh {
-		if err := a.dir.check(ctx, a.keys); err != nil {
+		if err := a.dir.check(ctx, a.keys, &a.o); err != nil {
 			return fmt.Errorf("%s can't be served, and nothing was changed: %w", a.dir.dir, err)
 		}
 		if err := a.listen(ctx); err != nil {
@@ -145,6 +148,9 @@ func (a *Appliance) openForWriting(ctx context.Context, pending *pendingLog, vol
 		return err
 	}
 	a.catalog = catalog.New(a.store)
+	if err := a.openKMS(); err != nil {
+		return err
+	}
 	if err := a.openNetwork(ctx); err != nil {
 		return err
 	}
@@ -157,6 +163,7 @@ func (a *Appliance) openForWriting(ctx context.Context, pending *pendingLog, vol
 	if err := a.openUnits(ctx, volumeBytes); err != nil {
 		return err
 	}
+	a.keyWatch.start(a)
 	return a.prepareServers(ctx)
 }
 
@@ -300,6 +307,7 @@ func (a *Appliance) unitOptions() UnitOptions {
 	squash, _ := parseSquash(a.o.Squash) // was validated
 	return UnitOptions{
 		Keys:          a.keys,
+		KMS:           a.kms,
 		Authority:     a.authority,
 		Names:         pki.AddressesOf(a.o.Advertise),
 		Caches:        a.caches,
@@ -334,14 +342,8 @@ func (a *Appliance) prepareServers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	kmsKeys, err := kms.NewKeys(kms.KeysOptions{
-		Store: a.store, Root: a.dir.root, Region: a.o.Region, Account: api.OwnerID, Clock: a.o.Clock,
-	})
-	if err != nil {
-		return err
-	}
 	a.apiServer, err = api.New(api.Options{
-		Backend: a, Audit: a.audit, Keys: kmsKeys, Region: a.o.Region, Clock: a.o.Clock, Log: a.log.With(zap.String("component", "api")),
+		Backend: a, Audit: a.audit, Keys: a.kmsKeys, Region: a.o.Region, Clock: a.o.Clock, Log: a.log.With(zap.String("component", "api")),
 	})
 	if err != nil {
 		return err
@@ -454,6 +456,7 @@ func (a *Appliance) close() error {
 		}
 	}
 	errs = append(errs, a.closeEdge())
+	a.keyWatch.close()
 	a.admin.Lock()
 	defer a.admin.Unlock()
 	for _, u := range a.units {
@@ -497,6 +500,13 @@ func (a *Appliance) CreateFileSystem(ctx context.Context, f catalog.FileSystem) 
 		return catalog.FileSystem{}, fmt.Errorf("%w: no unit serves that could hold a file system", ErrNotServing)
 	}
 	f.Created, f.Unit = a.o.Clock().UTC(), u.ID()
+	if f.Key == "" {
+		key, err := a.kmsKeys.Managed(ctx, kms.EFS)
+		if err != nil {
+			return catalog.FileSystem{}, err
+		}
+		f.Key = key.ID
+	}
 	f, err := a.catalog.Create(ctx, f)
 	if err != nil {
 		return f, err
@@ -541,7 +551,7 @@ func (a *Appliance) DeleteFileSystem(ctx context.Context, id string) error {
 	if _, err := a.catalog.SetState(ctx, id, catalog.Deleting, catalog.Available, catalog.Deleting); err != nil {
 		return err
 	}
-	if err := a.unmake(ctx, u, id); err != nil {
+	if err := a.unmake(ctx, u, &f); err != nil {
 		a.log.Error("file system could not be deleted", zap.String("file_system", id), zap.Error(err))
 		return err
 	}

@@ -96,6 +96,57 @@ func TestAWSCLIOnEFS(t *testing.T) {
 	stranger.refused(t, "InvalidSignatureException", "efs", "describe-file-systems")
 }
 
+// The create command of the EFS guide, with every way to name a key, and the codes of keys that can't be used.
+func TestAWSCLIOnFileSystemKeys(t *testing.T) {
+	a := start(t, testOptions(t.TempDir()))
+	aws := newAWS(t, a, mayEverything)
+	var key struct{ KeyMetadata struct{ KeyId, Arn string } }
+	aws.do(t, &key, "kms", "create-key")
+	id, arn := key.KeyMetadata.KeyId, key.KeyMetadata.Arn
+	aws.do(t, nil, "kms", "create-alias", "--alias-name", "alias/files", "--target-key-id", id)
+	create := func(token, name string) []string {
+		args := []string{"efs", "create-file-system", "--creation-token", token, "--performance-mode", "generalPurpose", "--encrypted"}
+		if name != "" {
+			args = append(args, "--kms-key-id", name)
+		}
+		return args
+	}
+	var made struct {
+		FileSystemId, KmsKeyId string
+		Encrypted              bool
+	}
+	for token, name := range map[string]string{
+		"alias": "alias/files", "id": id, "arn": arn, "alias arn": strings.Replace(arn, "key/"+id, "alias/files", 1),
+	} {
+		aws.do(t, &made, create(token, name)...)
+		if !made.Encrypted || made.KmsKeyId != arn {
+			t.Errorf("under %s: %+v", name, made)
+		}
+	}
+	aws.do(t, &made, create("managed", "")...)
+	var managed struct {
+		KeyMetadata struct{ Arn, KeyManager string }
+	}
+	aws.do(t, &managed, "kms", "describe-key", "--key-id", "alias/aws/elasticfilesystem")
+	if made.KmsKeyId != managed.KeyMetadata.Arn || managed.KeyMetadata.KeyManager != "AWS" {
+		t.Errorf("%+v, %+v", made, managed)
+	}
+	aws.refused(t, "NotFoundException", create("1", "alias/none")...)
+	aws.refused(t, "ValidationException", create("2", "not a key")...)
+	aws.do(t, nil, "kms", "disable-key", "--key-id", id)
+	aws.refused(t, "DisabledException", create("3", id)...)
+	aws.do(t, nil, "kms", "schedule-key-deletion", "--key-id", id, "--pending-window-in-days", "7")
+	aws.refused(t, "KMSInvalidStateException", create("4", "alias/files")...)
+	aws.refused(t, "AccessDeniedException", "kms", "disable-key", "--key-id", managed.KeyMetadata.Arn)
+	if err := a.PutUserPolicy(t.Context(), "admin", "all", `{"Version":"2012-10-17","Statement":[
+		{"Effect":"Allow","Action":["elasticfilesystem:*","kms:CreateKey"],"Resource":"*"}]}`); err != nil {
+		t.Fatal(err)
+	}
+	aws.do(t, &key, "kms", "create-key")
+	aws.refused(t, "AccessDeniedException", create("5", key.KeyMetadata.KeyId)...)
+	aws.do(t, nil, create("6", "")...) // the managed key's policy lets all who may use EFS
+}
+
 func TestAWSCLIOnKMS(t *testing.T) {
 	a := start(t, testOptions(t.TempDir()))
 	aws := newAWS(t, a, mayEverything)

@@ -75,15 +75,19 @@ func openCatalog(ctx context.Context, l layout, keys keyring.Wrapper, onFailure 
 	if err != nil {
 		return nil, nil, err
 	}
+	return openCatalogAs(ctx, keys, f, catalog.LocalOptions{Dir: l.store(), OnFailure: onFailure})
+}
+
+// openCatalogAs opens the store that o says, whose file system it fills in.
+func openCatalogAs(ctx context.Context, keys keyring.Unwrapper, f catalogKeyFile, o catalog.LocalOptions) (*catalog.Local, *keyring.DataKey, error) {
 	key, err := keys.Unwrap(ctx, f.Key, catalogContext)
 	if err != nil {
 		return nil, nil, fmt.Errorf("key of the catalog: %w", err)
 	}
-	encrypted, err := cryptfs.New(vfs.Default, key)
-	if err != nil {
+	if o.FS, err = cryptfs.New(vfs.Default, key); err != nil {
 		return nil, nil, errors.Join(err, key.Close())
 	}
-	store, err := catalog.OpenLocal(catalog.LocalOptions{FS: encrypted, Dir: l.store(), OnFailure: onFailure})
+	store, err := catalog.OpenLocal(o)
 	if err != nil {
 		return nil, nil, errors.Join(err, key.Close())
 	}

@@ -43,7 +43,7 @@ func Check(ctx context.Context, o Options) ([]api.Feature, error) {
 	if err != nil {
 		return report, err
 	}
-	if err := d.check(ctx, keys); err != nil {
+	if err := d.check(ctx, keys, &o); err != nil {
 		return report, err
 	}
 	dirs, err := unitDirs(d.units())

@@ -17,6 +17,7 @@ import (
 	"github.com/nfseal/nfseal/xtsengine/filestore"
 	"github.com/nfseal/nfseal/xtsengine/mac"
 	enginevfs "github.com/nfseal/nfseal/xtsengine/vfs"
+	"github.com/nfseal/nfseal/xtsengine/vfs/sealfs"
 	"github.com/nfseal/nfseal/xtsengine/volume"
 	"github.com/nfseal/nfseal/xtsengine/xts"
 )
@@ -25,18 +26,28 @@ import (
 type fsDir string
 
 func (d fsDir) keys() string { return filepath.Join(string(d), "keys.json") }
+
+// key is where the KMS key goes along with the file system, sealed under the root key.
+func (d fsDir) key() string  { return filepath.Join(string(d), "kmskey.json") }
 func (d fsDir) meta() string { return filepath.Join(string(d), "meta") }
 
-// fileSystem is one file system that is being served. What it is made of is closed in the opposite
-// order.
+// engine is what it takes to read and write a file system. It is closed in the opposite order.
+type engine struct {
+	keys   *unlocked
+	cipher *xts.Cipher
+	tags   *mac.Key
+	space  *volume.Space
+	store  *filestore.Store // nil while the file system's key can't be used
+}
+
+// fileSystem is one file system that is being served.
 type fileSystem struct {
-	id      string
-	keys    *unlocked
-	cipher  *xts.Cipher
-	tags    *mac.Key
-	space   *volume.Space
-	store   *filestore.Store
+	id string
+	engine
+	files   *sealfs.FS // the store, as the service has it
 	service *nfs4.Service
+	sealed  error // why the file system's key can't be used; nil: it can
+	lossy   bool  // what was unstable when it was sealed could not be written
 }
 
 // createFileSystem makes the keys and the empty metadata store of f in dir, which must not hold any.
@@ -45,14 +56,18 @@ func (u *Unit) createFileSystem(ctx context.Context, f *catalog.FileSystem) erro
 	if err := durable.MakeDir(string(dir), 0o700); err != nil {
 		return fmt.Errorf("appliance: %w", err)
 	}
-	k, err := newKeysFile(ctx, u.o.Keys, f)
+	if err := u.keepKey(ctx, dir, f.Key); err != nil {
+		return err
+	}
+	w := u.wrapping()
+	k, err := w.newKeysFile(ctx, f)
 	if err != nil {
 		return err
 	}
 	if err := writeJSON(dir.keys(), k); err != nil {
 		return err
 	}
-	keys, err := k.unlock(ctx, u.o.Keys)
+	keys, err := w.unlock(ctx, k)
 	if err != nil {
 		return err
 	}
@@ -66,6 +81,24 @@ func (u *Unit) createFileSystem(ctx context.Context, f *catalog.FileSystem) erro
 	})
 }
 
+// keepKey puts the KMS key id beside the file system: a unit has what it takes to be read wherever the root
+// key is.
+func (u *Unit) keepKey(ctx context.Context, dir fsDir, id string) error {
+	if id == "" {
+		return nil
+	}
+	text, err := u.o.KMS.Export(ctx, id)
+	if err != nil {
+		return err
+	}
+	if err := durable.WriteFile(dir.key(), text, 0o600); err != nil {
+		return fmt.Errorf("appliance: %w", err)
+	}
+	return nil
+}
+
+func (u *Unit) wrapping() *wrapping { return &wrapping{u.o.Keys, u.o.KMS} }
+
 // openFileSystem unlocks the file system id and opens everything that it takes to serve it.
 func (u *Unit) openFileSystem(ctx context.Context, id string) (*fileSystem, error) {
 	fs := &fileSystem{id: id}
@@ -77,58 +110,59 @@ func (u *Unit) openFileSystem(ctx context.Context, id string) (*fileSystem, erro
 
 // fill opens what fs is made of, one after the other; after an error the rest is missing.
 func (u *Unit) fill(ctx context.Context, fs *fileSystem) error {
-	if err := u.unlock(ctx, fs); err != nil {
+	if err := u.unlock(ctx, fs.id, &fs.engine); err != nil {
 		return err
 	}
-	if err := u.openStore(ctx, fs); err != nil {
+	if err := u.openStore(ctx, fs.id, &fs.engine); err != nil {
 		return err
 	}
+	fs.files = sealfs.New(fs.store)
 	return u.openService(fs)
 }
 
-// unlock opens the keys of fs and its space on the volume.
-func (u *Unit) unlock(ctx context.Context, fs *fileSystem) error {
-	k, err := readKeysFile(u.fsDir(fs.id).keys(), fs.id)
+// unlock opens the keys of the file system id and its space on the volume.
+func (u *Unit) unlock(ctx context.Context, id string, fs *engine) error {
+	k, err := readKeysFile(u.fsDir(id).keys(), id)
 	if err != nil {
 		return err
 	}
-	if fs.keys, err = k.unlock(ctx, u.o.Keys); err != nil {
+	if fs.keys, err = u.wrapping().unlock(ctx, k); err != nil {
 		return err
 	}
 	useErr := fs.keys.data.Use(func(key []byte) { fs.cipher, err = xts.New(key) })
 	if err = errors.Join(useErr, err); err != nil {
 		return err
 	}
-	if fs.tags, err = fs.keys.tagKey(fs.id); err != nil {
+	if fs.tags, err = fs.keys.tagKey(id); err != nil {
 		return err
 	}
-	fs.space, err = u.volume.OpenSpace(spaceOf(fs.id), fs.cipher, fs.tags)
+	fs.space, err = u.volume.OpenSpace(spaceOf(id), fs.cipher, fs.tags)
 	return err
 }
 
-func (u *Unit) openStore(ctx context.Context, fs *fileSystem) error {
+func (u *Unit) openStore(ctx context.Context, id string, fs *engine) error {
 	meta, err := cryptfs.New(vfs.Default, fs.keys.metadata)
 	if err != nil {
 		return err
 	}
-	quota, err := u.o.QuotaOf(ctx, fs.id)
+	quota, err := u.o.QuotaOf(ctx, id)
 	if err != nil {
 		return err
 	}
-	log := u.log.With(zap.String("file_system", fs.id))
+	log := u.log.With(zap.String("file_system", id))
 	fs.store, err = filestore.Open(ctx, filestore.Options{
-		ID:         spaceOf(fs.id),
+		ID:         spaceOf(id),
 		Space:      fs.space,
 		Meta:       meta,
-		MetaDir:    u.fsDir(fs.id).meta(),
+		MetaDir:    u.fsDir(id).meta(),
 		UnitUUID:   u.uuid,
 		Epoch:      u.term.Epoch(),
 		Caches:     u.o.Caches,
 		QuotaBytes: quota,
 		Clock:      u.o.Clock,
 		Events: filestore.Events{
-			Tampered: func(b filestore.TamperedBlock) { u.o.Tampered(fs.id, b) },
-			Stopped:  func(err error) { u.fail(fmt.Errorf("file system %s: %w", fs.id, err)) },
+			Tampered: func(b filestore.TamperedBlock) { u.o.Tampered(id, b) },
+			Stopped:  func(err error) { u.fail(fmt.Errorf("file system %s: %w", id, err)) },
 			BackgroundError: func(err error) {
 				log.Warn("background work in a file system failed, it will be tried again", zap.Error(err))
 			},
@@ -145,7 +179,7 @@ func (u *Unit) openService(fs *fileSystem) error {
 	log := u.log.With(zap.String("file_system", fs.id))
 	name := identity(u.id, fs.id)
 	fs.service, err = nfs4.New(nfs4.Options{
-		FS:            fs.store,
+		FS:            fs.files,
 		FSID:          fsidOf(fs.id),
 		ServerOwner:   name,
 		ServerScope:   name,
@@ -170,25 +204,33 @@ func (u *Unit) openService(fs *fileSystem) error {
 
 // Close stops serving and lets go of everything, the keys last.
 func (fs *fileSystem) Close() error {
-	var errs []error
+	var err error
 	if fs.service != nil {
-		errs = append(errs, fs.service.Close())
+		err = fs.service.Close()
 	}
-	if fs.store != nil {
-		errs = append(errs, fs.store.Close())
+	return errors.Join(err, fs.engine.Close())
+}
+
+// Close makes all data stable and lets go of everything, the keys last; nothing is left then. The error says
+// whether data was lost, among others.
+func (e *engine) Close() error {
+	var errs []error
+	if e.store != nil {
+		errs = append(errs, e.store.Close())
 	}
-	if fs.space != nil {
-		errs = append(errs, fs.space.Close())
+	if e.space != nil {
+		errs = append(errs, e.space.Close())
 	}
-	if fs.cipher != nil {
-		fs.cipher.Close()
+	if e.cipher != nil {
+		e.cipher.Close()
 	}
-	if fs.tags != nil {
-		fs.tags.Close()
+	if e.tags != nil {
+		e.tags.Close()
 	}
-	if fs.keys != nil {
-		errs = append(errs, fs.keys.Close())
+	if e.keys != nil {
+		errs = append(errs, e.keys.Close())
 	}
+	*e = engine{}
 	return errors.Join(errs...)
 }
 
@@ -208,7 +250,7 @@ func (u *Unit) destruction(id string) []func() error {
 	dir := u.fsDir(id)
 	return []func() error{
 		func() error {
-			if err := durable.Destroy(dir.keys()); err != nil {
+			if err := errors.Join(durable.Destroy(dir.keys()), durable.Destroy(dir.key())); err != nil {
 				return fmt.Errorf("appliance: keys of %s can't be destroyed: %w", id, err)
 			}
 			return nil
@@ -233,6 +275,9 @@ func (u *Unit) destruction(id string) []func() error {
 
 // usedBytes is how much the file system holds: what is metered, data and metadata.
 func (fs *fileSystem) usedBytes(ctx context.Context) (uint64, error) {
+	if fs.store == nil {
+		return 0, fs.sealed
+	}
 	var st enginevfs.StatFS
 	err := fs.store.StatFS(ctx, &st)
 	return st.MeteredDataBytes + st.MeteredMetadataBytes, err

@@ -23,11 +23,15 @@ func (a *Appliance) CheckFileSystem(ctx context.Context, id string) (api.Check, 
 	}
 	u.mu.Lock()
 	fs := u.served[id]
+	var store *filestore.Store
+	if fs != nil {
+		store = fs.store
+	}
 	u.mu.Unlock()
-	if fs == nil {
+	if store == nil {
 		return api.Check{}, fmt.Errorf("%w: %s", ErrNotServing, id)
 	}
-	report, err := fs.store.CheckOnline(ctx) // a store that is closed meanwhile says so
+	report, err := store.CheckOnline(ctx) // a store that is closed meanwhile says so
 	if err != nil {
 		return api.Check{}, err
 	}
@@ -72,13 +76,18 @@ func Fsck(ctx context.Context, o Options, repair bool) ([]api.Check, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := d.check(ctx, keys); err != nil {
+	if err := d.check(ctx, keys, &o); err != nil {
 		return nil, err
 	}
+	client, done, err := d.kmsReadOnly(ctx, keys, &o)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	dirs, err := unitDirs(d.units())
 	var checks []api.Check
 	for _, dir := range dirs {
-		u, err := NewUnit(dir, UnitOptions{Keys: keys, Clock: o.Clock, Log: o.Log})
+		u, err := NewUnit(dir, UnitOptions{Keys: keys, KMS: client, Clock: o.Clock, Log: o.Log})
 		if err != nil {
 			return checks, err
 		}
@@ -155,7 +164,7 @@ func (u *Unit) fsckFileSystem(ctx context.Context, id string, repair bool) (c ap
 	}
 	fs := &fileSystem{id: id}
 	defer func() { err = errors.Join(err, fs.Close()) }()
-	if err := u.unlock(ctx, fs); err != nil {
+	if err := u.unlock(ctx, id, &fs.engine); err != nil {
 		return c, err
 	}
 	meta, err := cryptfs.New(vfs.Default, fs.keys.metadata)

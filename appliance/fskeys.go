@@ -13,17 +13,22 @@ import (
 
 	"github.com/nfseal/nfseal/appliance/catalog"
 	"github.com/nfseal/nfseal/appliance/durable"
+	"github.com/nfseal/nfseal/appliance/kms"
 	"github.com/nfseal/nfseal/proxy/nfs4"
 	"github.com/nfseal/nfseal/xtsengine/keyring"
 	"github.com/nfseal/nfseal/xtsengine/mac"
 	"github.com/nfseal/nfseal/xtsengine/volume"
 )
 
-// keysFormat is the version of keys.json.
-const keysFormat = 1
+// keysFormat is the newest version of keys.json. Version 1 has data keys under the root key, version 2
+// under a KMS key.
+const (
+	keysFormat     = 2
+	rootKeysFormat = 1
+)
 
-// keysFile is keys.json: what a file system needs to be opened, together with the root key, and
-// what a catalog needs to take it up. It names no host.
+// keysFile is keys.json: what a file system needs to be opened, together with the root key or a KMS key,
+// and what a catalog needs to take it up. It names no host.
 type keysFile struct {
 	Format          int           `json:"format"`
 	ID              string        `json:"id"`
@@ -32,8 +37,9 @@ type keysFile struct {
 	PerformanceMode string        `json:"performanceMode"`
 	ThroughputMode  string        `json:"throughputMode"`
 	Tags            []catalog.Tag `json:"tags,omitempty"`
-	MetadataKey     []byte        `json:"metadataKey"` // wrapped
-	DataKey         []byte        `json:"dataKey"`     // wrapped
+	Key             string        `json:"key,omitempty"` // of KMS; empty: the root key
+	MetadataKey     []byte        `json:"metadataKey"`   // wrapped
+	DataKey         []byte        `json:"dataKey"`       // wrapped
 }
 
 // keyContext is the encryption context of a file system's data key.
@@ -48,29 +54,51 @@ func metadataContext(id string) keyring.Context {
 	return ec
 }
 
-// newKeysFile makes two fresh keys for f and wraps them.
-func newKeysFile(ctx context.Context, wrapper keyring.Wrapper, f *catalog.FileSystem) (*keysFile, error) {
+// wrapping makes and opens data keys: under the root key for file systems of old, under KMS keys for all
+// others.
+type wrapping struct {
+	root keyring.Wrapper
+	kms  *kms.Client
+}
+
+// newKeysFile makes two fresh keys for f, wrapped.
+func (w *wrapping) newKeysFile(ctx context.Context, f *catalog.FileSystem) (*keysFile, error) {
 	k := &keysFile{
 		Format: keysFormat, ID: f.ID, CreationToken: f.CreationToken, Created: f.Created,
-		PerformanceMode: f.PerformanceMode, ThroughputMode: f.ThroughputMode, Tags: f.Tags,
+		PerformanceMode: f.PerformanceMode, ThroughputMode: f.ThroughputMode, Tags: f.Tags, Key: f.Key,
+	}
+	if f.Key == "" {
+		k.Format = rootKeysFormat
 	}
 	var err error
-	if k.MetadataKey, err = wrapNew(ctx, wrapper, metadataContext(f.ID)); err != nil {
+	if k.MetadataKey, err = w.wrapNew(ctx, f.Key, metadataContext(f.ID)); err != nil {
 		return nil, err
 	}
-	if k.DataKey, err = wrapNew(ctx, wrapper, keyContext(f.ID)); err != nil {
+	if k.DataKey, err = w.wrapNew(ctx, f.Key, keyContext(f.ID)); err != nil {
 		return nil, err
 	}
 	return k, nil
 }
 
-func wrapNew(ctx context.Context, wrapper keyring.Wrapper, ec keyring.Context) ([]byte, error) {
+// wrapNew makes a data key under the KMS key id, or under the root key if that is empty.
+func (w *wrapping) wrapNew(ctx context.Context, id string, ec keyring.Context) ([]byte, error) {
+	if id != "" {
+		return w.kms.GenerateDataKeyWithoutPlaintext(ctx, id, ec)
+	}
 	key, err := keyring.NewDataKey(rand.Reader)
 	if err != nil {
 		return nil, err
 	}
 	defer key.Close()
-	return wrapper.Wrap(ctx, key, ec)
+	return w.root.Wrap(ctx, key, ec)
+}
+
+// unwrapper is who opens the keys of k.
+func (w *wrapping) unwrapper(k *keysFile) keyring.Unwrapper {
+	if k.Key != "" {
+		return w.kms
+	}
+	return w.root
 }
 
 // readKeysFile reads keys.json of the file system id.
@@ -90,7 +118,7 @@ func parseKeysFile(text []byte, path, id string) (*keysFile, error) {
 	if k.Format > keysFormat {
 		return nil, fmt.Errorf("%w: %s has format %d, this version knows %d", ErrNewerFormat, path, k.Format, keysFormat)
 	}
-	if k.Format < 1 || k.ID != id || len(k.MetadataKey) == 0 || len(k.DataKey) == 0 {
+	if k.Format < 1 || k.ID != id || len(k.MetadataKey) == 0 || len(k.DataKey) == 0 || (k.Key == "") != (k.Format == rootKeysFormat) {
 		return nil, fmt.Errorf("appliance: %s is damaged, or is not of %s", path, id)
 	}
 	return &k, nil
@@ -100,7 +128,7 @@ func parseKeysFile(text []byte, path, id string) (*keysFile, error) {
 func (k *keysFile) record(unit string) catalog.FileSystem {
 	return catalog.FileSystem{
 		ID: k.ID, CreationToken: k.CreationToken, Created: k.Created, State: catalog.Available, Unit: unit,
-		PerformanceMode: k.PerformanceMode, ThroughputMode: k.ThroughputMode, Tags: k.Tags,
+		PerformanceMode: k.PerformanceMode, ThroughputMode: k.ThroughputMode, Tags: k.Tags, Key: k.Key,
 	}
 }
 
@@ -110,7 +138,8 @@ type unlocked struct {
 	data     *keyring.DataKey
 }
 
-func (k *keysFile) unlock(ctx context.Context, unwrapper keyring.Unwrapper) (*unlocked, error) {
+func (w *wrapping) unlock(ctx context.Context, k *keysFile) (*unlocked, error) {
+	unwrapper := w.unwrapper(k)
 	metadata, err := unwrapper.Unwrap(ctx, k.MetadataKey, metadataContext(k.ID))
 	if err != nil {
 		return nil, fmt.Errorf("metadata key of %s: %w", k.ID, err)

@@ -5,6 +5,8 @@ import "time"
 const (
 	// maxJSONBytes bounds the small files that describe things.
 	maxJSONBytes = 64 << 10
+	// maxKeyCopyBytes bounds the copy of a KMS key, with all its versions, beside a file system.
+	maxKeyCopyBytes = 256 << 10
 	// minVolumeBytes is the smallest volume that is made.
 	minVolumeBytes = 16 << 20
 	// defaultVolumeBytes is the size of the volume of a first start, if the host has
@@ -36,6 +38,9 @@ const (
 	defaultScrubBytes = 64 << 20
 	scrubRecordBytes  = 128
 	maxScrubBad       = 1000
+	// defaultKeyCheckSeconds and maxKeyCheckSeconds are how often it is looked whether keys can be used.
+	defaultKeyCheckSeconds = 10
+	maxKeyCheckSeconds     = 60
 	// retireTimeout bounds how long a successor waits for the daemon before it to drain and go.
 	retireTimeout = 2 * time.Minute
 )

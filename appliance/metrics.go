@@ -35,6 +35,7 @@ var (
 	volumeFreeDesc  = desc("volume_free_bytes", "What no file system has leased.", "unit")
 	storageDesc     = desc("storage_bytes", "What the file system holds.", "file_system")
 	tamperedDesc    = desc("tampered_blocks_total", "Reads of blocks that were not what was written there.", "file_system")
+	keyDesc         = desc("file_system_key_usable", "1 if the file system's key can be used, 0 while its I/O is stopped.", "file_system")
 	presentDesc     = desc("mount_target_present", "1 if the address is on its interface.", "address")
 	restoredDesc    = desc("network_restored_total", "Changes by others to addresses, routes and rules that were put right.")
 	steeredDesc     = desc("steered_connections_total", "Connections to mount targets given to the proxy.", "address")
@@ -55,7 +56,7 @@ var (
 // Describe implements prometheus.Collector.
 func (collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		connectionsDesc, acceptedDesc, refusedDesc, deniedDesc, certRefusedDesc, probesDesc, unitDesc, volumeDesc, volumeFreeDesc, storageDesc, tamperedDesc, ocspDesc,
+		connectionsDesc, acceptedDesc, refusedDesc, deniedDesc, certRefusedDesc, probesDesc, unitDesc, volumeDesc, volumeFreeDesc, storageDesc, tamperedDesc, keyDesc, ocspDesc,
 		presentDesc, restoredDesc, steeredDesc, unsteeredDesc, runsDesc, runTimeDesc, gateDesc, gateBytesDesc, gateRuleDesc,
 		gateTargetDesc, gateSourceDesc, guardedDesc, certEndDesc, stapleEndDesc,
 	} {
@@ -168,6 +169,11 @@ func (c collector) collectUnit(u *Unit, gauge func(*prometheus.Desc, float64, ..
 	gauge(volumeDesc, float64(v.volume.SizeBytes), u.ID())
 	gauge(volumeFreeDesc, float64(v.freeBytes()), u.ID())
 	for _, id := range v.served {
+		usable := 1.0
+		if v.sealed[id] != nil {
+			usable = 0
+		}
+		gauge(keyDesc, usable, id)
 		if used, ok := u.UsedBytes(context.Background(), id); ok {
 			gauge(storageDesc, float64(used), id)
 		}

@@ -87,6 +87,9 @@ type Options struct {
 	GraceSeconds int
 	// NoDelegations keeps NFS clients from caching files in a way that must be recalled.
 	NoDelegations bool
+	// KeyCheckSeconds is how often it is looked whether the keys of file systems can still be used, 1 to 60,
+	// beside at once when a key changes; 10 by default.
+	KeyCheckSeconds int
 	// Log is where the appliance logs; nowhere by default.
 	Log *zap.Logger
 	// Clock is time.Now by default.
@@ -125,6 +128,7 @@ func (o *Options) EnsureDefaults() {
 	setDefault(&o.APIListen, DefaultAPIListen)
 	setDefault(&o.Squash, DefaultSquash)
 	setDefault(&o.MemoryBytes, defaultMemory())
+	setDefault(&o.KeyCheckSeconds, defaultKeyCheckSeconds)
 	if o.Host == "" {
 		o.Host, _ = os.Hostname()
 	}
@@ -201,6 +205,8 @@ func (o *Options) Validate() error {
 	case o.VolumeBytes != 0 && (o.VolumeBytes < minVolumeBytes || o.VolumeBytes%volumeUnit != 0):
 		return fmt.Errorf("appliance: volume of %d bytes: at least %d are needed, in multiples of %d",
 			o.VolumeBytes, int64(minVolumeBytes), int64(volumeUnit))
+	case o.KeyCheckSeconds < 1 || o.KeyCheckSeconds > maxKeyCheckSeconds:
+		return fmt.Errorf("appliance: keys are checked every 1 to %d seconds, not %d", maxKeyCheckSeconds, o.KeyCheckSeconds)
 	case o.MemoryBytes < minMemoryBytes:
 		return fmt.Errorf("appliance: memory of %d bytes: at least %d are needed", o.MemoryBytes, int64(minMemoryBytes))
 	}

@@ -10,10 +10,13 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/nfseal/nfseal/appliance/api"
 	"github.com/nfseal/nfseal/appliance/audit"
 	"github.com/nfseal/nfseal/appliance/catalog"
+	"github.com/nfseal/nfseal/appliance/kms"
 	"github.com/nfseal/nfseal/xtsengine/blockdev"
 	"github.com/nfseal/nfseal/xtsengine/cryptfs"
 	"github.com/nfseal/nfseal/xtsengine/filestore"
@@ -23,7 +26,7 @@ import (
 
 // check refuses what could not be opened (newer formats, truncated volumes, keys of other roots)
 // before anything is written.
-func (d *dataDir) check(ctx context.Context, keys keyring.Unwrapper) error {
+func (d *dataDir) check(ctx context.Context, keys keyring.Wrapper, o *Options) error {
 	if err := catalog.CheckFormat(vfs.Default, d.store()); err != nil {
 		return err
 	}
@@ -34,12 +37,49 @@ func (d *dataDir) check(ctx context.Context, keys keyring.Unwrapper) error {
 	if err != nil {
 		return err
 	}
+	client, done, err := d.kmsReadOnly(ctx, keys, o)
+	if err != nil {
+		return err
+	}
+	defer done()
 	for _, dir := range dirs {
-		if err := checkUnit(ctx, dir, keys); err != nil {
+		if err := checkUnit(ctx, dir, &wrapping{keys, client}); err != nil {
 			return fmt.Errorf("unit %s: %w", filepath.Base(dir), err)
 		}
 	}
 	return nil
+}
+
+// kmsReadOnly opens the keys of KMS without writing anything, until done is called. The client is nil while
+// there is no catalog.
+func (d *dataDir) kmsReadOnly(ctx context.Context, keys keyring.Wrapper, o *Options) (client *kms.Client, done func(), err error) {
+	f, err := readCatalogKey(d.layout)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, func() {}, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	if _, err := os.Stat(d.store()); errors.Is(err, fs.ErrNotExist) {
+		return nil, func() {}, nil
+	}
+	store, key, err := openCatalogAs(ctx, keys, f, catalog.LocalOptions{Dir: d.store(), ReadOnly: true})
+	if errors.Is(err, pebble.ErrDBDoesNotExist) { // its making was cut short
+		return nil, func() {}, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	done = func() {
+		store.Close() // nothing was written
+		key.Close()
+	}
+	all, err := kms.NewKeys(kms.KeysOptions{Store: store, Root: d.root, Region: o.Region, Account: api.OwnerID, Clock: o.Clock})
+	if err != nil {
+		done()
+		return nil, nil, err
+	}
+	return kms.NewClient(all, &pendingLog{}, kms.EFS), done, nil
 }
 
 // unfinishedSuffix marks the directory of a unit that was being made.
@@ -66,7 +106,7 @@ func unitDirs(root string) ([]string, error) {
 	return dirs, nil
 }
 
-func checkUnit(ctx context.Context, dir string, keys keyring.Unwrapper) error {
+func checkUnit(ctx context.Context, dir string, keys *wrapping) error {
 	u, err := NewUnit(dir, UnitOptions{})
 	if err != nil {
 		return err
@@ -111,7 +151,7 @@ func (u *Unit) checkVolume() error {
 // checkFileSystem looks at the formats of a file system. One without keys is what a creation or
 // deletion left that was cut short: reconciliation deals with it. One that is damaged keeps no other
 // from being served: that shows when it is opened.
-func checkFileSystem(ctx context.Context, dir fsDir, id string, keys keyring.Unwrapper) error {
+func checkFileSystem(ctx context.Context, dir fsDir, id string, keys *wrapping) error {
 	k, err := readKeysFile(dir.keys(), id)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -119,7 +159,13 @@ func checkFileSystem(ctx context.Context, dir fsDir, id string, keys keyring.Unw
 	if err != nil {
 		return err
 	}
-	metadata, err := keys.Unwrap(ctx, k.MetadataKey, metadataContext(id))
+	if k.Key != "" && keys.kms == nil {
+		return nil // it came with a unit, and its key too
+	}
+	metadata, err := keys.unwrapper(k).Unwrap(ctx, k.MetadataKey, metadataContext(id))
+	if k.Key != "" && err != nil && !errors.Is(err, kms.ErrInvalidCiphertext) {
+		return nil // its key can't be used now: that shows when it is opened, before anything is written
+	}
 	if err != nil {
 		return err
 	}

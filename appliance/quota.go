@@ -40,7 +40,7 @@ func (u *Unit) setQuota(id string, quotaBytes uint64) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	fs := u.served[id]
-	if fs == nil {
+	if fs == nil || fs.store == nil { // it is asked for when it is opened
 		return nil
 	}
 	return fs.store.SetQuota(quotaBytes)

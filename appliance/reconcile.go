@@ -43,7 +43,7 @@ func (a *Appliance) reconcile(ctx context.Context, u *Unit, f *catalog.FileSyste
 		return err
 	case catalog.Deleting:
 		u.log.Info("deletion of a file system was cut short and is finished", zap.String("file_system", f.ID))
-		return a.unmake(ctx, u, f.ID)
+		return a.unmake(ctx, u, f)
 	}
 	return fmt.Errorf("appliance: life cycle state %q is not known", f.State)
 }
@@ -51,8 +51,12 @@ func (a *Appliance) reconcile(ctx context.Context, u *Unit, f *catalog.FileSyste
 // make makes f, whose record says that it is being created, and serves it. If it can't be made, the
 // record goes too.
 func (a *Appliance) make(ctx context.Context, u *Unit, f *catalog.FileSystem) (catalog.FileSystem, error) {
-	if err := u.Create(ctx, f); err != nil {
-		return catalog.FileSystem{}, errors.Join(err, a.catalog.Remove(ctx, f.ID))
+	err := a.grantKey(ctx, f)
+	if err == nil {
+		err = u.Create(ctx, f)
+	}
+	if err != nil {
+		return catalog.FileSystem{}, errors.Join(err, a.retireKey(ctx, f), a.catalog.Remove(ctx, f.ID))
 	}
 	made, err := a.catalog.SetState(ctx, f.ID, catalog.Available, catalog.Creating)
 	if err != nil {
@@ -61,15 +65,19 @@ func (a *Appliance) make(ctx context.Context, u *Unit, f *catalog.FileSystem) (c
 	return made, u.Open(ctx, f.ID)
 }
 
-// unmake destroys the file system id, whose record says that it is being deleted, and the record.
-func (a *Appliance) unmake(ctx context.Context, u *Unit, id string) error {
-	if err := u.Destroy(id); err != nil {
+// unmake destroys f, whose record says that it is being deleted, its keys first, ends its grant, and then
+// the record.
+func (a *Appliance) unmake(ctx context.Context, u *Unit, f *catalog.FileSystem) error {
+	if err := u.Destroy(f.ID); err != nil {
 		return err
 	}
-	if err := a.catalog.Remove(ctx, id); err != nil {
+	if err := a.retireKey(ctx, f); err != nil {
 		return err
 	}
-	a.table.forget(id)
+	if err := a.catalog.Remove(ctx, f.ID); err != nil {
+		return err
+	}
+	a.table.forget(f.ID)
 	return nil
 }
 
@@ -96,6 +104,9 @@ func (a *Appliance) adoptOne(ctx context.Context, u *Unit, id string) error {
 		return err
 	}
 	f := k.record(u.ID())
+	if err := a.adoptKey(ctx, u, &f); err != nil {
+		return err
+	}
 	_, err = a.catalog.Adopt(ctx, f)
 	if errors.Is(err, catalog.ErrTokenExists) { // of another file system, made here
 		f.CreationToken = id

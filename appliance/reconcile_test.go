@@ -3,6 +3,7 @@ package appliance
 import (
 	"bytes"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -49,7 +50,7 @@ func withCatalog(t testing.TB, dir string, change func(*catalog.Catalog)) {
 // TestCreationCutShort starts on what a crash leaves after each step of making a file system. The
 // record was durable, so each start finishes the work.
 func TestCreationCutShort(t *testing.T) {
-	for _, left := range []string{"record", "empty directory", "keys", "store without its end", "all"} {
+	for _, left := range []string{"record", "empty directory", "key's copy", "keys", "store without its end", "all"} {
 		t.Run(left, func(t *testing.T) {
 			dir := t.TempDir()
 			r := start(t, testOptions(dir))
@@ -63,6 +64,9 @@ func TestCreationCutShort(t *testing.T) {
 			f, err := r.catalog.Get(t.Context(), id)
 			if err != nil || f.State != catalog.Available || f.Unit != unit {
 				t.Fatalf("%+v, %v", f, err)
+			}
+			if grants, err := r.kmsKeys.Grants(t.Context(), ""); err != nil || len(grants) != 1 {
+				t.Errorf("%d grants for one file system, %v", len(grants), err)
 			}
 			c, root := r.mount(t, id)
 			write(t, c, root, "file", "content")
@@ -83,6 +87,8 @@ func cutCreation(t testing.TB, dir fsDir, left string) {
 		if err == nil {
 			err = os.Mkdir(string(dir), 0o700)
 		}
+	case "key's copy":
+		err = errors.Join(os.RemoveAll(dir.meta()), os.Remove(dir.keys()))
 	case "keys":
 		err = os.RemoveAll(dir.meta())
 	case "store without its end":
@@ -150,6 +156,9 @@ func TestDeletionCutShort(t *testing.T) {
 			}
 			if _, err := os.Stat(string(r.units[0].fsDir(id))); err == nil {
 				t.Error("the directory is still there")
+			}
+			if grants, err := r.kmsKeys.Grants(t.Context(), ""); err != nil || len(grants) != 1 {
+				t.Errorf("%d grants for the other file system, %v", len(grants), err)
 			}
 			if now := r.units[0].view(); now.freeBytes() != free.freeBytes() {
 				t.Errorf("%d bytes are free, %d were", now.freeBytes(), free.freeBytes())
@@ -314,7 +323,7 @@ func TestAuditTellsOfEveryKeyUse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := map[string]int{"StartDaemon": 1, "StopDaemon": 1, "CreateFileSystem": 1, "Encrypt": 2, "Decrypt": 4}
+	want := map[string]int{"StartDaemon": 1, "StopDaemon": 1, "CreateFileSystem": 1, "GenerateDataKeyWithoutPlaintext": 2, "Decrypt": 4}
 	for name, n := range want {
 		if counts[name] != n {
 			t.Errorf("%d records of %s, want %d (%v)", counts[name], name, n, counts)

@@ -50,7 +50,7 @@ func TestRefusedInWordsWithNothingWritten(t *testing.T) {
 		{"volume of something else", func(dir string) error { return os.WriteFile(inUnit(dir, "volume"), make([]byte, 1<<20), 0o600) }, volume.ErrForeign, "volume"},
 		{"newer unit", edit("units/"+unit+"/unit.json", `"format": 1`, `"format": 9`), ErrNewerFormat, "format 9"},
 		{"another unit's volume", edit("units/"+unit+"/unit.json", unit[:8], "00000000"), nil, "not named after"},
-		{"newer keys", edit("units/"+unit+"/fs/"+id+"/keys.json", `"format": 1`, `"format": 3`), ErrNewerFormat, "format 3"},
+		{"newer keys", edit("units/"+unit+"/fs/"+id+"/keys.json", `"format": 2`, `"format": 3`), ErrNewerFormat, "format 3"},
 		{"tampered keys", swapKeys("units/" + unit + "/fs/" + id + "/keys.json"), kms.ErrInvalidCiphertext, id},
 		{"newer metadata store", func(dir string) error { return newerPebble(inUnit(dir, "fs", id, "meta")) }, filestore.ErrNewerFormat, "newer"},
 		{"newer catalog", func(dir string) error { return newerPebble(filepath.Join(dir, "catalog")) }, nil, "newer"},

@@ -188,7 +188,7 @@ func (u *Unit) ChangeScrub(id string, r api.ScrubRequest) (api.Scrub, error) {
 		return c.view(), nil
 	}
 	fs := u.served[id]
-	if fs == nil {
+	if fs == nil || fs.store == nil {
 		return api.Scrub{}, fmt.Errorf("%w: %s", ErrNotServing, id)
 	}
 	if c != nil {

@@ -63,7 +63,7 @@ func (a *Appliance) fileSystemStatus(ctx context.Context, f *catalog.FileSystem,
 		DNSName: a.o.DNSName(f.ID), MountCommand: a.mountCommand(f.ID),
 	}
 	s.UsedBytes, _ = a.UsedBytes(ctx, f.ID)
-	s.QuotaBytes = f.QuotaBytes
+	s.QuotaBytes, s.Key = f.QuotaBytes, f.Key
 	if reason := notServed(f, views); reason != nil {
 		s.State, s.Reason = "error", reason.Error()
 	}
@@ -84,6 +84,8 @@ func notServed(f *catalog.FileSystem, views map[string]unitView) error {
 		return errors.New("its unit is stopped")
 	case v.broken[f.ID] != nil:
 		return v.broken[f.ID]
+	case v.sealed[f.ID] != nil:
+		return fmt.Errorf("its key can't be used: %w", v.sealed[f.ID])
 	case !slices.Contains(v.served, f.ID):
 		return errors.New("it is just being opened")
 	}

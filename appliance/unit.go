@@ -22,6 +22,7 @@ import (
 	"github.com/nfseal/nfseal/appliance/api"
 	"github.com/nfseal/nfseal/appliance/catalog"
 	"github.com/nfseal/nfseal/appliance/durable"
+	"github.com/nfseal/nfseal/appliance/kms"
 	"github.com/nfseal/nfseal/appliance/pki"
 	"github.com/nfseal/nfseal/ownership"
 	"github.com/nfseal/nfseal/proxy/nfs4"
@@ -56,7 +57,8 @@ type unitFile struct {
 
 // UnitOptions say what a unit needs from its appliance.
 type UnitOptions struct {
-	Keys      keyring.Wrapper
+	Keys      keyring.Wrapper // the root key
+	KMS       *kms.Client     // the keys of file systems
 	Authority *pki.Authority
 	Names     pki.Request // what the certificate holds besides the wildcard
 	// Caches are the memory of all file systems, and stay the caller's. Nil: each has its own.
@@ -101,7 +103,7 @@ func (o *UnitOptions) EnsureDefaults() {
 
 // Validate says what is missing for Start.
 func (o *UnitOptions) Validate() error {
-	if o.Keys == nil || o.Authority == nil {
+	if o.Keys == nil || o.KMS == nil || o.Authority == nil {
 		return errors.New("appliance: a unit needs keys and a certificate authority")
 	}
 	return nil
@@ -371,6 +373,10 @@ func (u *Unit) Open(ctx context.Context, id string) error {
 	if u.state != UnitServing {
 		return ErrNotServing
 	}
+	return u.openLocked(ctx, id)
+}
+
+func (u *Unit) openLocked(ctx context.Context, id string) error {
 	fs, err := u.openFileSystem(ctx, id)
 	if err != nil {
 		u.broken[id] = err
@@ -437,7 +443,7 @@ func (u *Unit) tampered(id string) (uint64, bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	fs := u.served[id]
-	if fs == nil {
+	if fs == nil || fs.store == nil {
 		return 0, false
 	}
 	return fs.store.Stats().Tampered, true
@@ -453,6 +459,7 @@ type unitView struct {
 	epoch  uint64
 	served []string
 	broken map[string]error
+	sealed map[string]error // those served whose key can't be used
 }
 
 // freeBytes is what no file system has leased.
@@ -467,7 +474,12 @@ func (u *Unit) view() unitView {
 	}
 	v.volume, v.epoch = u.volume.Stat(), u.term.Epoch()
 	v.served = slices.Sorted(maps.Keys(u.served))
-	v.broken = maps.Clone(u.broken)
+	v.broken, v.sealed = maps.Clone(u.broken), make(map[string]error)
+	for id, fs := range u.served {
+		if fs.sealed != nil {
+			v.sealed[id] = fs.sealed
+		}
+	}
 	if file, ok := u.device.(*blockdev.File); ok {
 		v.direct, v.ring = deviceFeatures(file.Info())
 	}

@@ -169,7 +169,7 @@ func TestErrorsHaveTheAPIsShape(t *testing.T) {
 		{"POST", fs, `{"CreationToken":"` + strings.Repeat("x", 65) + `"}`, 400, "BadRequest"},
 		{"POST", fs, `{"CreationToken":"` + strings.Repeat("x", maxBodyBytes) + `"}`, 400, "BadRequest"},
 		{"POST", fs, `{"CreationToken":"a","Encrypted":false}`, 400, "BadRequest"},
-		{"POST", fs, `{"CreationToken":"a","KmsKeyId":"alias/x"}`, 400, "BadRequest"},
+		{"POST", fs, `{"CreationToken":"a","KmsKeyId":"x"}`, 400, "ValidationException"},
 		{"POST", fs, `{"CreationToken":"a","PerformanceMode":"maxIO"}`, 400, "BadRequest"},
 		{"POST", fs, `{"CreationToken":"a","ThroughputMode":"provisioned"}`, 400, "BadRequest"},
 		{"POST", fs, `{"CreationToken":"a","ProvisionedThroughputInMibps":1}`, 400, "BadRequest"},

@@ -72,11 +72,22 @@ func (s *Server) prepareCreate(r *http.Request, parameters map[string]string) (p
 	}
 	parameters["creationToken"] = clip(request.CreationToken)
 	parameters["encrypted"] = strconv.FormatBool(request.Encrypted == nil || *request.Encrypted)
+	if request.KmsKeyID != "" {
+		parameters["kmsKeyId"] = clip(request.KmsKeyID)
+	}
 	f, err := request.fileSystem()
 	if err != nil {
 		return nil, err
 	}
 	return func(r *http.Request) (int, any, error) {
+		if s.o.Keys != nil {
+			f.ID = catalog.NewID()
+			key, err := s.keyForFileSystem(r, request.KmsKeyID, f.ID)
+			if err != nil {
+				return 0, nil, err
+			}
+			f.Key = key.ID
+		}
 		made, err := s.o.Backend.CreateFileSystem(r.Context(), f)
 		if errors.Is(err, catalog.ErrTokenExists) {
 			return 0, nil, &Error{
@@ -184,7 +195,7 @@ func (c *CreateFileSystemRequest) fileSystem() (catalog.FileSystem, error) {
 	if f.ThroughputMode == "" {
 		f.ThroughputMode = "bursting" // the default of EFS
 	}
-	if err := c.refuseNotBuilt(&f); err != nil {
+	if err := firstOf(c.refuseNotBuilt(&f), checkKeyName(c.KmsKeyID)); err != nil {
 		return f, err
 	}
 	tags, err := checkTags(c.Tags)
@@ -197,8 +208,6 @@ func (c *CreateFileSystemRequest) refuseNotBuilt(f *catalog.FileSystem) error {
 	switch {
 	case c.Encrypted != nil && !*c.Encrypted:
 		return badRequest("every file system is encrypted; Encrypted can't be false")
-	case c.KmsKeyID != "":
-		return badRequest("KmsKeyId is not available in this version: data keys are wrapped by the appliance's root key")
 	case c.AvailabilityZoneName != "":
 		return badRequest("AvailabilityZoneName is not available: an appliance has no availability zones")
 	case c.Backup:
@@ -293,6 +302,9 @@ func (s *Server) describe(r *http.Request, f *catalog.FileSystem) FileSystemDesc
 	}
 	for _, tag := range f.Tags {
 		d.Tags = append(d.Tags, Tag(tag))
+	}
+	if f.Key != "" && s.o.Keys != nil {
+		d.KmsKeyID = s.o.Keys.ARN(f.Key)
 	}
 	if used, ok := s.o.Backend.UsedBytes(r.Context(), f.ID); ok {
 		d.SizeInBytes = FileSystemSize{Value: used, ValueInStandard: used, Timestamp: seconds(s.o.Clock())}

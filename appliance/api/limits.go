@@ -36,6 +36,7 @@ const (
 // KMS's.
 const (
 	maxDescriptionBytes = 8192
+	maxKeyNameChars     = 2048
 	maxRandomBytes      = 1024
 	defaultRotationDays = 365
 )

@@ -52,7 +52,9 @@ type FileSystemDescription struct {
 	PerformanceMode      string         `json:"PerformanceMode"`
 	ThroughputMode       string         `json:"ThroughputMode"`
 	Encrypted            bool           `json:"Encrypted"`
-	Tags                 []Tag          `json:"Tags"`
+	// KmsKeyID is the ARN of the KMS key; empty for a file system that was made under the root key.
+	KmsKeyID string `json:"KmsKeyId,omitempty"`
+	Tags     []Tag  `json:"Tags"`
 }
 
 // DescribeFileSystemsResponse is one page.
@@ -90,6 +92,7 @@ type FileSystemStatus struct {
 	Created      time.Time `json:"created"`
 	UsedBytes    uint64    `json:"usedBytes"`            // metered: data and metadata
 	QuotaBytes   uint64    `json:"quotaBytes,omitempty"` // 0: none
+	Key          string    `json:"key,omitempty"`        // of KMS; empty: the root key
 	DNSName      string    `json:"dnsName"`
 	MountCommand string    `json:"mountCommand"` // on another machine
 }

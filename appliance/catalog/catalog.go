@@ -50,6 +50,7 @@ type FileSystem struct {
 	ThroughputMode  string    `json:"throughputMode"`
 	Tags            []Tag     `json:"tags,omitempty"`
 	QuotaBytes      uint64    `json:"quotaBytes,omitempty"` // 0: none
+	Key             string    `json:"key,omitempty"`        // of KMS; empty: under the root key
 }
 
 // Name is the value of the tag "Name", which EFS shows as the file system's name.

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -27,6 +28,9 @@ const (
 type LocalOptions struct {
 	FS  vfs.FS // encrypted by the caller
 	Dir string
+	// ReadOnly opens a store that is there, and writes nothing, not even its lock: the caller sees to it
+	// that nobody else has the store.
+	ReadOnly bool
 	// OnFailure is called once, from any goroutine, when the store fails. It must not call back.
 	// May be nil.
 	OnFailure func(error)
@@ -56,10 +60,14 @@ func OpenLocal(o LocalOptions) (*Local, error) {
 		return nil, err
 	}
 	l := &Local{o: o, grown: make(chan struct{})}
+	if o.ReadOnly {
+		o.FS = unlocked{o.FS}
+	}
 	cache := pebble.NewCache(cacheBytes)
 	defer cache.Unref()
 	db, err := pebble.Open(o.Dir, &pebble.Options{
 		FS:                          o.FS,
+		ReadOnly:                    o.ReadOnly,
 		Cache:                       cache,
 		MemTableSize:                memTableBytes,
 		FormatMajorVersion:          pebbleFormat,
@@ -106,7 +114,7 @@ func (l *Local) load() error {
 	if found && format > localFormat {
 		return fmt.Errorf("%w: record format %d, this version knows %d", ErrNewerFormat, format, localFormat)
 	}
-	if !found {
+	if !found && !l.o.ReadOnly {
 		b := binary.BigEndian.AppendUint32(nil, localFormat)
 		if err := l.db.Set([]byte(formatKey), b, pebble.Sync); err != nil {
 			return fmt.Errorf("catalog: %w", err)
@@ -441,6 +449,12 @@ func (w *localWatcher) take(ctx context.Context) ([]Change, <-chan struct{}, err
 	w.revision = w.l.revision
 	return changes, w.l.grown, nil
 }
+
+// unlocked is a file system whose locks are its caller's business.
+type unlocked struct{ vfs.FS }
+
+// Lock implements vfs.FS.
+func (unlocked) Lock(string) (io.Closer, error) { return io.NopCloser(nil), nil }
 
 // quietLogger keeps Pebble from writing to standard error and from ending the process.
 type quietLogger struct{ l *Local }

@@ -3,6 +3,7 @@ package kms
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -233,4 +234,18 @@ func (c *Client) Usable(ctx context.Context, wanted []Wanted) ([]error, error) {
 		}
 	}
 	return verdicts, nil
+}
+
+// Export returns the key id with its material, sealed under the root key as on record: what Keys.Adopt
+// takes, where the same root key is.
+func (c *Client) Export(ctx context.Context, id string) ([]byte, error) {
+	key, _, err := c.keys.get(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	text, err := json.Marshal(keyRecord{keyFormat, key})
+	if err != nil {
+		return nil, fmt.Errorf("kms: %w", err)
+	}
+	return text, nil
 }

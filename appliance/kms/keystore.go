@@ -134,7 +134,8 @@ func (k *Keys) put(ctx context.Context, key *Key, revision int64) (bool, error) 
 
 func readKey(kv *catalog.KeyValue) (Key, error) {
 	var r keyRecord
-	if err := json.Unmarshal(kv.Value, &r); err != nil || r.Format < 1 || keyPrefix+r.ID != kv.Key || len(r.Versions) == 0 {
+	if err := json.Unmarshal(kv.Value, &r); err != nil || r.Format < 1 || keyPrefix+r.ID != kv.Key || len(r.Versions) == 0 ||
+		!uuidPattern.MatchString(r.ID) {
 		return Key{}, fmt.Errorf("kms: record %s is damaged", kv.Key)
 	}
 	if r.Format > keyFormat {
@@ -240,6 +241,25 @@ func (k *Keys) Find(ctx context.Context, name string) (Key, error) {
 	}
 	key, _, err := k.get(ctx, name)
 	return key, err
+}
+
+// Adopt takes up the key id as Client.Export gave it, from elsewhere under the same root key, unless there
+// is one with that id. It is enabled then, with the policy that it had.
+func (k *Keys) Adopt(ctx context.Context, id string, text []byte) error {
+	key, err := readKey(&catalog.KeyValue{Key: keyPrefix + id, Value: text})
+	if err != nil {
+		return err
+	}
+	for i := range key.Versions {
+		material, err := k.o.Root.open(kindSecret, key.Versions[i].Sealed, materialContext(id, i+1))
+		clear(material)
+		if err != nil {
+			return fmt.Errorf("kms: material of key %s: %w", id, err)
+		}
+	}
+	key.State, key.DeletionDate = Enabled, time.Time{}
+	_, err = k.put(ctx, &key, 0) // false: it is here already
+	return err
 }
 
 // Sweep destroys the keys whose deletion is due, so that nobody has to ask for them.

@@ -31,6 +31,7 @@ func fsCreate(ctx context.Context, e *env, args []string) error {
 	f := newFlags(e, "fs create").withDaemon()
 	name := f.String("name", "", "`name` of the file system, its tag Name")
 	token := f.String("token", "", "creation `token`: a second create with it is refused (default random)")
+	key := f.String("kms-key-id", "", "KMS `key` that it is to be under: id, alias/…, or the ARN of either (default alias/aws/elasticfilesystem)")
 	var list tags
 	f.Var(&list, "tag", "`KEY=VALUE`, may be given more than once")
 	if _, err := f.parse(args, 0); err != nil {
@@ -44,7 +45,7 @@ func fsCreate(ctx context.Context, e *env, args []string) error {
 	}
 	c := f.client(e)
 	defer c.Close()
-	made, err := c.CreateFileSystem(ctx, api.CreateFileSystemRequest{CreationToken: *token, Tags: list})
+	made, err := c.CreateFileSystem(ctx, api.CreateFileSystemRequest{CreationToken: *token, KmsKeyID: *key, Tags: list})
 	if err != nil {
 		return err
 	}

@@ -48,7 +48,7 @@ type env struct {
 
 func commands() []command {
 	return []command{
-		{"fs create", "[--name NAME] [--token TOKEN] [--tag KEY=VALUE]…", "make a file system", fsCreate},
+		{"fs create", "[--name NAME] [--kms-key-id KEY] [--token TOKEN] [--tag KEY=VALUE]…", "make a file system", fsCreate},
 		{"fs list", "", "list the file systems", fsList},
 		{"fs delete", "FS-ID", "destroy a file system: its keys first, then all that it holds", fsDelete},
 		{"fs quota", "FS-ID [--set SIZE|none]", "show or set how much a file system may hold, at once", fsQuota},

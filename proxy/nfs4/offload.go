@@ -63,8 +63,11 @@ func (o *offloads) start(b *Binding, id wire.Stateid, job *copying) {
 func (o *offloads) move(b *Binding, id wire.Stateid, job *copying) wire.Status {
 	buffer := o.s.copyBuffers.Get().(*[]byte)
 	defer o.s.copyBuffers.Put(buffer)
+	verifier := o.s.verifier()
 	for done := uint64(0); done < job.length; {
 		switch {
+		case o.s.verifier() != verifier:
+			return wire.NFS4ERR_IO // what was copied may be lost
 		case o.ctx.Err() != nil || !o.s.mayAnswer():
 			return wire.NFS4ERR_DELAY
 		case !b.grant.Load().Write:
@@ -144,7 +147,7 @@ func opOffloadCancel(c *compound) wire.Status {
 // Copied implements state.Callbacks.
 func (c *callbacks) Copied(n state.CopyNotice) {
 	args := wire.CBOffloadArgs{Handle: c.handleOf(n.File), Stateid: n.Stateid, Status: n.Status, Bytes: n.Copied,
-		Committed: wire.UNSTABLE4, Verifier: c.s.verifier}
+		Committed: wire.UNSTABLE4, Verifier: c.s.verifier()}
 	c.send(n.Client, &job{op: wire.OP_CB_OFFLOAD, args: args.Encode, granted: n.Granted, hasGranted: n.HasGranted,
 		patient: true, done: func(st wire.Status, _ *xdr.Decoder, err error) {
 			if err == nil && st == wire.NFS4_OK {

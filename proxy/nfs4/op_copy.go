@@ -33,7 +33,7 @@ func opCopy(c *compound) wire.Status {
 	}
 	c.fresh = false
 	res := wire.CopyRes{Requirements: wire.CopyRequirements{Consecutive: true, Synchronous: true}}
-	res.Response = wire.WriteResponse{Count: job.length, Committed: wire.FILE_SYNC4, Verifier: c.s.verifier}
+	res.Response = wire.WriteResponse{Count: job.length, Committed: wire.FILE_SYNC4, Verifier: c.s.verifier()}
 	if job.length > 0 && !c.cloned(job) {
 		res.Response, st = c.copyData(&a, job)
 		res.Requirements.Synchronous = !res.Response.Async
@@ -46,7 +46,7 @@ func opCopy(c *compound) wire.Status {
 
 // copyData copies what cannot be cloned, or begins to.
 func (c *compound) copyData(a *wire.CopyArgs, job *copying) (res wire.WriteResponse, st wire.Status) {
-	res = wire.WriteResponse{Committed: wire.UNSTABLE4, Verifier: c.s.verifier}
+	res = wire.WriteResponse{Committed: wire.UNSTABLE4, Verifier: c.s.verifier()}
 	if res.Callback, res.Async = c.offload(a, job); !res.Async {
 		res.Count, st = c.moveData(job)
 	}

@@ -19,11 +19,12 @@ func opWrite(c *compound) wire.Status {
 	}
 	data := a.Data[:min(len(a.Data), MaxIOBytes)]
 	c.fresh = false
+	verifier := c.s.verifier()
 	how, err := c.s.fs.Write(c.ctx, &c.cred, cred != nil, c.current.id, a.Offset, data, vfs.Stability(a.Stable))
 	if err != nil {
 		return c.failContent(err)
 	}
-	res := wire.WriteRes{Count: uint32(len(data)), Committed: wire.StableHow(how), Verifier: c.s.verifier}
+	res := wire.WriteRes{Count: uint32(len(data)), Committed: wire.StableHow(how), Verifier: verifier}
 	res.Encode(c.out)
 	return wire.NFS4_OK
 }
@@ -38,7 +39,7 @@ func opCommit(c *compound) wire.Status {
 	if err := c.s.fs.Commit(c.ctx, c.current.id, a.Offset, uint64(a.Count)); err != nil {
 		return c.failContent(err)
 	}
-	res := wire.CommitRes{Verifier: c.s.verifier}
+	res := wire.CommitRes{Verifier: c.s.verifier()}
 	res.Encode(c.out)
 	return wire.NFS4_OK
 }

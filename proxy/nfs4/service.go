@@ -20,7 +20,6 @@ type Service struct {
 	state     *state.Machine
 	sealer    *sealer
 	constants wire.Attrs
-	verifier  wire.Verifier
 	compounds sync.Pool
 	// copyBuffers are for COPY, MaxIOBytes each.
 	copyBuffers sync.Pool
@@ -64,7 +63,6 @@ func New(o Options) (*Service, error) {
 		fs:        o.FS,
 		sealer:    seal,
 		constants: o.constants(),
-		verifier:  o.FS.WriteVerifier(),
 		seed:      maphash.MakeSeed(),
 		stop:      make(chan struct{}),
 		kick:      make(chan struct{}, 1),
@@ -197,6 +195,10 @@ func (s *Service) recover(ctx context.Context) bool {
 	s.storageError("EndRecovery", err)
 	return false
 }
+
+// verifier is the file system's, which may change while the service runs. Who answers for a write reads
+// it before that, who answers for a commit after: one that does not fit makes the client write again.
+func (s *Service) verifier() wire.Verifier { return s.fs.WriteVerifier() }
 
 // storageError reports err if it is one to be reported and stops the service if it is fatal.
 func (s *Service) storageError(op string, err error) wire.Status {

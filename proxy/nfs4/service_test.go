@@ -198,7 +198,7 @@ func TestStorageErrors(t *testing.T) {
 		{vfs.ErrQuota, wire.NFS4ERR_DQUOT, false},
 		{vfs.ErrBusy, wire.NFS4ERR_DELAY, false},
 		{context.Canceled, wire.NFS4ERR_DELAY, false},
-		{vfs.ErrKeyUnavailable, wire.NFS4ERR_DELAY, true},
+		{vfs.ErrKeyUnavailable, wire.NFS4ERR_IO, false},
 		{vfs.ErrCorrupt, wire.NFS4ERR_IO, true},
 		{fmt.Errorf("wrapped: %w", vfs.ErrIO), wire.NFS4ERR_IO, true},
 		{errors.New("never heard of"), wire.NFS4ERR_IO, true},

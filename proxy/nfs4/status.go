@@ -19,8 +19,8 @@ const (
 
 // statusTable translates the file system's words into the protocol's.
 //
-// ErrKeyUnavailable is NFS4ERR_DELAY: the client keeps its data and asks again until the key is back,
-// as with a server that is away. With NFS4ERR_IO it would throw unwritten data away.
+// ErrKeyUnavailable is NFS4ERR_IO: whoever took the key away means applications to fail, and to see it,
+// not to wait for as long as that may last. What the server had accepted was written before.
 var statusTable = []struct {
 	err      error
 	status   wire.Status
@@ -55,7 +55,7 @@ var statusTable = []struct {
 	{vfs.ErrBusy, wire.NFS4ERR_DELAY, expected},
 	{context.Canceled, wire.NFS4ERR_DELAY, expected},
 	{context.DeadlineExceeded, wire.NFS4ERR_DELAY, expected},
-	{vfs.ErrKeyUnavailable, wire.NFS4ERR_DELAY, reported},
+	{vfs.ErrKeyUnavailable, wire.NFS4ERR_IO, expected}, // told once, by who took it away
 	{vfs.ErrCorrupt, wire.NFS4ERR_IO, reported},
 	{vfs.ErrIO, wire.NFS4ERR_IO, reported},
 	{vfs.ErrFenced, wire.NFS4ERR_DELAY, fatal},
