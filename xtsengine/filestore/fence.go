@@ -185,6 +185,9 @@ func (f *metaFence) Create(name string, c pebblevfs.DiskWriteCategory) (pebblevf
 	if isLog(name) {
 		return f.asLog(file, err)
 	}
+	if err == nil && strings.HasPrefix(f.PathBase(name), "MANIFEST-") {
+		return &manifest{File: file, f: f, dir: f.PathDir(name)}, nil
+	}
 	return file, err
 }
 
@@ -279,6 +282,31 @@ func (f fencedFile) SyncTo(length int64) (full bool, err error) {
 		return err
 	})
 	return full, err
+}
+
+// manifest is a new list of Pebble's files. Pebble makes its name durable together with that of the marker that
+// chooses it, in one sync of their directory: after a loss of power before that, or after one that failed, the
+// marker alone may be there. So the name is durable with the first sync of the content, before there is a marker.
+type manifest struct {
+	pebblevfs.File // a fencedFile
+	f              *metaFence
+	dir            string
+	named          bool
+}
+
+// Sync implements vfs.File.
+func (m *manifest) Sync() error { return m.sync(m.File.Sync) }
+
+// SyncData implements vfs.File.
+func (m *manifest) SyncData() error { return m.sync(m.File.SyncData) }
+
+func (m *manifest) sync(content func() error) error {
+	if err := content(); err != nil || m.named {
+		return err
+	}
+	err := m.f.pass(func() error { return syncDir(m.f.FS, m.dir) })
+	m.named = err == nil
+	return err
 }
 
 func isLog(name string) bool { return strings.HasSuffix(name, ".log") }
