@@ -24,6 +24,7 @@ import (
 	"github.com/nfseal/nfseal/appliance/policy"
 	"github.com/nfseal/nfseal/bpf/steer"
 	"github.com/nfseal/nfseal/proxy"
+	"github.com/nfseal/nfseal/proxy/ktls"
 	"github.com/nfseal/nfseal/proxy/nfs4"
 	"github.com/nfseal/nfseal/proxy/transport"
 	"github.com/nfseal/nfseal/xtsengine/filestore"
@@ -332,12 +333,16 @@ func (a *Appliance) prepareServers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	carrier, err := ktls.New(ktls.Options{Use: a.o.KTLS})
+	if err != nil {
+		return err
+	}
 	clients, err := clientCAs(a.o.ClientCAFile)
 	if err != nil {
 		return err
 	}
 	a.server, err = proxy.New(proxy.Options{
-		Listeners: a.allNFS(), TLS: config, ClientCAs: clients, Resolver: a.table, Log: a.log.With(zap.String("component", "proxy")),
+		Listeners: a.allNFS(), TLS: config, ClientCAs: clients, KTLS: carrier, Resolver: a.table, Log: a.log.With(zap.String("component", "proxy")),
 	})
 	if err != nil {
 		return err

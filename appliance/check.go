@@ -7,6 +7,7 @@ import (
 
 	"github.com/nfseal/nfseal/appliance/api"
 	"github.com/nfseal/nfseal/appliance/kms"
+	"github.com/nfseal/nfseal/proxy/ktls"
 )
 
 // Check looks at a data directory, which no daemon may be serving, and at the host, and changes
@@ -16,7 +17,10 @@ func Check(ctx context.Context, o Options) ([]api.Feature, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	report := append([]api.Feature{atRestFeature()}, hostFeatures()...)
+	report := append([]api.Feature{atRestFeature()}, o.hostFeatures()...)
+	if _, err := ktls.New(ktls.Options{Use: o.KTLS}); err != nil {
+		return report, err
+	}
 	if err := o.checkCertFiles(); err != nil {
 		return report, err
 	}

@@ -3,12 +3,11 @@ package appliance
 import (
 	"errors"
 	"fmt"
-	"os"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/nfseal/nfseal/appliance/api"
+	"github.com/nfseal/nfseal/proxy/ktls"
 	"github.com/nfseal/nfseal/xtsengine/xts"
 )
 
@@ -32,19 +31,16 @@ func (a *Appliance) Features() []api.Feature {
 	for _, p := range a.edge.Parts() {
 		list = append(list, api.Feature{Name: p.Name, On: p.On, Detail: p.Detail})
 	}
-	return append(list, hostFeatures()...)
+	return append(list, a.o.hostFeatures()...)
 }
 
 func atRestFeature() api.Feature {
 	return api.Feature{Name: "encryption at rest", On: true, Detail: "XTS-AES-256, " + xts.PathName()}
 }
 
-// hostFeatures are those that depend on host and version alone.
-func hostFeatures() []api.Feature {
-	return []api.Feature{
-		dumpFeature(),
-		{Name: "kernel TLS", Detail: "not built in this version; " + kernelTLS()},
-	}
+// hostFeatures are those that depend on the host and the options alone.
+func (o *Options) hostFeatures() []api.Feature {
+	return []api.Feature{dumpFeature(), o.kernelTLSFeature()}
 }
 
 func (a *Appliance) transitFeature() api.Feature {
@@ -94,13 +90,16 @@ func dumpFeature() api.Feature {
 	return f
 }
 
-// kernelTLS says whether the kernel could.
-func kernelTLS() string {
-	text, err := os.ReadFile("/proc/sys/net/ipv4/tcp_available_ulp")
-	if err == nil && strings.Contains(" "+strings.TrimSpace(string(text))+" ", " tls ") {
-		return "this kernel has it"
+// kernelTLSFeature says who carries TLS sessions, and why.
+func (o *Options) kernelTLSFeature() api.Feature {
+	f := api.Feature{Name: "kernel TLS"}
+	if o.KTLS == ktls.UseOff {
+		f.Detail = "off, as -ktls asks: TLS in user space"
+		return f
 	}
-	return "this kernel does not have it, or has not loaded its module tls"
+	support := ktls.Probe()
+	f.On, f.Detail = support.Err == nil, support.String()
+	return f
 }
 
 // Harden keeps the process's memory, and so the keys in it, from dumps and debuggers.

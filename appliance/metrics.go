@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/nfseal/nfseal/proxy/ktls"
 )
 
 // Metrics implements api.Backend.
@@ -27,6 +29,8 @@ var (
 	connectionsDesc = desc("client_connections", "NFS connections being served.")
 	acceptedDesc    = desc("connections_total", "TCP connections accepted.")
 	refusedDesc     = desc("connections_refused_total", "Connections closed before a session.", "reason")
+	kernelTLSDesc   = desc("kernel_tls_sessions", "TLS sessions that the kernel carries now.")
+	tlsSessionsDesc = desc("tls_sessions_total", "TLS sessions by who carries them, and why not the kernel.", "carrier", "reason")
 	deniedDesc      = desc("clients_denied_total", "Clients refused for what their certificate says.", "reason")
 	certRefusedDesc = desc("client_certificates_refused_total", "Clients whose certificate is not one that -client-ca asks for.", "reason")
 	probesDesc      = desc("auth_tls_probes_total", "AUTH_TLS probes (RFC 9289) by answer.", "answer")
@@ -56,7 +60,7 @@ var (
 // Describe implements prometheus.Collector.
 func (collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		connectionsDesc, acceptedDesc, refusedDesc, deniedDesc, certRefusedDesc, probesDesc, unitDesc, volumeDesc, volumeFreeDesc, storageDesc, tamperedDesc, keyDesc, ocspDesc,
+		kernelTLSDesc, tlsSessionsDesc, connectionsDesc, acceptedDesc, refusedDesc, deniedDesc, certRefusedDesc, probesDesc, unitDesc, volumeDesc, volumeFreeDesc, storageDesc, tamperedDesc, keyDesc, ocspDesc,
 		presentDesc, restoredDesc, steeredDesc, unsteeredDesc, runsDesc, runTimeDesc, gateDesc, gateBytesDesc, gateRuleDesc,
 		gateTargetDesc, gateSourceDesc, guardedDesc, certEndDesc, stapleEndDesc,
 	} {
@@ -75,6 +79,11 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	s := c.a.server.Stats()
 	gauge(connectionsDesc, float64(s.Active))
 	count(acceptedDesc, s.Accepted)
+	gauge(kernelTLSDesc, float64(s.KTLS.Open))
+	count(tlsSessionsDesc, s.KTLS.Kernel, "kernel", "")
+	for reason, n := range s.KTLS.User {
+		count(tlsSessionsDesc, n, "user", ktls.Reason(reason).String())
+	}
 	for reason, n := range map[string]uint64{
 		"limit": s.Refused, "not_served": s.Unresolved, "silent": s.Front.Silent, "gone": s.Front.Gone,
 		"handshake": s.Front.Handshake, "slow_handshake": s.Front.Slow, "crowded": s.Front.Crowded, "alpn": s.Front.ALPN,

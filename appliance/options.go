@@ -20,6 +20,7 @@ import (
 	"github.com/nfseal/nfseal/appliance/kms"
 	"github.com/nfseal/nfseal/appliance/network"
 	"github.com/nfseal/nfseal/appliance/pki"
+	"github.com/nfseal/nfseal/proxy/ktls"
 	"github.com/nfseal/nfseal/proxy/nfs4"
 	"github.com/nfseal/nfseal/xtsengine/filestore"
 	"go.uber.org/zap"
@@ -77,6 +78,9 @@ type Options struct {
 	OnlyTLS12 bool
 	// CertFiles are certificates of another CA for NFS, in place of the internal CA's; none by default.
 	CertFiles []certfile.Pair
+	// KTLS says whether the kernel carries TLS sessions: "auto" (if it can, by default), "on" (or nothing
+	// starts) or "off".
+	KTLS ktls.Use
 	// ClientCAFile is a PEM file with the CAs that clients' certificates must come from; "" takes any
 	// certificate, and none.
 	ClientCAFile string
@@ -129,6 +133,7 @@ func (o *Options) EnsureDefaults() {
 	setDefault(&o.Squash, DefaultSquash)
 	setDefault(&o.MemoryBytes, defaultMemory())
 	setDefault(&o.KeyCheckSeconds, defaultKeyCheckSeconds)
+	setDefault(&o.KTLS, ktls.UseAuto)
 	if o.Host == "" {
 		o.Host, _ = os.Hostname()
 	}
@@ -181,6 +186,9 @@ func (o *Options) Validate() error {
 		}
 	}
 	if _, err := parseSquash(o.Squash); err != nil {
+		return err
+	}
+	if err := (&ktls.Options{Use: o.KTLS}).Validate(); err != nil {
 		return err
 	}
 	if err := o.validateNames(); err != nil {

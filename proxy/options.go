@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/nfseal/nfseal/proxy/ktls"
 	"github.com/nfseal/nfseal/proxy/rpc"
 	"github.com/nfseal/nfseal/proxy/transport"
 )
@@ -36,6 +37,8 @@ type Options struct {
 	TLS *tls.Config
 	// ClientCAs is transport.FrontOptions'.
 	ClientCAs *x509.CertPool
+	// KTLS is transport.FrontOptions'.
+	KTLS *ktls.Carrier
 	// Resolver finds sessions.
 	Resolver Resolver
 	// Log gets a line for each connection. Nil logs nothing.

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/nfseal/nfseal/proxy/ktls"
 	"github.com/nfseal/nfseal/proxy/rpc"
 	"github.com/nfseal/nfseal/proxy/transport"
 )
@@ -27,6 +28,8 @@ var errCrowded = errors.New("proxy: too many connections")
 type Stats struct {
 	// Front counts what became of connections before their session.
 	Front transport.FrontStats
+	// KTLS counts who carries TLS sessions.
+	KTLS ktls.Stats
 	// Active connections are being served.
 	Active int64
 	// Accepted counts TCP connections, AcceptErrors failed accepts.
@@ -66,7 +69,7 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	front, err := transport.NewFront(transport.FrontOptions{
-		TLS: o.TLS, ClientCAs: o.ClientCAs, MaxPending: o.MaxPending,
+		TLS: o.TLS, ClientCAs: o.ClientCAs, KTLS: o.KTLS, MaxPending: o.MaxPending,
 		SniffTimeout: o.SniffTimeout, HandshakeTimeout: o.HandshakeTimeout,
 	})
 	if err != nil {
@@ -85,7 +88,7 @@ func New(o Options) (*Server, error) {
 // Stats gives the counters.
 func (s *Server) Stats() Stats {
 	return Stats{
-		Front: s.front.Stats(), Active: s.active.Load(),
+		Front: s.front.Stats(), KTLS: s.o.KTLS.Stats(), Active: s.active.Load(),
 		Accepted: s.accepted.Load(), AcceptErrors: s.acceptErrors.Load(),
 		Refused: s.refused.Load(), Unresolved: s.unresolved.Load(),
 		Served: s.served.Load(), Forced: s.forced.Load(),

@@ -60,6 +60,7 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 	f.BoolVar(&o.OnlyTLS12, "tls12-only", false, "speak TLS 1.2 only, not 1.3")
 	f.Func("tls-cert", "PEM `file` with a certificate for NFS of another CA than the internal one, its chain behind it; may be given more than once, each with its -tls-key", tlsFile(o, func(p *certfile.Pair) *string { return &p.Cert }))
 	f.Func("tls-key", "PEM `file` with the private key of the -tls-cert before or after it, mode 0600", tlsFile(o, func(p *certfile.Pair) *string { return &p.Key }))
+	f.StringVar((*string)(&o.KTLS), "ktls", "", "whether the kernel carries TLS sessions: `auto, on or off`; on refuses to start where it can't (default auto)")
 	f.StringVar(&o.ClientCAFile, "client-ca", "", "PEM `file` of CAs: clients need a certificate from one of them, good by OCSP and for their address")
 	f.BoolVar(&o.AllowPlaintext, "allow-plaintext", false, "serve clients without TLS too: whoever reads the network reads the files")
 	f.Func("mount-target", "`address=fs-id`: the file system at a local address, for clients that name none; may be given more than once", mountTargets(o))

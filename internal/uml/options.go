@@ -31,7 +31,7 @@ func (o *Options) EnsureDefaults() {
 		o.MemMB = 1024
 	}
 	if o.Modules == nil {
-		o.Modules = []string{"nfsv4", "tls"}
+		o.Modules = []string{"nfsv4", "tls", "gcm", "ctr", "ghash_generic"} // the last three are AES-GCM
 	}
 }
 

@@ -8,9 +8,9 @@ import (
 
 // Content types (RFC 5246 §6.2.1).
 const (
-	typeAlert       = 21
-	typeHandshake   = 22
-	typeApplication = 23
+	TypeAlert       = 21
+	TypeHandshake   = 22
+	TypeApplication = 23
 )
 
 // Alert is an AlertDescription (RFC 5246 §7.2). As an error it is one that was received, and fatal.
@@ -24,6 +24,7 @@ const (
 	AlertRecordOverflow    Alert = 22
 	AlertDecodeError       Alert = 50
 	AlertProtocolVersion   Alert = 70
+	AlertInternalError     Alert = 80
 	AlertUserCanceled      Alert = 90
 	AlertNoRenegotiation   Alert = 100
 )
@@ -36,6 +37,9 @@ const (
 
 // Error implements error.
 func (a Alert) Error() string { return fmt.Sprintf("tlsrecord: the peer sent alert %d", uint8(a)) }
+
+// Message is the alert as it is sent: its level, and what it is.
+func (a Alert) Message() [alertBytes]byte { return [alertBytes]byte{a.level(), byte(a)} }
 
 // level is how severe an alert is when it is sent.
 func (a Alert) level() byte {
@@ -57,6 +61,8 @@ var (
 	ErrUnexpected = errors.New("tlsrecord: unexpected record")
 	// ErrRenegotiation: the peer asked for a new handshake.
 	ErrRenegotiation = errors.New("tlsrecord: the peer asked to renegotiate")
+	// ErrVersion: a record names another version of the protocol.
+	ErrVersion = errors.New("tlsrecord: record of another protocol version")
 	// ErrHandshake: a handshake message of TLS 1.3 that came after the handshake is malformed.
 	ErrHandshake = errors.New("tlsrecord: malformed handshake message")
 	// ErrExhausted: all sequence numbers are used.
@@ -97,7 +103,7 @@ func AlertFor(err error) (alert Alert, ok bool) {
 		return AlertUnexpectedMessage, true
 	case ErrRenegotiation:
 		return AlertNoRenegotiation, true
-	case errVersion:
+	case ErrVersion:
 		return AlertProtocolVersion, true
 	case errAlert:
 		return AlertDecodeError, true
@@ -105,7 +111,4 @@ func AlertFor(err error) (alert Alert, ok bool) {
 	return 0, false
 }
 
-var (
-	errVersion = errors.New("tlsrecord: record of another protocol version")
-	errAlert   = errors.New("tlsrecord: malformed alert")
-)
+var errAlert = errors.New("tlsrecord: malformed alert")

@@ -24,7 +24,7 @@ func testNoAllocation(t *testing.T, v13 bool) {
 	}
 	record, buf := make([]byte, 500+overheadBytes), make([]byte, 300)
 	read := func() {
-		n, _ := h.out.seal(record, typeApplication, v[1][:500])
+		n, _ := h.out.seal(record, TypeApplication, v[1][:500])
 		h.raw.Write(record[:n])
 		io.ReadFull(h.conn, buf)
 		io.ReadFull(h.conn, buf[:200])

@@ -89,7 +89,7 @@ func (c *Conn) abort(why error) {
 	if !ok {
 		return
 	}
-	c.raw.SetWriteDeadline(time.Now().Add(alertTimeout)) // for a write that is under way, too
+	c.raw.SetWriteDeadline(time.Now().Add(AlertTimeout)) // for a write that is under way, too
 	c.out.mu.Lock()
 	c.out.shutLocked(alert) // the session is over either way
 	c.out.mu.Unlock()

@@ -92,7 +92,7 @@ func (h *half) seal13(dst []byte, kind byte, plain []byte) (int, error) {
 		return 0, err
 	}
 	n := headerBytes + len(plain) + typeBytes + tagBytes
-	putHeader(dst, typeApplication, n)
+	putHeader(dst, TypeApplication, n)
 	inner := h.payload(dst)[:len(plain)+typeBytes]
 	copy(inner, plain)
 	inner[len(plain)] = kind
@@ -171,14 +171,14 @@ func (h *half) parse(b []byte) (length int, whole bool, err error) {
 	}
 	low, most, least := byte(20), max12Bytes, explicitBytes+tagBytes
 	if h.v13 {
-		low, most, least = typeApplication, maxRecordBytes, typeBytes+tagBytes
+		low, most, least = TypeApplication, maxRecordBytes, typeBytes+tagBytes
 	}
 	body := int(binary.BigEndian.Uint16(b[3:]))
 	switch {
-	case b[0] < low || b[0] > typeApplication:
+	case b[0] < low || b[0] > TypeApplication:
 		return 0, false, ErrUnexpected
 	case binary.BigEndian.Uint16(b[1:]) != version:
-		return 0, false, errVersion
+		return 0, false, ErrVersion
 	case body > most-headerBytes:
 		return 0, false, ErrOverflow
 	case body < least:

@@ -103,6 +103,22 @@ func (k *Keys) derive(t *tap, log *keyLog) (err error) {
 	return err
 }
 
+// NetConn is the connection that the handshake went over.
+func (k *Keys) NetConn() net.Conn { return k.raw }
+
+// IsServer says which end this is.
+func (k *Keys) IsServer() bool { return k.isServer }
+
+// Traffic gives copies of what protects the two directions, for who carries the session elsewhere. All that
+// the peer has sent after its handshake is still in the connection.
+func (k *Keys) Traffic() (in, out Traffic) {
+	in, out = Traffic{k.s.server}, Traffic{k.s.client}
+	if k.isServer {
+		in, out = out, in
+	}
+	return in, out
+}
+
 // Conn carries the session here. The keys are wiped from k.
 func (k *Keys) Conn() (*Conn, error) {
 	defer k.Wipe()

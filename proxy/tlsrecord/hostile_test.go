@@ -88,7 +88,7 @@ func (h *hostile) next() (kind byte, plain []byte, err error) {
 // alert reads the next record that conn sends, which is to be an alert.
 func (h *hostile) alert() (Alert, error) {
 	kind, plain, err := h.next()
-	if err != nil || kind != typeAlert || len(plain) != alertBytes {
+	if err != nil || kind != TypeAlert || len(plain) != alertBytes {
 		return 0, errors.Join(err, errors.New("not an alert"))
 	}
 	return Alert(plain[1]), nil
@@ -107,7 +107,7 @@ const none = Alert(255)
 // flip makes a record with one bit changed, of a byte counted from its end if at is negative.
 func flip(at int) func(h *hostile) []byte {
 	return func(h *hostile) []byte {
-		b := h.record(typeApplication, []byte("sixteen bytes...."))
+		b := h.record(TypeApplication, []byte("sixteen bytes...."))
 		b[(at+len(b))%len(b)] ^= 1
 		return b
 	}
@@ -131,7 +131,7 @@ func genuine(kind byte, data ...byte) func(h *hostile) []byte {
 
 // behind makes a record of data after what first makes.
 func behind(first func(h *hostile) []byte) func(h *hostile) []byte {
-	return func(h *hostile) []byte { return append(first(h), h.record(typeApplication, []byte("after"))...) }
+	return func(h *hostile) []byte { return append(first(h), h.record(TypeApplication, []byte("after"))...) }
 }
 
 // hostileRecords are those of both versions.
@@ -139,24 +139,24 @@ var hostileRecords = map[string]hostileCase{
 	"flipped nonce":      {flip(5), ErrBadRecord, AlertBadRecordMAC},
 	"flipped ciphertext": {flip(20), ErrBadRecord, AlertBadRecordMAC},
 	"flipped tag":        {flip(-1), ErrBadRecord, AlertBadRecordMAC},
-	"another version":    {flip(2), errVersion, AlertProtocolVersion},
+	"another version":    {flip(2), ErrVersion, AlertProtocolVersion},
 	"repeated": {func(h *hostile) []byte {
-		b := h.record(typeApplication, []byte("once"))
+		b := h.record(TypeApplication, []byte("once"))
 		return append(b, b...)
 	}, ErrBadRecord, AlertBadRecordMAC},
 	"left out": {func(h *hostile) []byte {
-		h.record(typeApplication, []byte("lost"))
-		return h.record(typeApplication, []byte("next"))
+		h.record(TypeApplication, []byte("lost"))
+		return h.record(TypeApplication, []byte("next"))
 	}, ErrBadRecord, AlertBadRecordMAC},
 	"unknown type":         {header(99, version, 40), ErrUnexpected, AlertUnexpectedMessage},
 	"change cipher spec":   {genuine(20, 1), ErrUnexpected, AlertUnexpectedMessage},
-	"long alert":           {genuine(typeAlert, 2, 40, 0), errAlert, AlertDecodeError},
-	"alert of no level":    {genuine(typeAlert, 7, 40), errAlert, AlertDecodeError},
-	"fatal alert":          {genuine(typeAlert, 2, 40), Alert(40), none},
-	"end":                  {genuine(typeAlert, 1, 0), io.EOF, none},
-	"fatal end":            {genuine(typeAlert, 2, 0), io.EOF, none},
-	"endless empty ones":   {func(h *hostile) []byte { return many(h, typeApplication) }, ErrUnexpected, AlertUnexpectedMessage},
-	"endless warnings":     {func(h *hostile) []byte { return many(h, typeAlert, 1, 90) }, ErrUnexpected, AlertUnexpectedMessage},
+	"long alert":           {genuine(TypeAlert, 2, 40, 0), errAlert, AlertDecodeError},
+	"alert of no level":    {genuine(TypeAlert, 7, 40), errAlert, AlertDecodeError},
+	"fatal alert":          {genuine(TypeAlert, 2, 40), Alert(40), none},
+	"end":                  {genuine(TypeAlert, 1, 0), io.EOF, none},
+	"fatal end":            {genuine(TypeAlert, 2, 0), io.EOF, none},
+	"endless empty ones":   {func(h *hostile) []byte { return many(h, TypeApplication) }, ErrUnexpected, AlertUnexpectedMessage},
+	"endless warnings":     {func(h *hostile) []byte { return many(h, TypeAlert, 1, 90) }, ErrUnexpected, AlertUnexpectedMessage},
 	"plaintext":            {func(*hostile) []byte { return []byte("GET / HTTP/1.1\r\n") }, ErrUnexpected, AlertUnexpectedMessage},
 	"data behind the flaw": {behind(flip(-1)), ErrBadRecord, AlertBadRecordMAC},
 }
@@ -164,38 +164,38 @@ var hostileRecords = map[string]hostileCase{
 // hostile12 and hostile13 are those of one.
 var hostile12 = map[string]hostileCase{
 	"another type":      {flip(0), ErrBadRecord, AlertBadRecordMAC}, // a handshake record that is not genuine
-	"no room for a tag": {header(typeApplication, version, 23), ErrBadRecord, AlertBadRecordMAC},
-	"too long":          {header(typeApplication, version, max12Bytes-headerBytes+1), ErrOverflow, AlertRecordOverflow},
-	"hello request":     {genuine(typeHandshake, 0, 0, 0, 0), ErrRenegotiation, AlertNoRenegotiation},
+	"no room for a tag": {header(TypeApplication, version, 23), ErrBadRecord, AlertBadRecordMAC},
+	"too long":          {header(TypeApplication, version, max12Bytes-headerBytes+1), ErrOverflow, AlertRecordOverflow},
+	"hello request":     {genuine(TypeHandshake, 0, 0, 0, 0), ErrRenegotiation, AlertNoRenegotiation},
 }
 
 var hostile13 = map[string]hostileCase{
 	"another type":      {flip(0), ErrUnexpected, AlertUnexpectedMessage},
-	"no room for a tag": {header(typeApplication, version, 16), ErrBadRecord, AlertBadRecordMAC},
-	"too long":          {header(typeApplication, version, maxRecordBytes-headerBytes+1), ErrOverflow, AlertRecordOverflow},
-	"too much in it":    {genuine(typeApplication, make([]byte, MaxPlaintextBytes+1)...), ErrOverflow, AlertRecordOverflow},
+	"no room for a tag": {header(TypeApplication, version, 16), ErrBadRecord, AlertBadRecordMAC},
+	"too long":          {header(TypeApplication, version, maxRecordBytes-headerBytes+1), ErrOverflow, AlertRecordOverflow},
+	"too much in it":    {genuine(TypeApplication, make([]byte, MaxPlaintextBytes+1)...), ErrOverflow, AlertRecordOverflow},
 	"nothing but zeros": {genuine(0, 0, 0), ErrUnexpected, AlertUnexpectedMessage},
-	"a warning":         {genuine(typeAlert, 1, 40), Alert(40), none},
-	"client hello":      {genuine(typeHandshake, 1, 0, 0, 0), ErrUnexpected, AlertUnexpectedMessage},
+	"a warning":         {genuine(TypeAlert, 1, 40), Alert(40), none},
+	"client hello":      {genuine(TypeHandshake, 1, 0, 0, 0), ErrUnexpected, AlertUnexpectedMessage},
 	"ticket of a client": {
-		genuine(typeHandshake, messageTicket, 0, 0, 1, 0), ErrUnexpected, AlertUnexpectedMessage,
+		genuine(TypeHandshake, messageTicket, 0, 0, 1, 0), ErrUnexpected, AlertUnexpectedMessage,
 	},
-	"empty handshake":      {genuine(typeHandshake), ErrUnexpected, AlertUnexpectedMessage},
-	"part of a message":    {genuine(typeHandshake, KeyUpdate[:4]...), ErrUnexpected, AlertUnexpectedMessage},
-	"part of a header":     {genuine(typeHandshake, 24, 0), ErrUnexpected, AlertUnexpectedMessage},
-	"update of no kind":    {genuine(typeHandshake, 24, 0, 0, 1, 2), ErrHandshake, AlertDecodeError},
-	"empty update":         {genuine(typeHandshake, 24, 0, 0, 0), ErrHandshake, AlertDecodeError},
-	"two updates":          {genuine(typeHandshake, 24, 0, 0, 1, 0, 24, 0, 0, 1, 0), ErrUnexpected, AlertUnexpectedMessage},
-	"old keys after it":    {behind(genuine(typeHandshake, KeyUpdate[:]...)), ErrBadRecord, AlertBadRecordMAC},
+	"empty handshake":      {genuine(TypeHandshake), ErrUnexpected, AlertUnexpectedMessage},
+	"part of a message":    {genuine(TypeHandshake, KeyUpdate[:4]...), ErrUnexpected, AlertUnexpectedMessage},
+	"part of a header":     {genuine(TypeHandshake, 24, 0), ErrUnexpected, AlertUnexpectedMessage},
+	"update of no kind":    {genuine(TypeHandshake, 24, 0, 0, 1, 2), ErrHandshake, AlertDecodeError},
+	"empty update":         {genuine(TypeHandshake, 24, 0, 0, 0), ErrHandshake, AlertDecodeError},
+	"two updates":          {genuine(TypeHandshake, 24, 0, 0, 1, 0, 24, 0, 0, 1, 0), ErrUnexpected, AlertUnexpectedMessage},
+	"old keys after it":    {behind(genuine(TypeHandshake, KeyUpdate[:]...)), ErrBadRecord, AlertBadRecordMAC},
 	"endless new keys":     {endlessUpdates, ErrUnexpected, AlertUnexpectedMessage},
-	"unencrypted, genuine": {header(typeHandshake, version, 40), ErrUnexpected, AlertUnexpectedMessage},
+	"unencrypted, genuine": {header(TypeHandshake, version, 40), ErrUnexpected, AlertUnexpectedMessage},
 }
 
 // endlessUpdates changes the keys without end.
 func endlessUpdates(h *hostile) []byte {
 	var all []byte
-	for range maxUseless + 1 {
-		all = append(all, h.record(typeHandshake, KeyUpdate[:])...)
+	for range MaxUseless + 1 {
+		all = append(all, h.record(TypeHandshake, KeyUpdate[:])...)
 		if err := h.out.update(); err != nil {
 			panic(err)
 		}
@@ -220,7 +220,7 @@ func TestHostileRecords(t *testing.T) {
 }
 
 func (c *hostileCase) try(t *testing.T, h *hostile) {
-	good := h.record(typeApplication, []byte("good"))
+	good := h.record(TypeApplication, []byte("good"))
 	if _, err := h.raw.Write(append(good, c.bytes(h)...)); err != nil {
 		t.Fatal(err)
 	}
@@ -248,29 +248,29 @@ func TestKeyUpdate(t *testing.T) {
 	h := newHostile(t, true)
 	exchange := func(text string) {
 		t.Helper()
-		h.raw.Write(h.record(typeApplication, []byte(text)))
+		h.raw.Write(h.record(TypeApplication, []byte(text)))
 		buf := make([]byte, 10)
 		if n, err := h.conn.Read(buf); err != nil || string(buf[:n]) != text {
 			t.Fatalf("%q, %v", buf[:n], err)
 		}
 	}
 	exchange("before")
-	h.raw.Write(h.record(typeHandshake, []byte{messageKeyUpdate, 0, 0, 1, updateRequested}))
+	h.raw.Write(h.record(TypeHandshake, []byte{messageKeyUpdate, 0, 0, 1, updateRequested}))
 	if err := h.out.update(); err != nil {
 		t.Fatal(err)
 	}
 	exchange("after")
-	h.expect(t, typeHandshake, KeyUpdate[:], func() error { _, err := h.conn.Write([]byte("data")); return err })
+	h.expect(t, TypeHandshake, KeyUpdate[:], func() error { _, err := h.conn.Write([]byte("data")); return err })
 	if err := h.in.update(); err != nil {
 		t.Fatal(err)
 	}
-	h.expect(t, typeApplication, []byte("data"), nil)
-	h.conn.out.seq, h.in.seq = updateRecords, updateRecords
-	h.expect(t, typeHandshake, KeyUpdate[:], func() error { _, err := h.conn.Write([]byte("more")); return err })
+	h.expect(t, TypeApplication, []byte("data"), nil)
+	h.conn.out.seq, h.in.seq = UpdateRecords, UpdateRecords
+	h.expect(t, TypeHandshake, KeyUpdate[:], func() error { _, err := h.conn.Write([]byte("more")); return err })
 	if err := h.in.update(); err != nil {
 		t.Fatal(err)
 	}
-	h.expect(t, typeApplication, []byte("more"), nil)
+	h.expect(t, TypeApplication, []byte("more"), nil)
 	h.conn.Close()
 	if none := [secretBytes]byte{}; h.conn.in.secret != none || h.conn.out.secret != none {
 		t.Error("a secret is left after Close")
@@ -294,7 +294,7 @@ func (h *hostile) expect(t *testing.T, kind byte, plain []byte, do func() error)
 // many is one record more than is put up with.
 func many(h *hostile, kind byte, data ...byte) []byte {
 	var all []byte
-	for range maxUseless + 1 {
+	for range MaxUseless + 1 {
 		all = append(all, h.record(kind, data)...)
 	}
 	return all
@@ -322,13 +322,13 @@ func readAll(c *Conn) outcome {
 // TestWarningsAreLetPass, and empty records, as long as data comes between.
 func TestWarningsAreLetPass(t *testing.T) {
 	h := newHostile(t, false)
-	for range 3 * maxUseless {
-		h.raw.Write(h.record(typeApplication, nil))
-		h.raw.Write(h.record(typeAlert, []byte{levelWarning, 90}))
-		h.raw.Write(h.record(typeApplication, []byte("x")))
+	for range 3 * MaxUseless {
+		h.raw.Write(h.record(TypeApplication, nil))
+		h.raw.Write(h.record(TypeAlert, []byte{levelWarning, 90}))
+		h.raw.Write(h.record(TypeApplication, []byte("x")))
 	}
-	h.raw.Write(h.record(typeAlert, []byte{levelWarning, 0}))
-	if got := readAll(h.conn); got.err != io.EOF || got.text != strings.Repeat("x", 3*maxUseless) {
+	h.raw.Write(h.record(TypeAlert, []byte{levelWarning, 0}))
+	if got := readAll(h.conn); got.err != io.EOF || got.text != strings.Repeat("x", 3*MaxUseless) {
 		t.Errorf("%q, %v", got.text, got.err)
 	}
 }
@@ -339,8 +339,8 @@ func TestTruncation(t *testing.T) { eachKind(t, testTruncation) }
 func testTruncation(t *testing.T, v13 bool) {
 	for name, cut := range map[string]int{"between records": 0, "within a record": 3, "within a header": 30} {
 		h := newHostile(t, v13)
-		b := h.record(typeApplication, []byte("good"))
-		b = append(b, h.record(typeApplication, []byte("cut"))...)
+		b := h.record(TypeApplication, []byte("good"))
+		b = append(b, h.record(TypeApplication, []byte("cut"))...)
 		h.raw.Write(b[:len(b)-cut])
 		h.raw.Close()
 		got := readAll(h.conn)
@@ -367,7 +367,7 @@ func testSequenceOverflow(t *testing.T, v13 bool) {
 		}
 	}
 	h.out.seq, h.conn.in.seq = math.MaxUint64-1, math.MaxUint64-1
-	last := h.record(typeApplication, []byte("last"))
+	last := h.record(TypeApplication, []byte("last"))
 	h.raw.Write(append(last, last...))
 	if got := readAll(h.conn); got.text != "last" || !errors.Is(got.err, ErrExhausted) {
 		t.Errorf("read: %q, %v", got.text, got.err)
@@ -379,7 +379,7 @@ func TestReadDeadline(t *testing.T) { eachKind(t, testReadDeadline) }
 
 func testReadDeadline(t *testing.T, v13 bool) {
 	h := newHostile(t, v13)
-	b := h.record(typeApplication, []byte("late"))
+	b := h.record(TypeApplication, []byte("late"))
 	h.raw.Write(b[:20])
 	h.conn.SetReadDeadline(time.Now().Add(30 * time.Millisecond))
 	if got := readAll(h.conn); !errors.Is(got.err, os.ErrDeadlineExceeded) || got.text != "" {
@@ -430,7 +430,7 @@ func testCloseUnderCalls(t *testing.T, v13 bool) {
 		t.Error(err)
 	}
 	wg.Wait()
-	if time.Since(start) > alertTimeout {
+	if time.Since(start) > AlertTimeout {
 		t.Error("Close waited for the writer")
 	}
 	if h.conn.in.buf != nil {
@@ -461,8 +461,8 @@ func testIdleMemory(t *testing.T, v13 bool) {
 	if n := held(20 * time.Millisecond); n != 0 {
 		t.Errorf("%d bytes before anything came", n)
 	}
-	big := h.record(typeApplication, make([]byte, MaxPlaintextBytes))
-	h.raw.Write(append(bytes.Clone(big), h.record(typeApplication, []byte("a"))[:7]...))
+	big := h.record(TypeApplication, make([]byte, MaxPlaintextBytes))
+	h.raw.Write(append(bytes.Clone(big), h.record(TypeApplication, []byte("a"))[:7]...))
 	if n := held(100 * time.Millisecond); n != smallBytes {
 		t.Errorf("%d bytes with the beginning of a record", n)
 	}
@@ -473,7 +473,7 @@ func TestAlertOfOthers(t *testing.T) {
 	a, b := wire(t)
 	s, c := shake(t, tls.VersionTLS12, "ours", "crypto/tls", a, b)
 	b.Write(make([]byte, 0))
-	b.Write([]byte{typeApplication, 3, 3, 0, 24, 1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16})
+	b.Write([]byte{TypeApplication, 3, 3, 0, 24, 1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16})
 	if _, err := s.Read(make([]byte, 1)); !errors.Is(err, ErrBadRecord) {
 		t.Errorf("server: %v", err)
 	}
@@ -501,7 +501,7 @@ func FuzzRead(f *testing.F) {
 		for rest := data; len(rest) > 0; {
 			n := min(len(rest), int(rest[0])+1)
 			b := make([]byte, n+overheadBytes)
-			size, _ := sealer.seal(b, typeApplication, rest[:n])
+			size, _ := sealer.seal(b, TypeApplication, rest[:n])
 			stream, rest = append(stream, b[:size]...), rest[n:]
 		}
 		intact := len(stream) == 0 || mask == 0

@@ -42,6 +42,41 @@ func (*secrets) GoString() string { return "[redacted]" }
 // wipe overwrites the keys.
 func (s *secrets) wipe() { *s = secrets{} }
 
+// Traffic is what protects the records of one direction with AES-256-GCM. Nothing prints it.
+type Traffic struct{ d direction }
+
+// NewTraffic13 is what protects the records of one direction of TLS 1.3 by its traffic secret (RFC 8446 §7.3).
+func NewTraffic13(secret *[secretBytes]byte) (Traffic, error) {
+	t := Traffic{direction{v13: true, secret: *secret}}
+	err := t.d.expand()
+	return t, err
+}
+
+// IsTLS13 says whether the records are those of TLS 1.3, or else of 1.2.
+func (t *Traffic) IsTLS13() bool { return t.d.v13 }
+
+// Key is the key, 32 bytes, in t's own memory.
+func (t *Traffic) Key() []byte { return t.d.key[:] }
+
+// IV is what nonces come from, 12 bytes, in t's own memory. In TLS 1.2 the last eight are zero, and the
+// explicit nonce of each record is to be its sequence number (RFC 5288 §3).
+func (t *Traffic) IV() []byte { return t.d.iv[:] }
+
+// Seq is the sequence number of the next record.
+func (t *Traffic) Seq() uint64 { return t.d.seq }
+
+// Update goes on to the next keys of TLS 1.3 (RFC 8446 §7.2), whose sequence begins with 0.
+func (t *Traffic) Update() error { return t.d.update() }
+
+// Wipe overwrites the keys.
+func (t *Traffic) Wipe() { *t = Traffic{} }
+
+// String implements fmt.Stringer.
+func (Traffic) String() string { return "[redacted]" }
+
+// GoString implements fmt.GoStringer.
+func (Traffic) GoString() string { return "[redacted]" }
+
 // Names of what crypto/tls logs.
 const (
 	masterLabel = "CLIENT_RANDOM"

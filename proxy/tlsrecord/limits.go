@@ -27,8 +27,8 @@ const (
 	max12Bytes     = MaxPlaintextBytes + overheadBytes
 	maxRecordBytes = headerBytes + MaxPlaintextBytes + 256
 
-	// updateRecords is after how many records the keys of TLS 1.3 are changed (RFC 8446 §5.5: 2^24.5).
-	updateRecords = 1 << 24
+	// UpdateRecords is after how many records the keys of TLS 1.3 are changed (RFC 8446 §5.5: 2^24.5).
+	UpdateRecords = 1 << 24
 )
 
 // What we chose.
@@ -40,8 +40,8 @@ const (
 	// smallBytes holds one record: what a connection keeps while the rest of one is awaited, and what
 	// it takes to send a small answer.
 	smallBytes = maxRecordBytes
-	// maxUseless is how many records in a row may carry nothing.
-	maxUseless = 16
-	// alertTimeout is how long an alert may take to go out.
-	alertTimeout = 5 * time.Second
+	// MaxUseless is how many records in a row may carry nothing.
+	MaxUseless = 16
+	// AlertTimeout is how long an alert may take to go out.
+	AlertTimeout = 5 * time.Second
 )

@@ -104,7 +104,7 @@ func (in *reader) drain(p []byte) int {
 func (in *reader) take(p, record []byte) (int, error) {
 	var dst []byte
 	size := in.room(len(record))
-	straight := record[0] == typeApplication && size > 0 && size <= len(p)
+	straight := record[0] == TypeApplication && size > 0 && size <= len(p)
 	if straight {
 		dst = p
 	}
@@ -112,7 +112,7 @@ func (in *reader) take(p, record []byte) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if kind == typeApplication && len(plain) > 0 {
+	if kind == TypeApplication && len(plain) > 0 {
 		in.useless = 0
 		if straight {
 			return len(plain), nil
@@ -120,7 +120,7 @@ func (in *reader) take(p, record []byte) (int, error) {
 		in.plain = plain
 		return 0, nil
 	}
-	if in.useless++; in.useless > maxUseless {
+	if in.useless++; in.useless > MaxUseless {
 		return 0, ErrUnexpected
 	}
 	return 0, in.control(kind, plain)
@@ -129,11 +129,11 @@ func (in *reader) take(p, record []byte) (int, error) {
 // control deals with a record that is not data.
 func (in *reader) control(kind byte, plain []byte) error {
 	switch kind {
-	case typeApplication:
+	case TypeApplication:
 		return nil // empty
-	case typeHandshake:
+	case TypeHandshake:
 		return in.handshake(plain)
-	case typeAlert:
+	case TypeAlert:
 		return AlertError(plain, in.v13)
 	}
 	return ErrUnexpected

@@ -43,7 +43,7 @@ func TestSecretsAreNotPrinted(t *testing.T) {
 		s.client.key[i], l.master[i] = 0xab, 0xab
 	}
 	for _, format := range []string{"%v", "%+v", "%#v", "%s"} {
-		for _, v := range []any{s, l, &Keys{s: s}} {
+		for _, v := range []any{s, l, &Keys{s: s}, Traffic{s.client}, &Traffic{s.client}} {
 			if text := fmt.Sprintf(format, v); text != "[redacted]" {
 				t.Errorf("%s of %T: %s", format, v, text)
 			}

@@ -73,7 +73,7 @@ func (s *scanner) feed(p []byte) {
 			}
 		} else {
 			k := min(len(p), s.body)
-			if s.header[0] == typeHandshake {
+			if s.header[0] == TypeHandshake {
 				s.have += copy(s.hello[s.have:], p[:k])
 			}
 			s.body -= k

@@ -33,7 +33,7 @@ func (w *writer) writeLocked(v [][]byte) (sent int64, err error) {
 	if w.err != nil || total == 0 {
 		return 0, w.err
 	}
-	if w.updateWanted.Load() || w.v13 && w.seq >= updateRecords {
+	if w.updateWanted.Load() || w.v13 && w.seq >= UpdateRecords {
 		if err := w.announce(); err != nil {
 			return 0, w.fail(err)
 		}
@@ -47,7 +47,7 @@ func (w *writer) writeLocked(v [][]byte) (sent int64, err error) {
 		n, plain := 0, 0
 		for total > plain && len(b.Mem)-n >= min(total-plain+overheadBytes, maxRecordBytes) {
 			size := min(total-plain, MaxPlaintextBytes)
-			k, err := w.seal(b.Mem[n:], typeApplication, src.take(w.payload(b.Mem[n:]), size))
+			k, err := w.seal(b.Mem[n:], TypeApplication, src.take(w.payload(b.Mem[n:]), size))
 			if err != nil {
 				return sent, w.fail(err)
 			}
@@ -66,7 +66,7 @@ func (w *writer) writeLocked(v [][]byte) (sent int64, err error) {
 func (w *writer) announce() error {
 	w.updateWanted.Store(false)
 	var record [keyUpdateBytes + overheadBytes]byte
-	n, err := w.seal(record[:], typeHandshake, KeyUpdate[:])
+	n, err := w.seal(record[:], TypeHandshake, KeyUpdate[:])
 	if err != nil {
 		return err
 	}
@@ -90,11 +90,12 @@ func (w *writer) shutLocked(alert Alert) error {
 		return w.err
 	}
 	var record [alertBytes + overheadBytes]byte
-	n, err := w.seal(record[:], typeAlert, []byte{alert.level(), byte(alert)})
+	message := alert.Message()
+	n, err := w.seal(record[:], TypeAlert, message[:])
 	if err != nil {
 		return w.fail(err)
 	}
-	w.raw.SetWriteDeadline(time.Now().Add(alertTimeout)) // fails only on a closed connection, as the write will
+	w.raw.SetWriteDeadline(time.Now().Add(AlertTimeout)) // fails only on a closed connection, as the write will
 	w.fail(ErrShut)
 	_, err = w.raw.Write(record[:n])
 	return err

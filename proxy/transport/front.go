@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/nfseal/nfseal/proxy/ktls"
 	"github.com/nfseal/nfseal/proxy/tlsrecord"
 )
 
@@ -22,6 +23,8 @@ type FrontOptions struct {
 	// ClientCAs, if they are set, are those that clients' certificates must come from: what is refused is
 	// a *ClientError.
 	ClientCAs *x509.CertPool
+	// KTLS decides who carries sessions; nil leaves all in user space.
+	KTLS *ktls.Carrier
 	// MaxPending bounds the connections in Admit.
 	MaxPending int
 	// SniffTimeout and HandshakeTimeout bound how long one may take.
@@ -118,7 +121,7 @@ func (f *Front) Stats() FrontStats {
 }
 
 // Admit finds out what a fresh connection speaks and finishes the TLS handshake if it is TLS. It
-// returns the connection to go on with, without deadlines: a *tlsrecord.Conn, or conn itself with
+// returns the connection to go on with, without deadlines: a ktls.Session, or conn itself with
 // nothing read from it. conn must be a socket. On an error Admit has closed it. It takes no longer than
 // the two time-outs together, and ends early when ctx is done.
 func (f *Front) Admit(ctx context.Context, conn net.Conn) (net.Conn, Identity, error) {
@@ -196,7 +199,7 @@ func (f *Front) shake(ctx context.Context, conn net.Conn, policy *tls.Config) (n
 	if err := conn.SetDeadline(time.Now().Add(f.o.HandshakeTimeout)); err != nil {
 		return nil, Identity{}, fmt.Errorf("%w: %w", ErrGone, err)
 	}
-	secure, state, err := tlsrecord.Server(ctx, conn, policy)
+	secure, state, err := f.server(ctx, conn, policy)
 	switch {
 	case err != nil && isTimeout(err):
 		return nil, Identity{}, ErrSlow
@@ -216,6 +219,16 @@ func (f *Front) shake(ctx context.Context, conn net.Conn, policy *tls.Config) (n
 	}
 	f.tls.Add(1)
 	return secure, secureIdentity(conn, &state), conn.SetDeadline(time.Time{})
+}
+
+// server runs the handshake and has the session carried.
+func (f *Front) server(ctx context.Context, conn net.Conn, policy *tls.Config) (ktls.Session, tls.ConnectionState, error) {
+	k, err := tlsrecord.ServerKeys(ctx, conn, policy)
+	if err != nil {
+		return nil, tls.ConnectionState{}, err
+	}
+	secure, err := f.o.KTLS.Carry(k)
+	return secure, k.State, err
 }
 
 func (f *Front) count(err error) {

@@ -26,6 +26,13 @@ func (c *lineCounter) Write(p []byte) (int, error) {
 	return c.text.Write(p)
 }
 
+// String is all that was written.
+func (c *lineCounter) String() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.text.String()
+}
+
 func (c *lineCounter) count() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()

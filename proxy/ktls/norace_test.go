@@ -1,0 +1,5 @@
+//go:build !race
+
+package ktls
+
+const raceEnabled = false

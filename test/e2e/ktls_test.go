@@ -1,0 +1,149 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nfseal/nfseal/internal/uml"
+)
+
+// tlsCounters reads the kernel's counters of TLS sessions.
+func tlsCounters(t *testing.T, w *world) map[string]int {
+	t.Helper()
+	counters := make(map[string]int)
+	for line := range strings.Lines(must(t, w.guest, "cat", "/proc/net/tls_stat")) {
+		if fields := strings.Fields(line); len(fields) == 2 {
+			counters[fields[0]], _ = strconv.Atoi(fields[1])
+		}
+	}
+	return counters
+}
+
+// guestTests runs the tests of a package, or those of them that match, in the guest, whose kernel has TLS.
+func guestTests(t *testing.T, w *world, pkg, run string, env ...string) string {
+	t.Helper()
+	binary := filepath.Join(w.bin, filepath.Base(pkg)+".test")
+	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-trimpath", "-o", binary, "github.com/nfseal/nfseal/"+pkg)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	var out bytes.Buffer
+	code, err := w.guest.Exec(ctx, uml.Command{
+		Args: []string{binary, "-test.v", "-test.timeout=90s", "-test.run=" + run}, Dir: "/tmp",
+		Env: append(env, "NFSEAL_KTLS=require"), Stdout: &out, Stderr: &out,
+	})
+	if err != nil || code != 0 {
+		t.Fatalf("%s in the guest: status %d, %v\n%s", pkg, code, err, failures(out.String()))
+	}
+	return out.String()
+}
+
+// failures leaves out what went well.
+func failures(output string) string {
+	var kept strings.Builder
+	for line := range strings.Lines(output) {
+		if text := strings.TrimSpace(line); !strings.HasPrefix(text, "=== RUN") && !strings.HasPrefix(text, "--- PASS") {
+			kept.WriteString(line)
+		}
+	}
+	return kept.String()
+}
+
+// The suite of sessions, which has run in user space elsewhere, runs where the kernel carries them: against
+// crypto/tls, OpenSSL and records that are wrong. The kernel says how many it carried.
+func TestKernelTLS(t *testing.T) {
+	w := getWorld(t)
+	before := tlsCounters(t, w)
+	out := guestTests(t, w, "proxy/ktls", "./kernel")
+	after := tlsCounters(t, w)
+	for _, name := range []string{"TlsTxSw", "TlsRxSw"} {
+		if n := after[name] - before[name]; n < 60 {
+			t.Errorf("%s rose by %d only", name, n)
+		}
+	}
+	for _, version := range []string{"1.2", "1.3"} {
+		for _, test := range []string{"BothWays", "HostileRecords", "OpenSSLServer", "OpenSSLClient", "NoAllocation", "KeyUpdate"} {
+			if want := fmt.Sprintf("--- PASS: Test%s/kernel,_TLS_%s ", test, version); !strings.Contains(out, want) {
+				t.Errorf("not run: %q", want)
+			}
+		}
+	}
+	t.Logf("before %v, after %v", before, after)
+}
+
+// The daemon itself runs where the kernel has TLS, and its client beside it: what the client writes and reads goes
+// through a session that the kernel carries for the daemon.
+func TestDaemonWithKernelTLS(t *testing.T) {
+	w := getWorld(t)
+	g, data := w.guest, "/tmp/kernel-tls"
+	before := tlsCounters(t, w)
+	startInGuest(t, w, data, "-tls12-only", "-ktls", "on")
+	nfseal := []string{"env", "NFSEAL_SOCKET=" + filepath.Join(data, "api.sock"), filepath.Join(w.bin, "nfseal")}
+	fs := fileSystemID.FindString(must(t, g, append(nfseal, "fs", "create", "--name", "carried")...))
+	mount := []string{
+		"mount", "-t", "nfseal", "-o", "tls,mounttargetip=127.0.0.1,cafile=" + filepath.Join(data, "pki/ca.pem"), fs + ":/", "/mnt/carried",
+	}
+	must(t, g, "mkdir", "/mnt/carried")
+	must(t, g, mount...)
+	sum := must(t, g, "sh", "-c", "head -c 5000001 /dev/urandom > /tmp/made && cp /tmp/made /mnt/carried/file && sha256sum < /tmp/made")
+	if now := tlsCounters(t, w); now["TlsCurrTxSw"] <= before["TlsCurrTxSw"] || now["TlsCurrRxSw"] <= before["TlsCurrRxSw"] {
+		t.Errorf("the kernel carries no session while the file system is mounted: before %v, now %v", before, now)
+	}
+	must(t, g, "umount", "/mnt/carried") // and with it what the client has cached
+	must(t, g, mount...)
+	if got := must(t, g, "sh", "-c", "sha256sum < /mnt/carried/file"); got != sum {
+		t.Errorf("read %s, wrote %s", got, sum)
+	}
+	must(t, g, "umount", "/mnt/carried")
+	features := must(t, g, append(nfseal, "check")...)
+	if !strings.Contains(features, "kernel TLS") || !strings.Contains(features, "TLS 1.2") {
+		t.Errorf("nfseal check says nothing of kernel TLS:\n%s", features)
+	}
+	metrics := must(t, g, "curl", "--silent", "--fail", "--unix-socket", filepath.Join(data, "api.sock"), "http://nfseal/metrics")
+	if carried := regexpFind(metrics, `(?m)^nfseal_tls_sessions_total\{carrier="kernel",reason=""\} [1-9]`); carried == "" {
+		t.Errorf("no session is counted:\n%s", regexpFind(metrics, `(?m)^nfseal_tls_sessions_total.*$`))
+	}
+}
+
+// startInGuest runs the daemon in the client, on its loopback interface, until the end of the test.
+func startInGuest(t *testing.T, w *world, data string, args ...string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	var log lineCounter
+	args = append([]string{
+		filepath.Join(w.bin, "nfseald"), "-data", data, "-volume-size", "128MiB", "-memory", "64MiB",
+		"-listen", "127.0.0.1:2049", "-ocsp-listen", "127.0.0.1:2050", "-advertise", "127.0.0.1",
+	}, args...)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := w.guest.Exec(ctx, uml.Command{Args: args, Stdout: &log, Stderr: &log})
+		ended <- err
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-ended // with the error that it was ended
+		if t.Failed() {
+			t.Log(log.String())
+		}
+	})
+	eventually(t, time.Minute, "the daemon serves", func() bool {
+		select {
+		case err := <-ended:
+			ended <- err
+			t.Fatalf("the daemon has ended: %v\n%s", err, log.String())
+		default:
+		}
+		return strings.Contains(log.String(), "NFS is served at")
+	})
+}
