@@ -16,6 +16,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 
 	"github.com/nfseal/nfseal/appliance/api"
 	"github.com/nfseal/nfseal/appliance/network"
@@ -324,6 +325,7 @@ func cable(t *testing.T, name, subnet string, addresses ...string) far {
 		for _, text := range addresses {
 			a, err := netlink.ParseAddr(text)
 			check(t, err)
+			a.Flags = unix.IFA_F_NODAD // nobody else has it, and it can be used at once
 			check(t, netlink.AddrAdd(l, a))
 		}
 	})
