@@ -36,7 +36,7 @@ func TestHalfOpenThroughput(t *testing.T) {
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: fds, Max: fds}); err != nil {
 		t.Skipf("%d file descriptors are needed: %v (runs as root: make bench-halfopen)", fds, err)
 	}
-	d := startDaemon(t, t.TempDir(), "-volume-size", "1GiB", "-cache-bytes", "512MiB")
+	d := startDaemon(t, t.TempDir(), "-volume-size", "1GiB", "-memory", "512MiB")
 	made, err := d.api.CreateFileSystem(t.Context(), api.CreateFileSystemRequest{CreationToken: "t"})
 	if err != nil {
 		t.Fatal(err)
