@@ -18,18 +18,31 @@ import (
 // TestCrash lets power fail at random points of a workload of several goroutines, opens what is left
 // and checks that everything acknowledged as stable is there, and everything else whole or not at all.
 func TestCrash(t *testing.T) {
-	points := crashPoints()
 	first := seed(t)
-	for n := range points {
+	inBatches(t, crashPoints(), func(n int) string { return fmt.Sprint(first + uint64(n)) }, func(t *testing.T, n int) {
 		at := first + uint64(n)
-		t.Run(fmt.Sprint(at), func(t *testing.T) {
-			t.Parallel()
-			t.Cleanup(func() {
-				if t.Failed() {
-					t.Logf("NFSEAL_SEED=%d", at)
-				}
-			})
-			crashOnce(t, at)
+		t.Cleanup(func() {
+			if t.Failed() {
+				t.Logf("NFSEAL_SEED=%d", at)
+			}
+		})
+		crashOnce(t, at)
+	})
+}
+
+// inBatches runs a test of its own for each number below count, side by side, batch after batch: what a test that
+// runs beside others holds is kept for as long as its parent runs.
+func inBatches(t *testing.T, count int, name func(n int) string, run func(t *testing.T, n int)) {
+	const batch = 100
+	for begin := 0; begin < count; begin += batch {
+		end := min(begin+batch, count)
+		t.Run(fmt.Sprintf("%d-%d", begin, end-1), func(t *testing.T) {
+			for n := begin; n < end; n++ {
+				t.Run(name(n), func(t *testing.T) {
+					t.Parallel()
+					run(t, n)
+				})
+			}
 		})
 	}
 }

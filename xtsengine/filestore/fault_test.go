@@ -122,15 +122,13 @@ func faultPoints(t *testing.T) (points []int64) {
 // the operation answers with an error or correctly, no data is wrong, nothing hangs, and what was
 // acknowledged as stable is there after another start, whatever the failed device lost.
 func TestFaults(t *testing.T) {
-	first := seed(t)
-	for _, at := range faultPoints(t) {
-		t.Run(strconv.FormatInt(at, 10), func(t *testing.T) {
-			t.Parallel()
-			hang := time.AfterFunc(2*time.Minute, func() { panic(fmt.Sprintf("hangs: NFSEAL_SEED=%d, call %d", first, at)) })
-			defer hang.Stop()
-			faultOnce(t, first, at)
-		})
-	}
+	first, points := seed(t), faultPoints(t)
+	inBatches(t, len(points), func(n int) string { return strconv.FormatInt(points[n], 10) }, func(t *testing.T, n int) {
+		at := points[n]
+		hang := time.AfterFunc(2*time.Minute, func() { panic(fmt.Sprintf("hangs: NFSEAL_SEED=%d, call %d", first, at)) })
+		defer hang.Stop()
+		faultOnce(t, first, at)
+	})
 }
 
 // faultRun is one run of a workload with a fault.
