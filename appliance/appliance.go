@@ -61,6 +61,7 @@ type Appliance struct {
 	offered   chan *steer.Offer // one that Run does not know of
 	ocsp, api net.Listener
 	front     frontDoor
+	carrier   *ktls.Carrier // of TLS sessions
 	server    *proxy.Server
 	apiServer *api.Server
 	responder *http.Server
@@ -95,8 +96,11 @@ func (a *Appliance) open(ctx context.Context) error {
 	if err := a.o.checkCertFiles(); err != nil {
 		return err
 	}
-	err := a.inherit(ctx)
-	if err != nil {
+	var err error
+	if a.carrier, err = ktls.New(ktls.Options{Use: a.o.KTLS}); err != nil {
+		return err
+	}
+	if err := a.inherit(ctx); err != nil {
 		return err
 	}
 	if a.dir, err = openDataDir(a.o.DataDir, a.o.KeyFile); err != nil {
@@ -333,16 +337,12 @@ func (a *Appliance) prepareServers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	carrier, err := ktls.New(ktls.Options{Use: a.o.KTLS})
-	if err != nil {
-		return err
-	}
 	clients, err := clientCAs(a.o.ClientCAFile)
 	if err != nil {
 		return err
 	}
 	a.server, err = proxy.New(proxy.Options{
-		Listeners: a.allNFS(), TLS: config, ClientCAs: clients, KTLS: carrier, Resolver: a.table, Log: a.log.With(zap.String("component", "proxy")),
+		Listeners: a.allNFS(), TLS: config, ClientCAs: clients, KTLS: a.carrier, Resolver: a.table, Log: a.log.With(zap.String("component", "proxy")),
 	})
 	if err != nil {
 		return err

@@ -1,6 +1,8 @@
 package appliance
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -41,7 +43,11 @@ func TestKernelTLSIsSaid(t *testing.T) {
 	if (err == nil) != (support.Err == nil) || kernelTLSOf(report).Detail != support.String() {
 		t.Errorf("check, required: %v, %v", err, report)
 	}
+	o.DataDir = filepath.Join(t.TempDir(), "new")
 	a, err := Open(t.Context(), o)
+	if _, made := os.Stat(o.DataDir); (made == nil) != (support.Err == nil) {
+		t.Errorf("required, the kernel: %v; the data directory: %v", support.Err, made)
+	}
 	switch {
 	case err == nil && support.Err == nil:
 		a.Close()
