@@ -96,6 +96,11 @@ bench-flood: ## as root: what a mount keeps of its throughput in a SYN flood, wi
 bench-halfopen: ## as root: what a mount over TLS keeps of its throughput beside 10,000 silent and dripping connections
 	@set -o pipefail; NFSEAL_LONG=1 $(GO) test -run '^TestHalfOpenThroughput$$' -count=1 -v ./cmd/nfseald | grep -E 'op/s|connections|ratio|FAIL|ok'
 
+.PHONY: bench-handshake
+bench-handshake: ## TLS handshakes a second and their processor time beside nginx's stream module, as ratios
+	@scripts/deps.sh bench
+	@set -o pipefail; NFSEAL_LONG=1 $(GO) test -run '^TestHandshakeRatios$$' -count=1 -v ./cmd/nfseald | grep -vE '^(=== RUN|--- PASS|PASS)'
+
 .PHONY: bench-tunnel
 bench-tunnel: ## as root: the client's tunnel beside stunnel, haproxy and direct TCP on loopback, as ratios
 	@scripts/deps.sh test

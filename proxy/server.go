@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -265,9 +266,17 @@ func (s *Server) run(raw net.Conn) {
 	}
 	defer s.served.Add(1)
 	defer session.Close()
-	log.Info("connection opened", zap.Bool("tls", id.Secure), zap.String("server_name", id.ServerName))
+	log.Info("connection opened", zap.String("transport", transportName(id)), zap.String("server_name", id.ServerName))
 	err = rpc.ServeConn(s.ctx, conn, session, s.o.RPC)
 	log.Info("connection closed", zap.Error(err))
+}
+
+// transportName is "TLS 1.2", "TLS 1.3" or "plaintext".
+func transportName(id transport.Identity) string {
+	if !id.Secure {
+		return "plaintext"
+	}
+	return tls.VersionName(id.TLSVersion)
 }
 
 func (s *Server) resolve(id transport.Identity) (Session, error) {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -250,8 +251,12 @@ func TestBothKindsOnOnePort(t *testing.T) {
 	plain.Close()
 	secure.Close()
 	waitFor(t, "both over", func() bool { return f.Stats().Served == 2 })
-	if n := f.log.FilterMessage("connection opened").Len(); n != 2 {
-		t.Errorf("%d connections in the log", n)
+	var transports []any
+	for _, line := range f.log.FilterMessage("connection opened").All() {
+		transports = append(transports, line.ContextMap()["transport"])
+	}
+	if want := []any{"plaintext", "TLS 1.3"}; !slices.Equal(transports, want) {
+		t.Errorf("connections in the log: %v, not %v", transports, want)
 	}
 }
 

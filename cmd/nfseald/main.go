@@ -75,6 +75,10 @@ func serve(c *config, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer log.Sync()
+	// From here on a SIGHUP, whose usual effect is to end the process, is kept for when the start is complete.
+	hangUps := make(chan os.Signal, 1)
+	signal.Notify(hangUps, syscall.SIGHUP)
+	log.Debug("starting", zap.String("version", version))
 	c.options.Log = log
 	c.options.ServiceManager = serviceManager()
 	c.options.EnsureDefaults()
@@ -91,7 +95,7 @@ func serve(c *config, stdout, stderr io.Writer) error {
 	for _, f := range a.Features() {
 		log.Info("feature", zap.String("name", f.Name), zap.Bool("on", f.On), zap.String("detail", f.Detail))
 	}
-	defer reloads(ctx, a, log)()
+	defer reloads(ctx, a, log, hangUps)()
 	for _, line := range a.Banner() {
 		fmt.Fprintln(stdout, line)
 	}
@@ -102,11 +106,9 @@ func serve(c *config, stdout, stderr io.Writer) error {
 	return nil
 }
 
-// reloads has SIGHUP take certificates in files in again; the function it returns ends that. Without it the signal
-// would end the process.
-func reloads(ctx context.Context, a *appliance.Appliance, log *zap.Logger) (end func()) {
-	hangUps := make(chan os.Signal, 1)
-	signal.Notify(hangUps, syscall.SIGHUP)
+// reloads has each of hangUps take certificates in files in again; the function it returns ends that, and closes
+// hangUps.
+func reloads(ctx context.Context, a *appliance.Appliance, log *zap.Logger, hangUps chan os.Signal) (end func()) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for range hangUps {

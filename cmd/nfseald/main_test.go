@@ -30,6 +30,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asDaemon) != "" {
 		main()
 	}
+	if os.Getenv(asIdleListener) != "" {
+		idle()
+	}
 	os.Exit(m.Run())
 }
 
@@ -167,6 +170,41 @@ func TestHangUpReloadsCertificates(t *testing.T) {
 	status := d.signal(t, syscall.SIGTERM)
 	if text := d.stderr.String(); status != exitOK || !strings.Contains(text, "not reloaded: what was before goes on") {
 		t.Errorf("status %d\n%s", status, text)
+	}
+}
+
+// TestHangUpWhileStarting: one that comes before the start is complete does not end the daemon, which takes
+// certificates in when it has started.
+func TestHangUpWhileStarting(t *testing.T) {
+	stderr, line, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stderr.Close()
+	cmd := daemonCommand(append(flagsFor(t.TempDir()), "-debug")...)
+	cmd.Stderr = line
+	err = cmd.Start()
+	line.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	}()
+	var log []string
+	for lines := bufio.NewScanner(stderr); lines.Scan(); {
+		log = append(log, lines.Text())
+		switch {
+		case strings.Contains(lines.Text(), `"starting"`):
+			cmd.Process.Signal(syscall.SIGHUP)
+		case strings.Contains(lines.Text(), `"name":"encryption at rest"`):
+			cmd.Process.Signal(syscall.SIGTERM)
+		}
+	}
+	cmd.Wait()
+	if status := cmd.ProcessState.ExitCode(); status != exitOK {
+		t.Errorf("%v\n%s", cmd.ProcessState, strings.Join(log, "\n"))
 	}
 }
 

@@ -15,7 +15,7 @@
 // (RFC 5531 §11), and 0x16...... would be a non-final fragment of 369 MB at least.
 //
 // A connection is "pending" until it has shown its first byte and, for TLS, finished the
-// handshake. Pending connections have a deadline and a bounded number; when the number is
+// handshake, which begins when the first record has arrived as a whole. Pending connections have a deadline and a bounded number; when the number is
 // reached the oldest one is closed to make room, since a real client is through in milliseconds
 // and a silent one never will be.
 //

@@ -199,7 +199,12 @@ func (f *Front) shake(ctx context.Context, conn net.Conn, policy *tls.Config) (n
 	if err := conn.SetDeadline(time.Now().Add(f.o.HandshakeTimeout)); err != nil {
 		return nil, Identity{}, fmt.Errorf("%w: %w", ErrGone, err)
 	}
-	secure, state, err := f.server(ctx, conn, policy)
+	err := awaitHello(conn)
+	var secure ktls.Session
+	var state tls.ConnectionState
+	if err == nil {
+		secure, state, err = f.server(ctx, conn, policy)
+	}
 	switch {
 	case err != nil && isTimeout(err):
 		return nil, Identity{}, ErrSlow

@@ -194,6 +194,33 @@ func clientHello(t testing.TB) []byte {
 	return buf[:n]
 }
 
+// TestDrippingHelloIsAdmitted: a ClientHello that comes a byte at a time is waited for, and what was told to the
+// kernel for that time does not hold back what comes after it.
+func TestDrippingHelloIsAdmitted(t *testing.T) {
+	front, address, results := frontPeer(t, transport.FrontOptions{})
+	slow := &byByte{Conn: connect(t, address)}
+	if _, err := tls.Client(slow, &tls.Config{InsecureSkipVerify: true}).Write([]byte{1}); err != nil {
+		t.Fatal(err)
+	}
+	// What the client sends after its hello is shorter: it would never be read.
+	if a := next(t, results); a.err != nil || front.Stats().TLS != 1 {
+		t.Errorf("%v, %+v", a.err, front.Stats())
+	}
+}
+
+// byByte sends each byte by itself.
+type byByte struct{ net.Conn }
+
+func (c *byByte) Write(b []byte) (int, error) {
+	for i := range b {
+		if _, err := c.Conn.Write(b[i : i+1]); err != nil {
+			return i, err
+		}
+		time.Sleep(100 * time.Microsecond)
+	}
+	return len(b), nil
+}
+
 func TestOldestPendingMakesRoom(t *testing.T) {
 	front, address, results := frontPeer(t, transport.FrontOptions{MaxPending: 4})
 	idle := make([]*net.TCPConn, 4)

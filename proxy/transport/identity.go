@@ -12,6 +12,8 @@ import (
 type Identity struct {
 	// Secure says that the connection is TLS.
 	Secure bool
+	// TLSVersion is that of crypto/tls, 0 without TLS.
+	TLSVersion uint16
 	// ServerName is the name the client asked for (SNI, RFC 6066 §3) in lower case, or "".
 	ServerName string
 	// FileSystem is the file system id ("fs-" and hexadecimal digits) that is the first label of
@@ -33,7 +35,7 @@ func plainIdentity(conn net.Conn) Identity {
 
 func secureIdentity(conn net.Conn, state *tls.ConnectionState) Identity {
 	id := plainIdentity(conn)
-	id.Secure = true
+	id.Secure, id.TLSVersion = true, state.Version
 	id.ServerName = strings.ToLower(state.ServerName)
 	id.FileSystem = FileSystemOf(id.ServerName)
 	if len(state.PeerCertificates) > 0 {

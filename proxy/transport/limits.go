@@ -25,7 +25,7 @@ func Curves() []tls.CurveID {
 // Our own choices.
 const (
 	// DefaultMaxPending is how many connections may be undecided or in handshake.
-	DefaultMaxPending = 1024
+	DefaultMaxPending = 10_240
 	// DefaultSniffTimeout is how long a new connection may stay silent.
 	DefaultSniffTimeout = 10 * time.Second
 	// DefaultHandshakeTimeout is how long a TLS handshake may take after the first bytes.

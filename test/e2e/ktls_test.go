@@ -88,7 +88,7 @@ func TestDaemonWithKernelTLS(t *testing.T) {
 	w := getWorld(t)
 	g, data := w.guest, "/tmp/kernel-tls"
 	before := tlsCounters(t, w)
-	startInGuest(t, w, data, "-tls12-only", "-ktls", "on")
+	log := startInGuest(t, w, data, "-tls12-only", "-ktls", "on")
 	nfseal := []string{"env", "NFSEAL_SOCKET=" + filepath.Join(data, "api.sock"), filepath.Join(w.bin, "nfseal")}
 	fs := fileSystemID.FindString(must(t, g, append(nfseal, "fs", "create", "--name", "carried")...))
 	mount := []string{
@@ -99,6 +99,9 @@ func TestDaemonWithKernelTLS(t *testing.T) {
 	sum := must(t, g, "sh", "-c", "head -c 5000001 /dev/urandom > /tmp/made && cp /tmp/made /mnt/carried/file && sha256sum < /tmp/made")
 	if now := tlsCounters(t, w); now["TlsCurrTxSw"] <= before["TlsCurrTxSw"] || now["TlsCurrRxSw"] <= before["TlsCurrRxSw"] {
 		t.Errorf("the kernel carries no session while the file system is mounted: before %v, now %v", before, now)
+	}
+	if line := opened(log.String(), fs); !strings.Contains(line, "TLS 1.2") {
+		t.Errorf("the client's connection is not of TLS 1.2, though -tls12-only was given: %q", line)
 	}
 	must(t, g, "umount", "/mnt/carried") // and with it what the client has cached
 	must(t, g, mount...)
@@ -116,18 +119,18 @@ func TestDaemonWithKernelTLS(t *testing.T) {
 	}
 }
 
-// startInGuest runs the daemon in the client, on its loopback interface, until the end of the test.
-func startInGuest(t *testing.T, w *world, data string, args ...string) {
+// startInGuest runs the daemon in the client, on its loopback interface, until the end of the test, and gives its log.
+func startInGuest(t *testing.T, w *world, data string, args ...string) *lineCounter {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	var log lineCounter
+	log := new(lineCounter)
 	args = append([]string{
 		filepath.Join(w.bin, "nfseald"), "-data", data, "-volume-size", "128MiB", "-memory", "64MiB",
 		"-listen", "127.0.0.1:2049", "-ocsp-listen", "127.0.0.1:2050", "-advertise", "127.0.0.1",
 	}, args...)
 	ended := make(chan error, 1)
 	go func() {
-		_, err := w.guest.Exec(ctx, uml.Command{Args: args, Stdout: &log, Stderr: &log})
+		_, err := w.guest.Exec(ctx, uml.Command{Args: args, Stdout: log, Stderr: log})
 		ended <- err
 	}()
 	t.Cleanup(func() {
@@ -146,4 +149,5 @@ func startInGuest(t *testing.T, w *world, data string, args ...string) {
 		}
 		return strings.Contains(log.String(), "NFS is served at")
 	})
+	return log
 }

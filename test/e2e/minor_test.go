@@ -18,12 +18,26 @@ func TestMinorVersions(t *testing.T) {
 			if line := regexpFind(must(t, w.guest, "cat", "/proc/mounts"), `(?m)^\S+ `+dir+` nfs4 .*$`); !strings.Contains(line, "vers="+vers+",") {
 				t.Fatalf("the mount is not of version %s: %q", vers, line)
 			}
+			if line := opened(s.Log(), s.fs); !strings.Contains(line, "TLS 1.3") {
+				t.Errorf("the client's connection is not of TLS 1.3: %q", line)
+			}
 			passes(t, w, "ops", dir, "contents", "append", "rename", "unlinked", "access", "fcntl locks", "readdir", "times")
 			if vers == "4.2" {
 				passes(t, w, "ranges", dir)
 			}
 		})
 	}
+}
+
+// opened is the line of a daemon's log for the last connection to a file system.
+func opened(log, fs string) string {
+	last := ""
+	for line := range strings.Lines(log) {
+		if strings.Contains(line, "connection opened") && strings.Contains(line, fs) {
+			last = line
+		}
+	}
+	return last
 }
 
 // passes runs checks of the workload in the client; each line of its output is a test.

@@ -47,8 +47,8 @@ func statFields(path string) ([]string, error) {
 	return strings.Fields(text[strings.LastIndexByte(text, ')')+1:]), nil
 }
 
-// cpuTime is the processor time that processes have used, in user space and in the kernel for them.
-func cpuTime(pids []int) (time.Duration, error) {
+// ProcessorTime is the processor time that processes have used, in user space and in the kernel for them.
+func ProcessorTime(pids []int) (time.Duration, error) {
 	const user, system = 11, 12 // utime and stime
 	var ticks uint64
 	for _, pid := range pids {

@@ -146,7 +146,7 @@ func (s *session) measure(ctx context.Context, w *workload) (*Result, error) {
 		return nil, fmt.Errorf("prepare: %w", err)
 	}
 	m := &meter{depth: w.depth, limit: j.limit, unit: j.unit}
-	before, err := cpuTime(s.target.Processes)
+	before, err := ProcessorTime(s.target.Processes)
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +163,7 @@ func (s *session) measure(ctx context.Context, w *workload) (*Result, error) {
 		}
 	}
 	r := m.result(time.Since(start))
-	after, err := cpuTime(s.target.Processes)
+	after, err := ProcessorTime(s.target.Processes)
 	if err != nil {
 		return nil, err
 	}

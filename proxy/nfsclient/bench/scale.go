@@ -118,7 +118,7 @@ func Scale(ctx context.Context, o ScaleOptions) (*Scaling, error) {
 func (s *session) point(ctx context.Context, o *ScaleOptions, series *Series, n, limit, unit int,
 	op func(ctx context.Context, worker, n int) error) error {
 	m := &meter{depth: scaleDepth, limit: limit, unit: unit}
-	before, err := cpuTime(o.Target.Processes)
+	before, err := ProcessorTime(o.Target.Processes)
 	if err != nil {
 		return err
 	}
@@ -130,7 +130,7 @@ func (s *session) point(ctx context.Context, o *ScaleOptions, series *Series, n,
 		return fmt.Errorf("%s: %w", series.Name, err)
 	}
 	r := m.result(time.Since(start))
-	after, err := cpuTime(o.Target.Processes)
+	after, err := ProcessorTime(o.Target.Processes)
 	if err != nil {
 		return err
 	}
