@@ -2,10 +2,13 @@ package appliance
 
 import (
 	"encoding/json"
+	"net/netip"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/nfseal/nfseal/appliance/catalog"
 )
 
 // awsCLI runs the unmodified aws CLI against the front door.
@@ -94,6 +97,93 @@ func TestAWSCLIOnEFS(t *testing.T) {
 	stranger := *aws
 	stranger.env = append(stranger.env, "AWS_SECRET_ACCESS_KEY=another")
 	stranger.refused(t, "InvalidSignatureException", "efs", "describe-file-systems")
+}
+
+// everyEFS is each operation of EFS that the tests beside it don't use, in an order in which they succeed. fs, ap, mt,
+// subnet and group stand for ids.
+var everyEFS = []string{
+	"describe-account-preferences", "put-account-preferences --resource-id-type LONG_ID",
+	"update-file-system --file-system-id fs --throughput-mode elastic",
+	"update-file-system-protection --file-system-id fs --replication-overwrite-protection DISABLED",
+	"put-lifecycle-configuration --file-system-id fs --lifecycle-policies TransitionToIA=AFTER_30_DAYS",
+	"describe-lifecycle-configuration --file-system-id fs",
+	"put-backup-policy --file-system-id fs --backup-policy Status=DISABLED", "describe-backup-policy --file-system-id fs",
+	"describe-replication-configurations",
+	"put-file-system-policy --file-system-id fs --policy " + mountPolicy, "describe-file-system-policy --file-system-id fs",
+	"delete-file-system-policy --file-system-id fs",
+	"tag-resource --resource-id ap --tags Key=a,Value=b", "list-tags-for-resource --resource-id arn:ap", "untag-resource --resource-id ap --tag-keys a",
+	"create-tags --file-system-id fs --tags Key=a,Value=b", "describe-tags --file-system-id fs", "delete-tags --file-system-id fs --tag-keys a",
+	"describe-access-points --file-system-id fs", "delete-access-point --access-point-id ap",
+	"describe-mount-targets --mount-target-id mt", "describe-mount-target-security-groups --mount-target-id mt",
+	"modify-mount-target-security-groups --mount-target-id mt --security-groups group", "delete-mount-target --mount-target-id mt",
+}
+
+const mountPolicy = `{"Statement":{"Effect":"Allow","Principal":"*","Action":"elasticfilesystem:*"}}`
+
+// refusedEFS are calls with the code that they are answered with. none is the id of no file system.
+var refusedEFS = map[string]string{
+	"create-replication-configuration --source-file-system-id fs --destinations Region=elsewhere-1": "BadRequest",
+	"delete-replication-configuration --source-file-system-id fs":                                   "ReplicationNotFound",
+	"put-backup-policy --file-system-id fs --backup-policy Status=ENABLED":                          "ValidationException",
+	"put-account-preferences --resource-id-type SHORT_ID":                                           "BadRequest",
+	"update-file-system --file-system-id none --throughput-mode elastic":                            "FileSystemNotFound",
+	"tag-resource --resource-id fsap-0123456789abcdef0 --tags Key=a,Value=b":                        "AccessPointNotFound",
+	"put-file-system-policy --file-system-id fs --policy {}":                                        "InvalidPolicyException",
+	"describe-mount-targets --mount-target-id fsmt-0123456789abcdef0":                               "MountTargetNotFound",
+	"create-access-point --client-token x --file-system-id fs --posix-user Uid=1,Gid=1":             "AccessPointAlreadyExists",
+	"create-mount-target --file-system-id fs --subnet-id subnet-0123456789abcdef0":                  "SubnetNotFound",
+	"create-file-system --creation-token z --availability-zone-name a":                              "UnsupportedAvailabilityZone",
+}
+
+func TestAWSCLIOnAllOfEFS(t *testing.T) {
+	a := start(t, testOptions(t.TempDir()))
+	aws := newAWS(t, a, mayEverything)
+	fs := a.create(t, "one")
+	subnet, err := a.CreateSubnet(t.Context(), catalog.Subnet{Interface: "absent", Prefix: netip.MustParsePrefix("10.79.0.0/24")})
+	check(t, err)
+	group := a.openTo(t, "all", "10.0.0.0/8")
+	var made struct{ AccessPointId, AccessPointArn, MountTargetId string }
+	aws.do(t, &made, "efs", "create-access-point", "--file-system-id", fs, "--client-token", "x")
+	aws.do(t, &made, "efs", "create-mount-target", "--file-system-id", fs, "--subnet-id", subnet.ID)
+	ids := map[string]string{
+		"fs": fs, "none": "fs-0123456789abcdef0", "ap": made.AccessPointId, "arn:ap": made.AccessPointArn, "mt": made.MountTargetId, "group": group,
+	}
+	words := func(call string) []string {
+		args := append([]string{"efs"}, strings.Fields(call)...)
+		for i, word := range args {
+			if id := ids[word]; id != "" {
+				args[i] = id
+			}
+		}
+		return args
+	}
+	t.Run("refused", func(t *testing.T) {
+		for call, code := range refusedEFS {
+			t.Run(call, func(t *testing.T) {
+				t.Parallel()
+				aws.refused(t, code, words(call)...)
+			})
+		}
+	})
+	for _, call := range everyEFS {
+		aws.do(t, nil, words(call)...)
+	}
+	var all struct {
+		FileSystems []struct {
+			ThroughputMode       string
+			FileSystemProtection struct{ ReplicationOverwriteProtection string }
+		}
+		NextToken string
+	}
+	a.create(t, "two")
+	aws.do(t, &all, "efs", "describe-file-systems", "--max-items", "1", "--page-size", "1")
+	if len(all.FileSystems) != 1 || all.NextToken == "" {
+		t.Errorf("one of two: %+v", all)
+	}
+	aws.do(t, &all, "efs", "describe-file-systems", "--file-system-id", fs)
+	if f := all.FileSystems[0]; f.ThroughputMode != "elastic" || f.FileSystemProtection.ReplicationOverwriteProtection != "DISABLED" {
+		t.Errorf("described: %+v", f)
+	}
 }
 
 // The create command of the EFS guide, with every way to name a key, and the codes of keys that can't be used.

@@ -65,20 +65,6 @@ func AccessPointARN(region, id string) string {
 	return "arn:aws:elasticfilesystem:" + region + ":" + OwnerID + ":access-point/" + id
 }
 
-// accessPointOperation is the operation on a path that begins with access-points; rest is what follows.
-func accessPointOperation(method, rest string) (efsOperation, bool) {
-	one := strings.HasPrefix(rest, "/") && !strings.Contains(rest[1:], "/")
-	switch {
-	case rest == "" && method == http.MethodPost:
-		return efsOperation{"CreateAccessPoint", (*Server).prepareCreatePoint}, true
-	case rest == "" && method == http.MethodGet:
-		return efsOperation{"DescribeAccessPoints", (*Server).prepareDescribePoints}, true
-	case one && method == http.MethodDelete:
-		return efsOperation{"DeleteAccessPoint", (*Server).prepareDeletePoint}, true
-	}
-	return efsOperation{}, false
-}
-
 func (s *Server) prepareCreatePoint(r *http.Request, parameters map[string]string) (prepared, error) {
 	var request CreateAccessPointRequest
 	if err := decodeBody(r, &request); err != nil {
@@ -201,24 +187,13 @@ func (s *Server) prepareDescribePoints(r *http.Request, parameters map[string]st
 		if err != nil {
 			return 0, nil, err
 		}
-		return http.StatusOK, s.pageOfPoints(&q, all), nil
+		found, next := pageOf(all, q.token, q.max, func(p *catalog.AccessPoint) string { return p.ID })
+		response := DescribeAccessPointsResponse{AccessPoints: []AccessPointDescription{}, NextToken: next}
+		for i := range found {
+			response.AccessPoints = append(response.AccessPoints, s.describePoint(&found[i]))
+		}
+		return http.StatusOK, response, nil
 	}, nil
-}
-
-// pageOfPoints is what q asks for of all, which is in the order of ids.
-func (s *Server) pageOfPoints(q *pointQuery, all []catalog.AccessPoint) DescribeAccessPointsResponse {
-	response := DescribeAccessPointsResponse{AccessPoints: []AccessPointDescription{}}
-	for i := range all {
-		if all[i].ID <= q.token {
-			continue
-		}
-		if n := len(response.AccessPoints); n == q.max {
-			response.NextToken = response.AccessPoints[n-1].AccessPointID
-			break
-		}
-		response.AccessPoints = append(response.AccessPoints, s.describePoint(&all[i]))
-	}
-	return response
 }
 
 // pointQuery is what DescribeAccessPoints asks for. token is the last id of the page before.
@@ -230,7 +205,7 @@ type pointQuery struct {
 func parsePointQuery(v url.Values) (pointQuery, error) {
 	q := pointQuery{
 		fileSystem: idIn(v.Get("FileSystemId"), ":file-system/"), id: idIn(v.Get("AccessPointId"), ":access-point/"),
-		token: v.Get("NextToken"), max: defaultPage,
+		token: v.Get("NextToken"),
 	}
 	switch {
 	case (q.fileSystem == "") == (q.id == ""):
@@ -242,18 +217,13 @@ func parsePointQuery(v url.Values) (pointQuery, error) {
 	case q.token != "" && !catalog.ValidAccessPointID(q.token):
 		return q, badRequest("NextToken is not one that was given")
 	}
-	if text := v.Get("MaxResults"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 {
-			return q, badRequest("MaxResults must be a number of at least 1")
-		}
-		q.max = min(n, maxPage)
-	}
-	return q, nil
+	var err error
+	q.max, err = pageSize(v, "MaxResults")
+	return q, err
 }
 
 func (s *Server) prepareDeletePoint(r *http.Request, parameters map[string]string) (prepared, error) {
-	id := idIn(strings.TrimPrefix(r.URL.Path, efsPath+"access-points/"), ":access-point/")
+	id := idIn(r.PathValue("id"), ":access-point/")
 	if !catalog.ValidAccessPointID(id) {
 		return nil, badRequest("%q is not an access point id", clip(id))
 	}
@@ -274,12 +244,9 @@ func idIn(text, kind string) string {
 
 func (s *Server) describePoint(p *catalog.AccessPoint) AccessPointDescription {
 	d := AccessPointDescription{
-		ClientToken: p.Token, Name: p.Name(), Tags: make([]Tag, 0, len(p.Tags)),
+		ClientToken: p.Token, Name: p.Name(), Tags: describeTags(p.Tags),
 		AccessPointID: p.ID, AccessPointARN: AccessPointARN(s.o.Region, p.ID), FileSystemID: p.FileSystem,
 		RootDirectory: RootDirectory{Path: p.Root.Path}, OwnerID: OwnerID, LifeCycleState: string(catalog.Available),
-	}
-	for _, tag := range p.Tags {
-		d.Tags = append(d.Tags, Tag(tag))
 	}
 	if u := p.User; u != nil {
 		d.PosixUser = &PosixUser{UID: &u.UID, GID: &u.GID, SecondaryGIDs: u.SecondaryGIDs}

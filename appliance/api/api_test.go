@@ -121,7 +121,8 @@ func TestCreateDescribeDelete(t *testing.T) {
 		`"FileSystemArn":"arn:aws:elasticfilesystem:local-1:000000000000:file-system/fs-00000000000000001",` +
 		`"CreationTime":1700000000.123,"LifeCycleState":"available","Name":"home","NumberOfMountTargets":0,` +
 		`"SizeInBytes":{"Value":6144,"Timestamp":1700000001,"ValueInIA":0,"ValueInStandard":6144,"ValueInArchive":0},` +
-		`"PerformanceMode":"generalPurpose","ThroughputMode":"bursting","Encrypted":true,"Tags":[{"Key":"Name","Value":"home"}]}` + "\n"
+		`"PerformanceMode":"generalPurpose","ThroughputMode":"bursting","Encrypted":true,"Tags":[{"Key":"Name","Value":"home"}],` +
+		`"FileSystemProtection":{"ReplicationOverwriteProtection":"ENABLED"}}` + "\n"
 	if w.Code != 201 || w.Body.String() != want || w.Header().Get("X-Amzn-Requestid") == "" {
 		t.Fatalf("create: %d %s\nwant %s", w.Code, w.Body, want)
 	}
@@ -174,7 +175,7 @@ func TestErrorsHaveTheAPIsShape(t *testing.T) {
 		{"POST", fs, `{"CreationToken":"a","ThroughputMode":"provisioned"}`, 400, "BadRequest"},
 		{"POST", fs, `{"CreationToken":"a","ProvisionedThroughputInMibps":1}`, 400, "BadRequest"},
 		{"POST", fs, `{"CreationToken":"a","Backup":true}`, 400, "BadRequest"},
-		{"POST", fs, `{"CreationToken":"a","AvailabilityZoneName":"a"}`, 400, "BadRequest"},
+		{"POST", fs, `{"CreationToken":"a","AvailabilityZoneName":"a"}`, 400, "UnsupportedAvailabilityZone"},
 		{"POST", fs, `{"CreationToken":"a","Tags":[{"Key":"aws:x","Value":""}]}`, 400, "BadRequest"},
 		{"POST", fs, `{"CreationToken":"a","Tags":[{"Key":"x","Value":""},{"Key":"x","Value":""}]}`, 400, "BadRequest"},
 		{"GET", fs + "?FileSystemId=fs-00000000000000009", ``, 404, "FileSystemNotFound"},
@@ -190,7 +191,7 @@ func TestErrorsHaveTheAPIsShape(t *testing.T) {
 		{"PUT", fs + "/x/policy", `{"Policy":` + strconv.Quote(anyPolicy) + `}`, 400, "BadRequest"},
 		{"GET", fs + "/fs-00000000000000009/policy", ``, 404, "FileSystemNotFound"},
 		{"DELETE", fs + "/fs-00000000000000009/policy", ``, 404, "FileSystemNotFound"},
-		{"POST", fs + "/fs-00000000000000009/policy", ``, 400, "BadRequest"},
+		{"POST", fs + "/fs-00000000000000009/policy", ``, 404, "UnknownOperationException"},
 		{"POST", efsPath + "access-points", `{}`, 400, "BadRequest"},
 		{"GET", efsPath + "nothing", ``, 404, "UnknownOperationException"},
 		{"GET", "/", ``, 404, "UnknownOperationException"},

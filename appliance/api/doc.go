@@ -4,14 +4,7 @@
 //
 // # What is answered
 //
-//	POST   /2015-02-01/file-systems        CreateFileSystem     EFS, rest-json
-//	GET    /2015-02-01/file-systems        DescribeFileSystems
-//	DELETE /2015-02-01/file-systems/{id}   DeleteFileSystem
-//	POST   /2015-02-01/mount-targets       CreateMountTarget
-//	GET    /2015-02-01/mount-targets       DescribeMountTargets
-//	DELETE /2015-02-01/mount-targets/{id}  DeleteMountTarget
-//	GET    …/{id}/security-groups          DescribeMountTargetSecurityGroups
-//	PUT    …/{id}/security-groups          ModifyMountTargetSecurityGroups
+//	       /2015-02-01/…                   EFS, rest-json: efsRoutes has its operations
 //	PUT    /nfseal/v1/file-systems/{id}/quota  Quota
 //	PUT    /nfseal/v1/units/{id}/volume    VolumeSize, answered with one
 //	POST, GET /nfseal/v1/subnets           Subnet; DELETE …/{id}
@@ -27,8 +20,8 @@
 //
 //	POST   /                               KMS, JSON 1.1: X-Amz-Target says which operation
 //
-// The EFS operations take and give the shapes of the EFS API, version 2015-02-01. What belongs to
-// that API and is not built answers BadRequest and says so; nothing answers an invented success.
+// The EFS operations take and give the shapes of the EFS API, version 2015-02-01. What that API has and an
+// appliance can't do is refused with an error of the API; nothing answers an invented success.
 // Errors have the body {"ErrorCode","Message"} and the header X-Amzn-Errortype, as the SDKs read
 // them.
 //

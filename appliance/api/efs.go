@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -27,43 +28,6 @@ type efsOperation struct {
 
 // prepared is a request that was understood and can be carried out.
 type prepared func(r *http.Request) (status int, body any, err error)
-
-// route finds the operation of a request under efsPath.
-func route(r *http.Request) (efsOperation, bool) {
-	if strings.HasPrefix(r.URL.Path, ownPath) {
-		return ownOperation(r)
-	}
-	rest := strings.TrimPrefix(r.URL.Path, efsPath)
-	if target, ok := strings.CutPrefix(rest, "mount-targets"); ok {
-		return mountTargetOperation(r.Method, target)
-	}
-	if point, ok := strings.CutPrefix(rest, "access-points"); ok {
-		return accessPointOperation(r.Method, point)
-	}
-	id, isOne := strings.CutPrefix(rest, "file-systems/")
-	switch {
-	case rest == "file-systems" && r.Method == http.MethodPost:
-		return efsOperation{"CreateFileSystem", (*Server).prepareCreate}, true
-	case rest == "file-systems" && r.Method == http.MethodGet:
-		return efsOperation{"DescribeFileSystems", (*Server).prepareDescribe}, true
-	case isOne && strings.HasSuffix(id, "/policy"):
-		return policyOperation(r.Method)
-	case isOne && r.Method == http.MethodDelete && !strings.Contains(id, "/"):
-		return efsOperation{"DeleteFileSystem", (*Server).prepareDelete}, true
-	}
-	return efsOperation{}, false
-}
-
-// notBuilt says whether a request is for an operation of EFS that this version does not have.
-func notBuilt(r *http.Request) bool {
-	first, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, efsPath), "/")
-	switch first {
-	case "file-systems", "mount-targets", "access-points", "resource-tags", "account-preferences",
-		"create-tags", "delete-tags", "tags":
-		return true
-	}
-	return false
-}
 
 func (s *Server) prepareCreate(r *http.Request, parameters map[string]string) (prepared, error) {
 	var request CreateFileSystemRequest
@@ -121,10 +85,7 @@ func (s *Server) prepareDescribe(r *http.Request, parameters map[string]string) 
 		}
 		found, next := q.page(all)
 		if q.id != "" && len(found) == 0 {
-			return 0, nil, &Error{
-				Status: http.StatusNotFound, Code: "FileSystemNotFound",
-				Message: "File system '" + q.id + "' does not exist.",
-			}
+			return 0, nil, noFileSystem(q.id, catalog.ErrNotFound)
 		}
 		response := DescribeFileSystemsResponse{
 			FileSystems: make([]FileSystemDescription, 0, len(found)), Marker: q.marker, NextMarker: next,
@@ -139,24 +100,14 @@ func (s *Server) prepareDescribe(r *http.Request, parameters map[string]string) 
 }
 
 func (s *Server) prepareDelete(r *http.Request, parameters map[string]string) (prepared, error) {
-	id := strings.TrimPrefix(r.URL.Path, efsPath+"file-systems/")
-	if !catalog.ValidID(id) {
-		return nil, badRequest("%q is not a file system id", clip(id))
-	}
-	parameters["fileSystemId"] = id
+	id, err := fileSystemID(r, parameters)
 	return func(r *http.Request) (int, any, error) {
 		err := s.o.Backend.DeleteFileSystem(r.Context(), id)
-		if errors.Is(err, catalog.ErrNotFound) {
-			err = &Error{
-				Status: http.StatusNotFound, Code: "FileSystemNotFound",
-				Message: "File system '" + id + "' does not exist.",
-			}
-		}
 		if errors.Is(err, catalog.ErrInUse) {
 			err = &Error{Status: http.StatusConflict, Code: "FileSystemInUse", Message: err.Error()}
 		}
-		return http.StatusNoContent, nil, err
-	}, nil
+		return http.StatusNoContent, nil, noFileSystem(id, err)
+	}, err
 }
 
 // decodeBody reads one JSON value. Fields that are not known are ignored, as AWS does.
@@ -209,39 +160,28 @@ func (c *CreateFileSystemRequest) refuseNotBuilt(f *catalog.FileSystem) error {
 	case c.Encrypted != nil && !*c.Encrypted:
 		return badRequest("every file system is encrypted; Encrypted can't be false")
 	case c.AvailabilityZoneName != "":
-		return badRequest("AvailabilityZoneName is not available: an appliance has no availability zones")
+		return &Error{
+			Status: http.StatusBadRequest, Code: "UnsupportedAvailabilityZone",
+			Message: "AvailabilityZoneName is not available: an appliance has no availability zones",
+		}
 	case c.Backup:
 		return badRequest("Backup is not available in this version")
 	case f.PerformanceMode != "generalPurpose":
 		return badRequest("PerformanceMode must be generalPurpose")
-	case f.ThroughputMode != "bursting" && f.ThroughputMode != "elastic":
+	}
+	return checkThroughput(f.ThroughputMode, c.ProvisionedThroughputInMibps)
+}
+
+// checkThroughput refuses what would be a promise: nothing here keeps throughput for one file system. The two
+// modes without one are the same here.
+func checkThroughput(mode string, provisionedMibps float64) error {
+	switch {
+	case mode != "bursting" && mode != "elastic":
 		return badRequest("ThroughputMode must be bursting or elastic")
-	case c.ProvisionedThroughputInMibps != 0:
+	case provisionedMibps != 0:
 		return badRequest("ProvisionedThroughputInMibps is not available in this version")
 	}
 	return nil
-}
-
-func checkTags(tags []Tag) ([]catalog.Tag, error) {
-	if len(tags) > maxTags {
-		return nil, badRequest("at most %d tags are allowed", maxTags)
-	}
-	seen := make(map[string]bool, len(tags))
-	list := make([]catalog.Tag, 0, len(tags))
-	for _, tag := range tags {
-		if n := utf8.RuneCountInString(tag.Key); n < 1 || n > maxTagKeyChars || strings.HasPrefix(tag.Key, "aws:") {
-			return nil, badRequest("a tag's key must have 1 to %d characters and not begin with aws:", maxTagKeyChars)
-		}
-		if utf8.RuneCountInString(tag.Value) > maxTagValueChars {
-			return nil, badRequest("a tag's value must have at most %d characters", maxTagValueChars)
-		}
-		if seen[tag.Key] {
-			return nil, badRequest("a tag's key stands twice")
-		}
-		seen[tag.Key] = true
-		list = append(list, catalog.Tag(tag))
-	}
-	return list, nil
 }
 
 // describeQuery is what DescribeFileSystems asks for.
@@ -252,7 +192,7 @@ type describeQuery struct {
 
 func parseQuery(v url.Values) (describeQuery, error) {
 	q := describeQuery{
-		id: v.Get("FileSystemId"), token: v.Get("CreationToken"), marker: v.Get("Marker"), max: defaultPage,
+		id: v.Get("FileSystemId"), token: v.Get("CreationToken"), marker: v.Get("Marker"),
 	}
 	q.id = idIn(q.id, ":file-system/")
 	if (q.id != "" || v.Has("FileSystemId")) && !catalog.ValidID(q.id) {
@@ -261,29 +201,17 @@ func parseQuery(v url.Values) (describeQuery, error) {
 	if len(q.marker) > maxMarkerChars || q.marker != "" && !catalog.ValidID(q.marker) {
 		return q, badRequest("Marker is not one that was given")
 	}
-	if text := v.Get("MaxItems"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 {
-			return q, badRequest("MaxItems must be a number of at least 1")
-		}
-		q.max = min(n, maxPage)
-	}
-	return q, nil
+	var err error
+	q.max, err = pageSize(v, "MaxItems")
+	return q, err
 }
 
-// page returns what q asks for of all, which is in the order of ids, and the marker of the next
-// page: the last id of this one.
+// page returns what q asks for of all, which is in the order of ids, and the marker of the next page.
 func (q *describeQuery) page(all []catalog.FileSystem) (found []catalog.FileSystem, next string) {
-	for _, f := range all {
-		if f.ID <= q.marker || q.id != "" && f.ID != q.id || q.token != "" && f.CreationToken != q.token {
-			continue
-		}
-		if len(found) == q.max {
-			return found, found[len(found)-1].ID
-		}
-		found = append(found, f)
-	}
-	return found, ""
+	wanted := slices.DeleteFunc(all, func(f catalog.FileSystem) bool {
+		return q.id != "" && f.ID != q.id || q.token != "" && f.CreationToken != q.token
+	})
+	return pageOf(wanted, q.marker, q.max, func(f *catalog.FileSystem) string { return f.ID })
 }
 
 func (s *Server) describe(r *http.Request, f *catalog.FileSystem) FileSystemDescription {
@@ -298,10 +226,8 @@ func (s *Server) describe(r *http.Request, f *catalog.FileSystem) FileSystemDesc
 		PerformanceMode: f.PerformanceMode,
 		ThroughputMode:  f.ThroughputMode,
 		Encrypted:       true,
-		Tags:            make([]Tag, 0, len(f.Tags)),
-	}
-	for _, tag := range f.Tags {
-		d.Tags = append(d.Tags, Tag(tag))
+		Tags:            describeTags(f.Tags),
+		Protection:      &FileSystemProtection{protectionOf(f)},
 	}
 	if f.Key != "" && s.o.Keys != nil {
 		d.KmsKeyID = s.o.Keys.ARN(f.Key)

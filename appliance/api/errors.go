@@ -69,7 +69,7 @@ func asError(err error) *Error {
 		return &Error{Status: http.StatusConflict, Code: "NoFreeAddressesInSubnet", Message: err.Error()}
 	case errors.Is(err, catalog.ErrInUse), errors.Is(err, catalog.ErrNameTaken):
 		return &Error{Status: http.StatusConflict, Code: "ResourceInUse", Message: err.Error()}
-	case errors.Is(err, catalog.ErrInvalid):
+	case errors.Is(err, catalog.ErrInvalid), errors.Is(err, catalog.ErrTagLimit):
 		return badRequest("%v", err)
 	case errors.Is(err, catalog.ErrConflict):
 		return &Error{Status: http.StatusTooManyRequests, Code: "TooManyRequests", Message: err.Error()}

@@ -5,7 +5,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"strconv"
+	"slices"
 	"strings"
 
 	"github.com/nfseal/nfseal/appliance/catalog"
@@ -59,25 +59,6 @@ type DescribeMountTargetsResponse struct {
 // DescribeMountTargetSecurityGroups gives.
 type MountTargetSecurityGroups struct {
 	SecurityGroups []string `json:"SecurityGroups"`
-}
-
-// mountTargetOperation is the operation on a path that begins with mount-targets; rest is what follows.
-func mountTargetOperation(method, rest string) (efsOperation, bool) {
-	rest, groups := strings.CutSuffix(rest, "/security-groups")
-	one := strings.HasPrefix(rest, "/") && !strings.Contains(rest[1:], "/")
-	switch {
-	case rest == "" && !groups && method == http.MethodPost:
-		return efsOperation{"CreateMountTarget", (*Server).prepareCreateTarget}, true
-	case rest == "" && !groups && method == http.MethodGet:
-		return efsOperation{"DescribeMountTargets", (*Server).prepareDescribeTargets}, true
-	case one && !groups && method == http.MethodDelete:
-		return efsOperation{"DeleteMountTarget", (*Server).prepareDeleteTarget}, true
-	case one && groups && method == http.MethodGet:
-		return efsOperation{"DescribeMountTargetSecurityGroups", (*Server).prepareDescribeTargetGroups}, true
-	case one && groups && method == http.MethodPut:
-		return efsOperation{"ModifyMountTargetSecurityGroups", (*Server).prepareSetTargetGroups}, true
-	}
-	return efsOperation{}, false
 }
 
 func (s *Server) prepareCreateTarget(r *http.Request, parameters map[string]string) (prepared, error) {
@@ -193,8 +174,10 @@ func (s *Server) prepareDescribeTargets(r *http.Request, parameters map[string]s
 		if q.id != "" && n.MountTarget(q.id) == nil {
 			return 0, nil, catalog.ErrNoMountTarget
 		}
-		if err := s.fileSystemExists(r, q.fileSystem); err != nil {
-			return 0, nil, err
+		if q.fileSystem != "" {
+			if _, err := s.fileSystem(r.Context(), q.fileSystem); err != nil {
+				return 0, nil, err
+			}
 		}
 		found, next := q.page(n.MountTargets)
 		response := DescribeMountTargetsResponse{Marker: q.marker, NextMarker: next, MountTargets: []MountTargetDescription{}}
@@ -203,22 +186,6 @@ func (s *Server) prepareDescribeTargets(r *http.Request, parameters map[string]s
 		}
 		return http.StatusOK, response, nil
 	}, nil
-}
-
-func (s *Server) fileSystemExists(r *http.Request, id string) error {
-	if id == "" {
-		return nil
-	}
-	all, err := s.o.Backend.FileSystems(r.Context())
-	if err != nil {
-		return err
-	}
-	for i := range all {
-		if all[i].ID == id {
-			return nil
-		}
-	}
-	return catalog.ErrNotFound
 }
 
 // targetQuery is what DescribeMountTargets asks for.
@@ -230,7 +197,7 @@ type targetQuery struct {
 func parseTargetQuery(v url.Values) (targetQuery, error) {
 	q := targetQuery{
 		fileSystem: idIn(v.Get("FileSystemId"), ":file-system/"), id: v.Get("MountTargetId"), marker: v.Get("Marker"),
-		point: idIn(v.Get("AccessPointId"), ":access-point/"), max: defaultPage,
+		point: idIn(v.Get("AccessPointId"), ":access-point/"),
 	}
 	given := 0
 	for _, text := range []string{q.fileSystem, q.id, q.point} {
@@ -248,29 +215,17 @@ func parseTargetQuery(v url.Values) (targetQuery, error) {
 	case q.marker != "" && !catalog.ValidNetworkID("fsmt", q.marker):
 		return q, badRequest("Marker is not one that was given")
 	}
-	if text := v.Get("MaxItems"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 {
-			return q, badRequest("MaxItems must be a number of at least 1")
-		}
-		q.max = min(n, maxPage)
-	}
-	return q, nil
+	var err error
+	q.max, err = pageSize(v, "MaxItems")
+	return q, err
 }
 
 // page returns what q asks for of all, which is in the order of ids, and the marker of the next page.
 func (q *targetQuery) page(all []catalog.MountTarget) (found []catalog.MountTarget, next string) {
-	for i := range all {
-		m := &all[i]
-		if m.ID <= q.marker || q.id != "" && m.ID != q.id || q.fileSystem != "" && m.FileSystem != q.fileSystem {
-			continue
-		}
-		if len(found) == q.max {
-			return found, found[len(found)-1].ID
-		}
-		found = append(found, *m)
-	}
-	return found, ""
+	wanted := slices.DeleteFunc(all, func(m catalog.MountTarget) bool {
+		return q.id != "" && m.ID != q.id || q.fileSystem != "" && m.FileSystem != q.fileSystem
+	})
+	return pageOf(wanted, q.marker, q.max, func(m *catalog.MountTarget) string { return m.ID })
 }
 
 func (s *Server) describeTarget(m *catalog.MountTarget) MountTargetDescription {
@@ -290,8 +245,7 @@ func (s *Server) describeTarget(m *catalog.MountTarget) MountTargetDescription {
 
 // targetOf is the mount target id in a path.
 func targetOf(r *http.Request, parameters map[string]string) (string, error) {
-	id := strings.TrimPrefix(r.URL.Path, efsPath+"mount-targets/")
-	id = strings.TrimSuffix(id, "/security-groups")
+	id := r.PathValue("id")
 	if !catalog.ValidNetworkID("fsmt", id) {
 		return "", badRequest("%q is not a mount target id", clip(id))
 	}

@@ -184,7 +184,7 @@ func TestMountTargetErrors(t *testing.T) {
 		{"GET", targets + "/fsmt-" + none + "/security-groups", ``, 404, "MountTargetNotFound"},
 		{"PUT", targets + "/fsmt-" + none + "/security-groups", `{"SecurityGroups":[]}`, 404, "MountTargetNotFound"},
 		{"PUT", targets + "/fsmt-" + none + "/security-groups", `{"SecurityGroups":["x"]}`, 400, "BadRequest"},
-		{"PATCH", targets, ``, 400, "BadRequest"},
+		{"PATCH", targets, ``, 404, "UnknownOperationException"},
 		{"POST", ownPath + "subnets", `{"interface":"eth1","prefix":"x"}`, 400, "BadRequest"},
 		{"POST", ownPath + "subnets", `{"interface":"eth1","prefix":"10.1.0.0/24","gateway":"x"}`, 400, "BadRequest"},
 		{"POST", ownPath + "subnets", `{"interface":"","prefix":"10.1.0.0/24"}`, 400, "BadRequest"},

@@ -3,7 +3,6 @@ package api
 import (
 	"errors"
 	"net/http"
-	"strings"
 
 	"github.com/nfseal/nfseal/appliance/catalog"
 	"github.com/nfseal/nfseal/appliance/policy"
@@ -23,31 +22,8 @@ type FileSystemPolicyDescription struct {
 	Policy       string `json:"Policy"`
 }
 
-// policyOperation is the operation on the policy of a file system that a method means.
-func policyOperation(method string) (efsOperation, bool) {
-	switch method {
-	case http.MethodPut:
-		return efsOperation{"PutFileSystemPolicy", (*Server).preparePutPolicy}, true
-	case http.MethodGet:
-		return efsOperation{"DescribeFileSystemPolicy", (*Server).prepareDescribePolicy}, true
-	case http.MethodDelete:
-		return efsOperation{"DeleteFileSystemPolicy", (*Server).prepareDeletePolicy}, true
-	}
-	return efsOperation{}, false
-}
-
-// policyOf is the file system id in a path that ends with /policy.
-func policyOf(r *http.Request, parameters map[string]string) (string, error) {
-	id := strings.TrimSuffix(strings.TrimPrefix(r.URL.Path, efsPath+"file-systems/"), "/policy")
-	if !catalog.ValidID(id) {
-		return "", badRequest("%q is not a file system id", clip(id))
-	}
-	parameters["fileSystemId"] = id
-	return id, nil
-}
-
 func (s *Server) preparePutPolicy(r *http.Request, parameters map[string]string) (prepared, error) {
-	id, err := policyOf(r, parameters)
+	id, err := fileSystemID(r, parameters)
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +41,7 @@ func (s *Server) preparePutPolicy(r *http.Request, parameters map[string]string)
 }
 
 func (s *Server) prepareDescribePolicy(r *http.Request, parameters map[string]string) (prepared, error) {
-	id, err := policyOf(r, parameters)
+	id, err := fileSystemID(r, parameters)
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +55,7 @@ func (s *Server) prepareDescribePolicy(r *http.Request, parameters map[string]st
 }
 
 func (s *Server) prepareDeletePolicy(r *http.Request, parameters map[string]string) (prepared, error) {
-	id, err := policyOf(r, parameters)
+	id, err := fileSystemID(r, parameters)
 	if err != nil {
 		return nil, err
 	}
@@ -98,11 +74,6 @@ func policyError(id string, err error) error {
 			Status: http.StatusNotFound, Code: "PolicyNotFound",
 			Message: "File system '" + id + "' has no policy: everybody who reaches it may mount it.",
 		}
-	case errors.Is(err, catalog.ErrNotFound):
-		return &Error{
-			Status: http.StatusNotFound, Code: "FileSystemNotFound",
-			Message: "File system '" + id + "' does not exist.",
-		}
 	}
-	return err
+	return noFileSystem(id, err)
 }

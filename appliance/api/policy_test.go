@@ -26,16 +26,27 @@ func (m *memoryBackend) GrowVolume(_ context.Context, unit string, sizeBytes int
 	return sizeBytes, nil
 }
 
-func (m *memoryBackend) SetQuota(_ context.Context, id string, quotaBytes uint64) error {
+func (m *memoryBackend) SetQuota(ctx context.Context, id string, quotaBytes uint64) error {
+	_, err := m.ChangeFileSystem(ctx, id, func(f *catalog.FileSystem) error {
+		f.QuotaBytes = quotaBytes
+		return nil
+	})
+	return err
+}
+
+func (m *memoryBackend) ChangeFileSystem(_ context.Context, id string, change func(*catalog.FileSystem) error) (catalog.FileSystem, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for k := range m.list {
-		if m.list[k].ID == id {
-			m.list[k].QuotaBytes = quotaBytes
-			return nil
-		}
+	k := slices.IndexFunc(m.list, func(f catalog.FileSystem) bool { return f.ID == id })
+	if k < 0 {
+		return catalog.FileSystem{}, catalog.ErrNotFound
 	}
-	return catalog.ErrNotFound
+	f := m.list[k]
+	if err := change(&f); err != nil {
+		return f, err
+	}
+	m.list[k] = f
+	return f, m.fail
 }
 
 func (m *memoryBackend) PutFileSystemPolicy(_ context.Context, id, text string) error {

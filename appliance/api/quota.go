@@ -1,7 +1,6 @@
 package api
 
 import (
-	"errors"
 	"net/http"
 	"strings"
 
@@ -27,12 +26,6 @@ func (s *Server) prepareSetQuota(r *http.Request, parameters map[string]string) 
 	}
 	return func(r *http.Request) (int, any, error) {
 		err := s.o.Backend.SetQuota(r.Context(), id, request.QuotaBytes)
-		if errors.Is(err, catalog.ErrNotFound) {
-			err = &Error{
-				Status: http.StatusNotFound, Code: "FileSystemNotFound",
-				Message: "File system '" + id + "' does not exist.",
-			}
-		}
-		return http.StatusOK, request, err
+		return http.StatusOK, request, noFileSystem(id, err)
 	}, nil
 }

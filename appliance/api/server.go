@@ -222,14 +222,8 @@ func answer(w http.ResponseWriter, status int, body any, err error) {
 // call does one operation of the EFS API.
 func (s *Server) call(r *http.Request, requestID string) (status int, body any, err error) {
 	op, found := route(r)
-	if !found && !notBuilt(r) {
-		return 0, nil, unknownOperation(r)
-	}
 	if !found {
-		event := newEvent(r, "elasticfilesystem", "NotBuilt", requestID)
-		event.Parameters["request"] = r.Method + " " + clip(r.URL.Path)
-		err := badRequest("%s %s is not available in this version", r.Method, clip(r.URL.Path))
-		return 0, nil, errors.Join(s.record(&event, err), err)
+		return 0, nil, unknownOperation(r)
 	}
 	source := "elasticfilesystem"
 	if strings.HasPrefix(r.URL.Path, ownPath) {

@@ -53,8 +53,9 @@ type FileSystemDescription struct {
 	ThroughputMode       string         `json:"ThroughputMode"`
 	Encrypted            bool           `json:"Encrypted"`
 	// KmsKeyID is the ARN of the KMS key; empty for a file system that was made under the root key.
-	KmsKeyID string `json:"KmsKeyId,omitempty"`
-	Tags     []Tag  `json:"Tags"`
+	KmsKeyID   string                `json:"KmsKeyId,omitempty"`
+	Tags       []Tag                 `json:"Tags"`
+	Protection *FileSystemProtection `json:"FileSystemProtection,omitempty"`
 }
 
 // DescribeFileSystemsResponse is one page.
@@ -125,6 +126,11 @@ type Backend interface {
 	DeleteFileSystem(ctx context.Context, id string) error
 	// FileSystems lists all, in the order of their ids.
 	FileSystems(ctx context.Context) ([]catalog.FileSystem, error)
+	// ChangeFileSystem replaces the record of an available file system by what change makes of it; change may be
+	// called more than once. catalog.ErrNotFound, catalog.ErrWrongState, or an error of change.
+	ChangeFileSystem(ctx context.Context, id string, change func(*catalog.FileSystem) error) (catalog.FileSystem, error)
+	// ChangeAccessPoint does the same for an access point; catalog.ErrNoAccessPoint.
+	ChangeAccessPoint(ctx context.Context, id string, change func(*catalog.AccessPoint) error) (catalog.AccessPoint, error)
 	// SetQuota bounds the metered bytes of a file system, at once; 0: nothing does.
 	SetQuota(ctx context.Context, id string, quotaBytes uint64) error
 	// GrowVolume enlarges the volume of a unit, at once and for good, to a size or, for 0, to that of its

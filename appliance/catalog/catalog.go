@@ -20,6 +20,7 @@ var (
 	ErrLimit       = errors.New("catalog: limit of file systems reached")
 	ErrWrongState  = errors.New("catalog: file system is not in the right life cycle state")
 	ErrConflict    = errors.New("catalog: too many changes at once, try again")
+	ErrTagLimit    = errors.New("catalog: limit of tags reached")
 )
 
 // State is where a file system is in its life (EFS LifeCycleState).
@@ -51,6 +52,12 @@ type FileSystem struct {
 	Tags            []Tag     `json:"tags,omitempty"`
 	QuotaBytes      uint64    `json:"quotaBytes,omitempty"` // 0: none
 	Key             string    `json:"key,omitempty"`        // of KMS; empty: under the root key
+
+	Lifecycle []LifecyclePolicy `json:"lifecycle,omitempty"`
+	// BackupPolicy is what was put (EFS BackupPolicy.Status); empty: nothing was.
+	BackupPolicy string `json:"backupPolicy,omitempty"`
+	// OverwriteProtection is EFS's ReplicationOverwriteProtection; empty: ENABLED.
+	OverwriteProtection string `json:"overwriteProtection,omitempty"`
 }
 
 // Name is the value of the tag "Name", which EFS shows as the file system's name.

@@ -163,6 +163,17 @@ func (s *shelf) SetQuota(_ context.Context, _ string, quotaBytes uint64) error {
 	return nil
 }
 
+func (s *shelf) ChangeFileSystem(_ context.Context, id string, change func(*catalog.FileSystem) error) (catalog.FileSystem, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := slices.IndexFunc(s.list, func(f catalog.FileSystem) bool { return f.ID == id })
+	if i < 0 {
+		return catalog.FileSystem{}, catalog.ErrNotFound
+	}
+	err := change(&s.list[i])
+	return s.list[i], err
+}
+
 func (s *shelf) PutFileSystemPolicy(_ context.Context, id, text string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

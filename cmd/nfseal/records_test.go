@@ -23,6 +23,15 @@ func (r *records) id(kind string) string {
 	return fmt.Sprintf("%s-%017x", kind, r.ids)
 }
 
+func (r *records) ChangeAccessPoint(_ context.Context, id string, change func(*catalog.AccessPoint) error) (catalog.AccessPoint, error) {
+	i := slices.IndexFunc(r.points, func(p catalog.AccessPoint) bool { return p.ID == id })
+	if i < 0 {
+		return catalog.AccessPoint{}, catalog.ErrNoAccessPoint
+	}
+	err := change(&r.points[i])
+	return r.points[i], err
+}
+
 func (r *records) NetworkRecords(context.Context) (catalog.Network, error) { return r.network, nil }
 
 func (r *records) CreateSubnet(_ context.Context, s catalog.Subnet) (catalog.Subnet, error) {
