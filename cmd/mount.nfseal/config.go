@@ -7,11 +7,14 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+
+	"github.com/nfseal/nfseal/proxy/ktls"
 )
 
 // config is what /etc/nfseal/mount.conf says; "" where it says nothing.
 type config struct {
 	cafile, region, suffix string
+	ktls                   ktls.Use
 }
 
 // readConfig reads the file at path. A missing one says nothing.
@@ -41,7 +44,9 @@ func readConfig(path string) (config, error) {
 // parseConfig reads lines "key = value"; "#" begins a comment line.
 func parseConfig(text string) (config, error) {
 	var c config
-	fields := map[string]*string{"cafile": &c.cafile, "region": &c.region, "dns_name_suffix": &c.suffix}
+	fields := map[string]*string{
+		"cafile": &c.cafile, "region": &c.region, "dns_name_suffix": &c.suffix, "ktls": (*string)(&c.ktls),
+	}
 	for i, line := range strings.Split(text, "\n") {
 		line = strings.TrimSpace(line)
 		if line == "" || line[0] == '#' {
@@ -54,7 +59,7 @@ func parseConfig(text string) (config, error) {
 		case !ok || value == "":
 			return config{}, fmt.Errorf("line %d is not \"key = value\"", i+1)
 		case field == nil:
-			return config{}, fmt.Errorf("line %d: %q is not known here (cafile, region, dns_name_suffix are)", i+1, key)
+			return config{}, fmt.Errorf("line %d: %q is not known here (cafile, region, dns_name_suffix, ktls are)", i+1, key)
 		}
 		*field = value
 	}

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
+	"github.com/nfseal/nfseal/proxy/ktls"
 	"github.com/nfseal/nfseal/proxy/transport"
 	"github.com/nfseal/nfseal/proxy/tunnel/supervisor"
 )
@@ -42,12 +43,14 @@ Options of nfseal:
   servername=NAME      the name that the server's certificate must hold, if it is another
   port=N               the server's port (default 2049)
   tlsport=N            the tunnel's port on 127.0.0.1 (default the first free from 20049)
+  ktls=auto|on|off     let the kernel encrypt where it can (default), or don't mount, or don't let it
 Options of NFS, such as hard, soft, timeo=, rsize=, nconnect=, lookupcache=, and of every
 mount, such as ro, noatime, nosuid, _netdev, are passed on.
 
   -f  do all but mount     -s  let unknown options pass     -v  say what is done     -h  this
 
-/etc/nfseal/mount.conf may hold lines "key = value" for cafile, region and dns_name_suffix.
+/etc/nfseal/mount.conf may hold lines "key = value" for cafile, region, dns_name_suffix
+and ktls.
 The log is /var/log/nfseal/mount.log.
 `
 
@@ -318,7 +321,12 @@ func (m *mount) do(ctx context.Context) error {
 		return m.plain(ctx)
 	}
 	s := settings{
-		Target: m.target, ServerName: m.serverName, NoOCSP: !m.o.ocsp, CA: m.ca, Identity: m.identity, LogPath: m.places.log,
+		Target: m.target, ServerName: m.serverName, NoOCSP: !m.o.ocsp, CA: m.ca, Identity: m.identity, NoKTLS: m.o.ktls == ktls.UseOff,
+		LogPath: m.places.log,
+	}
+	// A tunnel whose kernel has lost it later goes on without: only the mount is refused.
+	if _, err := ktls.New(ktls.Options{Use: m.o.ktls}); err != nil {
+		return err
 	}
 	if err := m.verify(ctx, s); err != nil {
 		return err

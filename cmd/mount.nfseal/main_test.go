@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/crypto/ocsp"
 
+	"github.com/nfseal/nfseal/proxy/ktls"
 	"github.com/nfseal/nfseal/proxy/transport"
 	"github.com/nfseal/nfseal/proxy/transport/transporttest"
 )
@@ -172,6 +173,21 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("log: %q, %v", log, err)
 			}
 		})
+	}
+}
+
+// TestKernelTLSThatIsNotThere: ktls=on refuses the mount, the other two go on without.
+func TestKernelTLSThatIsNotThere(t *testing.T) {
+	support := ktls.Probe()
+	if support.Err == nil {
+		t.Skip("this kernel has TLS (runs on one that has none: make test)")
+	}
+	for option, want := range map[string]int{"ktls=on": exitMount, "ktls=auto": exitOK, "ktls=off": exitOK, "": exitOK} {
+		b := newBed(t, good(t, nil))
+		status, _, stderr := b.mount(t, option, "-f")
+		if status != want || want != exitOK && !strings.Contains(stderr, support.Err.Error()) {
+			t.Errorf("%q: status %d, %q", option, status, stderr)
+		}
 	}
 }
 

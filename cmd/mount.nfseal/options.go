@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nfseal/nfseal/proxy/ktls"
 )
 
 // options are what -o and the configuration say.
@@ -25,6 +27,7 @@ type options struct {
 	az          string // before the file system's name in DNS, not in the certificate
 	port        int
 	tlsPort     int      // of the tunnel; 0 for any
+	ktls        ktls.Use // who carries the tunnel's sessions
 	flags       uintptr  // of mount(2)
 	nfs         []string // for the kernel's NFS client, in its words
 }
@@ -77,7 +80,7 @@ var kernelValues = map[string][]string{
 // parseOptions reads all -o lists over what the configuration says. sloppy (mount -s) lets unknown
 // options pass.
 func parseOptions(lists []string, c config, sloppy bool) (options, error) {
-	o := options{tls: true, ocsp: true, cafile: c.cafile, region: c.region, suffix: c.suffix, port: nfsPort}
+	o := options{tls: true, ocsp: true, cafile: c.cafile, region: c.region, suffix: c.suffix, ktls: c.ktls, port: nfsPort}
 	if o.region == "" {
 		o.region = defaultRegion
 	}
@@ -107,6 +110,12 @@ func (o *options) check() error {
 	if !dnsName.MatchString(o.suffix) {
 		return fmt.Errorf("DNS suffix %q is not a DNS name", o.suffix)
 	}
+	kernelTLS := ktls.Options{Use: o.ktls}
+	kernelTLS.EnsureDefaults()
+	if err := kernelTLS.Validate(); err != nil {
+		return fmt.Errorf("ktls=%s is not known; auto, on and off are", o.ktls)
+	}
+	o.ktls = kernelTLS.Use
 	if !o.tls && (!o.ocsp || o.serverName != "" || o.tlsPort != 0) {
 		return errors.New("options noocsp, servername= and tlsport= make no sense with notls")
 	}
@@ -154,7 +163,7 @@ func (o *options) setOwn(key, value string, hasValue bool) (bool, error) {
 	texts := map[string]*string{
 		"cafile": &o.cafile, "region": &o.region, "suffix": &o.suffix, "dns_name_suffix": &o.suffix,
 		"mounttargetip": &o.address, "servername": &o.serverName,
-		"awsprofile": &o.profile, "accesspoint": &o.accessPoint, "az": &o.az,
+		"awsprofile": &o.profile, "accesspoint": &o.accessPoint, "az": &o.az, "ktls": (*string)(&o.ktls),
 	}
 	if field, ok := texts[key]; ok {
 		if value == "" {

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nfseal/nfseal/proxy/ktls"
 )
 
 func TestParseSpec(t *testing.T) {
@@ -38,7 +40,7 @@ func TestParseSpec(t *testing.T) {
 }
 
 func TestParseOptions(t *testing.T) {
-	conf := config{cafile: "/conf.pem", region: "conf-1", suffix: "conf.example"}
+	conf := config{cafile: "/conf.pem", region: "conf-1", suffix: "conf.example", ktls: ktls.UseOff}
 	for text, want := range map[string]func(options) bool{
 		"": func(o options) bool {
 			return o.tls && o.ocsp && o.port == 2049 && o.cafile == "/conf.pem" && o.flags == 0
@@ -62,10 +64,15 @@ func TestParseOptions(t *testing.T) {
 		"x-systemd.automount": func(o options) bool { return o.nfs == nil },
 		"comment=a b":         func(o options) bool { return o.nfs == nil },
 		",,ro,":               func(o options) bool { return o.flags == unix.MS_RDONLY },
+		"hard":                func(o options) bool { return o.ktls == ktls.UseOff },
+		"ktls=on":             func(o options) bool { return o.ktls == ktls.UseOn },
 	} {
 		if o, err := parseOptions([]string{text}, conf, false); err != nil || !want(o) {
 			t.Errorf("%q: %+v, %v", text, o, err)
 		}
+	}
+	if o, err := parseOptions(nil, config{}, false); err != nil || o.ktls != ktls.UseAuto {
+		t.Errorf("nothing said: %+v, %v", o, err)
 	}
 	for text, word := range map[string]string{
 		"bogus": "not known", "iam=1": "takes no value", "tls=1": "takes no value", "hard=1": "takes no value", "ro=1": "not known",
@@ -75,7 +82,7 @@ func TestParseOptions(t *testing.T) {
 		"region=a.b": "not one label", "suffix=a b": "not a DNS name", "servername=a/b": "neither", "notls,noocsp": "make no sense",
 		"verify=0": "always verified", "verify=x": "not known", "az=a.b": "not one label", "tlsport=0": "not a number",
 		"stunnel": "leave the option out", "az=a,mounttargetip=1.2.3.4": "exclude each other", "notls,tlsport=1": "make no sense",
-		"addr=1.2.3.4": "not known", "clientaddr=1.2.3.4": "not known",
+		"ktls": "needs a value", "ktls=yes": "auto, on and off are", "addr=1.2.3.4": "not known", "clientaddr=1.2.3.4": "not known",
 	} {
 		if _, err := parseOptions([]string{text}, config{}, false); err == nil || !strings.Contains(err.Error(), word) {
 			t.Errorf("%q: %v, want %q in it", text, err, word)
@@ -133,8 +140,8 @@ func TestParseArgs(t *testing.T) {
 }
 
 func TestConfig(t *testing.T) {
-	got, err := parseConfig("# nfseal\n\n cafile = /etc/ca.pem \nregion=r-1\r\ndns_name_suffix = x.example\n")
-	if want := (config{"/etc/ca.pem", "r-1", "x.example"}); err != nil || got != want {
+	got, err := parseConfig("# nfseal\n\n cafile = /etc/ca.pem \nregion=r-1\r\ndns_name_suffix = x.example\nktls = off\n")
+	if want := (config{"/etc/ca.pem", "r-1", "x.example", ktls.UseOff}); err != nil || got != want {
 		t.Errorf("%+v, %v", got, err)
 	}
 	for _, text := range []string{"cafile", "cafile =", "colour = red", "= x"} {

@@ -10,10 +10,12 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"sync/atomic"
 
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
+	"github.com/nfseal/nfseal/proxy/ktls"
 	"github.com/nfseal/nfseal/proxy/transport"
 	"github.com/nfseal/nfseal/proxy/tunnel"
 	"github.com/nfseal/nfseal/proxy/tunnel/supervisor"
@@ -32,7 +34,9 @@ type settings struct {
 	CA []byte `json:"ca"`
 	// Identity is nil for a client that says nothing of itself.
 	Identity *identity `json:"identity,omitempty"`
-	LogPath  string    `json:"log_path"`
+	// NoKTLS keeps the kernel from carrying sessions.
+	NoKTLS  bool   `json:"no_ktls,omitempty"`
+	LogPath string `json:"log_path"`
 }
 
 func (s settings) client() (transport.ClientOptions, error) {
@@ -73,6 +77,8 @@ type entrance struct {
 	state  supervisor.State
 	client transport.ClientOptions
 	l      *net.TCPListener
+	// carried is who carried the last session, for the log.
+	carried atomic.Pointer[string]
 }
 
 func newEntrance(path string, listener *os.File) (*entrance, error) {
@@ -88,6 +94,9 @@ func newEntrance(path string, listener *os.File) (*entrance, error) {
 	if e.client, err = e.settings.client(); err != nil {
 		return nil, err
 	}
+	if e.client.Carrier, err = e.carrier(); err != nil {
+		return nil, err
+	}
 	l, err := net.FileListener(listener)
 	if err != nil {
 		return nil, fmt.Errorf("listening socket: %w", err)
@@ -100,11 +109,40 @@ func newEntrance(path string, listener *os.File) (*entrance, error) {
 	return e, nil
 }
 
+// carrier has the kernel carry sessions where it can. Those of TLS 1.3 in a kernel that takes no new keys end when such
+// are due, and are made anew.
+func (s settings) carrier() (*ktls.Carrier, error) {
+	if s.NoKTLS {
+		return ktls.New(ktls.Options{Use: ktls.UseOff})
+	}
+	return ktls.New(ktls.Options{Use: ktls.UseAuto, Renew: true})
+}
+
+// connect dials the server, and logs who carries the session if that has changed.
+func (e *entrance) connect(ctx context.Context, log *zap.Logger) (tunnel.Conn, error) {
+	conn, err := e.dial(ctx, e.client)
+	if err != nil {
+		return nil, err
+	}
+	by := "user space"
+	if _, ok := conn.(*ktls.Conn); ok {
+		by = "kernel"
+	}
+	if last := e.carried.Swap(&by); last == nil || *last != by {
+		var why error
+		if !e.NoKTLS {
+			why = ktls.Probe().Err
+		}
+		log.Info("TLS sessions are carried", zap.String("by", by), zap.NamedError("kernel_has_none", why))
+	}
+	return conn, nil
+}
+
 // run is the life of the tunnel.
 func (e *entrance) run(ctx context.Context, log *zap.Logger) error {
 	t, err := tunnel.New(tunnel.Options{
 		Listener: e.l,
-		Dial:     func(ctx context.Context) (tunnel.Conn, error) { return e.dial(ctx, e.client) },
+		Dial:     func(ctx context.Context) (tunnel.Conn, error) { return e.connect(ctx, log) },
 		Admit:    tunnel.OwnedByRoot,
 		OnDial: func(err error) {
 			if err != nil {

@@ -20,6 +20,10 @@
 // and never two types in one read. A read of 16 KiB or more goes straight to the caller's memory; a
 // smaller one goes through a buffer of the pool, in which a record of another type is whole in any case.
 //
+// Data also goes between a session and another socket without passing this process ([Conn.SpliceFrom], [Conn.SpliceTo]):
+// splice(2) from one socket into a pipe, and out of it into the other. It moves one record a call and none that is not
+// data, for which it says EINVAL; those are then received as above.
+//
 // # New keys
 //
 // TLS 1.3 changes keys on the way (RFC 8446 §4.6.3). Linux 6.14 takes new ones by the same socket options,
@@ -37,6 +41,6 @@
 // # Goroutines and locks
 //
 // The package starts no goroutines. One goroutine may read while another writes; each direction has a lock, which is
-// held during system calls. A reader that sends an alert takes the writer's lock; nobody takes them the
+// held during system calls, though not while a splice waits for the other socket. A reader that sends an alert takes the writer's lock; nobody takes them the
 // other way round.
 package ktls

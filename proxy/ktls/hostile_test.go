@@ -229,13 +229,14 @@ func TestHostileRecords(t *testing.T) {
 	eachPath(t, func(t *testing.T, p path) {
 		for name, c := range hostileRecords {
 			if c.only == 0 || c.only == p.version {
-				t.Run(name, func(t *testing.T) { c.try(t, newHostile(t, p)) })
+				t.Run(name, func(t *testing.T) { c.try(t, newHostile(t, p), receive) })
 			}
 		}
 	})
 }
 
-func (c *hostileCase) try(t *testing.T, h *hostile) {
+// try has all that arrives received to the end.
+func (c *hostileCase) try(t *testing.T, h *hostile, receive func(net.Conn) ([]byte, error)) {
 	good := h.to.record(application, []byte("good")...)
 	if _, err := h.raw.Write(append(good, c.bytes(h)...)); err != nil {
 		t.Fatal(err)

@@ -25,6 +25,10 @@ const (
 const (
 	// bufferBytes is what a small read takes from the kernel at once: four records.
 	bufferBytes = 64 << 10
+	// pipeSlots is how many pieces of memory a pipe for splice(2) holds: 1 MiB of pages of 4 KiB, which is what Linux lets
+	// everybody have. One record is recordSlots of them at most (MAX_SKB_FRAGS).
+	pipeSlots   = 256
+	recordSlots = 17
 	// controlBytes holds the control message with a record's type.
 	controlBytes = 32
 	// probeTimeout bounds the connection of Probe.

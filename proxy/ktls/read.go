@@ -83,12 +83,8 @@ func (in *reader) fillLocked(p []byte, mayWait bool) (int, error) {
 	got := in.into
 	in.into = nil
 	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		in.tidy()
-		return 0, err
 	case err != nil:
-		in.end(err)
-		return 0, err
+		return 0, in.waitFailedLocked(err)
 	case in.errno == unix.EAGAIN:
 		in.tidy()
 		return 0, errNothing
@@ -101,6 +97,16 @@ func (in *reader) fillLocked(p []byte, mayWait bool) (int, error) {
 		got = in.buf[:]
 	}
 	return in.sortLocked(got[:in.n], len(p) >= tlsrecord.MaxPlaintextBytes)
+}
+
+// waitFailedLocked ends the direction after a wait that failed, unless it was only too long.
+func (in *reader) waitFailedLocked(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		in.tidy()
+		return err
+	}
+	in.end(err)
+	return err
 }
 
 // sortLocked deals with what was received: b.

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nfseal/nfseal/proxy/ktls"
 	"github.com/nfseal/nfseal/proxy/tlsrecord"
 )
 
@@ -26,6 +27,8 @@ type ClientOptions struct {
 	NoOCSP bool
 	// OCSP keeps responders' answers for later connections; nil keeps none.
 	OCSP *OCSPCache
+	// Carrier decides who carries the session; nil leaves it in user space.
+	Carrier *ktls.Carrier
 	// DialTimeout bounds the TCP connection, HandshakeTimeout TLS, OCSPTimeout one question to a
 	// responder.
 	DialTimeout, HandshakeTimeout, OCSPTimeout time.Duration
@@ -57,7 +60,7 @@ func (o *ClientOptions) Validate() error {
 
 // Dial connects to address ("host:port"), runs the handshake and verifies the server. Refusals are
 // *Error; the connection is closed then.
-func Dial(ctx context.Context, address string, o ClientOptions) (*tlsrecord.Conn, error) {
+func Dial(ctx context.Context, address string, o ClientOptions) (ktls.Session, error) {
 	o.EnsureDefaults()
 	if err := o.Validate(); err != nil {
 		return nil, err
@@ -93,7 +96,7 @@ func dialer(timeout time.Duration) *net.Dialer {
 }
 
 // Client is Dial over a connection that stands. It owns raw: on an error it has closed it.
-func Client(ctx context.Context, raw net.Conn, o ClientOptions) (*tlsrecord.Conn, error) {
+func Client(ctx context.Context, raw net.Conn, o ClientOptions) (ktls.Session, error) {
 	o.EnsureDefaults()
 	conn, err := verified(ctx, raw, o)
 	if err != nil {
@@ -103,23 +106,27 @@ func Client(ctx context.Context, raw net.Conn, o ClientOptions) (*tlsrecord.Conn
 	return conn, nil
 }
 
-func verified(ctx context.Context, raw net.Conn, o ClientOptions) (*tlsrecord.Conn, error) {
+func verified(ctx context.Context, raw net.Conn, o ClientOptions) (ktls.Session, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
 	hctx, cancel := context.WithTimeout(ctx, o.HandshakeTimeout)
 	defer cancel()
-	conn, state, err := tlsrecord.Client(hctx, raw, clientConfig(o))
+	keys, err := tlsrecord.ClientKeys(hctx, raw, clientConfig(o))
 	if err != nil {
 		return nil, &Error{Cause: handshakeCause(err), Server: o.ServerName, Err: err}
 	}
-	if o.NoOCSP {
-		return conn, nil
+	defer keys.Wipe()
+	if !o.NoOCSP {
+		if err := checkRevocation(ctx, keys.State, o); err != nil {
+			return nil, err
+		}
 	}
-	if err := checkRevocation(ctx, state, o); err != nil {
-		return nil, err
+	session, err := o.Carrier.Carry(keys)
+	if err != nil {
+		return nil, &Error{Cause: CauseHandshake, Server: o.ServerName, Err: err}
 	}
-	return conn, nil
+	return session, nil
 }
 
 func clientConfig(o ClientOptions) *tls.Config {

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/nfseal/nfseal/proxy/ktls"
 )
 
 // buffers are those of connections that have ended, for the next ones.
@@ -20,9 +22,8 @@ func (t *Tunnel) carry(local Conn) {
 	defer stop()
 
 	// Nothing is dialled for one that only looks whether somebody listens.
-	buf := buffers.Get().(*[bufferBytes]byte)
-	defer buffers.Put(buf)
-	n, err := local.Read(buf[:])
+	first := make([]byte, firstBytes)
+	n, err := local.Read(first)
 	if n == 0 || err != nil {
 		return
 	}
@@ -35,7 +36,7 @@ func (t *Tunnel) carry(local Conn) {
 	defer server.Close()
 	stopServer := context.AfterFunc(t.ctx, func() { server.SetDeadline(longAgo) })
 	defer stopServer()
-	lost, err := t.join(local, server, buf[:], n)
+	lost, err := t.join(local, server, first[:n])
 	if err != nil {
 		reset(local)
 	}
@@ -59,24 +60,53 @@ func (t *Tunnel) reach() (Conn, error) {
 	return t.dial(ctx)
 }
 
-// join copies both ways until both have ended or one failed. buf[:n] was read from local. lost says
+// join moves data both ways until both have ended or one failed. first was read from local. lost says
 // that it wasn't the kernel who ended it.
-func (t *Tunnel) join(local, server Conn, buf []byte, n int) (lost bool, err error) {
+func (t *Tunnel) join(local, server Conn, first []byte) (lost bool, err error) {
 	downErr := make(chan error, 1)
 	var kernelDone atomic.Bool
 	t.wg.Go(func() {
-		buf := buffers.Get().(*[bufferBytes]byte)
-		defer buffers.Put(buf)
-		err := pump(local, server, buf[:], 0, &t.down)
+		err := t.fromServer(local, server)
 		lost = !kernelDone.Load()
 		t.settle(err, local, server)
 		downErr <- err
 	})
-	upErr := pump(server, local, buf, n, &t.up)
+	upErr := t.toServer(server, local, first)
 	kernelDone.Store(upErr == nil)
 	t.settle(upErr, server, local)
 	err = errors.Join(upErr, <-downErr)
 	return lost, err
+}
+
+// toServer moves what the kernel's client sends, of which first was read, until its end.
+func (t *Tunnel) toServer(server, local Conn, first []byte) error {
+	if _, err := server.Write(first); err != nil {
+		return err
+	}
+	t.up.Add(uint64(len(first)))
+	if session, socket, ok := spliced(server, local); ok {
+		if err := session.SpliceFrom(socket, &t.up); !errors.Is(err, ktls.ErrNoPipe) {
+			return err
+		}
+	}
+	return pump(server, local, &t.up)
+}
+
+// fromServer moves what the server sends until its end.
+func (t *Tunnel) fromServer(local, server Conn) error {
+	if session, socket, ok := spliced(server, local); ok {
+		if err := session.SpliceTo(socket, &t.down); !errors.Is(err, ktls.ErrNoPipe) {
+			return err
+		}
+	}
+	return pump(local, server, &t.down)
+}
+
+// spliced says whether data can go from one to the other within the kernel.
+func spliced(server, local Conn) (session *ktls.Conn, socket *net.TCPConn, ok bool) {
+	session, ofKernel := server.(*ktls.Conn)
+	socket, ofTCP := local.(*net.TCPConn)
+	return session, socket, ofKernel && ofTCP
 }
 
 // longAgo as a deadline ends what is under way on a connection.
@@ -97,24 +127,24 @@ func (t *Tunnel) settle(err error, to, from Conn) {
 	}
 }
 
-// pump writes buf[:n] to to, and after it all that from sends. Nil is from's end.
-func pump(to io.Writer, from io.Reader, buf []byte, n int, count *atomic.Uint64) error {
+// pump copies to to all that from sends. Nil is from's end.
+func pump(to io.Writer, from io.Reader, count *atomic.Uint64) error {
+	buf := buffers.Get().(*[bufferBytes]byte)
+	defer buffers.Put(buf)
 	for {
+		n, err := from.Read(buf[:])
 		if n > 0 {
 			if _, err := to.Write(buf[:n]); err != nil {
 				return err
 			}
 			count.Add(uint64(n))
 		}
-		var err error
-		n, err = from.Read(buf)
-		if err == nil || n > 0 {
-			continue
-		}
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
-		return err
+		if err != nil {
+			return err
+		}
 	}
 }
 

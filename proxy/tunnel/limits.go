@@ -16,6 +16,8 @@ const (
 	// DefaultHoldTimeout is how long a local connection is held while the server can't be reached.
 	DefaultHoldTimeout = 45 * time.Second
 
+	// firstBytes is the most that is read before the server is dialled: a call that tries the server is 44 bytes.
+	firstBytes = 4 << 10
 	// bufferBytes is what one direction of a connection reads at once: sixteen TLS records.
 	bufferBytes = 256 << 10
 

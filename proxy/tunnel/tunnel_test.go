@@ -8,12 +8,17 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/nfseal/nfseal/proxy/ktls"
 	"github.com/nfseal/nfseal/proxy/transport"
 	"github.com/nfseal/nfseal/proxy/transport/transporttest"
 	"github.com/nfseal/nfseal/proxy/tunnel"
@@ -93,14 +98,33 @@ func echo(conn *tls.Conn) {
 	conn.CloseWrite()
 }
 
+// eachCarrier runs f with sessions in user space, and in the kernel where that has TLS. Where NFSEAL_KTLS is "require",
+// one without is an error.
+func eachCarrier(t *testing.T, f func(t *testing.T, carrier *ktls.Carrier)) {
+	t.Run("user space", func(t *testing.T) { f(t, nil) })
+	t.Run("kernel", func(t *testing.T) {
+		carrier, err := ktls.New(ktls.Options{Use: ktls.UseOn, Renew: true})
+		if err != nil && os.Getenv("NFSEAL_KTLS") == "require" {
+			t.Fatal(err)
+		}
+		if err != nil {
+			t.Skip(err, "(runs in user-mode Linux: make test has test/e2e run it there)")
+		}
+		f(t, carrier)
+		if stats := carrier.Stats(); stats.Kernel == 0 || stats.User != (ktls.Stats{}).User {
+			t.Errorf("the kernel did not carry all: %+v", stats)
+		}
+	})
+}
+
 // start runs a tunnel to s until the end of the test and gives its address.
-func start(t *testing.T, s *server, ca *transporttest.CA, edit func(*tunnel.Options)) (*tunnel.Tunnel, string) {
+func start(t *testing.T, s *server, ca *transporttest.CA, carrier *ktls.Carrier, edit func(*tunnel.Options)) (*tunnel.Tunnel, string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := transport.ClientOptions{Roots: ca.Pool(), ServerName: transporttest.ServerName}
+	client := transport.ClientOptions{Roots: ca.Pool(), ServerName: transporttest.ServerName, Carrier: carrier}
 	o := tunnel.Options{Listener: l, Dial: func(ctx context.Context) (tunnel.Conn, error) {
 		return transport.Dial(ctx, s.address, client)
 	}}
@@ -130,12 +154,18 @@ func start(t *testing.T, s *server, ca *transporttest.CA, edit func(*tunnel.Opti
 
 func setUp(t *testing.T, serve func(*tls.Conn), edit func(*tunnel.Options)) (*tunnel.Tunnel, string, *server) {
 	t.Helper()
+	return setUpWith(t, nil, serve, edit)
+}
+
+// setUpWith is setUp with a choice of who carries the sessions.
+func setUpWith(t *testing.T, carrier *ktls.Carrier, serve func(*tls.Conn), edit func(*tunnel.Options)) (*tunnel.Tunnel, string, *server) {
+	t.Helper()
 	transporttest.CheckGoroutines(t)
 	ca := transporttest.NewCA(t)
 	cert := ca.Issue(t, nil)
 	cert.OCSPStaple = ca.Respond(t, cert.Leaf, nil)
 	s := newServer(t, cert, serve)
-	tun, address := start(t, s, ca, edit)
+	tun, address := start(t, s, ca, carrier, edit)
 	return tun, address, s
 }
 
@@ -175,10 +205,15 @@ func waitFor(t *testing.T, what string, ok func() bool) {
 	t.Fatal("never: " + what)
 }
 
-func TestBytesBothWays(t *testing.T) {
-	tun, address, _ := setUp(t, echo, nil)
+func TestBytesBothWays(t *testing.T) { eachCarrier(t, testBytesBothWays) }
+
+func testBytesBothWays(t *testing.T, carrier *ktls.Carrier) {
+	tun, address, _ := setUpWith(t, carrier, echo, nil)
 	var wg sync.WaitGroup
-	const conns, size = 4, 8<<20 + 12345
+	conns, size := 4, 8<<20+12345
+	if carrier != nil {
+		size = 2<<20 + 12345 // in a guest without instructions for AES
+	}
 	for range conns {
 		conn := connect(t, address)
 		data := make([]byte, size)
@@ -198,19 +233,21 @@ func TestBytesBothWays(t *testing.T) {
 	}
 	wg.Wait()
 	waitFor(t, "all connections over", func() bool { return tun.Stats().Active == 0 })
-	if s := tun.Stats(); s.Up != conns*size || s.Down != conns*size || s.Dialled != conns || s.Lost != 0 || !s.LostAt.IsZero() {
+	if s := tun.Stats(); s.Up != uint64(conns*size) || s.Down != s.Up || s.Dialled != uint64(conns) || s.Lost != 0 || !s.LostAt.IsZero() {
 		t.Errorf("stats %+v", s)
 	}
 }
 
-func TestServerEndsFirst(t *testing.T) {
+func TestServerEndsFirst(t *testing.T) { eachCarrier(t, testServerEndsFirst) }
+
+func testServerEndsFirst(t *testing.T, carrier *ktls.Carrier) {
 	farewell := func(conn *tls.Conn) {
 		conn.Read(make([]byte, 1))
 		conn.Write([]byte("bye"))
 		conn.CloseWrite()
 		io.Copy(io.Discard, conn)
 	}
-	tun, address, _ := setUp(t, farewell, nil)
+	tun, address, _ := setUpWith(t, carrier, farewell, nil)
 	conn := connect(t, address)
 	conn.Write([]byte("x"))
 	if got, err := io.ReadAll(conn); err != nil || string(got) != "bye" {
@@ -238,9 +275,11 @@ func TestProbesAreNotDialled(t *testing.T) {
 	}
 }
 
-func TestServerRestart(t *testing.T) {
+func TestServerRestart(t *testing.T) { eachCarrier(t, testServerRestart) }
+
+func testServerRestart(t *testing.T, carrier *ktls.Carrier) {
 	var changes []error // OnDial is never called twice at once
-	tun, address, s := setUp(t, echo, func(o *tunnel.Options) {
+	tun, address, s := setUpWith(t, carrier, echo, func(o *tunnel.Options) {
 		o.OnDial = func(err error) { changes = append(changes, err) }
 	})
 	first := connect(t, address)
@@ -312,7 +351,7 @@ func TestServerThatCannotProveItself(t *testing.T) {
 	ca := transporttest.NewCA(t)
 	revoked := ca.Issue(t, nil) // no OCSP at all
 	s := newServer(t, revoked, echo)
-	tun, address := start(t, s, ca, func(o *tunnel.Options) {
+	tun, address := start(t, s, ca, nil, func(o *tunnel.Options) {
 		o.HoldTimeout = time.Second
 		o.OnDial = func(err error) { reported.Add(1); last.Store(err) }
 	})
@@ -344,15 +383,87 @@ func TestConnectionsAreBounded(t *testing.T) {
 	}
 }
 
+// TestSpliced: data passes through pipes where the kernel carries the session, and is copied where no pipe is to be had.
+func TestSpliced(t *testing.T) { eachCarrier(t, testSpliced) }
+
+func testSpliced(t *testing.T, carrier *ktls.Carrier) {
+	if carrier == nil {
+		return // there is nothing to splice
+	}
+	none := make(chan func(), 1)
+	_, address, _ := setUpWith(t, carrier, echo, func(o *tunnel.Options) {
+		dial := o.Dial
+		o.Dial = func(ctx context.Context) (tunnel.Conn, error) {
+			conn, err := dial(ctx)
+			select {
+			case takeFiles := <-none:
+				takeFiles()
+			default:
+			}
+			return conn, err
+		}
+	})
+	for _, want := range []int{4, 0} {
+		conn := connect(t, address)
+		files := func() {}
+		if want == 0 {
+			files = noMoreFiles(t, none)
+		}
+		err := ping(conn, "hello")
+		files()
+		if n := pipes(t); err != nil || n != want {
+			t.Errorf("%d ends of pipes, want %d; %v", n, want, err)
+		}
+		conn.Close()
+		waitFor(t, "the pipes are closed", func() bool { return pipes(t) == 0 })
+	}
+}
+
+// noMoreFiles has the next dial use up all file descriptors, and returns what gives them back.
+func noMoreFiles(t *testing.T, dials chan<- func()) (giveBack func()) {
+	t.Helper()
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	set := func(l unix.Rlimit) {
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
+			t.Error(err)
+		}
+	}
+	dials <- func() { set(unix.Rlimit{Cur: 1, Max: limit.Max}) }
+	return func() { set(limit) }
+}
+
+// pipes counts the file descriptors of this process that are ends of pipes of their own, not of its output.
+func pipes(t *testing.T) int {
+	t.Helper()
+	const fds = "/proc/self/fd"
+	files, err := os.ReadDir(fds)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, f := range files {
+		where, err := os.Readlink(fds + "/" + f.Name())
+		if err == nil && len(f.Name()) > 1 && strings.HasPrefix(where, "pipe:") {
+			n++
+		}
+	}
+	return n
+}
+
 // TestCloseEndsEverything has connections in every state at the end.
-func TestCloseEndsEverything(t *testing.T) {
+func TestCloseEndsEverything(t *testing.T) { eachCarrier(t, testCloseEndsEverything) }
+
+func testCloseEndsEverything(t *testing.T, carrier *ktls.Carrier) {
 	stuck := func(conn *tls.Conn) {
 		if conn.Handshake() == nil {
 			time.Sleep(100 * time.Millisecond) // reads nothing
 		}
 		io.Copy(io.Discard, conn)
 	}
-	tun, address, _ := setUp(t, stuck, nil)
+	tun, address, _ := setUpWith(t, carrier, stuck, nil)
 	connect(t, address) // silent
 	flood := connect(t, address)
 	go func() {

@@ -119,6 +119,52 @@ func TestDaemonWithKernelTLS(t *testing.T) {
 	}
 }
 
+// The client's tunnel runs where the kernel has TLS, the server where it has not: sessions of both versions are carried
+// by the client's kernel, and what an application writes and reads goes through. With ktls=off nothing does.
+func TestTunnelWithKernelTLS(t *testing.T) {
+	w := getWorld(t)
+	g := w.guest
+	guestTests(t, w, "proxy/tunnel", "/kernel")
+	for name, daemon := range map[string][]string{"TLS 1.2": {"-tls12-only"}, "TLS 1.3": nil} {
+		t.Run(name, func(t *testing.T) { tunnelWithKernelTLS(t, w, daemon) })
+	}
+	log := must(t, g, "grep", "TLS sessions are carried", "/var/log/nfseal/mount.log")
+	if !strings.Contains(log, "kernel") || !strings.Contains(log, "user space") {
+		t.Errorf("the log does not say who carries sessions:\n%s", log)
+	}
+}
+
+func tunnelWithKernelTLS(t *testing.T, w *world, daemon []string) {
+	s, g := startServer(t, w, daemon...), w.guest
+	before := tlsCounters(t, w)
+	dir := s.mount(g, s.fs, "ktls=on")
+	sum := must(t, g, "sh", "-c", "head -c 5000001 /dev/urandom > /tmp/made && cp /tmp/made "+dir+"/file && sha256sum < /tmp/made")
+	now := tlsCounters(t, w)
+	for _, counter := range []string{"TlsTxSw", "TlsRxSw", "TlsCurrTxSw", "TlsCurrRxSw"} {
+		if now[counter] <= before[counter] {
+			t.Errorf("%s is %d and was %d", counter, now[counter], before[counter])
+		}
+	}
+	// A pipe is two descriptors, and each direction has one.
+	pipes := must(t, g, "sh", "-c", "for p in $(pgrep -f '^mount.nfseal tunnel'); do ls -l /proc/$p/fd; done | grep -c pipe:")
+	if n, err := strconv.Atoi(pipes); err != nil || n < 4 {
+		t.Errorf("%s descriptors of pipes", pipes)
+	}
+	must(t, g, "umount", dir) // and with it what the client has cached
+	must(t, g, s.mountArgs(s.fs, dir, "ktls=off")...)
+	off := tlsCounters(t, w)
+	if got := must(t, g, "sh", "-c", "sha256sum < "+dir+"/file"); got != sum {
+		t.Errorf("in user space: read %s, wrote %s", got, sum)
+	}
+	if again := tlsCounters(t, w); again["TlsTxSw"] != off["TlsTxSw"] || off["TlsTxSw"] != now["TlsTxSw"] {
+		t.Errorf("ktls=off: TlsTxSw rose from %d over %d to %d", now["TlsTxSw"], off["TlsTxSw"], again["TlsTxSw"])
+	}
+	s.remount(g, s.fs, dir)
+	if got := must(t, g, "sh", "-c", "sha256sum < "+dir+"/file"); got != sum {
+		t.Errorf("read %s, wrote %s", got, sum)
+	}
+}
+
 // startInGuest runs the daemon in the client, on its loopback interface, until the end of the test, and gives its log.
 func startInGuest(t *testing.T, w *world, data string, args ...string) *lineCounter {
 	t.Helper()

@@ -20,7 +20,7 @@ var rules = []rule{
 		"the daemon is flags, log and signals; what it does belongs to appliance, where tests reach it"},
 	{"cmd/nfseal", []string{"appliance/api/...", "appliance/audit", "proxy/nfsclient/...", "proxy/transport", "internal/demo"},
 		"the operator's command speaks HTTP like any other client; it must not reach into a data directory, but for the audit log, which is read without the daemon"},
-	{"cmd/mount.nfseal", []string{"proxy/tunnel", "proxy/tunnel/supervisor", "proxy/transport"},
+	{"cmd/mount.nfseal", []string{"proxy/ktls", "proxy/tunnel", "proxy/tunnel/supervisor", "proxy/transport"},
 		"it is installed alone on client machines: no server code in it"},
 
 	{"appliance", []string{"appliance/...", "proxy/...", "xtsengine/...", "bpf/...", "ownership"},
@@ -74,7 +74,7 @@ var rules = []rule{
 		"a client that shared code with the server beyond the codec would share its mistakes"},
 	{"proxy/nfsclient/bench", []string{"proxy/nfsclient", "proxy/nfs4/wire"},
 		"it measures any NFSv4.1 server over connections that it is given"},
-	{"proxy/tunnel", []string{"proxy/transport"},
+	{"proxy/tunnel", []string{"proxy/ktls", "proxy/transport"},
 		"the client's end is installed without the server"},
 	{"proxy/tunnel/supervisor", []string{"proxy/tunnel"},
 		"it keeps processes and sockets; what a tunnel is told of its server is not its business"},
