@@ -12,11 +12,12 @@ import (
 var farFuture = time.Unix(1<<40, 0)
 
 // background is the store's goroutines: the flusher makes old unstable data stable, the mover moves
-// blocks from the journal to the volume. startBackground starts them, stopBackground waits for them.
+// blocks from the journal to the volume, one reads ahead of readers. startBackground starts them, stopBackground waits for them.
 type background struct {
 	stop    chan struct{} // closed by stopBackground
 	flusher chan struct{} // one slot: there is something to do
 	mover   chan struct{}
+	ahead   chan aheadOrder
 	running sync.WaitGroup
 	// pause is held shared by each round of work and alone by Check.
 	pause sync.RWMutex
@@ -25,6 +26,7 @@ type background struct {
 func (b *background) init() {
 	b.stop = make(chan struct{})
 	b.flusher, b.mover = make(chan struct{}, 1), make(chan struct{}, 1)
+	b.ahead = make(chan aheadOrder, maxAheadOrders)
 }
 
 func (s *Store) startBackground() {
@@ -34,6 +36,7 @@ func (s *Store) startBackground() {
 	b.running.Go(func() { b.loop(every, b.flusher, s.flushRound) })
 	b.running.Go(func() { b.loop(every, b.mover, s.moveRound) })
 	b.running.Go(s.reapLoop)
+	b.running.Go(s.aheadLoop)
 }
 
 func (s *Store) stopBackground() {

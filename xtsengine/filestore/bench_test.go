@@ -236,3 +236,33 @@ func listAll(tb testing.TB, r *rig, withAttr bool, visit func(*vfs.DirEntry)) (l
 	}
 	return listed
 }
+
+// BenchmarkSequentialRead reads a file that is not in the cache, as one client does that asks for 128 KiB or 1 MiB
+// at a time and waits for each.
+func BenchmarkSequentialRead(b *testing.B) {
+	const fileBytes = 256 << 20
+	for _, step := range []int{128 << 10, 1 << 20} {
+		for _, ahead := range []bool{false, true} {
+			b.Run(fmt.Sprintf("%dKiB/ahead=%v", step>>10, ahead), func(b *testing.B) {
+				r := newFileRig(b, 1<<30, nil)
+				id := r.file("f")
+				for at := 0; at < fileBytes; at += 1 << 20 {
+					r.write(id, uint64(at), noise(uint64(at), 1<<20), vfs.FileSync)
+				}
+				i := r.pin(id.Inode)
+				defer r.unpin(i)
+				if !ahead {
+					i.ahead.reading.Add(aheadReaders)
+				}
+				p := make([]byte, step)
+				b.SetBytes(int64(step))
+				b.ReportAllocs()
+				for n := 0; b.Loop(); n++ {
+					if _, _, err := r.Read(bg, nil, id, uint64(n*step%fileBytes), p); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+}

@@ -12,12 +12,15 @@ import (
 const (
 	cacheShards  = 16
 	cacheRun     = 32 // consecutive blocks that are found together, in one shard
-	maxCacheHits = 3  // how often the clock passes over a block that was read again
+	maxCacheHits = 3  // how many turns more a block has at most that was read again
 
 	// A Read of more blocks than largeRead gets into a full cache one time in largeShare: most such
 	// reads are part of a scan, and copying costs.
 	largeRead  = 64
 	largeShare = 8
+
+	// newcomers is which part of a shard, one in so many, is kept for what is new.
+	newcomers = 10
 
 	// minMappedCache is from how many bytes on a cache is in huge pages.
 	minMappedCache = 64 << 20
@@ -26,8 +29,11 @@ const (
 // contentCache keeps decrypted blocks of the file systems that share it. A block that a file refers to never changes, so
 // an entry is right until the block is freed, and free drops it before it gives the block back.
 //
-// It is a clock that counts: what was read once goes before what was read again, so that one long scan
-// does not empty it. Its memory is outside the heap and taken as it is needed.
+// A shard is three queues, after S3-FIFO (Yang et al., SOSP 2023; docs/adr/0016-content-cache.md). What is new
+// waits in a small one, and if nobody reads it there it goes, but its name is kept for a while: so a long scan passes
+// through a tenth of the cache. What was read while it waited, or comes again while its name is known, is in the main
+// one, where it has another turn for each time that it was read. Its memory is outside the heap and taken as it is
+// needed.
 type contentCache struct {
 	shards [cacheShards]cacheShard
 	room   atomic.Int64 // blocks that fit in without another one going
@@ -60,13 +66,24 @@ type cacheShard struct {
 	slots  []cacheSlot
 	memory []byte   // of limit slots
 	idle   []uint32 // slots without a block
-	hand   uint32
+	fresh  queue    // newcomers
+	main   queue
+	gone   []uint32 // fingerprints of newcomers that had to go, each in the place that its hash says
 	limit  int
 }
 
 type cacheSlot struct {
-	key  cacheKey
-	hits uint8
+	key        cacheKey
+	prev, next uint32 // in its queue: one more than the slot, 0 for none
+	hits       uint8
+	fresh      bool // in the queue of newcomers
+	ahead      bool // read ahead, and not asked for yet
+}
+
+// queue is slots in the order of their coming.
+type queue struct {
+	first, last uint32 // one more than the slot, 0 for none
+	length      int
 }
 
 func (c *contentCache) init(limitBytes int64) error {
@@ -84,7 +101,7 @@ func (c *contentCache) init(limitBytes int64) error {
 	}
 	for k := range c.shards {
 		sh := &c.shards[k]
-		sh.index, sh.limit = map[runKey]*cachedRun{}, limit
+		sh.index, sh.limit, sh.gone = map[runKey]*cachedRun{}, limit, make([]uint32, limit)
 		sh.memory = memory[k*share : (k+1)*share]
 	}
 	c.room.Store(int64(limit) * cacheShards)
@@ -143,21 +160,34 @@ func (sh *cacheShard) get(key runKey, at, skip int, dst []byte) int {
 	done := 0
 	for done < len(dst) && at < cacheRun && run.slots[at] != 0 {
 		k := run.slots[at] - 1
-		if s := &sh.slots[k]; s.hits < maxCacheHits {
-			s.hits++
-		}
+		sh.slots[k].hit()
 		done += copy(dst[done:], sh.bytes(k)[skip:])
 		at, skip = at+1, 0
 	}
 	return done
 }
 
+// has says whether a block is there.
+func (c *contentCache) has(b cacheKey) bool {
+	key, at := b.run()
+	sh := c.shard(key)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	run := sh.index[key]
+	return run != nil && run.slots[at] != 0
+}
+
 // put keeps whole blocks, which begin at b.
-func (c *contentCache) put(b cacheKey, content []byte) {
+func (c *contentCache) put(b cacheKey, content []byte) { c.keep(b, content, false) }
+
+// putAhead is put for what was read ahead: that it is read then is not that it is read again.
+func (c *contentCache) putAhead(b cacheKey, content []byte) { c.keep(b, content, true) }
+
+func (c *contentCache) keep(b cacheKey, content []byte, ahead bool) {
 	for len(content) > 0 {
 		key, at := b.run()
 		n := min(len(content), (cacheRun-at)*blockBytes)
-		fresh := c.shard(key).put(key, at, content[:n])
+		fresh := c.shard(key).put(key, at, content[:n], ahead)
 		c.room.Add(-int64(fresh))
 		content = content[n:]
 		b.block += volume.Block(n / blockBytes)
@@ -165,7 +195,7 @@ func (c *contentCache) put(b cacheKey, content []byte) {
 }
 
 // put keeps blocks of one run, from its block at on, and returns for how many of them none had to go.
-func (sh *cacheShard) put(key runKey, at int, content []byte) (fresh int) {
+func (sh *cacheShard) put(key runKey, at int, content []byte, ahead bool) (fresh int) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if sh.limit == 0 {
@@ -180,7 +210,7 @@ func (sh *cacheShard) put(key runKey, at int, content []byte) (fresh int) {
 			} else {
 				run = sh.run(key)
 			}
-			sh.slots[k] = cacheSlot{key: cacheKey{key.owner, volume.Block(key.run*cacheRun) + volume.Block(at)}}
+			sh.settle(k, cacheKey{key.owner, volume.Block(key.run*cacheRun) + volume.Block(at)}, ahead)
 			run.slots[at] = k + 1
 			run.used++
 			copy(sh.bytes(k), content[:blockBytes])
@@ -203,7 +233,13 @@ func (sh *cacheShard) run(key runKey) *cachedRun {
 	return run
 }
 
-// forget takes the block in slot k out of the index.
+// settle lets the block that slot k gets wait for readers, or not if it was here a while ago.
+func (sh *cacheShard) settle(k uint32, key cacheKey, ahead bool) {
+	sh.slots[k] = cacheSlot{key: key, ahead: ahead, fresh: ahead || !sh.knows(key)}
+	sh.enqueue(k)
+}
+
+// forget takes the block in slot k out of the index and its queue.
 func (sh *cacheShard) forget(k uint32) {
 	key, at := sh.slots[k].key.run()
 	run := sh.index[key]
@@ -212,6 +248,7 @@ func (sh *cacheShard) forget(k uint32) {
 		delete(sh.index, key)
 		sh.spare = run
 	}
+	sh.dequeue(k)
 }
 
 // bytes is the memory of a slot.
@@ -231,16 +268,7 @@ func (sh *cacheShard) slot() (k uint32, fresh bool) {
 		sh.slots = append(sh.slots, cacheSlot{})
 		return uint32(n), true
 	}
-	for {
-		sh.hand = (sh.hand + 1) % uint32(len(sh.slots))
-		s := &sh.slots[sh.hand]
-		if s.hits > 0 {
-			s.hits--
-			continue
-		}
-		sh.forget(sh.hand)
-		return sh.hand, false
-	}
+	return sh.evict(), false
 }
 
 // drop forgets blocks of one file system.

@@ -161,3 +161,48 @@ func TestCachedReads(t *testing.T) {
 		r.wantContent(id, want)
 	}
 }
+
+// TestHitRates reads blocks that are wanted with a Zipf distribution, with and without somebody beside who reads others once
+// each, and a file of one and a half times the cache again and again (docs/adr/0016-content-cache.md).
+func TestHitRates(t *testing.T) {
+	const limit = 16384
+	c := newCache(t, limit)
+	p := make([]byte, blockBytes)
+	rng := rand.New(rand.NewPCG(1, 2))
+	zipf := rand.NewZipf(rng, 1.1, 10, 200_000)
+	read := func(name uint64) float64 {
+		b := volume.Block(name * 0x9e3779b97f4a7c15 >> 20) // far from its neighbours
+		if c.get(b, 0, p) > 0 {
+			return 1
+		}
+		c.put(b, p)
+		return 0
+	}
+	rate := func(least float64, what string, n int, one func(k int) float64) {
+		t.Helper()
+		hits := 0.0
+		for k := range n {
+			hits += one(k)
+		}
+		if hits /= float64(n); hits < least {
+			t.Errorf("%s: %.3f, not %.3f", what, hits, least)
+		} else {
+			t.Logf("%s: %.3f", what, hits)
+		}
+	}
+	const n = 100_000
+	rate(0.71, "by themselves", n, func(int) float64 { return read(zipf.Uint64()) })
+	rate(0.73, "beside a scan", n, func(k int) float64 {
+		read(1<<30 + uint64(k))
+		return read(zipf.Uint64())
+	})
+	ahead := make([]byte, cacheRun*blockBytes)
+	rate(0.73, "beside a scan that is read ahead", n, func(k int) float64 {
+		if k%cacheRun == 0 {
+			c.putAhead(1<<40+volume.Block(k), ahead)
+		}
+		c.get(1<<40+volume.Block(k), 0, p)
+		return read(zipf.Uint64())
+	})
+	rate(0.12, "again and again", 6*limit*3/2, func(k int) float64 { return read(1<<50 + uint64(k%(limit*3/2))) })
+}

@@ -166,6 +166,13 @@ func (c ownCache) get(b volume.Block, skip int, dst []byte) int {
 
 func (c ownCache) put(b volume.Block, content []byte) { c.shared.put(cacheKey{c.owner, b}, content) }
 
+// putAhead keeps what nobody has asked for yet.
+func (c ownCache) putAhead(b volume.Block, content []byte) {
+	c.shared.putAhead(cacheKey{c.owner, b}, content)
+}
+
+func (c ownCache) has(b volume.Block) bool { return c.shared.has(cacheKey{c.owner, b}) }
+
 func (c ownCache) drop(runs []volume.Run) { c.shared.drop(c.owner, runs) }
 
 func (c ownCache) admits(blocks int) bool { return c.shared.admits(blocks) }

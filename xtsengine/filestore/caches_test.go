@@ -44,6 +44,9 @@ func TestSharedCaches(t *testing.T) {
 			t.Fatalf("%d and %d blocks, more than %d bytes", a, b, limit)
 		}
 	}
+	for k, r := range rigs {
+		r.waitAhead(ids[k])
+	}
 	a := rigs[1].Stats().CachedBlocks
 	rigs[0].close()
 	if n := caches.content.count(rigs[1].cache.owner); a == 0 || n != a {

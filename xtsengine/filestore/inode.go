@@ -40,6 +40,8 @@ type inode struct {
 	sealed  *layer // unstable data that is being made stable
 	windows map[uint64]extents
 
+	ahead readAhead
+
 	// links are for the lists, under their mu.
 	links [lists]listLink
 }

@@ -79,6 +79,19 @@ const (
 	// one batch.
 	cloneBlocks = 1 << 18
 
+	// Who has read aheadAfter bytes of a file in sequence, in more than one call and with up to aheadReaders
+	// calls at once, has up to maxAheadBytes read ahead, as much as one call asks for but minAheadBytes at
+	// least. A read that is up to aheadNear times its length, but no more than maxAheadBytes, from where the last
+	// one ended counts as in sequence. After what was in the cache already the next look is aheadCached further on. maxAheadOrders
+	// are those that wait, in a store.
+	aheadAfter     = 64 << 10
+	aheadReaders   = 2
+	aheadNear      = 4
+	minAheadBytes  = 256 << 10
+	maxAheadBytes  = 1 << 20
+	aheadCached    = 4 << 20
+	maxAheadOrders = 16
+
 	// minCacheBytes is the least memory for caches.
 	minCacheBytes = 4 << 20
 

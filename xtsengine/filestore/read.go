@@ -47,6 +47,8 @@ func (s *Store) Read(ctx context.Context, cred *vfs.Cred, id vfs.FileID, offset 
 	s.stats.reads.Add(1)
 	i := s.pin(id.Inode)
 	defer s.unpin(i)
+	s.beginRead(i, offset, len(p))
+	defer i.endRead()
 	r := readPlans.Get().(*readPlan)
 	defer r.release()
 	for {

@@ -12,7 +12,7 @@ type counters struct {
 	inlineBlocks, placedBlocks        atomic.Uint64
 	flushes, flushFailures            atomic.Uint64
 	freedBlocks, throttled, failures  atomic.Uint64
-	tampered                          atomic.Uint64
+	tampered, aheadBlocks             atomic.Uint64
 }
 
 // Stats counts since Open, and says what is in memory.
@@ -33,6 +33,8 @@ type Stats struct {
 	// Flushes made a file's data stable.
 	Flushes, FlushFailures uint64
 	FreedBlocks            uint64
+	// AheadBlocks were read into the cache before they were asked for.
+	AheadBlocks uint64
 	// Throttled counts what had to wait for memory, or for the metadata store to catch up.
 	Throttled uint64
 	// Tampered counts reads of blocks that were not what was written there.
@@ -61,7 +63,7 @@ func (s *Store) Stats() Stats {
 		InlineBlocks: c.inlineBlocks.Load(), PlacedBlocks: c.placedBlocks.Load(),
 		Flushes: c.flushes.Load(), FlushFailures: c.flushFailures.Load(),
 		FreedBlocks: c.freedBlocks.Load(), Throttled: c.throttled.Load(), Stopped: c.failures.Load(),
-		Tampered:   c.tampered.Load(),
+		Tampered: c.tampered.Load(), AheadBlocks: c.aheadBlocks.Load(),
 		DirtyBytes: s.dirtyMem.load(), UnstableBytes: s.unstable.load(),
 		JournalBytes: s.journaled.Load() * blockBytes,
 		CachedInodes: s.table.count(), CachedExtents: s.extents.Load(),
