@@ -128,8 +128,14 @@ packages: ## deb and rpm of the client, in out/packages; GOARCH=arm64 for anothe
 	scripts/packages.sh out/packages
 
 .PHONY: image
-image: ## the bootable disk image
-	@echo 'make image: not built yet: the bootable image is a later issue, see docs/status.md' >&2; exit 1
+image: ## as root: the bootable disk image, in out/image
+	@scripts/deps.sh image
+	@$(GO) run ./image/build
+
+.PHONY: image-lock
+image-lock: ## as root: image/packages.lock anew, with the versions that Debian's mirror has today
+	@scripts/deps.sh image
+	@$(GO) run ./image/build lock
 
 .PHONY: vm
 vm: ## the image in QEMU

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Installs what Debian has and nfseal's demo or tests need, and is silent when nothing is missing.
-# usage: scripts/deps.sh [demo|test|race|kernel|bench]
+# usage: scripts/deps.sh [demo|test|race|kernel|bench|image]
 set -euo pipefail
 
 want=${1:-test}
@@ -17,10 +17,10 @@ has() { PATH=$PATH:/usr/sbin:/sbin command -v "$1"; }
 
 # The kernel's client in a process, where this kernel has no NFS.
 [ "$(id -u)" != 0 ] || modprobe -q nfsv4 2>/dev/null || true
-if ! grep -qw nfs4 /proc/filesystems || [ "$want" != demo ]; then
+if [ "$want" != image ] && { ! grep -qw nfs4 /proc/filesystems || [ "$want" != demo ]; }; then
 	need user-mode-linux has linux.uml
 fi
-if [ "$want" != demo ]; then
+if [ "$want" != demo ] && [ "$want" != image ]; then
 	# Servers and tools of others that ours are held against.
 	need nfs-ganesha has ganesha.nfsd
 	need nfs-ganesha-vfs compgen -G '/usr/lib/*/ganesha/libfsalvfs.so'
@@ -39,6 +39,22 @@ if [ "$want" != demo ]; then
 	# What made the committed BPF objects, to see that nothing differs.
 	need clang has clang
 	need llvm has llvm-strip
+fi
+if [ "$want" = image ]; then
+	need mmdebstrap has mmdebstrap
+	need squashfs-tools has mksquashfs
+	need cryptsetup-bin has veritysetup
+	need systemd-boot-efi test -e /usr/lib/systemd/boot/efi/linuxx64.efi.stub
+	need binutils has objcopy
+	need kmod has depmod
+	need mtools has mcopy
+	need dosfstools has mkfs.vfat
+	need fdisk has sfdisk
+	need zstd has zstd
+	need cpio has cpio
+	need qemu-utils has qemu-img
+	need qemu-system-x86 has qemu-system-x86_64
+	need ovmf test -e /usr/share/OVMF/OVMF_CODE_4M.fd
 fi
 if [ "$want" = kernel ]; then
 	need qemu-system-x86 has qemu-system-x86_64

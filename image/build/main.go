@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A builder makes one image.
+type builder struct {
+	ctx     context.Context
+	out     string // for the image
+	cache   string // for what the next build can use
+	work    string // removed at the end
+	version string
+	made    time.Time // of every file
+	began   time.Time
+	steps   int
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "image:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	b := &builder{ctx: ctx, began: time.Now()}
+	f := flag.NewFlagSet("build", flag.ContinueOnError)
+	f.StringVar(&b.out, "out", "out/image", "`directory` for the image")
+	f.StringVar(&b.cache, "cache", "out/cache", "`directory` for packages, and what is made of them alone")
+	f.StringVar(&b.version, "version", "", "`version` of the image (default that of git)")
+	if err := f.Parse(args); err != nil {
+		return err
+	}
+	if os.Getuid() != 0 {
+		return errors.New("files of the image belong to root: run it as root")
+	}
+	if err := b.prepare(); err != nil {
+		return err
+	}
+	defer os.RemoveAll(b.work)
+	switch f.Arg(0) {
+	case "":
+		return b.image()
+	case "lock":
+		return b.renewLock()
+	}
+	return fmt.Errorf("%q is not lock", f.Arg(0))
+}
+
+// prepare settles directories, version and time.
+func (b *builder) prepare() error {
+	for _, dir := range []*string{&b.out, &b.cache} {
+		abs, err := filepath.Abs(*dir)
+		if err != nil {
+			return err
+		}
+		if err := os.MkdirAll(abs, 0o755); err != nil {
+			return err
+		}
+		*dir = abs
+	}
+	var err error
+	if b.work, err = os.MkdirTemp(b.cache, "work-"); err != nil {
+		return err
+	}
+	// The root of the image is made in it, and users other than root read there while packages are set up.
+	if err := os.Chmod(b.work, 0o755); err != nil {
+		return err
+	}
+	if b.version == "" {
+		out, err := b.output("git", "describe", "--tags", "--always", "--dirty")
+		if err != nil {
+			return err
+		}
+		b.version = strings.TrimSpace(out)
+	}
+	b.made, err = b.sourceDate()
+	return err
+}
+
+// sourceDate is the time that all files have (reproducible-builds.org, SOURCE_DATE_EPOCH).
+func (b *builder) sourceDate() (time.Time, error) {
+	text := os.Getenv("SOURCE_DATE_EPOCH")
+	if text == "" {
+		out, err := b.output("git", "log", "-1", "--format=%ct")
+		if err != nil {
+			return time.Time{}, err
+		}
+		text = strings.TrimSpace(out)
+	}
+	seconds, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || seconds < 0 {
+		return time.Time{}, fmt.Errorf("SOURCE_DATE_EPOCH: %q is no number of seconds", text)
+	}
+	return time.Unix(seconds, 0), nil
+}
+
+// image does all steps.
+func (b *builder) image() error {
+	p, err := b.packages()
+	if err != nil {
+		return err
+	}
+	k, err := b.kernel(p)
+	if err != nil {
+		return err
+	}
+	programs, err := b.programs()
+	if err != nil {
+		return err
+	}
+	root, err := b.root(p, k, programs)
+	if err != nil {
+		return err
+	}
+	kernelImage, err := b.bootFiles(k, programs, root)
+	if err != nil {
+		return err
+	}
+	raw, err := b.disk(k, root, kernelImage)
+	if err != nil {
+		return err
+	}
+	return b.finish(raw, p.all, programs)
+}
+
+// step says what is done now.
+func (b *builder) step(format string, a ...any) {
+	b.steps++
+	fmt.Printf("image: %5.1f s  %d. %s\n", time.Since(b.began).Seconds(), b.steps, fmt.Sprintf(format, a...))
+}
+
+// command is a program whose times and language do not depend on this machine.
+func (b *builder) command(name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(b.ctx, name, args...)
+	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "TZ=UTC", "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin")
+	if !b.made.IsZero() {
+		cmd.Env = append(cmd.Env, fmt.Sprintf("SOURCE_DATE_EPOCH=%d", b.made.Unix()))
+	}
+	return cmd
+}
+
+// output runs a program and gives its standard output.
+func (b *builder) output(name string, args ...string) (string, error) {
+	return outputOf(b.command(b.find(name), args...))
+}
+
+// find looks a program up where root's are too: PATH of another user may lack them.
+func (b *builder) find(name string) string {
+	for _, dir := range []string{"/usr/sbin", "/sbin"} {
+		if path := filepath.Join(dir, name); isFile(path) {
+			return path
+		}
+	}
+	return name
+}
+
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
+}
+
+func outputOf(cmd *exec.Cmd) (string, error) {
+	var stdout, stderr strings.Builder
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("%s: %w: %s", filepath.Base(cmd.Path), err, strings.TrimSpace(stderr.String()))
+	}
+	return stdout.String(), nil
+}
+
+// do is output for programs that have nothing to say.
+func (b *builder) do(name string, args ...string) error {
+	_, err := b.output(name, args...)
+	return err
+}
