@@ -29,6 +29,7 @@ func benchmark(ctx context.Context, e *env, args []string) (err error) {
 	f.IntVar(&o.Rounds, "rounds", bench.DefaultRounds, "how many `times` everything is measured, an odd number")
 	f.DurationVar(&o.Duration, "duration", bench.DefaultDuration, "`time` of one measurement")
 	mib := f.Int64("file-mib", bench.DefaultFileBytes>>20, "size of the file that is read and written, in `MiB`")
+	f.IntVar(&o.Entries, "entries", bench.DefaultEntries, "`number` of entries of the directory to list")
 	compare := f.Bool("compare", false, "measure nfs-ganesha too (as root, with Debian's packages)")
 	peers := f.String("peers", strings.Join(defaultPeers(), ","), "what -compare measures, `names` with commas: "+strings.Join(peerNames(), " "))
 	plain := f.Bool("plain", false, "measure the daemon without TLS too, which it must allow, with this file system as its only one")

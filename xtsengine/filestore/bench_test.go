@@ -178,20 +178,22 @@ func BenchmarkGetAttr(b *testing.B) {
 	})
 }
 
-// BenchmarkReadDir lists 100,000 entries, in pages of 1,000, with attributes.
+// BenchmarkReadDir lists 100,000 entries, in pages of 1,000, with all inodes in memory and with few.
 func BenchmarkReadDir(b *testing.B) {
 	const entries = 100_000
-	r := newRig(b, 32<<20, func(o *Options) { o.CacheBytes, o.CachedInodes = 64<<20, 2*entries })
-	fillDir(b, r, entries)
-	for _, withAttr := range []bool{false, true} {
-		b.Run(fmt.Sprintf("attributes=%v", withAttr), func(b *testing.B) {
-			b.ReportAllocs()
-			listed := 0
-			for b.Loop() {
-				listed += listAll(b, r, withAttr, nil)
-			}
-			b.ReportMetric(float64(listed)/b.Elapsed().Seconds(), "entries/s")
-		})
+	for _, inodes := range []int{2 * entries, shards} {
+		r := newRig(b, 32<<20, func(o *Options) { o.CacheBytes, o.CachedInodes = 64<<20, inodes })
+		fillDir(b, r, entries)
+		for _, withAttr := range []bool{false, true} {
+			b.Run(fmt.Sprintf("inodes=%d/attributes=%v", inodes, withAttr), func(b *testing.B) {
+				b.ReportAllocs()
+				listed := 0
+				for b.Loop() {
+					listed += listAll(b, r, withAttr, nil)
+				}
+				b.ReportMetric(float64(listed)/b.Elapsed().Seconds(), "entries/s")
+			})
+		}
 	}
 }
 

@@ -48,15 +48,11 @@ type inode struct {
 
 // fill copies the attributes; mu is held.
 func (i *inode) fill(out *vfs.Attr) {
-	*out = i.rec.attr
-	if out.Kind != vfs.Regular {
-		return
-	}
-	blocks := i.rec.blocks + i.active.blocks()
+	unstable := i.active.blocks()
 	if i.sealed != nil {
-		blocks += i.sealed.blocks()
+		unstable += i.sealed.blocks()
 	}
-	out.Used = min(blocks, (out.Size+blockBytes-1)/blockBytes) * blockBytes
+	i.rec.fill(out, unstable)
 }
 
 // stored returns the record as it goes to the metadata store: what is visible, but for the size and
@@ -169,6 +165,21 @@ func (s *Store) pin(number uint64) *inode {
 	sh.mu.Unlock()
 	s.loadInode(i)
 	i.mu.Unlock()
+	return i
+}
+
+// peek returns the file with a number, pinned, if it is in memory.
+func (s *Store) peek(number uint64) *inode {
+	sh := s.table.shard(number)
+	sh.mu.Lock()
+	i := sh.byNum[number]
+	if i != nil {
+		i.refs.Add(1)
+	}
+	sh.mu.Unlock()
+	if i != nil && !i.touched.Load() {
+		i.touched.Store(true)
+	}
 	return i
 }
 

@@ -44,6 +44,11 @@ const (
 	// transferBlocks bounds the blocks of one call to Space.Write or Space.Read.
 	transferBlocks = 1024
 
+	// readDirRun is how many entries of a directory get their attributes together; nearSteps up to how
+	// many records are stepped over to the next one instead of being sought.
+	readDirRun = 128
+	nearSteps  = 4
+
 	// poolRunBlocks is how many blocks the pool takes from the space at least; poolSpareBlocks how
 	// many it keeps beyond what is reserved.
 	poolRunBlocks   = 256

@@ -35,6 +35,14 @@ type record struct {
 	nextCookie uint64
 }
 
+// fill copies the attributes; unstable is how many blocks there are beside those that have extents.
+func (r *record) fill(out *vfs.Attr, unstable uint64) {
+	*out = r.attr
+	if out.Kind == vfs.Regular {
+		out.Used = min(r.blocks+unstable, (out.Size+blockBytes-1)/blockBytes) * blockBytes
+	}
+}
+
 // append encodes r.
 func (r *record) append(b []byte) []byte {
 	a := &r.attr
@@ -171,15 +179,18 @@ func decodeNameValue(dir uint64, name string, b []byte) (dirent, error) {
 
 // decodeCookieValue reads the entry of dir with a cookie.
 func decodeCookieValue(dir, cookie uint64, b []byte) (dirent, error) {
-	d := dirent{cookie: cookie}
-	if len(b) < 14 || cookie < vfs.FirstCookie || !d.decodeTarget(b) {
-		return d, damaged("entry by cookie", dir)
+	d, name, err := decodeCookie(dir, cookie, b)
+	d.name = string(name)
+	return d, err
+}
+
+// decodeCookie does, but for the name, which it returns as a part of b.
+func decodeCookie(dir, cookie uint64, b []byte) (d dirent, name []byte, err error) {
+	d.cookie = cookie
+	if len(b) < 14 || cookie < vfs.FirstCookie || !d.decodeTarget(b) || vfs.CheckName(b[13:]) != nil {
+		return d, nil, damaged("entry by cookie", dir)
 	}
-	d.name = string(b[13:])
-	if vfs.CheckName(d.name) != nil {
-		return d, damaged("entry by cookie", dir)
-	}
-	return d, nil
+	return d, b[13:], nil
 }
 
 // appendExtent encodes the value of an extent: place, flags (0), count, first block.

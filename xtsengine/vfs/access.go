@@ -62,13 +62,13 @@ func MayUnlink(dir, child *Attr, cred *Cred) bool {
 
 // CheckName returns nil if name can stand in a directory: 1 to MaxNameBytes bytes, no slash, no
 // NUL, neither "." nor "..". Names are bytes: no encoding is asked for.
-func CheckName(name string) error {
+func CheckName[T string | []byte](name T) error {
 	switch {
-	case name == "":
+	case len(name) == 0:
 		return ErrInvalid
 	case len(name) > MaxNameBytes:
 		return ErrNameTooLong
-	case name == "." || name == "..":
+	case string(name) == "." || string(name) == "..":
 		return ErrBadName
 	}
 	for i := range len(name) {
