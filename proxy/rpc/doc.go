@@ -21,7 +21,7 @@
 // # Goroutines of a served connection
 //
 // One goroutine at a time reads: at first the caller of ServeConn. A call that stands alone, with
-// nothing else under way and nothing more received, is handled by the reader itself, which saves a
+// no other with the handler and nothing more received, is handled by the reader itself, which saves a
 // hand-over between processors; so is one that the handler knows to be quick ([QuickHandler]), whatever
 // else is under way. If that takes long, a timer's goroutine takes the reading over, and the
 // first one leaves when its call is done. All other calls get a goroutine each, at most

@@ -35,6 +35,9 @@ const (
 	// DefaultTakeover is how long the reader handles a call by itself before another goroutine
 	// reads on.
 	DefaultTakeover = 200 * time.Microsecond
+	// aloneTakeovers is how many times as long it handles one that was alone: a client with one call at a
+	// time sends none meanwhile, and to wait for a disk that often takes longer than DefaultTakeover.
+	aloneTakeovers = 8
 
 	// maxOutgoing is how many calls to one client may wait for their replies, and
 	// maxOutgoingReplyBytes how much of such a reply is kept: a longer one comes out malformed.

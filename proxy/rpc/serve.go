@@ -44,6 +44,7 @@ type server struct {
 
 	calls chan *task   // from the reader to workers that wait; closed by the reader
 	idle  atomic.Int32 // workers that wait
+	busy  atomic.Int32 // calls that the handler has, or is to get
 
 	// Of the reader.
 	takeoverTimer *time.Timer
@@ -145,7 +146,7 @@ func (s *server) readLoop() {
 // see sees to the call of t, and says whether this goroutine is still the reader.
 func (s *server) see(t *task) bool {
 	more := s.in.ready()
-	alone := len(s.slots) == 0 && !more
+	alone := s.busy.Load() == 0 && !more
 	if len(s.slots) == cap(s.slots) {
 		s.flush() // what is held keeps its places
 	}
@@ -156,8 +157,9 @@ func (s *server) see(t *task) bool {
 		return true
 	}
 	s.o.Stats.Calls.Add(1)
+	s.busy.Add(1)
 	if s.inline(t, alone) {
-		return s.handleInline(t, more)
+		return s.handleInline(t, more, alone)
 	}
 	s.handOut(t)
 	return true
@@ -184,9 +186,9 @@ func (s *server) inline(t *task, alone bool) bool {
 
 // handleInline handles t on the reader's goroutine and says whether that is still the reader. If more has
 // been received, a small reply is held to go out with the next ones.
-func (s *server) handleInline(t *task, more bool) bool {
+func (s *server) handleInline(t *task, more, alone bool) bool {
 	s.o.Stats.Inline.Add(1)
-	s.lend()
+	s.lend(s.patience(alone))
 	var start time.Time
 	if more {
 		start = time.Now()
@@ -224,13 +226,21 @@ func (s *server) flush() {
 	}
 }
 
+// patience is how long a call may keep the reader.
+func (s *server) patience(alone bool) time.Duration {
+	if alone {
+		return aloneTakeovers * s.o.Takeover
+	}
+	return s.o.Takeover
+}
+
 // lend lets the timer's goroutine read on if regain does not come in time.
-func (s *server) lend() {
+func (s *server) lend(d time.Duration) {
 	s.baton.Store(batonLent)
 	s.wg.Add(1)
 	if s.takeoverTimer == nil {
-		s.takeoverTimer = time.AfterFunc(s.o.Takeover, s.takeover)
-	} else if s.takeoverTimer.Reset(s.o.Takeover) {
+		s.takeoverTimer = time.AfterFunc(d, s.takeover)
+	} else if s.takeoverTimer.Reset(d) {
 		s.wg.Done() // of the time before: a late takeover lent that call's baton, and nobody stopped its timer
 	}
 }

@@ -134,6 +134,7 @@ func (t *task) handle() {
 // execute has the handler answer the call and returns the length of the reply, 0 for none.
 func (t *task) execute() int {
 	t.s.h.Handle(t.s.ctx, &t.call, &t.enc)
+	t.s.busy.Add(-1) // before the reply is out: the client's next call is not beside this one
 	if t.enc.Err() != nil {
 		t.s.o.Stats.ReplyErrors.Add(1)
 		t.enc.Truncate(0)
