@@ -93,6 +93,7 @@ func (r *dirReader) release() {
 	r.s, r.dir, r.visit = nil, nil, nil
 	r.out = vfs.DirEntry{}
 	clear(r.run[:cap(r.run)])
+	r.run, r.names = r.run[:0], r.names[:0]
 	dirReaders.Put(r)
 }
 
