@@ -108,6 +108,12 @@ func (e extents) find(block uint64) int {
 	return sort.Search(len(e), func(i int) bool { return e[i].end() > block })
 }
 
+// around returns the indices of the extents, from lo up to hi, beside which a change of the blocks from first
+// up to end changes nothing: those that it touches, and one more at each side, which it may come to continue.
+func (e extents) around(first, end uint64) (lo, hi int) {
+	return max(e.find(first)-1, 0), min(e.find(end)+1, len(e))
+}
+
 // blocks counts them.
 func (e extents) blocks() uint64 {
 	n := uint64(0)

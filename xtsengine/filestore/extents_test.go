@@ -2,6 +2,7 @@ package filestore
 
 import (
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/nfseal/nfseal/xtsengine/volume"
@@ -92,7 +93,12 @@ func TestExtents(t *testing.T) {
 				for b := lo; b < hi; b += 3 { // with gaps, which leave the old blocks
 					over = over.add(x.part(b, min(b+2, hi)))
 				}
-				e = overlay(nil, e, over, note)
+				from, to := e.around(over[0].file, over[len(over)-1].end())
+				whole := overlay(nil, e, over, func(extent) {})
+				e = slices.Concat(e[:from], overlay(nil, e[from:to], over, note), e[to:])
+				if len(e) != len(whole) {
+					t.Fatalf("%d extents around the change, %d of all", len(e), len(whole))
+				}
 				cells := cellsOf(over, n)
 				for b := lo; b < hi; b++ {
 					model[b] = cells[b]

@@ -249,11 +249,15 @@ func (s *Store) changeWindow(f *flush, index uint64, part extents) error {
 	if err != nil {
 		return err
 	}
-	now := overlay(newExtents(len(was)+len(part)), was, part, f.lose)
-	putWindow(f.batch, f.i.number, was, now)
+	lo, hi := was.around(part[0].file, part[len(part)-1].end())
+	old := was[lo:hi]
+	changed := overlay(make(extents, 0, len(old)+2*len(part)), old, part, f.lose)
+	putWindow(f.batch, f.i.number, old, changed)
+	now := newExtents(len(was) + len(changed) - len(old))
+	now = append(append(append(now, was[:lo]...), changed...), was[hi:]...)
 	f.windows = append(f.windows, changedWindow{index, was, now})
-	f.delta += int64(now.blocks()) - int64(was.blocks())
-	f.moved += int64(now.blocksAt(inJournal)) - int64(was.blocksAt(inJournal))
+	f.delta += int64(changed.blocks()) - int64(old.blocks())
+	f.moved += int64(changed.blocksAt(inJournal)) - int64(old.blocksAt(inJournal))
 	return nil
 }
 
