@@ -144,8 +144,18 @@ func (q *call) result(op wire.Op, res Decoder) bool {
 // compound runs one COMPOUND: build appends operations after SEQUENCE, parse reads their results. What
 // parse is given is valid until it returns. NFS4ERR_DELAY and NFS4ERR_GRACE are tried again.
 func (c *Client) compound(ctx context.Context, build, parse func(q *call)) error {
+	return c.patiently(ctx, true, build, parse)
+}
+
+// query is compound for operations that change nothing: the server need not keep the reply for a repetition,
+// and so it may be longer than what servers keep (ca_maxresponsesize_cached).
+func (c *Client) query(ctx context.Context, build, parse func(q *call)) error {
+	return c.patiently(ctx, false, build, parse)
+}
+
+func (c *Client) patiently(ctx context.Context, cache bool, build, parse func(q *call)) error {
 	for delay := retryDelay; ; delay = min(2*delay, maxDelay) {
-		err := c.compoundOnce(ctx, build, parse)
+		err := c.compoundOnce(ctx, cache, build, parse)
 		if !errors.Is(err, wire.NFS4ERR_DELAY) && !errors.Is(err, wire.NFS4ERR_GRACE) {
 			return err
 		}
@@ -155,12 +165,12 @@ func (c *Client) compound(ctx context.Context, build, parse func(q *call)) error
 	}
 }
 
-func (c *Client) compoundOnce(ctx context.Context, build, parse func(q *call)) error {
+func (c *Client) compoundOnce(ctx context.Context, cache bool, build, parse func(q *call)) error {
 	q, err := c.acquire(ctx)
 	if err != nil {
 		return err
 	}
-	c.start(q, true)
+	c.start(q, cache)
 	build(q)
 	lost, err := c.finish(ctx, q)
 	if lost {

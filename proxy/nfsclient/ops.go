@@ -225,7 +225,7 @@ func (c *Client) Link(ctx context.Context, h, dir Handle, name string) error {
 
 // Readlink returns the target of a symbolic link.
 func (c *Client) Readlink(ctx context.Context, h Handle) (target string, err error) {
-	err = c.compound(ctx, func(q *call) {
+	err = c.query(ctx, func(q *call) {
 		q.putFH(h)
 		q.add(wire.OP_READLINK, nil)
 	}, func(q *call) {
@@ -291,7 +291,7 @@ type page struct {
 // readPage makes one READDIR. A page without an entry that is not the last is the server's error.
 func (c *Client) readPage(ctx context.Context, dir Handle, args wire.ReaddirArgs,
 	visit func(*wire.DirEntry) bool) (p page, err error) {
-	err = c.compound(ctx, func(q *call) {
+	err = c.query(ctx, func(q *call) {
 		q.putFH(dir)
 		q.add(wire.OP_READDIR, &args)
 	}, func(q *call) {
