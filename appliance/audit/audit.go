@@ -104,12 +104,26 @@ func (o *Options) Validate() error {
 type Log struct {
 	o Options
 
-	mu     sync.Mutex
-	file   *os.File // nil when the next Append has to begin a file
-	number int      // of the newest file
-	size   int64    // bytes of file that hold acknowledged lines
-	last   link
-	closed error // why nothing can be appended any more
+	// syncing is held while records are made durable. It comes before mu.
+	syncing sync.Mutex
+
+	mu      sync.Mutex
+	file    *os.File // nil when the next Append has to begin a file
+	number  int      // of the newest file
+	size    int64    // bytes of file that hold whole lines
+	last    link     // of the line that was written last
+	durable struct { // what is on stable storage of file, and its last line
+		size int64
+		last link
+	}
+	batch  *batch // what was written since the last Sync began; nil if nothing was
+	closed error  // why nothing can be appended any more
+}
+
+// batch is records that one Sync makes durable. Log.syncing guards it.
+type batch struct {
+	done bool
+	err  error // for all of them
 }
 
 // link is the end of the chain.
@@ -132,6 +146,7 @@ func Open(o Options) (*Log, error) {
 		return nil, fmt.Errorf("audit: %w", err)
 	}
 	l := &Log{o: o, number: number, last: last}
+	l.durable.last = last
 	if err := l.beginFile(); err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
 	}
@@ -139,30 +154,129 @@ func Open(o Options) (*Log, error) {
 }
 
 // Append puts e at the end of the chain. When it returns nil the record is durable; on an error it
-// is not in the log.
+// is not in the log. Records of several callers share a Sync.
 func (l *Log) Append(e Event) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed != nil {
-		return l.closed
-	}
-	line, next, err := l.encodeLocked(&e)
+	b, err := l.write(&e)
 	if err != nil {
 		return err
 	}
-	if l.file != nil && l.size+int64(len(line)) > l.o.MaxFileBytes {
-		l.dropFileLocked()
+	l.syncing.Lock()
+	defer l.syncing.Unlock()
+	if !b.done {
+		l.settle(b)
 	}
-	if l.file == nil {
-		if err := l.beginFile(); err != nil {
-			return fmt.Errorf("audit: record can't be written: %w", err)
+	return b.err
+}
+
+// write writes a record, and says with which others it becomes durable.
+func (l *Log) write(e *Event) (*batch, error) {
+	for {
+		b, full, err := l.tryWrite(e)
+		if b != nil || err != nil && full == nil {
+			return b, err
+		}
+		if err := l.turn(full.file, err); err != nil {
+			return nil, fmt.Errorf("audit: record can't be written: %w", err)
 		}
 	}
-	if err := l.writeLocked(line); err != nil {
-		return fmt.Errorf("audit: record can't be written: %w", err)
+}
+
+// page is the file that a record does not go into.
+type page struct{ file *os.File }
+
+// tryWrite is write, unless another file has to be begun before, or instead, because err has made this one unusable: then
+// it gives the one that there is.
+func (l *Log) tryWrite(e *Event) (*batch, *page, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed != nil {
+		return nil, nil, l.closed
 	}
+	line, next, err := l.encodeLocked(e)
+	if err != nil {
+		return nil, nil, err
+	}
+	if l.file == nil || l.size > 0 && l.size+int64(len(line)) > l.o.MaxFileBytes {
+		return nil, &page{l.file}, nil
+	}
+	if _, err := l.file.WriteAt(line, l.size); err != nil {
+		return nil, &page{l.file}, err
+	}
+	l.size += int64(len(line))
 	l.last = next
-	return nil
+	if l.batch == nil {
+		l.batch = new(batch)
+	}
+	return l.batch, nil, nil
+}
+
+// turn ends the file old, if it is the present one still, and begins the next. failure is why a record could not be
+// written to it: then it is returned, and what is not durable yet fails with it.
+func (l *Log) turn(old *os.File, failure error) error {
+	l.syncing.Lock()
+	defer l.syncing.Unlock()
+	if b := l.pending(); b != nil && failure == nil {
+		l.settle(b)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case failure != nil && l.file == old:
+		return l.undoLocked(failure)
+	case failure != nil:
+		return failure
+	case l.closed != nil:
+		return l.closed
+	case l.file != old || l.batch != nil:
+		return nil // others have begun one, or written something that was not too long
+	case old != nil:
+		l.dropFileLocked()
+	}
+	return l.beginFile()
+}
+
+// pending is the batch that no Sync has begun for.
+func (l *Log) pending() *batch {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.batch
+}
+
+// settle makes b, which is the pending batch, durable, or takes it out of the log; syncing is held.
+func (l *Log) settle(b *batch) {
+	l.mu.Lock()
+	file, size, last := l.file, l.size, l.last
+	l.batch = nil
+	l.mu.Unlock()
+	err := file.Sync()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err == nil {
+		l.durable.size, l.durable.last = size, last
+	} else {
+		err = fmt.Errorf("audit: record can't be written: %w", l.undoLocked(err))
+	}
+	b.done, b.err = true, err
+}
+
+// undoLocked leaves the file as it was when it was durable last, after failure, which it returns. What was written
+// since has failed. A file that can't be left so is given up, and the log with it.
+func (l *Log) undoLocked(failure error) error {
+	if l.file == nil {
+		return failure
+	}
+	if cut := errors.Join(l.file.Truncate(l.durable.size), l.file.Sync()); cut != nil {
+		// What is at the end of the file can't be known, so nothing can follow it.
+		l.closed = fmt.Errorf("audit: log is given up after a failed write: %w", cut)
+		failure = errors.Join(failure, cut)
+	}
+	l.dropFileLocked()
+	l.last = l.durable.last
+	if l.batch != nil {
+		l.batch.done, l.batch.err = true, fmt.Errorf("audit: record can't be written: %w", failure)
+		l.batch = nil
+	}
+	return failure
 }
 
 // encodeLocked makes the line of e and the end of the chain that it will be.
@@ -185,28 +299,8 @@ func (l *Log) encodeLocked(e *Event) ([]byte, link, error) {
 	return line, next, nil
 }
 
-// writeLocked appends line or leaves the file as it was. A file that can't be left as it was is
-// given up: the next record begins another.
-func (l *Log) writeLocked(line []byte) error {
-	_, err := l.file.WriteAt(line, l.size)
-	if err == nil {
-		err = l.file.Sync()
-	}
-	if err == nil {
-		l.size += int64(len(line))
-		return nil
-	}
-	if cut := errors.Join(l.file.Truncate(l.size), l.file.Sync()); cut != nil {
-		// What is at the end of the file can't be known, so nothing can follow it.
-		l.closed = fmt.Errorf("audit: log is given up after a failed write: %w", cut)
-		err = errors.Join(err, cut)
-	}
-	l.dropFileLocked()
-	return err
-}
-
 func (l *Log) dropFileLocked() {
-	l.file.Close() // every line is synced: nothing can be lost here
+	l.file.Close() // every line that counts is synced: nothing can be lost here
 	l.file = nil
 }
 
@@ -222,12 +316,17 @@ func (l *Log) beginFile() error {
 		return errors.Join(err, f.Close())
 	}
 	l.number++
-	l.file, l.size = f, 0
+	l.file, l.size, l.durable.size = f, 0, 0
 	return nil
 }
 
 // Close ends the log. A second call does nothing.
 func (l *Log) Close() error {
+	l.syncing.Lock()
+	defer l.syncing.Unlock()
+	if b := l.pending(); b != nil {
+		l.settle(b)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed == nil {

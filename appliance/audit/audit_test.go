@@ -148,6 +148,127 @@ func TestTornLastLineIsPassedOver(t *testing.T) {
 	}
 }
 
+// TestTornBatchIsPassedOver: a crash can leave of records that were written together, and that nobody was told of, any
+// parts. The chain goes on from the last record before them.
+func TestTornBatchIsPassedOver(t *testing.T) {
+	for name, tear := range map[string]func(b []byte, acknowledged int){
+		"a gap before whole lines": func(b []byte, at int) { clear(b[at : at+100]) },
+		"a long gap":               func(b []byte, at int) { clear(b[at : at+2*maxLineBytes]) },
+		"a gap within":             func(b []byte, at int) { clear(b[at+5000 : at+9000]) },
+		"nothing but zeros":        func(b []byte, at int) { clear(b[at:]) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			l := open(t, testOptions(dir))
+			appendN(t, l, 2)
+			acknowledged := l.size
+			appendN(t, l, 1000)
+			l.Close()
+			path := filepath.Join(dir, fileName(1))
+			content, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tear(content, int(acknowledged))
+			if err := os.WriteFile(path, content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			appendN(t, open(t, testOptions(dir)), 3)
+			if count, _, err := Verify(dir, nil); err != nil || count < 5 || count > 1000 {
+				t.Fatalf("%d records, %v", count, err)
+			}
+			// Who edits a record before the gap is found out as ever.
+			content[acknowledged-10] ^= 1
+			if err := os.WriteFile(path, content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if _, _, err := Verify(dir, nil); err == nil {
+				t.Error("an edit was not found")
+			}
+		})
+	}
+}
+
+// TestConcurrentFailure: when records that were written together can't be made durable, each of their callers is told,
+// and none is in the log.
+func TestConcurrentFailure(t *testing.T) {
+	dir := t.TempDir()
+	l := open(t, testOptions(dir))
+	appendN(t, l, 1)
+	full, err := os.OpenFile("/dev/full", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.file.Close()
+	l.file = full // every write to it fails
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			if err := l.Append(Event{Name: "lost"}); err == nil {
+				t.Error("a record that was not written was acknowledged")
+			}
+		})
+	}
+	wg.Wait()
+	if count, _, err := Verify(dir, nil); err != nil || count != 1 {
+		t.Errorf("%d records, %v", count, err)
+	}
+}
+
+// TestFailedSync: a Sync that fails fails all records that it was for, and the next one is in another file.
+func TestFailedSync(t *testing.T) {
+	dir := t.TempDir()
+	l := open(t, testOptions(dir))
+	appendN(t, l, 1)
+	b, err := l.write(&Event{Name: "lost"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := l.write(&Event{Name: "lost too"})
+	if err != nil || other != b {
+		t.Fatalf("two records that nobody waits for are not one batch: %v", err)
+	}
+	l.mu.Lock()
+	if err := l.undoLocked(errors.New("of the disk")); err == nil {
+		t.Error("no failure")
+	}
+	l.mu.Unlock()
+	if !b.done || b.err == nil {
+		t.Error("the batch has not failed")
+	}
+	appendN(t, l, 1)
+	count, _, err := Verify(dir, func(r *Record) error {
+		if strings.HasPrefix(r.Name, "lost") {
+			t.Error("a record of them is in the log")
+		}
+		return nil
+	})
+	if files, _ := listFiles(dir); err != nil || count != 2 || len(files) != 2 {
+		t.Errorf("%d records in %d files, %v", count, len(files), err)
+	}
+}
+
+// BenchmarkAppend makes records durable, one after the other and sixteen callers at once.
+func BenchmarkAppend(b *testing.B) {
+	for _, callers := range []int{1, 16} {
+		b.Run(fmt.Sprint(callers), func(b *testing.B) {
+			l, err := Open(testOptions(filepath.Join(b.TempDir(), "audit")))
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer l.Close()
+			b.SetParallelism(callers)
+			b.RunParallel(func(p *testing.PB) {
+				for p.Next() {
+					if err := l.Append(Event{Source: "kms", Name: "Decrypt"}); err != nil {
+						b.Error(err)
+					}
+				}
+			})
+		})
+	}
+}
+
 func TestAppendFailsWhenItCannotBeWritten(t *testing.T) {
 	dir := t.TempDir()
 	l := open(t, testOptions(dir))

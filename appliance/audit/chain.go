@@ -92,30 +92,50 @@ func lastLink(dir string) (link, int, error) {
 	return link{}, newest, nil
 }
 
-// lastLinkOfFile looks at the end of a file alone: whether the rest is sound is Verify's business.
+// lastLinkOfFile is the last line of a file before one that is not whole, as a crash can leave some behind that nobody
+// was told of. Whether the rest is sound is Verify's business.
 func lastLinkOfFile(path string) (last link, found bool, err error) {
+	err = eachLine(path, func(_ int, line []byte) error {
+		record, next, err := parseLine(line)
+		if err == nil && found {
+			err = follows(last, &record)
+		}
+		if err != nil {
+			return errStop
+		}
+		last, found = next, true
+		return nil
+	})
+	if errors.Is(err, errStop) {
+		err = nil
+	}
+	return last, found, err
+}
+
+// errStop ends eachLine.
+var errStop = errors.New("enough")
+
+// eachLine calls visit with the number and the text of each whole line, until there are no more or visit fails. The last line may
+// be torn, and is passed over: nobody was told of it.
+func eachLine(path string, visit func(number int, line []byte) error) error {
 	f, err := os.Open(path)
 	if err != nil {
-		return link{}, false, err
+		return err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return link{}, false, err
-	}
-	start := max(0, info.Size()-2*maxLineBytes) // room for a torn line and a whole one
-	tail := make([]byte, info.Size()-start)
-	if _, err := f.ReadAt(tail, start); err != nil && err != io.EOF {
-		return link{}, false, err
-	}
-	for len(tail) > 0 {
-		begin := bytes.LastIndexByte(tail[:len(tail)-1], '\n') + 1
-		if _, last, err := parseLine(tail[begin:]); err == nil {
-			return last, true, nil
+	lines := bufio.NewReaderSize(f, maxLineBytes)
+	for number := 1; ; number++ {
+		line, err := lines.ReadSlice('\n')
+		if err == io.EOF {
+			return nil
 		}
-		tail = tail[:begin]
+		if err != nil && err != bufio.ErrBufferFull { // that is for visit: no line is so long
+			return fmt.Errorf("%s line %d: %w", path, number, err)
+		}
+		if err := visit(number, line); err != nil {
+			return err
+		}
 	}
-	return link{}, false, nil
 }
 
 // Verify walks the whole chain in dir and calls visit, which may be nil, with each record. It
@@ -125,48 +145,55 @@ func Verify(dir string, visit func(*Record) error) (count uint64, last string, e
 	if err != nil {
 		return 0, "", fmt.Errorf("audit: %w", err)
 	}
-	var end link
+	v := verifier{visit: visit}
 	for i, n := range numbers {
+		path := filepath.Join(dir, fileName(i+1))
 		if n != i+1 {
-			return end.sequence, "", fmt.Errorf("audit: %s is missing", filepath.Join(dir, fileName(i+1)))
+			return v.end.sequence, "", fmt.Errorf("audit: %s is missing", path)
 		}
-		if end, err = verifyFile(filepath.Join(dir, fileName(n)), end, visit); err != nil {
-			return end.sequence, "", fmt.Errorf("audit: %w", err)
+		if err := v.file(path); err != nil {
+			return v.end.sequence, "", fmt.Errorf("audit: %w", err)
 		}
 	}
-	return end.sequence, hex.EncodeToString(end.hash[:]), nil
+	if v.torn != nil {
+		return v.end.sequence, "", fmt.Errorf("audit: %w", v.torn)
+	}
+	return v.end.sequence, hex.EncodeToString(v.end.hash[:]), nil
 }
 
-func verifyFile(path string, end link, visit func(*Record) error) (link, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return end, err
-	}
-	defer f.Close()
-	lines := bufio.NewReaderSize(f, maxLineBytes)
-	for number := 1; ; number++ {
-		line, err := lines.ReadSlice('\n')
-		if err == io.EOF {
-			return end, nil // nothing, or a torn last line that nobody was told of
-		}
-		if err != nil {
-			return end, fmt.Errorf("%s line %d: %w", path, number, err)
-		}
+// verifier is a walk over the chain.
+type verifier struct {
+	visit func(*Record) error
+	end   link
+	// torn is why a file ended before its end. After a crash that is how it must be, and the next record, in a later
+	// file, follows the last one before it; if there is none, or it follows another one, it was an edit.
+	torn error
+}
+
+func (v *verifier) file(path string) error {
+	err := eachLine(path, func(number int, line []byte) error {
 		record, next, err := parseLine(line)
-		if err == nil {
-			err = follows(end, &record)
-		}
 		if err != nil {
-			return end, fmt.Errorf("%s line %d %w", path, number, err)
+			if v.torn == nil {
+				v.torn = fmt.Errorf("%s line %d %w", path, number, err)
+			}
+			return errStop
 		}
-		end = next
-		if visit == nil {
-			continue
+		if err := follows(v.end, &record); err != nil && v.torn != nil {
+			return v.torn
+		} else if err != nil {
+			return fmt.Errorf("%s line %d %w", path, number, err)
 		}
-		if err := visit(&record); err != nil {
-			return end, err
+		v.end, v.torn = next, nil
+		if v.visit == nil {
+			return nil
 		}
+		return v.visit(&record)
+	})
+	if errors.Is(err, errStop) {
+		return nil
 	}
+	return err
 }
 
 // follows says whether record is the one after end.

@@ -15,11 +15,12 @@
 // on from file to file. The end of the chain, like that of any log without an outside witness, can
 // be cut off; whoever keeps a copy of the last hash sees it.
 //
-// Only the last line of a file can be incomplete, after a crash; nobody was told that it exists,
-// and the next file continues from the line before it.
+// After a crash the end of a file can be incomplete: the lines, or parts of lines, of records that were written together and
+// not durable yet. Nobody was told that they exist, and the next file continues from the line before them. Until there is a next
+// file, Verify can't know such an end from an edit, unless it is one line without its end.
 //
 // # Concurrency
 //
-// Append may be called from any number of goroutines; one mutex orders them. The package starts no
-// goroutine.
+// Append may be called from any number of goroutines; one mutex orders them, and those that wait while a Sync is under way
+// share the next. The package starts no goroutine.
 package audit
