@@ -108,6 +108,11 @@ bench-tunnel: ## as root: the client's tunnel beside stunnel, haproxy and direct
 	@$(GO) test -c -o out/tunnel.test ./cmd/mount.nfseal
 	@set -o pipefail; NFSEAL_LONG=1 NFSEAL_MOUNT=$(BIN)/mount.nfseal unshare --net bash -c 'ip link set lo up && sysctl -qw net.ipv4.tcp_congestion_control=reno && exec out/tunnel.test -test.run "^TestTunnelRatios$$" -test.v' | grep -vE '^(=== RUN|--- PASS|PASS)'
 
+.PHONY: bench-ktls
+bench-ktls: ## as root: sessions and tunnels with kernel TLS beside user space, in user-mode Linux, and here if this kernel has TLS
+	@scripts/deps.sh test
+	@set -o pipefail; NFSEAL_LONG=1 $(GO) test -run '^TestKernelTLSRatios$$' -count=1 -v ./test/e2e ./proxy/tunnel | grep -E '^(machine|session|tunnel|ratio|FAIL|ok)|SKIP|_test.go'
+
 .PHONY: lint
 lint: generate-check ## gofmt, vet, staticcheck, package docs, import rules, house rules, generated code
 	@bad=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); [ -z "$$bad" ] || { echo "gofmt: $$bad"; exit 1; }

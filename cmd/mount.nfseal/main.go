@@ -321,10 +321,9 @@ func (m *mount) do(ctx context.Context) error {
 		return m.plain(ctx)
 	}
 	s := settings{
-		Target: m.target, ServerName: m.serverName, NoOCSP: !m.o.ocsp, CA: m.ca, Identity: m.identity, NoKTLS: m.o.ktls == ktls.UseOff,
+		Target: m.target, ServerName: m.serverName, NoOCSP: !m.o.ocsp, CA: m.ca, Identity: m.identity, KTLS: m.o.ktls,
 		LogPath: m.places.log,
 	}
-	// A tunnel whose kernel has lost it later goes on without: only the mount is refused.
 	if _, err := ktls.New(ktls.Options{Use: m.o.ktls}); err != nil {
 		return err
 	}

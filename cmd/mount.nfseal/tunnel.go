@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"encoding/json"
@@ -34,9 +35,9 @@ type settings struct {
 	CA []byte `json:"ca"`
 	// Identity is nil for a client that says nothing of itself.
 	Identity *identity `json:"identity,omitempty"`
-	// NoKTLS keeps the kernel from carrying sessions.
-	NoKTLS  bool   `json:"no_ktls,omitempty"`
-	LogPath string `json:"log_path"`
+	// KTLS is who carries sessions; empty means ktls.UseAuto.
+	KTLS    ktls.Use `json:"ktls,omitempty"`
+	LogPath string   `json:"log_path"`
 }
 
 func (s settings) client() (transport.ClientOptions, error) {
@@ -91,6 +92,7 @@ func newEntrance(path string, listener *os.File) (*entrance, error) {
 	if err := json.Unmarshal(state.Settings, &e.settings); err != nil {
 		return nil, fmt.Errorf("settings: %w", err)
 	}
+	e.KTLS = cmp.Or(e.KTLS, ktls.UseAuto)
 	if e.client, err = e.settings.client(); err != nil {
 		return nil, err
 	}
@@ -109,13 +111,14 @@ func newEntrance(path string, listener *os.File) (*entrance, error) {
 	return e, nil
 }
 
-// carrier has the kernel carry sessions where it can. Those of TLS 1.3 in a kernel that takes no new keys end when such
-// are due, and are made anew.
+// carrier decides who carries sessions. A kernel that has lost its TLS since the mount ends none: user space goes on. Those
+// of TLS 1.3 in a kernel that takes no new keys end when such are due, and are made anew.
 func (s settings) carrier() (*ktls.Carrier, error) {
-	if s.NoKTLS {
-		return ktls.New(ktls.Options{Use: ktls.UseOff})
+	o := ktls.Options{Use: s.KTLS, Renew: true}
+	if o.Use == ktls.UseOn && ktls.Probe().Err != nil {
+		o.Use = ktls.UseAuto
 	}
-	return ktls.New(ktls.Options{Use: ktls.UseAuto, Renew: true})
+	return ktls.New(o)
 }
 
 // connect dials the server, and logs who carries the session if that has changed.
@@ -124,16 +127,15 @@ func (e *entrance) connect(ctx context.Context, log *zap.Logger) (tunnel.Conn, e
 	if err != nil {
 		return nil, err
 	}
-	by := "user space"
+	by, kernel := "user space", "not asked for"
+	if e.KTLS != ktls.UseOff {
+		kernel = ktls.Probe().String()
+	}
 	if _, ok := conn.(*ktls.Conn); ok {
 		by = "kernel"
 	}
 	if last := e.carried.Swap(&by); last == nil || *last != by {
-		var why error
-		if !e.NoKTLS {
-			why = ktls.Probe().Err
-		}
-		log.Info("TLS sessions are carried", zap.String("by", by), zap.NamedError("kernel_has_none", why))
+		log.Info("TLS sessions are carried", zap.String("by", by), zap.String("kernel", kernel))
 	}
 	return conn, nil
 }

@@ -25,8 +25,8 @@ type Use string
 
 // The uses.
 const (
-	UseAuto Use = "auto" // if it can; else user space does
-	UseOn   Use = "on"   // or New fails; a session that can't be handed over is still carried in user space
+	UseAuto Use = "auto" // if it can, as fast as user space; else user space does
+	UseOn   Use = "on"   // if it can, or New fails; a session that can't be handed over is still carried in user space
 	UseOff  Use = "off"  // never
 )
 
@@ -43,12 +43,13 @@ const (
 	ReasonNoRekey                // TLS 1.3, and the kernel takes no new keys on the way
 	ReasonNotTCP                 // the connection is no TCP socket
 	ReasonRefused                // the kernel refused this one, as it does when the peer has closed already
+	ReasonSlow                   // the kernel would be slower, for want of the processor's AES instructions
 	reasons
 )
 
 // String is the reason in metrics.
 func (r Reason) String() string {
-	return [reasons]string{"off", "no_kernel", "no_rekey", "not_tcp", "refused"}[r]
+	return [reasons]string{"off", "no_kernel", "no_rekey", "not_tcp", "refused", "slow"}[r]
 }
 
 // Options configure a Carrier.
@@ -174,6 +175,8 @@ func (c *Carrier) fit(k *tlsrecord.Keys) (*net.TCPConn, Reason) {
 		return nil, ReasonNoRekey
 	case in.IsTLS13() && !c.support.TLS13, !c.support.TLS12:
 		return nil, ReasonNoKernel
+	case c.o.Use == UseAuto && c.support.Slow:
+		return nil, ReasonSlow
 	}
 	return raw, 0
 }

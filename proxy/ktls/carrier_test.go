@@ -3,8 +3,10 @@ package ktls
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"strings"
 	"testing"
 
 	"github.com/nfseal/nfseal/proxy/tlsrecord"
@@ -44,6 +46,8 @@ func TestWhoCarries(t *testing.T) {
 		"1.2 alone":          {Options{Use: UseAuto}, Support{TLS12: true}, v13, false, ReasonNoKernel},
 		"no new keys":        {Options{Use: UseAuto}, Support{TLS12: true, TLS13: true}, v13, false, ReasonNoRekey},
 		"no new keys, on":    {Options{Use: UseOn}, Support{TLS12: true, TLS13: true}, v13, false, ReasonNoRekey},
+		"slow":               {Options{Use: UseAuto}, Support{TLS12: true, Slow: true}, v12, false, ReasonSlow},
+		"slow, without 1.3":  {Options{Use: UseAuto}, Support{TLS12: true, Slow: true}, v13, false, ReasonNoKernel},
 		"a pipe":             {Options{Use: UseAuto}, Support{TLS12: true}, v12, true, ReasonNotTCP},
 		"the setting first":  {Options{Use: UseOff}, Support{TLS12: true}, v12, true, ReasonOff},
 		"a pipe of TLS 1.3":  {Options{Use: UseAuto}, Support{TLS12: true, TLS13: true, Rekey: true}, v13, true, ReasonNotTCP},
@@ -130,4 +134,32 @@ func TestSettings(t *testing.T) {
 		t.Errorf("on: %v, where the kernel says %v", err, got)
 	}
 	t.Log(Probe())
+}
+
+// TestGCMDriver: the kernel's best implementation is found, and those in C are told from the others.
+func TestGCMDriver(t *testing.T) {
+	table := func(lines ...string) string {
+		var text strings.Builder
+		for _, line := range lines {
+			f := strings.Fields(line)
+			fmt.Fprintf(&text, "name         : %s\ndriver       : %s\nmodule       : kernel\npriority     : %s\n\n", f[0], f[1], f[2])
+		}
+		return text.String()
+	}
+	for name, c := range map[string]struct {
+		table, driver string
+		generic       bool
+	}{
+		"nothing":      {"", "", false},
+		"another only": {table("ctr(aes) ctr(aes-generic) 100"), "", false},
+		"in C":         {table("ghash ghash-generic 100", "gcm(aes) gcm_base(ctr(aes-generic),ghash-generic) 100"), "gcm_base(ctr(aes-generic),ghash-generic)", true},
+		"AES-NI":       {table("gcm(aes) gcm_base(ctr(aes-generic),ghash-generic) 100", "gcm(aes) generic-gcm-aesni 400"), "generic-gcm-aesni", false},
+		"VAES":         {table("gcm(aes) generic-gcm-vaes-avx2 700", "gcm(aes) generic-gcm-aesni 400", "aes aes-generic 100"), "generic-gcm-vaes-avx2", false},
+		"in parts":     {table("gcm(aes) gcm_base(ctr-aes-aesni,ghash-clmulni) 300"), "gcm_base(ctr-aes-aesni,ghash-clmulni)", false},
+		"no number":    {"name : gcm(aes)\ndriver : x\npriority : high\n", "", false},
+	} {
+		if got := gcmDriver(strings.NewReader(c.table)); got != c.driver || isGeneric(got) != c.generic {
+			t.Errorf("%s: %q, generic %v", name, got, isGeneric(got))
+		}
+	}
 }

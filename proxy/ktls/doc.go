@@ -1,7 +1,7 @@
 // Package ktls hands TLS sessions to the kernel: when the handshake is over, a [Carrier] gives keys and sequence
 // numbers of a session from package tlsrecord to the socket, which then encrypts what is written and
 // decrypts what is read. Where the kernel can't, the session goes on in package tlsrecord, and the Carrier
-// counts why. docs/adr/0015 says why raw socket options, and when.
+// counts why. docs/adr/0015 says why raw socket options, and when; docs/adr/0017 why not where the kernel has AES in C only.
 //
 // # Handing over
 //

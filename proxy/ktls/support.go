@@ -1,13 +1,19 @@
 package ktls
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"os"
+	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 
+	"golang.org/x/sys/cpu"
 	"golang.org/x/sys/unix"
 
 	"github.com/nfseal/nfseal/proxy/tlsrecord"
@@ -19,6 +25,8 @@ type Support struct {
 	TLS12, TLS13 bool
 	// Rekey says that it takes new keys for a session of TLS 1.3 under way.
 	Rekey bool
+	// Slow says that it encrypts without the processor's instructions for AES, which user space has.
+	Slow bool
 	// Err is why it carries none, in words; nil if it does.
 	Err error
 }
@@ -28,6 +36,9 @@ func (s Support) String() string {
 	switch {
 	case s.Err != nil:
 		return s.Err.Error()
+	case s.Slow:
+		s.Slow = false
+		return s.String() + "; only if it is on, since user space is faster: this kernel has no module for the processor's AES instructions, such as aesni_intel"
 	case s.TLS13 && s.Rekey:
 		return "TLS 1.2 and 1.3"
 	}
@@ -45,8 +56,41 @@ var Probe = sync.OnceValue(func() Support {
 	t, err := tlsrecord.NewTraffic13(new([48]byte))
 	s.TLS13 = err == nil && try(t, 1) == nil
 	s.Rekey = s.TLS13 && try(t, 2) == nil
+	if f, err := os.Open("/proc/crypto"); err == nil { // has it by now
+		defer f.Close()
+		s.Slow = hasAES && isGeneric(gcmDriver(f))
+	}
 	return s
 })
+
+// hasAES says whether crypto/aes uses instructions of the processor. s390x has them in any case.
+var hasAES = cpu.X86.HasAES && cpu.X86.HasPCLMULQDQ || cpu.ARM64.HasAES && cpu.ARM64.HasPMULL
+
+// gcmDriver finds in a table as /proc/crypto what the kernel uses for AES-GCM: the implementation with the highest
+// priority.
+func gcmDriver(table io.Reader) string {
+	var name, driver, best string
+	most := -1
+	lines := bufio.NewScanner(table)
+	for lines.Scan() {
+		key, value, _ := strings.Cut(lines.Text(), ":")
+		value = strings.TrimSpace(value)
+		switch strings.TrimSpace(key) {
+		case "name":
+			name = value
+		case "driver":
+			driver = value
+		case "priority":
+			if n, err := strconv.Atoi(value); err == nil && name == "gcm(aes)" && n > most {
+				most, best = n, driver
+			}
+		}
+	}
+	return best
+}
+
+// isGeneric says whether a driver's AES is portable C.
+func isGeneric(driver string) bool { return strings.Contains(driver, "aes-generic") }
 
 // try gives keys, which protect nothing, to a connection so many times.
 func try(t tlsrecord.Traffic, times int) error {
