@@ -16,6 +16,11 @@ type Session interface {
 	CloseWrite() error
 	// WriteBuffers writes the contents of all of v as one stream, and leaves v as it is.
 	WriteBuffers(v [][]byte) (int64, error)
+	// MoveFrom sends all that src sends, and adds it to moved as it goes. Nil is src's end, which is not passed on. With
+	// ErrNoPipe nothing was moved, and Write can do it.
+	MoveFrom(src *net.TCPConn, moved *atomic.Uint64) error
+	// MoveTo is MoveFrom the other way; nil is the session's orderly end, and Read can do it.
+	MoveTo(dst *net.TCPConn, moved *atomic.Uint64) error
 	// Buffered says whether Read would return at once, because of what was received before.
 	Buffered() bool
 }

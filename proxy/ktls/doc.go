@@ -20,7 +20,7 @@
 // and never two types in one read. A read of 16 KiB or more goes straight to the caller's memory; a
 // smaller one goes through a buffer of the pool, in which a record of another type is whole in any case.
 //
-// Data also goes between a session and another socket without passing this process ([Conn.SpliceFrom], [Conn.SpliceTo]):
+// Data also goes between a session and another socket without passing this process ([Conn.MoveFrom], [Conn.MoveTo]):
 // splice(2) from one socket into a pipe, and out of it into the other. It moves one record a call and none that is not
 // data, for which it says EINVAL; those are then received as above.
 //

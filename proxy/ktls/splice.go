@@ -17,9 +17,9 @@ import (
 // ErrNoPipe: there is no pipe to splice through. Nothing has been moved; the data can be copied.
 var ErrNoPipe = errors.New("ktls: no pipe to splice through")
 
-// SpliceFrom moves all that src sends into the session, without a copy in this process (splice(2)), and adds it
+// MoveFrom moves all that src sends into the session, without a copy in this process (splice(2)), and adds it
 // to moved as it goes. Nil is src's end, which is not passed on.
-func (c *Conn) SpliceFrom(src *net.TCPConn, moved *atomic.Uint64) error {
+func (c *Conn) MoveFrom(src *net.TCPConn, moved *atomic.Uint64) error {
 	p, from, err := pipeFor(src)
 	if err != nil {
 		return err
@@ -37,9 +37,9 @@ func (c *Conn) SpliceFrom(src *net.TCPConn, moved *atomic.Uint64) error {
 	}
 }
 
-// SpliceTo is SpliceFrom the other way: it moves all that the session's peer sends to dst. Nil is the session's orderly
+// MoveTo is MoveFrom the other way: it moves all that the session's peer sends to dst. Nil is the session's orderly
 // end.
-func (c *Conn) SpliceTo(dst *net.TCPConn, moved *atomic.Uint64) error {
+func (c *Conn) MoveTo(dst *net.TCPConn, moved *atomic.Uint64) error {
 	p, to, err := pipeFor(dst)
 	if err != nil {
 		return err

@@ -34,7 +34,7 @@ func receiveSpliced(t *testing.T) func(net.Conn) ([]byte, error) {
 		var moved atomic.Uint64
 		ended := make(chan error, 1)
 		go func() {
-			ended <- from.(*Conn).SpliceTo(a, &moved)
+			ended <- from.(*Conn).MoveTo(a, &moved)
 			a.Close()
 		}()
 		got, err := io.ReadAll(b)
@@ -58,8 +58,8 @@ func testSplice(t *testing.T, p path) {
 		local, app := wire(t)
 		var up, down atomic.Uint64
 		errs := make(chan error, 6)
-		go func() { errs <- errors.Join(ours.(*Conn).SpliceFrom(local, &up), ours.CloseWrite()) }()
-		go func() { errs <- errors.Join(ours.(*Conn).SpliceTo(local, &down), local.CloseWrite()) }()
+		go func() { errs <- errors.Join(ours.(*Conn).MoveFrom(local, &up), ours.CloseWrite()) }()
+		go func() { errs <- errors.Join(ours.(*Conn).MoveTo(local, &down), local.CloseWrite()) }()
 		for _, ends := range [][2]duplex{{app, peer.(duplex)}, {peer.(duplex), app}} {
 			go func() { errs <- send(ends[0], data) }()
 			go func() {
@@ -172,8 +172,8 @@ func TestSpliceManyRecords(t *testing.T) {
 	local, app := wire(t)
 	var moved atomic.Uint64
 	up, down := make(chan error, 1), make(chan error, 1)
-	go func() { down <- h.ours.(*Conn).SpliceTo(local, &moved) }()
-	go func() { up <- h.ours.(*Conn).SpliceFrom(local, &moved) }()
+	go func() { down <- h.ours.(*Conn).MoveTo(local, &moved) }()
+	go func() { up <- h.ours.(*Conn).MoveFrom(local, &moved) }()
 	app.Write([]byte("data"))
 	if !Probe().Rekey {
 		h.mustRenew(t, <-up, tlsrecord.AlertCloseNotify)
@@ -215,8 +215,8 @@ func testSpliceEnds(t *testing.T, p path) {
 			before := openFiles(t)
 			var moved atomic.Uint64
 			errs := make(chan error, 2)
-			go func() { errs <- ours.(*Conn).SpliceFrom(local, &moved) }()
-			go func() { errs <- ours.(*Conn).SpliceTo(local, &moved) }()
+			go func() { errs <- ours.(*Conn).MoveFrom(local, &moved) }()
+			go func() { errs <- ours.(*Conn).MoveTo(local, &moved) }()
 			if stuck { // nobody reads what arrives
 				go app.Write(make([]byte, 16<<20))
 				go peer.Write(make([]byte, 16<<20))
@@ -260,8 +260,8 @@ func testNoPipe(t *testing.T, p path) {
 		t.Fatal(err)
 	}
 	var moved atomic.Uint64
-	up := ours.(*Conn).SpliceFrom(local, &moved)
-	down := ours.(*Conn).SpliceTo(local, &moved)
+	up := ours.(*Conn).MoveFrom(local, &moved)
+	down := ours.(*Conn).MoveTo(local, &moved)
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
 	}
@@ -284,8 +284,8 @@ func testSpliceNoAllocation(t *testing.T, p path) {
 	go io.Copy(struct{ io.Writer }{peer}, struct{ io.Reader }{peer})
 	local, app := wire(t)
 	var moved atomic.Uint64
-	go ours.(*Conn).SpliceFrom(local, &moved)
-	go ours.(*Conn).SpliceTo(local, &moved)
+	go ours.(*Conn).MoveFrom(local, &moved)
+	go ours.(*Conn).MoveTo(local, &moved)
 	buf := make([]byte, 1000)
 	n := testing.AllocsPerRun(200, func() {
 		app.Write(buf)

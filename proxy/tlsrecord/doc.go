@@ -10,6 +10,10 @@
 // be read or written it holds no buffer at all. And it has the keys in its hands, as a kernel that does
 // TLS wants them.
 //
+// Between a session and another socket not even that is copied (Conn.MoveFrom, Conn.MoveTo): what the socket sends is read
+// to where the data of sixteen records belongs in one buffer, sealed there and sent at once; what the peer sends is opened
+// where it was received, and written from there. So one buffer, which fits into a core's cache, sees all of it.
+//
 // # How the session is taken over
 //
 // A tap stands between crypto/tls and the connection during the handshake. It lets crypto/tls read no

@@ -80,7 +80,7 @@ func (h *half) seal(dst []byte, kind byte, plain []byte) (int, error) {
 		return 0, err
 	}
 	copy(h.nonce[saltBytes:], explicit)
-	n := len(plain) + overheadBytes
+	n := h.recordBytes(len(plain))
 	putHeader(dst, kind, n)
 	h.aead.Seal(h.payload(dst)[:0:n-headerBytes-explicitBytes], h.nonce[:], plain, h.extra[:])
 	return n, nil
@@ -91,10 +91,12 @@ func (h *half) seal13(dst []byte, kind byte, plain []byte) (int, error) {
 	if err := h.next13(); err != nil {
 		return 0, err
 	}
-	n := headerBytes + len(plain) + typeBytes + tagBytes
+	n := h.recordBytes(len(plain))
 	putHeader(dst, TypeApplication, n)
 	inner := h.payload(dst)[:len(plain)+typeBytes]
-	copy(inner, plain)
+	if len(plain) > 0 && &inner[0] != &plain[0] {
+		copy(inner, plain)
+	}
 	inner[len(plain)] = kind
 	h.aead.Seal(inner[:0:n-headerBytes], h.nonce[:], inner, dst[:headerBytes])
 	return n, nil
@@ -107,11 +109,22 @@ func putHeader(dst []byte, kind byte, recordBytes int) {
 }
 
 // payload is where a record's data stands.
-func (h *half) payload(record []byte) []byte {
+func (h *half) payload(record []byte) []byte { return record[h.prefixBytes():] }
+
+// prefixBytes is what stands before a record's data.
+func (h *half) prefixBytes() int {
 	if h.v13 {
-		return record[headerBytes:]
+		return headerBytes
 	}
-	return record[headerBytes+explicitBytes:]
+	return headerBytes + explicitBytes
+}
+
+// recordBytes is the length of a record of so much data.
+func (h *half) recordBytes(plainBytes int) int {
+	if h.v13 {
+		return headerBytes + plainBytes + typeBytes + tagBytes
+	}
+	return plainBytes + overheadBytes
 }
 
 // room is how much memory it takes to open a record of so many bytes.

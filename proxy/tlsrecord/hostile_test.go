@@ -214,17 +214,19 @@ func TestHostileRecords(t *testing.T) {
 			maps.Copy(cases, hostile12)
 		}
 		for name, c := range cases {
-			t.Run(name, func(t *testing.T) { c.try(t, newHostile(t, v13)) })
+			t.Run(name, func(t *testing.T) { c.try(t, newHostile(t, v13), readAll) })
+			t.Run(name+", moved on", func(t *testing.T) { c.try(t, newHostile(t, v13), moveAll(t)) })
 		}
 	})
 }
 
-func (c *hostileCase) try(t *testing.T, h *hostile) {
+// try has all that arrives read.
+func (c *hostileCase) try(t *testing.T, h *hostile, read func(*Conn) outcome) {
 	good := h.record(TypeApplication, []byte("good"))
 	if _, err := h.raw.Write(append(good, c.bytes(h)...)); err != nil {
 		t.Fatal(err)
 	}
-	got := readAll(h.conn)
+	got := read(h.conn)
 	if !errors.Is(got.err, c.err) || strings.TrimSuffix(got.text, "once") != "good" {
 		t.Fatalf("read %q, %v; want %v", got.text, got.err, c.err)
 	}

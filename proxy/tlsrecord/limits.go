@@ -33,8 +33,11 @@ const (
 
 // What we chose.
 const (
-	// largeBytes is what is received or sent at once when there is much.
-	largeBytes = 256 << 10
+	// largeRecords is how many full records are received or sent at once when there is much, and largeBytes holds them.
+	largeRecords = 16
+	largeBytes   = largeRecords * max12Bytes
+	// maxPieces is how many records' data is passed on at once.
+	maxPieces = 64
 	// keepBytes is how much of such memory stays in huge pages.
 	keepBytes = 16 << 20
 	// smallBytes holds one record: what a connection keeps while the rest of one is awaited, and what

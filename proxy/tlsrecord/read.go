@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"sync"
 	"syscall"
@@ -19,11 +20,13 @@ type reader struct {
 
 	mu sync.Mutex
 	half
-	buf     *buffer // nil while there is nothing in it
-	r, w    int     // bytes r to w have been received and not been opened
-	plain   []byte  // what was opened in buf and not been read
-	useless int     // records in a row without data
-	err     error   // why nothing can be read any more
+	buf     *buffer     // nil while there is nothing in it
+	r, w    int         // bytes r to w have been received and not been opened
+	plain   []byte      // what was opened in buf and not been read
+	useless int         // records in a row without data
+	pieces  [][]byte    // what moveTo passes on
+	buffers net.Buffers // the same while it is written
+	err     error       // why nothing can be read any more
 
 	// What receive found.
 	n     int

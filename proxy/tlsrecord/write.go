@@ -30,13 +30,11 @@ func (w *writer) writeLocked(v [][]byte) (sent int64, err error) {
 	for _, p := range v {
 		total += len(p)
 	}
-	if w.err != nil || total == 0 {
+	if total == 0 {
 		return 0, w.err
 	}
-	if w.updateWanted.Load() || w.v13 && w.seq >= UpdateRecords {
-		if err := w.announce(); err != nil {
-			return 0, w.fail(err)
-		}
+	if err := w.readyLocked(); err != nil {
+		return 0, err
 	}
 	// A single record's buffer for what fits in there.
 	room := total + overheadBytes
@@ -45,7 +43,7 @@ func (w *writer) writeLocked(v [][]byte) (sent int64, err error) {
 	src := source{v: v}
 	for total > 0 {
 		n, plain := 0, 0
-		for total > plain && len(b.Mem)-n >= min(total-plain+overheadBytes, maxRecordBytes) {
+		for total > plain && len(b.Mem)-n >= min(total-plain, MaxPlaintextBytes)+overheadBytes {
 			size := min(total-plain, MaxPlaintextBytes)
 			k, err := w.seal(b.Mem[n:], TypeApplication, src.take(w.payload(b.Mem[n:]), size))
 			if err != nil {
@@ -60,6 +58,19 @@ func (w *writer) writeLocked(v [][]byte) (sent int64, err error) {
 		total -= plain
 	}
 	return sent, nil
+}
+
+// readyLocked prepares for a write: keys of TLS 1.3 change first, if they have to.
+func (w *writer) readyLocked() error {
+	if w.err != nil {
+		return w.err
+	}
+	if w.updateWanted.Load() || w.v13 && w.seq >= UpdateRecords {
+		if err := w.announce(); err != nil {
+			return w.fail(err)
+		}
+	}
+	return nil
 }
 
 // announce changes the keys of TLS 1.3 (RFC 8446 §4.6.3).

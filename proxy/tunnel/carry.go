@@ -84,8 +84,8 @@ func (t *Tunnel) toServer(server, local Conn, first []byte) error {
 		return err
 	}
 	t.up.Add(uint64(len(first)))
-	if session, socket, ok := spliced(server, local); ok {
-		if err := session.SpliceFrom(socket, &t.up); !errors.Is(err, ktls.ErrNoPipe) {
+	if session, socket, ok := movable(server, local); ok {
+		if err := session.MoveFrom(socket, &t.up); !errors.Is(err, ktls.ErrNoPipe) {
 			return err
 		}
 	}
@@ -94,19 +94,19 @@ func (t *Tunnel) toServer(server, local Conn, first []byte) error {
 
 // fromServer moves what the server sends until its end.
 func (t *Tunnel) fromServer(local, server Conn) error {
-	if session, socket, ok := spliced(server, local); ok {
-		if err := session.SpliceTo(socket, &t.down); !errors.Is(err, ktls.ErrNoPipe) {
+	if session, socket, ok := movable(server, local); ok {
+		if err := session.MoveTo(socket, &t.down); !errors.Is(err, ktls.ErrNoPipe) {
 			return err
 		}
 	}
 	return pump(local, server, &t.down)
 }
 
-// spliced says whether data can go from one to the other within the kernel.
-func spliced(server, local Conn) (session *ktls.Conn, socket *net.TCPConn, ok bool) {
-	session, ofKernel := server.(*ktls.Conn)
-	socket, ofTCP := local.(*net.TCPConn)
-	return session, socket, ofKernel && ofTCP
+// movable says whether data can go from one to the other without a copy here.
+func movable(server, local Conn) (session ktls.Session, socket *net.TCPConn, ok bool) {
+	session, isSession := server.(ktls.Session)
+	socket, isTCP := local.(*net.TCPConn)
+	return session, socket, isSession && isTCP
 }
 
 // longAgo as a deadline ends what is under way on a connection.

@@ -6,7 +6,7 @@
 // Whoever else on the machine connects is kept out by [OwnedByRoot], before anything is read from it.
 //
 // Where the kernel carries the session (package ktls), data goes from socket to socket within the kernel, by splice(2);
-// else it is copied, sealed and opened here, 256 KiB at a time.
+// else it is sealed and opened here (package tlsrecord), 256 KiB at a time.
 //
 // The tunnel doesn't look at what it carries. Each local connection has a server connection of its own, made and
 // verified afresh once the kernel has sent its first bytes. When the server connection breaks, the

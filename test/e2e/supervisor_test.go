@@ -38,10 +38,11 @@ func TestKillsOfTunnelSupervisorAndServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(g.Shutdown)
-	dir := s.mount(g, s.fs)
 	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
+	kernelTLS := []string{"on", "off"}[rng.IntN(2)] // who carries sessions, the client's kernel or the tunnel
+	t.Logf("seed %d, ktls=%s", seed, kernelTLS)
+	dir := s.mount(g, s.fs, "ktls="+kernelTLS)
 	rounds, done := killRounds(t), 0
 	count := map[string]int{}
 	for batch := 0; done < rounds; batch++ {
