@@ -98,7 +98,7 @@ func (o *Options) kernelTLSFeature() api.Feature {
 		return f
 	}
 	support := ktls.Probe()
-	f.On, f.Detail = support.Err == nil, support.String()
+	f.On, f.Detail = support.Err == nil && (o.KTLS == ktls.UseOn || !support.Slow), support.String()
 	return f
 }
 

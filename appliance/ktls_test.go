@@ -33,7 +33,7 @@ func TestKernelTLSIsSaid(t *testing.T) {
 	support := ktls.Probe()
 	o.KTLS = ktls.UseAuto
 	r = start(t, o)
-	if f := kernelTLSOf(r.Features()); f.On != (support.Err == nil) || f.Detail != support.String() {
+	if f := kernelTLSOf(r.Features()); f.On != (support.Err == nil && !support.Slow) || f.Detail != support.String() {
 		t.Errorf("auto: %+v, the kernel %+v", f, support)
 	}
 	r.stop(t)
