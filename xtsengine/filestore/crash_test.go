@@ -63,7 +63,7 @@ func crashOptions(o *Options) {
 	o.CachedInodes = shards
 	o.CachedExtents = windowBlocks
 	o.DirtyBytes, o.UnstableBytes, o.JournalBytes = 1<<20, 1<<20, 1<<20
-	o.UnstableAge, o.JournalAge = 5*time.Millisecond, 5*time.Millisecond
+	o.UnstableAge, o.JournalAge, o.DiscardEvery = 5*time.Millisecond, 5*time.Millisecond, 5*time.Millisecond
 	o.MemTableBytes = 1 << 20
 }
 

@@ -147,6 +147,9 @@ const (
 	inodeLease  = 4096
 	changeLease = 1 << 32
 
+	// discardRuns is how many runs the device is told of in one round: between two a check can begin.
+	discardRuns = 256
+
 	// flushers is how many files the background flusher and Close flush at a time.
 	flushers = 4
 	// abandonTime is how long Close waits for the goroutines of a metadata store that has failed.

@@ -57,6 +57,8 @@ type Options struct {
 	JournalBytes int64
 	// JournalAge is how long data waits there at most; default 5 s.
 	JournalAge time.Duration
+	// DiscardEvery is how often the device is told of blocks that were freed; default 1 minute.
+	DiscardEvery time.Duration
 	// MetaReserveBytes is what must be free below MetaDir for anything that makes metadata grow;
 	// default 64 MiB. Without it such operations fail with vfs.ErrNoSpace, before the metadata store
 	// meets the end of its disk.
@@ -142,6 +144,7 @@ func (o *Options) EnsureDefaults() {
 	orDefault(&o.UnstableAge, 30*time.Second)
 	orDefault(&o.JournalBytes, 64<<20)
 	orDefault(&o.JournalAge, 5*time.Second)
+	orDefault(&o.DiscardEvery, time.Minute)
 	orDefault(&o.MetaReserveBytes, 64<<20)
 	orDefault(&o.RootMode, 0o755)
 	if o.Clock == nil {
@@ -167,7 +170,7 @@ func (o *Options) Validate() error {
 		return errors.New("filestore: options: CachedInodes or CachedExtents is too small")
 	case o.DirtyBytes < 1<<20 || o.UnstableBytes < 1<<20 || o.JournalBytes < 1<<20:
 		return errors.New("filestore: options: DirtyBytes, UnstableBytes and JournalBytes are at least 1 MiB")
-	case o.UnstableAge < 0 || o.JournalAge < 0 || o.MetaReserveBytes < 0:
+	case o.UnstableAge < 0 || o.JournalAge < 0 || o.DiscardEvery < 0 || o.MetaReserveBytes < 0:
 		return errors.New("filestore: options: an age or a reserve is negative")
 	}
 	return nil

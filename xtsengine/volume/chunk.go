@@ -12,6 +12,9 @@ type chunkMap struct {
 	// cursor is where the search goes on: next-fit.
 	cursor uint32
 
+	// freed says that something was freed which the device has not been told of.
+	freed bool
+
 	// The chunk's place in its index.
 	class      int8 // -1: in no list
 	prev, next *chunkMap

@@ -52,6 +52,11 @@ const (
 	fragmentBlocks = 16
 	fragmentShare  = 8
 
+	// minDiscardBlocks is the shortest run that DiscardFreed tells the device of; the longest is one block in discardShare
+	// of those that the space has free, for while the device forgets them nobody can have them.
+	minDiscardBlocks = 16
+	discardShare     = 4
+
 	// goodRunBlocks is what a run should have at least where the allocator goes next, so that
 	// the calls after this one continue there.
 	goodRunBlocks = 64

@@ -33,6 +33,7 @@ type Space struct {
 	index   chunkIndex
 	current *chunkMap // where the last run came from
 	free    uint64    // blocks
+	freed   freedChunks
 	loaded  bool
 }
 
@@ -263,6 +264,7 @@ func (s *Space) Free(r Run) error {
 		c.give(part.start, part.count)
 		s.index.update(c)
 		s.free += uint64(part.count)
+		s.freed.note(c)
 	}
 	return nil
 }

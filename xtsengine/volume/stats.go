@@ -13,6 +13,7 @@ type counters struct {
 	syncs, tableUpdates     atomic.Uint64
 	discards, errors        atomic.Uint64
 	tagErrors               atomic.Uint64
+	bytesDiscarded          atomic.Uint64
 }
 
 // Stats counts since Open.
@@ -27,6 +28,8 @@ type Stats struct {
 	TableUpdates uint64
 	// Discards counts chunks whose contents the device was told to forget.
 	Discards uint64
+	// BytesDiscarded are freed blocks of other chunks that it was told to forget.
+	BytesDiscarded uint64
 	// Errors counts calls that the device failed.
 	Errors uint64
 	// TagErrors counts reads that met a block without its tag.
@@ -41,6 +44,7 @@ func (v *Volume) Stats() Stats {
 		BytesRead: c.bytesRead.Load(), BytesWritten: c.bytesWritten.Load(),
 		Syncs: c.syncs.Load(), TableUpdates: c.tableUpdates.Load(),
 		Discards: c.discards.Load(), Errors: c.errors.Load(), TagErrors: c.tagErrors.Load(),
+		BytesDiscarded: c.bytesDiscarded.Load(),
 	}
 }
 
