@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/bits"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -230,7 +231,8 @@ func (r *ring) run(p *plan) {
 }
 
 // submit gives the kernel the plan's transfers from next on, as many as there are slots, free being one
-// of them, and returns which is the next.
+// of them, and returns which is the next. Others who are about to submit go first, so that one system call, and
+// one notification of the device, which costs a virtual machine an exit, is for all of them.
 func (r *ring) submit(p *plan, next int, free uint32) int {
 	r.mu.Lock()
 	r.queue(p, next, free)
@@ -243,6 +245,15 @@ func (r *ring) submit(p *plan, next int, free uint32) int {
 		}
 		break
 	}
+	mine := *r.sqTail
+	r.mu.Unlock()
+	if r.busy.Load() > 1 {
+		runtime.Gosched()
+		if int32(atomic.LoadUint32(r.sqHead)-mine) >= 0 {
+			return next // one of them has submitted it
+		}
+	}
+	r.mu.Lock()
 	refused := r.enter()
 	r.mu.Unlock()
 	for _, n := range refused { // for want of resources: without the ring, then
