@@ -64,17 +64,23 @@ func (r *rig) overrun() <-chan error {
 	return told
 }
 
-// closes lets the store close, and everybody who waited be told that it has stopped.
+// closes lets the store close, and everybody who waited be told that it has stopped. Who comes only then is told that
+// it is closed.
 func (r *rig) closes(told <-chan error) {
 	r.t.Helper()
 	hang := time.AfterFunc(time.Minute, func() { panic("hangs") })
 	defer hang.Stop()
-	if err := r.Store.Close(); !errors.Is(err, vfs.ErrIO) {
+	err := r.Store.Close()
+	if err != nil && !errors.Is(err, vfs.ErrIO) {
 		r.t.Errorf("close: %v", err)
 	}
 	for range cap(told) {
-		if err := <-told; !errors.Is(err, vfs.ErrIO) {
-			r.t.Errorf("a change that waited: %v", err)
+		switch e := <-told; {
+		case errors.Is(e, vfs.ErrClosed):
+		case !errors.Is(e, vfs.ErrIO):
+			r.t.Errorf("a change that waited: %v", e)
+		case err == nil:
+			r.t.Error("a change that waited was lost, and the close says nothing of it")
 		}
 	}
 	r.drop()
