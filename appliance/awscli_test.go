@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/nfseal/nfseal/appliance/api"
 	"github.com/nfseal/nfseal/appliance/catalog"
 )
 
@@ -94,6 +95,12 @@ func TestAWSCLIOnEFS(t *testing.T) {
 	aws.refused(t, "PolicyNotFound", "efs", "describe-file-system-policy", "--file-system-id", made.FileSystemId)
 	aws.refused(t, "FileSystemNotFound", "efs", "delete-file-system", "--file-system-id", "fs-0123456789abcdef0")
 	aws.do(t, nil, "efs", "delete-file-system", "--file-system-id", made.FileSystemId)
+	var who struct{ Account, Arn, UserId string }
+	aws.do(t, &who, "sts", "get-caller-identity")
+	if who.Account != api.OwnerID || who.Arn != userARN("admin") || !strings.HasPrefix(who.UserId, "AIDA") {
+		t.Errorf("who calls: %+v", who)
+	}
+	aws.refused(t, "AccessDenied", "sts", "assume-role", "--role-arn", "arn:aws:iam::000000000000:role/r", "--role-session-name", "session")
 	stranger := *aws
 	stranger.env = append(stranger.env, "AWS_SECRET_ACCESS_KEY=another")
 	stranger.refused(t, "InvalidSignatureException", "efs", "describe-file-systems")

@@ -50,6 +50,7 @@ type directory struct {
 
 type user struct {
 	name     string
+	id       string // iam.UserID
 	policies []*policy.Document
 }
 
@@ -151,7 +152,7 @@ func (a *Appliance) Caller(_ context.Context, keyID, token string) (*iam.Caller,
 	request := policy.Request{Context: make(map[string][]string)}
 	u.speak(&request)
 	return &iam.Caller{
-		KeyID: keyID, Secret: key.secret, Type: "IAMUser",
+		KeyID: keyID, ID: u.id, Secret: key.secret, Type: "IAMUser",
 		Principal: request.Principal, Policies: u.policies, Context: request.Context,
 	}, nil
 }

@@ -24,6 +24,7 @@ const (
 	keyAccessPointARN  = "elasticfilesystem:AccessPointArn"
 
 	keyUsername         = "aws:username"
+	keyUserID           = "aws:userid"
 	keyPrincipalARN     = "aws:PrincipalArn"
 	keyPrincipalAccount = "aws:PrincipalAccount"
 	keyPrincipalType    = "aws:PrincipalType"
@@ -142,6 +143,7 @@ func (u *user) speak(r *policy.Request) {
 	arn := userARN(u.name)
 	r.Principal = policy.Principal{ARN: arn, Account: api.OwnerID}
 	r.Context[keyUsername] = []string{u.name}
+	r.Context[keyUserID] = []string{u.id}
 	r.Context[keyPrincipalARN] = []string{arn}
 	r.Context[keyPrincipalAccount] = []string{api.OwnerID}
 	r.Context[keyPrincipalType] = []string{"User"}

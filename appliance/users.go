@@ -47,7 +47,7 @@ func (a *Appliance) announceUser(ctx context.Context, u *catalog.User) error {
 		keys[k.ID] = iam.NewSecret(string(secret))
 		clear(secret)
 	}
-	a.table.directory.set(u.Name, &user{name: u.Name, policies: policies}, keys)
+	a.table.directory.set(u.Name, &user{name: u.Name, id: iam.UserID(u.Name, u.Created), policies: policies}, keys)
 	return nil
 }
 

@@ -19,6 +19,7 @@
 //	GET    /nfseal/v1/file-systems/{id}/scrub   Scrub
 //
 //	POST   /                               KMS, JSON 1.1: X-Amz-Target says which operation
+//	POST   /                               STS, a form, at the front door only
 //
 // The EFS operations take and give the shapes of the EFS API, version 2015-02-01. What that API has and an
 // appliance can't do is refused with an error of the API; nothing answers an invented success.
@@ -27,7 +28,7 @@
 //
 // # Front door
 //
-// The operations of EFS and KMS are reached from afar too, over HTTPS, signed with an access key (iam.Signature).
+// The operations of EFS, KMS and STS are reached from afar too, over HTTPS, signed with an access key (iam.Signature).
 // Who signed is the caller of the operation; its policies, and that of the file system, say whether it may.
 // A key's own policy comes first: the caller's policies speak only if it lets its account's.
 // Calls of a principal are throttled. Whoever can't prove who it is gets the error that AWS has for it, a

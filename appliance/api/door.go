@@ -35,12 +35,16 @@ type service struct {
 var services = map[string]service{
 	"elasticfilesystem": {"elasticfilesystem", (*Server).efs, writeError},
 	"kms":               {"kms", (*Server).kms, writeKMSError},
+	"sts":               {"sts", (*Server).sts, writeSTSError},
 }
 
 // serviceOf guesses what an unsigned request is for, to refuse it in its own protocol.
 func serviceOf(r *http.Request) service {
 	if strings.HasPrefix(r.Header.Get("X-Amz-Target"), targetPrefix) {
 		return services["kms"]
+	}
+	if forSTS(r) {
+		return services["sts"]
 	}
 	return services["elasticfilesystem"]
 }

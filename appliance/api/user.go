@@ -28,6 +28,7 @@ type PutUserPolicyRequest struct {
 // UserDescription is a user, without secrets.
 type UserDescription struct {
 	UserName   string                 `json:"UserName"`
+	UserID     string                 `json:"UserId"`
 	Created    time.Time              `json:"CreateDate"`
 	AccessKeys []AccessKeyDescription `json:"AccessKeys"`
 	Policies   map[string]string      `json:"Policies"`
@@ -95,7 +96,7 @@ func (s *Server) prepareListUsers(*http.Request, map[string]string) (prepared, e
 
 func describeUser(u *catalog.User) UserDescription {
 	d := UserDescription{
-		UserName: u.Name, Created: u.Created, AccessKeys: []AccessKeyDescription{}, Policies: map[string]string{},
+		UserName: u.Name, UserID: iam.UserID(u.Name, u.Created), Created: u.Created, AccessKeys: []AccessKeyDescription{}, Policies: map[string]string{},
 	}
 	for _, k := range u.AccessKeys {
 		d.AccessKeys = append(d.AccessKeys, AccessKeyDescription{AccessKeyID: k.ID, Created: k.Created})

@@ -2,10 +2,12 @@ package iam
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base32"
 	"encoding/base64"
 	"fmt"
 	"regexp"
+	"time"
 )
 
 // Secret is a secret access key. Every formatter hides it.
@@ -38,6 +40,13 @@ func NewAccessKey() (id string, secret Secret) {
 	rand.Read(key[:])
 	id = "AKIA" + base32.StdEncoding.EncodeToString(name[:])
 	return id, Secret{base64.StdEncoding.EncodeToString(key[:])}
+}
+
+// UserID is the unique id of the user of a name that was made at a time: AIDA and 17 letters and digits, as AWS gives
+// users. A user that is made again under the name has another.
+func UserID(name string, created time.Time) string {
+	sum := sha256.Sum256([]byte("user\x00" + name + "\x00" + created.UTC().Format(time.RFC3339Nano)))
+	return "AIDA" + base32.StdEncoding.EncodeToString(sum[:])[:17]
 }
 
 var (

@@ -5,6 +5,7 @@ import "github.com/nfseal/nfseal/appliance/policy"
 // Caller is who an access key belongs to, and what speaks for it.
 type Caller struct {
 	KeyID     string
+	ID        string // UserID
 	Secret    Secret
 	Type      string // as records have it: IAMUser
 	Principal policy.Principal

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestNewAccessKey(t *testing.T) {
@@ -13,6 +14,18 @@ func TestNewAccessKey(t *testing.T) {
 	again, other := NewAccessKey()
 	if !ValidKeyID(id) || len(id) != 20 || len(secret.Reveal()) != secretChars || id == again || secret == other {
 		t.Errorf("%s with %d characters, then %s", id, len(secret.Reveal()), again)
+	}
+}
+
+// A user that is made again is somebody else.
+func TestUserID(t *testing.T) {
+	made := time.Unix(1700000000, 5)
+	id := UserID("bob", made)
+	if len(id) != 21 || !strings.HasPrefix(id, "AIDA") || id != UserID("bob", made.UTC()) {
+		t.Errorf("%s, then %s", id, UserID("bob", made.UTC()))
+	}
+	if id == UserID("bob", made.Add(1)) || id == UserID("eve", made) {
+		t.Error("two users have one id")
 	}
 }
 

@@ -84,7 +84,7 @@ func (u *Directory) Signer(t testing.TB, name, document string) (id string, secr
 	}
 	id, secret = iam.NewAccessKey()
 	u.callers[id] = &iam.Caller{
-		KeyID: id, Secret: secret, Type: "IAMUser", Policies: []*policy.Document{d},
+		KeyID: id, ID: iam.UserID(name, time.Unix(1700000000, 0)), Secret: secret, Type: "IAMUser", Policies: []*policy.Document{d},
 		Principal: policy.Principal{ARN: "arn:aws:iam::000000000000:user/" + name, Account: "000000000000"},
 		Context:   map[string][]string{"aws:username": {name}},
 	}
