@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -264,6 +265,11 @@ func policyPath(id string) string { return efsPath + "file-systems/" + url.PathE
 
 // do sends one request. A refusal by the API is an *Error.
 func (c *Client) do(ctx context.Context, method, path string, body, into any) error {
+	return c.send(ctx, method, path, nil, body, into)
+}
+
+// send is do with headers.
+func (c *Client) send(ctx context.Context, method, path string, header http.Header, body, into any) error {
 	var payload io.Reader
 	if body != nil {
 		b, err := json.Marshal(body)
@@ -276,6 +282,7 @@ func (c *Client) do(ctx context.Context, method, path string, body, into any) er
 	if err != nil {
 		return fmt.Errorf("api: %w", err)
 	}
+	maps.Copy(request.Header, header)
 	response, err := c.http.Do(request)
 	if err != nil {
 		return fmt.Errorf("api: no answer at %s: %w", c.socket, cause(err))
@@ -306,10 +313,24 @@ func cause(err error) error {
 	return err
 }
 
+// refusal is the error in an answer of EFS, or of KMS, which spells it in another way.
 func refusal(status int, body []byte) error {
-	e := Error{Status: status}
-	if json.Unmarshal(body, &e) != nil || e.Code == "" {
+	e := struct {
+		Error
+		Type string `json:"__type"`
+	}{Error: Error{Status: status}}
+	err := json.Unmarshal(body, &e)
+	if e.Code == "" {
+		e.Code = e.Type
+	}
+	if err != nil || e.Code == "" {
 		e.Code, e.Message = http.StatusText(status), string(bytes.TrimSpace(body))
 	}
-	return &e
+	return &e.Error
+}
+
+// isCode says whether err is the API's error of that name.
+func isCode(err error, code string) bool {
+	var known *Error
+	return errors.As(err, &known) && known.Code == code
 }

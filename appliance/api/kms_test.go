@@ -11,40 +11,15 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
-	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/nfseal/nfseal/appliance/api/apitest"
-	"github.com/nfseal/nfseal/appliance/catalog"
-	keys "github.com/nfseal/nfseal/appliance/kms"
 )
 
 // newKMS opens a front door with the KMS behind it, whose clock is ahead by what it points to.
 func newKMS(t *testing.T) (*door, *time.Duration) {
 	t.Helper()
-	store, err := catalog.OpenLocal(catalog.LocalOptions{FS: vfs.NewMem(), Dir: "catalog"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := store.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	path := t.TempDir() + "/root.key"
-	if err := keys.CreateKeyFile(path); err != nil {
-		t.Fatal(err)
-	}
-	root, err := keys.ReadKeyFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
 	ahead := new(time.Duration)
-	k, err := keys.NewKeys(keys.KeysOptions{
-		Store: store, Root: root, Region: "local-1", Account: OwnerID, Clock: func() time.Time { return time.Now().Add(*ahead) },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	k := apitest.NewKeys(t, "local-1", func() time.Time { return time.Now().Add(*ahead) })
 	backend, log := &memoryBackend{Directory: apitest.NewDirectory(t), records: newRecords(t)}, &memoryLog{}
 	s, err := New(Options{Backend: backend, Audit: log, Keys: k, Region: "local-1"})
 	if err != nil {

@@ -87,20 +87,12 @@ func posixUser(user, groups string) (*api.PosixUser, error) {
 	return u, nil
 }
 
-func accessPointList(ctx context.Context, e *env, args []string) error {
-	return ask(e, newFlags(e, "ap list").withDaemon(), args, 1, func(c *api.Client, given []string) ([]api.AccessPointDescription, error) {
-		return c.AccessPoints(ctx, given[0])
-	}, rows(func(t *table, p *api.AccessPointDescription) {
+func accessPointList() runner {
+	return of((*api.Client).AccessPoints, rows(func(t *table, p *api.AccessPointDescription) {
 		user := "the client's"
 		if u := p.PosixUser; u != nil {
 			user = fmt.Sprintf("%d:%d", *u.UID, *u.GID)
 		}
 		t.row(p.AccessPointID, p.Name, user, p.RootDirectory.Path)
 	}, "ID", "NAME", "USER", "ROOT"))
-}
-
-func accessPointDelete(ctx context.Context, e *env, args []string) error {
-	return call(e, newFlags(e, "ap delete").withDaemon(), args, 1, func(c *api.Client, given []string) error {
-		return c.DeleteAccessPoint(ctx, given[0])
-	})
 }

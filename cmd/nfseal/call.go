@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 
@@ -33,6 +34,59 @@ func ask[T any](
 		}
 		return text(e.stdout, answer)
 	})
+}
+
+// runner is what a command does.
+type runner = func(ctx context.Context, e *env, args []string) error
+
+// on1 makes the runner of a command that does something to what its only argument names, and answers nothing.
+func on1(do func(c *api.Client, ctx context.Context, name string) error) runner {
+	return func(ctx context.Context, e *env, args []string) error {
+		return call(e, newFlags(e, e.command).withDaemon(), args, 1, func(c *api.Client, given []string) error {
+			return do(c, ctx, given[0])
+		})
+	}
+}
+
+// on2 is on1 for commands with two arguments.
+func on2(do func(c *api.Client, ctx context.Context, name, other string) error) runner {
+	return func(ctx context.Context, e *env, args []string) error {
+		return call(e, newFlags(e, e.command).withDaemon(), args, 2, func(c *api.Client, given []string) error {
+			return do(c, ctx, given[0], given[1])
+		})
+	}
+}
+
+// withFile makes the runner of a command whose last argument is the file of a policy (- is the standard input), of
+// wanted arguments in all.
+func withFile(wanted int, do func(ctx context.Context, c *api.Client, given []string, policy string) error) runner {
+	return func(ctx context.Context, e *env, args []string) error {
+		return call(e, newFlags(e, e.command).withDaemon(), args, wanted, func(c *api.Client, given []string) error {
+			text, err := readPolicy(e, given[wanted-1])
+			if err != nil {
+				return err
+			}
+			return do(ctx, c, given, text)
+		})
+	}
+}
+
+// all makes the runner of a command that lists all of a kind.
+func all[T any](list func(c *api.Client, ctx context.Context) ([]T, error), text func(w io.Writer, list []T) error) runner {
+	return func(ctx context.Context, e *env, args []string) error {
+		return ask(e, newFlags(e, e.command).withDaemon(), args, 0, func(c *api.Client, _ []string) ([]T, error) {
+			return list(c, ctx)
+		}, text)
+	}
+}
+
+// of makes the runner of a command that shows what belongs to the one that its argument names.
+func of[T any](show func(c *api.Client, ctx context.Context, name string) (T, error), text func(w io.Writer, answer T) error) runner {
+	return func(ctx context.Context, e *env, args []string) error {
+		return ask(e, newFlags(e, e.command).withDaemon(), args, 1, func(c *api.Client, given []string) (T, error) {
+			return show(c, ctx, given[0])
+		}, text)
+	}
 }
 
 // line gives a text for ask: the words that of names, in one line.

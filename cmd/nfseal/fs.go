@@ -64,17 +64,9 @@ func fsCreate(ctx context.Context, e *env, args []string) error {
 	return nil
 }
 
-func fsList(ctx context.Context, e *env, args []string) error {
-	return ask(e, newFlags(e, "fs list").withDaemon(), args, 0, func(c *api.Client, _ []string) ([]api.FileSystemDescription, error) {
-		return c.FileSystems(ctx)
-	}, rows(func(t *table, fs *api.FileSystemDescription) {
+func fsList() runner {
+	return all((*api.Client).FileSystems, rows(func(t *table, fs *api.FileSystemDescription) {
 		created := time.UnixMilli(int64(fs.CreationTime * 1000)).UTC().Format(time.DateTime)
 		t.row(fs.FileSystemID, fs.Name, fs.LifeCycleState, bytesText(fs.SizeInBytes.Value), created)
 	}, "ID", "NAME", "STATE", "SIZE", "CREATED"))
-}
-
-func fsDelete(ctx context.Context, e *env, args []string) error {
-	return call(e, newFlags(e, "fs delete").withDaemon(), args, 1, func(c *api.Client, given []string) error {
-		return c.DeleteFileSystem(ctx, given[0])
-	})
 }

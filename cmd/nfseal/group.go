@@ -28,10 +28,8 @@ func groupCreate(ctx context.Context, e *env, args []string) error {
 	}, line(func(g api.SecurityGroup) []any { return []any{g.ID} }))
 }
 
-func groupList(ctx context.Context, e *env, args []string) error {
-	return ask(e, newFlags(e, "group list").withDaemon(), args, 0, func(c *api.Client, _ []string) ([]api.SecurityGroup, error) {
-		return c.SecurityGroups(ctx)
-	}, rows(func(t *table, g *api.SecurityGroup) {
+func groupList() runner {
+	return all((*api.Client).SecurityGroups, rows(func(t *table, g *api.SecurityGroup) {
 		if len(g.Rules) == 0 {
 			t.row(g.ID, g.Name, "", "", "nobody")
 		}
@@ -55,12 +53,6 @@ func sourcesText(sources []string) string {
 		return strings.Join(sources, " ")
 	}
 	return fmt.Sprintf("%s and %d more", strings.Join(sources[:most], " "), len(sources)-most)
-}
-
-func groupDelete(ctx context.Context, e *env, args []string) error {
-	return call(e, newFlags(e, "group delete").withDaemon(), args, 1, func(c *api.Client, given []string) error {
-		return c.DeleteSecurityGroup(ctx, given[0])
-	})
 }
 
 // groupAllow makes as many rules as the prefixes need.
@@ -126,10 +118,4 @@ func readSources(path string) ([]string, error) {
 		}
 	}
 	return list, lines.Err()
-}
-
-func groupRevoke(ctx context.Context, e *env, args []string) error {
-	return call(e, newFlags(e, "group revoke").withDaemon(), args, 2, func(c *api.Client, given []string) error {
-		return c.RemoveRule(ctx, given[0], given[1])
-	})
 }

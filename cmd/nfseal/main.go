@@ -35,7 +35,7 @@ type command struct {
 	name  string // words, as typed
 	usage string // what follows the name
 	short string
-	run   func(ctx context.Context, e *env, args []string) error
+	run   runner
 }
 
 // env is what commands need of the outside.
@@ -44,39 +44,57 @@ type env struct {
 	stdout io.Writer
 	stderr io.Writer
 	socket string // of the environment
+	// command is the name of the one that runs.
+	command string
 }
 
 func commands() []command {
 	return []command{
 		{"fs create", "[--name NAME] [--kms-key-id KEY] [--token TOKEN] [--tag KEY=VALUE]…", "make a file system", fsCreate},
-		{"fs list", "", "list the file systems", fsList},
-		{"fs delete", "FS-ID", "destroy a file system: its keys first, then all that it holds", fsDelete},
+		{"fs list", "", "list the file systems", fsList()},
+		{"fs delete", "FS-ID", "destroy a file system: its keys first, then all that it holds", on1((*api.Client).DeleteFileSystem)},
 		{"fs quota", "FS-ID [--set SIZE|none]", "show or set how much a file system may hold, at once", fsQuota},
-		{"fs policy show", "FS-ID", "print a file system's policy", fsPolicyShow},
-		{"fs policy put", "FS-ID FILE", "give a file system the policy in FILE (- is the standard input), at once", fsPolicyPut},
-		{"fs policy delete", "FS-ID", "take a file system's policy away: everybody may mount it", fsPolicyDelete},
-		{"user create", "NAME", "make a user, who can do nothing yet", userCreate},
-		{"user list", "", "list the users, their keys and policies", userList},
-		{"user delete", "NAME", "forget a user, with keys and policies, at once", userDelete},
-		{"user key create", "NAME", "make an access key for a user; its secret is shown once", userKeyCreate},
-		{"user key delete", "NAME KEY-ID", "take an access key from a user, at once", userKeyDelete},
-		{"user policy put", "NAME POLICY FILE", "give a user the policy in FILE under a name, at once", userPolicyPut},
-		{"user policy delete", "NAME POLICY", "take a policy from a user, at once", userPolicyDelete},
+		{"fs policy show", "FS-ID", "print a file system's policy", of((*api.Client).FileSystemPolicy, policyText)},
+		{"fs policy put", "FS-ID FILE", "give a file system the policy in FILE (- is the standard input), at once", withFile(2, fsPolicyPut)},
+		{"fs policy delete", "FS-ID", "take a file system's policy away: everybody may mount it", on1((*api.Client).DeleteFileSystemPolicy)},
+		{"key create", "[--alias alias/NAME] [--description TEXT] [--policy FILE] [--rotate-every DAYS] [--tag KEY=VALUE]…", "make a KMS key", keyCreate},
+		{"key list", "", "list the KMS keys", keyList()},
+		{"key describe", "KEY", "show a KMS key: KEY is an id, alias/…, or the ARN of either", of((*api.Client).Key, keyText)},
+		{"key enable", "KEY", "let a KMS key be used; the I/O of its file systems goes on", on1((*api.Client).EnableKey)},
+		{"key disable", "KEY", "forbid the use of a KMS key; the I/O of its file systems fails from then on", on1((*api.Client).DisableKey)},
+		{"key rotate", "KEY [--every DAYS|never]", "give a KMS key a new version, now or every so many days", keyRotate},
+		{"key schedule-deletion", "KEY [--days DAYS]", "destroy a KMS key in some days, and with it all that its file systems hold", keyScheduleDeletion},
+		{"key cancel-deletion", "KEY", "keep a KMS key; it is disabled then", on1((*api.Client).CancelKeyDeletion)},
+		{"key alias list", "", "list the aliases of KMS keys", keyAliasList()},
+		{"key alias set", "alias/NAME KEY", "make an alias a name of a KMS key, though it be that of another", on2((*api.Client).SetKeyAlias)},
+		{"key alias delete", "alias/NAME", "take an alias away; its KMS key stays", on1((*api.Client).DeleteKeyAlias)},
+		{"key policy show", "KEY", "print the policy of a KMS key", of((*api.Client).KeyPolicy, policyText)},
+		{"key policy put", "KEY FILE", "give a KMS key the policy in FILE (- is the standard input), at once", withFile(2, keyPolicyPut)},
+		{"key grant list", "KEY", "list the grants of a KMS key", keyGrantList()},
+		{"key grant create", "KEY --to PRINCIPAL --operation NAME… [--context NAME=VALUE]…", "let a principal use a KMS key", keyGrantCreate},
+		{"key grant revoke", "KEY GRANT-ID", "end a grant of a KMS key, at once", on2((*api.Client).RevokeKeyGrant)},
+		{"user create", "NAME", "make a user, who can do nothing yet", on1((*api.Client).CreateUser)},
+		{"user list", "", "list the users, their keys and policies", userList()},
+		{"user delete", "NAME", "forget a user, with keys and policies, at once", on1((*api.Client).DeleteUser)},
+		{"user key create", "NAME", "make an access key for a user; its secret is shown once", userKeyCreate()},
+		{"user key delete", "NAME KEY-ID", "take an access key from a user, at once", on2((*api.Client).DeleteAccessKey)},
+		{"user policy put", "NAME POLICY FILE", "give a user the policy in FILE under a name, at once", withFile(3, userPolicyPut)},
+		{"user policy delete", "NAME POLICY", "take a policy from a user, at once", on2((*api.Client).DeleteUserPolicy)},
 		{"ap create", "FS-ID [--path DIRECTORY] [--user UID:GID] [--create-owner UID:GID]…", "make an access point, which pins its clients' user and root directory", accessPointCreate},
-		{"ap list", "FS-ID", "list the access points of a file system", accessPointList},
-		{"ap delete", "ID", "forget an access point; its connections can do nothing from then on", accessPointDelete},
+		{"ap list", "FS-ID", "list the access points of a file system", accessPointList()},
+		{"ap delete", "ID", "forget an access point; its connections can do nothing from then on", on1((*api.Client).DeleteAccessPoint)},
 		{"target create", "FS-ID --subnet ID [--address ADDRESS] [--group ID]…", "serve a file system at an address", targetCreate},
-		{"target list", "FS-ID", "list the mount targets of a file system", targetList},
-		{"target delete", "ID", "remove a mount target and its address", targetDelete},
+		{"target list", "FS-ID", "list the mount targets of a file system", targetList()},
+		{"target delete", "ID", "remove a mount target and its address", on1((*api.Client).DeleteMountTarget)},
 		{"target groups", "ID [--group ID]…", "show or change the security groups of a mount target", targetGroups},
 		{"subnet create", "--interface INTERFACE --prefix PREFIX", "say on which interface the addresses of a subnet are kept", subnetCreate},
-		{"subnet list", "", "list the subnets", subnetList},
-		{"subnet delete", "ID", "forget a subnet without mount targets", subnetDelete},
+		{"subnet list", "", "list the subnets", subnetList()},
+		{"subnet delete", "ID", "forget a subnet without mount targets", on1((*api.Client).DeleteSubnet)},
 		{"group create", "NAME [--description TEXT]", "make a security group, which admits nobody yet", groupCreate},
-		{"group list", "", "list the security groups and their rules", groupList},
-		{"group delete", "ID", "forget a security group that no mount target has", groupDelete},
+		{"group list", "", "list the security groups and their rules", groupList()},
+		{"group delete", "ID", "forget a security group that no mount target has", on1((*api.Client).DeleteSecurityGroup)},
 		{"group allow", "ID --from PREFIX… [--file FILE] [--port PORT]", "admit clients to the mount targets with a security group", groupAllow},
-		{"group revoke", "ID RULE-ID", "take a rule out of a security group", groupRevoke},
+		{"group revoke", "ID RULE-ID", "take a rule out of a security group", on2((*api.Client).RemoveRule)},
 		{"volume grow", "SIZE|device [--unit ID]", "enlarge the volume while the daemon runs, to a size or to what its device has", volumeGrow},
 		{"status", "", "how the daemon, its units and file systems are", status},
 		{"net show", "[--measure TIME]", "mount target addresses, steering, the gate and what they counted", netShow},
@@ -116,6 +134,7 @@ func run(ctx context.Context, e *env, args []string) int {
 		fmt.Fprintf(e.stderr, "nfseal: there is no command %q; nfseal help lists them\n", strings.Join(args, " "))
 		return exitUsage
 	}
+	e.command = c.name
 	var special *exitStatus
 	switch err := c.run(ctx, e, rest); {
 	case err == nil, errors.Is(err, flag.ErrHelp):
@@ -145,7 +164,7 @@ func find(args []string) (*command, []string) {
 func help(w io.Writer) {
 	fmt.Fprint(w, "nfseal: the operator's command of the nfseal appliance\n\n")
 	for _, c := range commands() {
-		fmt.Fprintf(w, "  nfseal %-18s %s\n", c.name, c.short)
+		fmt.Fprintf(w, "  nfseal %-21s %s\n", c.name, c.short)
 	}
 	fmt.Fprint(w, "\nnfseal COMMAND --help tells more.\n")
 }

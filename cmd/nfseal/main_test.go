@@ -34,11 +34,14 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:           "testdata",
 		UpdateScripts: *rewrite,
+		Cmds:          map[string]func(ts *testscript.TestScript, neg bool, args []string){"capture": capture},
 		Setup: func(e *testscript.Env) error {
 			socket := filepath.Join(e.WorkDir, "api.sock")
 			e.Setenv("NFSEAL_SOCKET", socket)
 			e.Setenv("dead", filepath.Join(e.WorkDir, "dead.sock"))
-			s, err := api.New(api.Options{Backend: &shelf{Directory: apitest.NewDirectory(t)}, Audit: forgetful{}, Region: "local-1"})
+			s, err := api.New(api.Options{
+				Backend: &shelf{Directory: apitest.NewDirectory(t)}, Audit: forgetful{}, Keys: apitest.NewKeys(t, "local-1", time.Now), Region: "local-1",
+			})
 			if err != nil {
 				return err
 			}
@@ -56,6 +59,11 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 	})
+}
+
+// capture puts what the last program printed into the variable of the environment that it is given.
+func capture(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile("stdout")))
 }
 
 type forgetful struct{}

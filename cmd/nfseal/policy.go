@@ -13,25 +13,13 @@ import (
 // maxPolicyBytes bounds what is read of a policy's file; the daemon takes fewer.
 const maxPolicyBytes = 1 << 20
 
-func fsPolicyShow(ctx context.Context, e *env, args []string) error {
-	return call(e, newFlags(e, "fs policy show").withDaemon(), args, 1, func(c *api.Client, given []string) error {
-		text, err := c.FileSystemPolicy(ctx, given[0])
-		if err != nil {
-			return err
-		}
-		_, err = fmt.Fprintln(e.stdout, strings.TrimSuffix(text, "\n"))
-		return err
-	})
+func policyText(w io.Writer, text string) error {
+	_, err := fmt.Fprintln(w, strings.TrimSuffix(text, "\n"))
+	return err
 }
 
-func fsPolicyPut(ctx context.Context, e *env, args []string) error {
-	return call(e, newFlags(e, "fs policy put").withDaemon(), args, 2, func(c *api.Client, given []string) error {
-		text, err := readPolicy(e, given[1])
-		if err != nil {
-			return err
-		}
-		return c.PutFileSystemPolicy(ctx, given[0], text)
-	})
+func fsPolicyPut(ctx context.Context, c *api.Client, given []string, policy string) error {
+	return c.PutFileSystemPolicy(ctx, given[0], policy)
 }
 
 func readPolicy(e *env, path string) (string, error) {
@@ -49,10 +37,4 @@ func readPolicy(e *env, path string) (string, error) {
 		return "", fmt.Errorf("policy can't be read: %w", err)
 	}
 	return string(text), nil
-}
-
-func fsPolicyDelete(ctx context.Context, e *env, args []string) error {
-	return call(e, newFlags(e, "fs policy delete").withDaemon(), args, 1, func(c *api.Client, given []string) error {
-		return c.DeleteFileSystemPolicy(ctx, given[0])
-	})
 }

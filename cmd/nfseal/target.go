@@ -86,18 +86,10 @@ func addressesText(m *api.MountTargetDescription) string {
 	return strings.TrimSpace(m.IPAddress + " " + m.IPv6Address)
 }
 
-func targetList(ctx context.Context, e *env, args []string) error {
-	return ask(e, newFlags(e, "target list").withDaemon(), args, 1, func(c *api.Client, given []string) ([]api.MountTargetDescription, error) {
-		return c.MountTargets(ctx, given[0])
-	}, rows(func(t *table, m *api.MountTargetDescription) {
+func targetList() runner {
+	return of((*api.Client).MountTargets, rows(func(t *table, m *api.MountTargetDescription) {
 		t.row(m.MountTargetID, addressesText(m), m.SubnetID, m.LifeCycleState)
 	}, "ID", "ADDRESS", "SUBNET", "STATE"))
-}
-
-func targetDelete(ctx context.Context, e *env, args []string) error {
-	return call(e, newFlags(e, "target delete").withDaemon(), args, 1, func(c *api.Client, given []string) error {
-		return c.DeleteMountTarget(ctx, given[0])
-	})
 }
 
 func targetGroups(ctx context.Context, e *env, args []string) error {
@@ -141,16 +133,8 @@ func subnetCreate(ctx context.Context, e *env, args []string) error {
 	}, line(func(made api.Subnet) []any { return []any{made.ID} }))
 }
 
-func subnetList(ctx context.Context, e *env, args []string) error {
-	return ask(e, newFlags(e, "subnet list").withDaemon(), args, 0, func(c *api.Client, _ []string) ([]api.Subnet, error) {
-		return c.Subnets(ctx)
-	}, rows(func(t *table, s *api.Subnet) {
+func subnetList() runner {
+	return all((*api.Client).Subnets, rows(func(t *table, s *api.Subnet) {
 		t.row(s.ID, s.Name, s.Interface, strings.TrimSpace(s.Prefix+" "+s.Prefix6), strings.TrimSpace(s.Gateway+" "+s.Gateway6))
 	}, "ID", "NAME", "INTERFACE", "PREFIX", "GATEWAY"))
-}
-
-func subnetDelete(ctx context.Context, e *env, args []string) error {
-	return call(e, newFlags(e, "subnet delete").withDaemon(), args, 1, func(c *api.Client, given []string) error {
-		return c.DeleteSubnet(ctx, given[0])
-	})
 }
