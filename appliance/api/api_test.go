@@ -79,6 +79,10 @@ func (m *memoryBackend) Network(_ context.Context, measure time.Duration) (Netwo
 	return Network{Restored: uint64(measure)}, nil
 }
 
+func (m *memoryBackend) Compliance(context.Context) ([]Finding, error) {
+	return []Finding{{Rule: "r", Resource: "x", Status: Compliant}}, m.fail
+}
+
 func (m *memoryBackend) Healthy() error { return m.healthy }
 
 func (m *memoryBackend) Metrics() prometheus.Gatherer { return prometheus.NewRegistry() }
@@ -300,6 +304,9 @@ func TestSocket(t *testing.T) {
 	}
 	if status, err := c.Status(t.Context()); err != nil || status.Version != "test" {
 		t.Fatalf("%+v, %v", status, err)
+	}
+	if findings, err := c.Compliance(t.Context()); err != nil || len(findings) != 1 || findings[0].Status != Compliant {
+		t.Fatalf("%+v, %v", findings, err)
 	}
 	var refused *Error
 	if err := c.DeleteFileSystem(t.Context(), "fs-00000000000000009"); !errors.As(err, &refused) || refused.Code != "FileSystemNotFound" {

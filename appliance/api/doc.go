@@ -14,6 +14,7 @@
 //	GET    /healthz                        200 when every unit serves, else 503
 //	GET    /metrics                        Prometheus text
 //	GET    /nfseal/v1/status               Status as JSON
+//	GET    /nfseal/v1/compliance           a list of Finding
 //	POST   /nfseal/v1/file-systems/{id}/check   Check
 //	POST   /nfseal/v1/file-systems/{id}/scrub   ScrubRequest, answered with a Scrub
 //	GET    /nfseal/v1/file-systems/{id}/scrub   Scrub

@@ -78,6 +78,7 @@ func New(o Options) (*Server, error) {
 	mux.HandleFunc("GET /healthz", s.health)
 	mux.HandleFunc("GET /nfseal/v1/status", s.status)
 	mux.HandleFunc("GET /nfseal/v1/network", s.network)
+	mux.HandleFunc("GET "+compliancePath, s.complianceReport)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Backend.Metrics(), promhttp.HandlerOpts{}))
 	mux.HandleFunc(efsPath, s.efs)
 	mux.HandleFunc("POST /{$}", s.kms)

@@ -183,6 +183,8 @@ type Backend interface {
 	UsedBytes(ctx context.Context, id string) (uint64, bool)
 	// Status describes everything.
 	Status(ctx context.Context) (Status, error)
+	// Compliance judges every resource by every rule.
+	Compliance(ctx context.Context) ([]Finding, error)
 	// Network describes addresses, programs in the kernel and what they counted, after timing the
 	// programs for measure.
 	Network(ctx context.Context, measure time.Duration) (Network, error)

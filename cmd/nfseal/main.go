@@ -99,6 +99,7 @@ func commands() []command {
 		{"status", "", "how the daemon, its units and file systems are", status},
 		{"net show", "[--measure TIME]", "mount target addresses, steering, the gate and what they counted", netShow},
 		{"check", "", "what is on and what is not, and whether the data directory is sound", check},
+		{"compliance", "", "what each rule says of file systems, keys and the appliance; the exit status is 3 if one is not met", compliance},
 		{"fsck", "FS-ID | --offline [--repair]", "check the metadata of a file system that is served, or of all when no daemon runs", fsck},
 		{"scrub start", "FS-ID [--rate MIB]", "read all of a file system in the background and check every block's tag", scrubStart},
 		{"scrub show", "FS-ID", "how the scrub is and what it found", scrubShow},

@@ -1,0 +1,29 @@
+package api
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/nfseal/nfseal/appliance/compliance"
+)
+
+// Finding is what a rule says of a resource.
+type Finding = compliance.Finding
+
+const compliancePath = ownPath + "compliance"
+
+// Compliant is the judgement of a rule that is met.
+const Compliant = compliance.Compliant
+
+// complianceReport answers with all findings.
+func (s *Server) complianceReport(w http.ResponseWriter, r *http.Request) {
+	findings, err := s.o.Backend.Compliance(r.Context())
+	answer(w, http.StatusOK, findings, err)
+}
+
+// Compliance asks what each rule says of each resource.
+func (c *Client) Compliance(ctx context.Context) ([]Finding, error) {
+	var findings []Finding
+	err := c.do(ctx, http.MethodGet, compliancePath, nil, &findings)
+	return findings, err
+}
