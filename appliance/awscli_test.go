@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/vishvananda/netlink"
+
 	"github.com/nfseal/nfseal/appliance/api"
 	"github.com/nfseal/nfseal/appliance/catalog"
 )
@@ -206,6 +208,12 @@ var refusedEFS = map[string]string{
 }
 
 func TestAWSCLIOnAllOfEFS(t *testing.T) {
+	if !insideNamespaces(t) { // mount targets keep addresses
+		return
+	}
+	lo, err := netlink.LinkByName("lo")
+	check(t, err)
+	check(t, netlink.LinkSetUp(lo))
 	a := start(t, testOptions(t.TempDir()))
 	aws := newAWS(t, a, mayEverything)
 	fs := a.create(t, "one")
