@@ -332,6 +332,24 @@ func TestSecinfo(t *testing.T) {
 	s.ok(putRoot, lookup("a"), noName(wire.SECINFO_STYLE4_PARENT))
 }
 
+func TestCountedBytes(t *testing.T) {
+	r := newRig(t, nil)
+	s := r.newSession42("c")
+	h, id := s.sparse("f") // two pieces of 4096 bytes in 65536
+	before := r.s.Stats()
+	s.ok(putFH(h), read(id, 0, 1<<20))
+	s.ok(putFH(h), readPlus(id, 0, 1<<20))
+	s.ok(putFH(h), write(id, 1, "abc"))
+	s.fails(wire.NFS4ERR_BAD_STATEID, putFH(h), write(wire.Stateid{Seqid: 9, Other: [12]byte{9}}, 1, "abc"))
+	after := r.s.Stats()
+	if n := after.BytesRead - before.BytesRead; n != 65536+2*4096 {
+		t.Errorf("%d bytes read", n)
+	}
+	if n := after.BytesWritten - before.BytesWritten; n != 3 {
+		t.Errorf("%d bytes written", n)
+	}
+}
+
 func TestCounters(t *testing.T) {
 	r := newRig(t, nil)
 	s := r.newSession("c")

@@ -76,5 +76,6 @@ func opRead(c *compound) wire.Status {
 		return c.failContent(err)
 	}
 	c.readWriter.End(n, eof)
+	c.s.bytesRead.Add(uint64(n))
 	return wire.NFS4_OK
 }

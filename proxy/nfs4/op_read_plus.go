@@ -98,6 +98,7 @@ func (c *compound) readData(p *readingPlus) wire.Status {
 		return c.failContent(err)
 	}
 	p.w.EndData(n)
+	c.s.bytesRead.Add(uint64(n))
 	p.pos += uint64(n)
 	if uint64(n) < want || n == 0 {
 		p.end, p.eof = p.pos, eof

@@ -151,6 +151,9 @@ type Stats struct {
 	InGrace     bool
 	Bindings    int
 	CacheBytes  int // reserved for replies to be repeated
+	// BytesRead and BytesWritten are of file contents that clients have read and written since the start.
+	BytesRead    uint64
+	BytesWritten uint64
 }
 
 // Stats counts.
@@ -158,7 +161,8 @@ func (s *Service) Stats() Stats {
 	st := s.state.Stats()
 	out := Stats{Clients: st.Clients, Sessions: st.Sessions, Opens: st.Opens, Locks: st.Locks,
 		Delegations: st.Delegations, Recalled: st.Recalled,
-		InGrace: st.InGrace, CacheBytes: st.CacheBytes}
+		InGrace: st.InGrace, CacheBytes: st.CacheBytes,
+		BytesRead: s.bytesRead.Load(), BytesWritten: s.bytesWritten.Load()}
 	for i := range s.counters {
 		n := s.counters[i].calls.Load()
 		if n == 0 {

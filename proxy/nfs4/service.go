@@ -26,8 +26,10 @@ type Service struct {
 	offloads    *offloads
 	once        onceCache
 	counters    [opSlots]opCounter
-	seed        maphash.Seed // of fingerprints
-	callbacks   *callbacks
+	// bytesRead and bytesWritten count file contents.
+	bytesRead, bytesWritten atomic.Uint64
+	seed                    maphash.Seed // of fingerprints
+	callbacks               *callbacks
 
 	// gate is held for reading by every request and for writing by Close.
 	gate    sync.RWMutex

@@ -1,0 +1,108 @@
+package appliance
+
+import (
+	"context"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/nfseal/nfseal/proxy/nfs4"
+)
+
+// efsCollector shows of each file system that is served what EFS shows in CloudWatch (EFS user guide, "CloudWatch
+// metrics for Amazon EFS"), under the names that Prometheus's exporters make of those.
+type efsCollector struct{ a *Appliance }
+
+var (
+	efsConnectionsDesc   = desc("efs_client_connections", "ClientConnections: connections to the file system.", "file_system")
+	efsReadDesc          = desc("efs_data_read_io_bytes_total", "DataReadIOBytes: file contents that clients have read.", "file_system")
+	efsWriteDesc         = desc("efs_data_write_io_bytes_total", "DataWriteIOBytes: file contents that clients have written.", "file_system")
+	efsMetadataReadDesc  = desc("efs_metadata_read_io_bytes_total", "MetadataReadIOBytes: operations that read names or attributes, 4 KiB each.", "file_system")
+	efsMetadataWriteDesc = desc("efs_metadata_write_io_bytes_total", "MetadataWriteIOBytes: operations that change names or attributes, 4 KiB each.", "file_system")
+	efsMetadataDesc      = desc("efs_metadata_io_bytes_total", "MetadataIOBytes: the sum of both.", "file_system")
+	efsTotalDesc         = desc("efs_total_io_bytes_total", "TotalIOBytes: the sum of data and metadata.", "file_system")
+	efsStorageDesc       = desc("efs_storage_bytes", "StorageBytes: what the file system holds, metered.", "file_system", "storage_class")
+	operationsDesc       = desc("nfs_operations_total", "NFS operations.", "file_system", "operation")
+	failuresDesc         = desc("nfs_operation_failures_total", "NFS operations that were answered with an error.", "file_system", "operation")
+)
+
+// metadataBytes is what a metadata operation counts as: EFS meters those in steps of 4 KiB.
+const metadataBytes = 4096
+
+// metadataOperations are those that are about names and attributes; true for those that change them.
+var metadataOperations = map[string]bool{
+	"ACCESS": false, "GETATTR": false, "GETXATTR": false, "LISTXATTRS": false, "LOOKUP": false, "LOOKUPP": false, "NVERIFY": false,
+	"OPEN": false, "READDIR": false, "READLINK": false, "SEEK": false, "VERIFY": false,
+	"ALLOCATE": true, "CLONE": true, "CREATE": true, "DEALLOCATE": true, "LINK": true, "REMOVE": true, "REMOVEXATTR": true,
+	"RENAME": true, "SETATTR": true, "SETXATTR": true,
+}
+
+// Describe implements prometheus.Collector.
+func (efsCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		efsConnectionsDesc, efsReadDesc, efsWriteDesc, efsMetadataReadDesc, efsMetadataWriteDesc, efsMetadataDesc, efsTotalDesc,
+		efsStorageDesc, operationsDesc, failuresDesc,
+	} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c efsCollector) Collect(ch chan<- prometheus.Metric) {
+	for _, u := range c.a.units {
+		for id, stats := range u.serviceStats() {
+			c.collectOne(ch, id, &stats)
+			if used, ok := u.UsedBytes(context.Background(), id); ok {
+				for _, class := range []string{"Total", "Standard"} { // there is one class
+					ch <- prometheus.MustNewConstMetric(efsStorageDesc, prometheus.GaugeValue, float64(used), id, class)
+				}
+			}
+		}
+	}
+}
+
+func (c efsCollector) collectOne(ch chan<- prometheus.Metric, id string, stats *nfs4.Stats) {
+	count := func(d *prometheus.Desc, n uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), append([]string{id}, labels...)...)
+	}
+	ch <- prometheus.MustNewConstMetric(efsConnectionsDesc, prometheus.GaugeValue, float64(c.a.table.connectionsOf(id)), id)
+	var reads, writes uint64
+	for _, op := range stats.Ops {
+		count(operationsDesc, op.Calls, op.Op)
+		count(failuresDesc, op.Failures, op.Op)
+		if changes, known := metadataOperations[op.Op]; known && changes {
+			writes += op.Calls * metadataBytes
+		} else if known {
+			reads += op.Calls * metadataBytes
+		}
+	}
+	count(efsReadDesc, stats.BytesRead)
+	count(efsWriteDesc, stats.BytesWritten)
+	count(efsMetadataReadDesc, reads)
+	count(efsMetadataWriteDesc, writes)
+	count(efsMetadataDesc, reads+writes)
+	count(efsTotalDesc, stats.BytesRead+stats.BytesWritten+reads+writes)
+}
+
+// serviceStats is what the services of the unit's file systems have counted.
+func (u *Unit) serviceStats() map[string]nfs4.Stats {
+	u.mu.Lock()
+	services := make(map[string]*nfs4.Service, len(u.served))
+	for id, fs := range u.served {
+		if fs.service != nil {
+			services[id] = fs.service
+		}
+	}
+	u.mu.Unlock()
+	all := make(map[string]nfs4.Stats, len(services))
+	for id, service := range services {
+		all[id] = service.Stats()
+	}
+	return all
+}
+
+// connectionsOf is how many connections there are to a file system.
+func (t *table) connectionsOf(id string) int {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return len(t.sessions[id])
+}
