@@ -10,6 +10,8 @@ GOBUILD := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-X main.version=$(VERSI
 # Seconds for each fuzz target of `make fuzz`, and benchmark names of `make bench-go`.
 FUZZTIME ?= 10
 BENCH ?= .
+# A command that `make bench-tunnel` runs all of its programs under.
+PRIORITY ?=
 # Where `make run` keeps its data, and what else the daemon is told.
 DATA ?= out/data
 ARGS ?=
@@ -102,11 +104,11 @@ bench-handshake: ## TLS handshakes a second and their processor time beside ngin
 	@set -o pipefail; NFSEAL_LONG=1 $(GO) test -run '^TestHandshakeRatios$$' -count=1 -v ./cmd/nfseald | grep -vE '^(=== RUN|--- PASS|PASS)'
 
 .PHONY: bench-tunnel
-bench-tunnel: ## as root: the client's tunnel beside stunnel, haproxy and direct TCP on loopback, as ratios
+bench-tunnel: ## as root: the client's tunnel beside stunnel, haproxy and direct TCP on loopback, as ratios; PRIORITY='chrt -r 10' on a busy machine
 	@scripts/deps.sh test
 	@$(MAKE) --no-print-directory build
 	@$(GO) test -c -o out/tunnel.test ./cmd/mount.nfseal
-	@set -o pipefail; NFSEAL_LONG=1 NFSEAL_MOUNT=$(BIN)/mount.nfseal unshare --net bash -c 'ip link set lo up && sysctl -qw net.ipv4.tcp_congestion_control=reno && exec out/tunnel.test -test.run "^TestTunnelRatios$$" -test.v' | grep -vE '^(=== RUN|--- PASS|PASS)'
+	@set -o pipefail; NFSEAL_LONG=1 NFSEAL_MOUNT=$(BIN)/mount.nfseal unshare --net bash -c 'ip link set lo up && sysctl -qw net.ipv4.tcp_congestion_control=reno && exec $(PRIORITY) out/tunnel.test -test.run "^TestTunnelRatios$$" -test.v' | grep -vE '^(=== RUN|--- PASS|PASS)'
 
 .PHONY: bench-ktls
 bench-ktls: ## as root: sessions and tunnels with kernel TLS beside user space, in user-mode Linux, and here if this kernel has TLS

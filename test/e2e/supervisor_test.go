@@ -56,13 +56,13 @@ func TestKillsOfTunnelSupervisorAndServer(t *testing.T) {
 					t.Fatalf("after %d kills %v: %v", done, count, err)
 				}
 				hammering = false
+				t.Logf("%d kills so far: %v", done, count)
 			case <-time.After(time.Duration(rng.IntN(1500)) * time.Millisecond):
 				count[killOne(t, g, s, rng)]++
 				done++
 			}
 		}
 	}
-	t.Logf("%d kills: %v", done, count)
 	must(t, g, "umount", dir)
 	eventually(t, 90*time.Second, "the tunnel ends with its mount", func() bool {
 		r, err := g.Run(t.Context(), "pgrep", "-af", "mount.nfseal tunnel")
