@@ -45,8 +45,10 @@ func (a *Appliance) AccessPoint(ctx context.Context, id string) (catalog.AccessP
 
 // AccessPoints implements api.Backend.
 func (a *Appliance) AccessPoints(ctx context.Context, fileSystem string) ([]catalog.AccessPoint, error) {
-	if _, err := a.catalog.Get(ctx, fileSystem); err != nil {
-		return nil, err
+	if fileSystem != "" {
+		if _, err := a.catalog.Get(ctx, fileSystem); err != nil {
+			return nil, err
+		}
 	}
 	return a.catalog.AccessPoints(ctx, fileSystem)
 }

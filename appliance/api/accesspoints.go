@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -98,7 +99,7 @@ func (c *CreateAccessPointRequest) accessPoint() (catalog.AccessPoint, error) {
 	switch n := len([]rune(c.ClientToken)); {
 	case n < 1 || n > maxTokenChars:
 		return p, badRequest("ClientToken must have 1 to %d characters", maxTokenChars)
-	case !catalog.ValidID(p.FileSystem):
+	case !wellFormed("fs", p.FileSystem):
 		return p, badRequest("FileSystemId is not a file system id")
 	}
 	var err error
@@ -187,6 +188,7 @@ func (s *Server) prepareDescribePoints(r *http.Request, parameters map[string]st
 		if err != nil {
 			return 0, nil, err
 		}
+		slices.SortFunc(all, func(a, b catalog.AccessPoint) int { return strings.Compare(a.ID, b.ID) })
 		found, next := pageOf(all, q.token, q.max, func(p *catalog.AccessPoint) string { return p.ID })
 		response := DescribeAccessPointsResponse{AccessPoints: []AccessPointDescription{}, NextToken: next}
 		for i := range found {
@@ -208,13 +210,13 @@ func parsePointQuery(v url.Values) (pointQuery, error) {
 		token: v.Get("NextToken"),
 	}
 	switch {
-	case (q.fileSystem == "") == (q.id == ""):
-		return q, badRequest("either FileSystemId or AccessPointId is needed")
-	case q.fileSystem != "" && !catalog.ValidID(q.fileSystem):
+	case q.fileSystem != "" && q.id != "":
+		return q, badRequest("FileSystemId and AccessPointId can't both be given")
+	case q.fileSystem != "" && !wellFormed("fs", q.fileSystem):
 		return q, badRequest("FileSystemId is not a file system id")
-	case q.id != "" && !catalog.ValidAccessPointID(q.id):
+	case q.id != "" && !wellFormed("fsap", q.id):
 		return q, badRequest("AccessPointId is not an access point id")
-	case q.token != "" && !catalog.ValidAccessPointID(q.token):
+	case q.token != "" && !wellFormed("fsap", q.token):
 		return q, badRequest("NextToken is not one that was given")
 	}
 	var err error
@@ -224,7 +226,7 @@ func parsePointQuery(v url.Values) (pointQuery, error) {
 
 func (s *Server) prepareDeletePoint(r *http.Request, parameters map[string]string) (prepared, error) {
 	id := idIn(r.PathValue("id"), ":access-point/")
-	if !catalog.ValidAccessPointID(id) {
+	if !wellFormed("fsap", id) {
 		return nil, badRequest("%q is not an access point id", clip(id))
 	}
 	parameters["accessPointId"] = id

@@ -3,6 +3,7 @@ package api
 import (
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -79,6 +80,24 @@ func TestPagesOfAccessPoints(t *testing.T) {
 	}
 }
 
+// Without a file system, the access points of all are listed, in one order.
+func TestAllAccessPoints(t *testing.T) {
+	s, backend, _ := newServer(t)
+	for i := range 6 {
+		fs := addFileSystem(t, backend, fmt.Sprint(i))
+		reply[AccessPointDescription](t, s, "POST", pointsPath, fmt.Sprintf(`{"ClientToken":"%d","FileSystemId":%q}`, i, fs), 200)
+	}
+	first := reply[DescribeAccessPointsResponse](t, s, "GET", pointsPath+"?MaxResults=4", "", 200)
+	rest := reply[DescribeAccessPointsResponse](t, s, "GET", pointsPath+"?MaxResults=4&NextToken="+first.NextToken, "", 200)
+	var ids []string
+	for _, p := range append(first.AccessPoints, rest.AccessPoints...) {
+		ids = append(ids, p.AccessPointID)
+	}
+	if len(ids) != 6 || !slices.IsSorted(ids) || rest.NextToken != "" {
+		t.Errorf("%v, then %q", ids, rest.NextToken)
+	}
+}
+
 func TestBadAccessPoints(t *testing.T) {
 	s, backend, _ := newServer(t)
 	fs := addFileSystem(t, backend, "a")
@@ -103,7 +122,7 @@ func TestBadAccessPoints(t *testing.T) {
 		reply[struct{}](t, s, "DELETE", pointsPath+"/"+d.AccessPointID, "", 204)
 	}
 	for query, status := range map[string]int{
-		"": 400, "?AccessPointId=fsap-1": 400, "?FileSystemId=x": 400, "?FileSystemId=" + fs + "&AccessPointId=fsap-00000000000000001": 400,
+		"": 200, "?AccessPointId=fsap-1": 400, "?AccessPointId=fsap-12345678": 404, "?FileSystemId=x": 400, "?FileSystemId=" + fs + "&AccessPointId=fsap-00000000000000001": 400,
 		"?FileSystemId=" + fs + "&NextToken=1": 400, "?FileSystemId=" + fs + "&MaxResults=0": 400,
 		"?AccessPointId=fsap-00000000000000001": 404,
 	} {

@@ -195,10 +195,10 @@ func parseQuery(v url.Values) (describeQuery, error) {
 		id: v.Get("FileSystemId"), token: v.Get("CreationToken"), marker: v.Get("Marker"),
 	}
 	q.id = idIn(q.id, ":file-system/")
-	if (q.id != "" || v.Has("FileSystemId")) && !catalog.ValidID(q.id) {
+	if (q.id != "" || v.Has("FileSystemId")) && !wellFormed("fs", q.id) {
 		return q, badRequest("FileSystemId is not a file system id")
 	}
-	if len(q.marker) > maxMarkerChars || q.marker != "" && !catalog.ValidID(q.marker) {
+	if len(q.marker) > maxMarkerChars || q.marker != "" && !wellFormed("fs", q.marker) {
 		return q, badRequest("Marker is not one that was given")
 	}
 	var err error

@@ -81,7 +81,7 @@ func byMethod(method, create string, doCreate preparer, list string, doList prep
 // idAt takes the id that is the part of the path at a place.
 func idAt(r *http.Request, place int, kind string, parameters map[string]string) (string, error) {
 	id := strings.Split(strings.TrimPrefix(r.URL.Path, ownPath), "/")[place]
-	if !catalog.ValidNetworkID(kind, id) {
+	if !wellFormed(kind, id) {
 		return "", badRequest("%q is not an id %s-…", clip(id), kind)
 	}
 	parameters[kind] = id

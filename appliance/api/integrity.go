@@ -6,8 +6,6 @@ import (
 	"net/url"
 	"strconv"
 	"time"
-
-	"github.com/nfseal/nfseal/appliance/catalog"
 )
 
 // integrityPath is where checks and scrubs of a file system are; they are for this machine's operator
@@ -136,7 +134,7 @@ func (s *Server) handleIntegrity(mux *http.ServeMux) {
 		})
 	}
 	mux.HandleFunc("GET "+integrityPath+"{id}/scrub", func(w http.ResponseWriter, r *http.Request) {
-		id, err := inPath(r, map[string]string{}, "id", catalog.ValidID)
+		id, err := inPath(r, map[string]string{}, "id", isFileSystemID)
 		var scrub Scrub
 		if err == nil {
 			scrub, err = s.o.Backend.ScrubOf(r.Context(), id)
@@ -146,7 +144,7 @@ func (s *Server) handleIntegrity(mux *http.ServeMux) {
 }
 
 func (s *Server) prepareCheck(r *http.Request, parameters map[string]string) (prepared, error) {
-	id, err := inPath(r, parameters, "id", catalog.ValidID)
+	id, err := inPath(r, parameters, "id", isFileSystemID)
 	if err != nil {
 		return nil, err
 	}
@@ -157,7 +155,7 @@ func (s *Server) prepareCheck(r *http.Request, parameters map[string]string) (pr
 }
 
 func (s *Server) prepareScrub(r *http.Request, parameters map[string]string) (prepared, error) {
-	id, err := inPath(r, parameters, "id", catalog.ValidID)
+	id, err := inPath(r, parameters, "id", isFileSystemID)
 	if err != nil {
 		return nil, err
 	}

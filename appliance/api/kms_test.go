@@ -198,6 +198,19 @@ func TestRotation(t *testing.T) {
 		list.Rotations[1].RotationType != types.RotationTypeAutomatic {
 		t.Errorf("%+v, %v", list, err)
 	}
+	pages, kinds := kms.NewListKeyRotationsPaginator(client, &kms.ListKeyRotationsInput{KeyId: id, Limit: aws.Int32(1)}), ""
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range page.Rotations {
+			kinds += string(r.RotationType) + " "
+		}
+	}
+	if kinds != "ON_DEMAND AUTOMATIC " {
+		t.Errorf("page by page: %s", kinds)
+	}
 }
 
 func TestAliases(t *testing.T) {

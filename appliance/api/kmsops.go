@@ -2,6 +2,7 @@ package api
 
 import (
 	"crypto/rand"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -326,16 +327,27 @@ func rotationStatus(c *kmsCall) (any, error) {
 	return out, nil
 }
 
+// listRotations lists them in the order in which they happened; a marker is the place of one in that order.
 func listRotations(c *kmsCall) (any, error) {
+	places := make([]int, 0, len(c.key.Versions))
+	for i := 1; i < len(c.key.Versions); i++ { // the first is the key as it was made
+		places = append(places, i)
+	}
+	part, out, err := page(c, places, maxPage, func(place int) string { return fmt.Sprintf("%06d", place) })
+	if err != nil {
+		return nil, err
+	}
 	list := []values{}
-	for _, v := range c.key.Versions[1:] {
+	for _, place := range part {
+		v := &c.key.Versions[place]
 		kind := "AUTOMATIC"
 		if v.OnDemand {
 			kind = "ON_DEMAND"
 		}
 		list = append(list, values{"KeyId": c.keys.ARN(c.key.ID), "RotationDate": seconds(v.Created), "RotationType": kind})
 	}
-	return values{"Rotations": list, "Truncated": false}, nil
+	out["Rotations"] = list
+	return out, nil
 }
 
 func rotate(c *kmsCall) (any, error) {

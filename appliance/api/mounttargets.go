@@ -84,9 +84,9 @@ func (s *Server) prepareCreateTarget(r *http.Request, parameters map[string]stri
 func (c *CreateMountTargetRequest) mountTarget() (catalog.MountTarget, error) {
 	m := catalog.MountTarget{FileSystem: idIn(c.FileSystemID, ":file-system/"), Subnet: c.SubnetID, Groups: c.SecurityGroups}
 	switch {
-	case !catalog.ValidID(m.FileSystem):
+	case !wellFormed("fs", m.FileSystem):
 		return m, badRequest("FileSystemId is not a file system id")
-	case !catalog.ValidNetworkID("subnet", m.Subnet):
+	case !wellFormed("subnet", m.Subnet):
 		return m, badRequest("SubnetId is not a subnet id")
 	}
 	if err := checkGroupIDs(m.Groups); err != nil {
@@ -130,7 +130,7 @@ func addressOf(text string, free netip.Addr, wanted bool) (netip.Addr, error) {
 
 func checkGroupIDs(ids []string) error {
 	for _, id := range ids {
-		if !catalog.ValidNetworkID("sg", id) {
+		if !wellFormed("sg", id) {
 			return badRequest("%q is not a security group id", clip(id))
 		}
 	}
@@ -206,13 +206,13 @@ func parseTargetQuery(v url.Values) (targetQuery, error) {
 	switch {
 	case given != 1:
 		return q, badRequest("one of FileSystemId, MountTargetId and AccessPointId is needed")
-	case q.point != "" && !catalog.ValidAccessPointID(q.point):
+	case q.point != "" && !wellFormed("fsap", q.point):
 		return q, badRequest("AccessPointId is not an access point id")
-	case q.fileSystem != "" && !catalog.ValidID(q.fileSystem):
+	case q.fileSystem != "" && !wellFormed("fs", q.fileSystem):
 		return q, badRequest("FileSystemId is not a file system id")
-	case q.id != "" && !catalog.ValidNetworkID("fsmt", q.id):
+	case q.id != "" && !wellFormed("fsmt", q.id):
 		return q, badRequest("MountTargetId is not a mount target id")
-	case q.marker != "" && !catalog.ValidNetworkID("fsmt", q.marker):
+	case q.marker != "" && !wellFormed("fsmt", q.marker):
 		return q, badRequest("Marker is not one that was given")
 	}
 	var err error
@@ -246,7 +246,7 @@ func (s *Server) describeTarget(m *catalog.MountTarget) MountTargetDescription {
 // targetOf is the mount target id in a path.
 func targetOf(r *http.Request, parameters map[string]string) (string, error) {
 	id := r.PathValue("id")
-	if !catalog.ValidNetworkID("fsmt", id) {
+	if !wellFormed("fsmt", id) {
 		return "", badRequest("%q is not a mount target id", clip(id))
 	}
 	parameters["mountTargetId"] = id

@@ -3,8 +3,6 @@ package api
 import (
 	"net/http"
 	"strings"
-
-	"github.com/nfseal/nfseal/appliance/catalog"
 )
 
 // Quota bounds what a file system may hold: its data and metadata in metered bytes
@@ -16,7 +14,7 @@ type Quota struct {
 // prepareSetQuota sets the quota of the file system in a path file-systems/{id}/quota.
 func (s *Server) prepareSetQuota(r *http.Request, parameters map[string]string) (prepared, error) {
 	id := strings.Split(strings.TrimPrefix(r.URL.Path, ownPath), "/")[1]
-	if !catalog.ValidID(id) {
+	if !wellFormed("fs", id) {
 		return nil, badRequest("%q is not a file system id", clip(id))
 	}
 	parameters["fileSystemId"] = id

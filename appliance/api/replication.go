@@ -49,7 +49,7 @@ func (s *Server) prepareDescribeReplications(r *http.Request, parameters map[str
 func checkReplicationQuery(v url.Values) error {
 	id := idIn(v.Get("FileSystemId"), ":file-system/")
 	switch {
-	case v.Has("FileSystemId") && !catalog.ValidID(id):
+	case v.Has("FileSystemId") && !wellFormed("fs", id):
 		return badRequest("FileSystemId is not a file system id")
 	case v.Get("NextToken") != "":
 		return badRequest("NextToken is not one that was given")

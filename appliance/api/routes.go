@@ -85,7 +85,7 @@ func (e *efsRoute) match(method string, parts []string) (id string, ok bool) {
 // fileSystemID is the file system id in the path of r, which may be an ARN.
 func fileSystemID(r *http.Request, parameters map[string]string) (string, error) {
 	id := idIn(r.PathValue("id"), ":file-system/")
-	if !catalog.ValidID(id) {
+	if !wellFormed("fs", id) {
 		return "", badRequest("%q is not a file system id", clip(r.PathValue("id")))
 	}
 	parameters["fileSystemId"] = id

@@ -84,7 +84,7 @@ func describeTags(tags []catalog.Tag) []Tag {
 // taggedID is the id of a file system or an access point in the path of r, which may be an ARN.
 func taggedID(r *http.Request, parameters map[string]string) (string, error) {
 	text := r.PathValue("id")
-	if id := idIn(text, ":access-point/"); catalog.ValidAccessPointID(id) {
+	if id := idIn(text, ":access-point/"); wellFormed("fsap", id) {
 		parameters["accessPointId"] = id
 		return id, nil
 	}
@@ -93,7 +93,7 @@ func taggedID(r *http.Request, parameters map[string]string) (string, error) {
 
 // tags are those of a file system or an access point.
 func (s *Server) tags(ctx context.Context, id string) ([]catalog.Tag, error) {
-	if catalog.ValidAccessPointID(id) {
+	if wellFormed("fsap", id) {
 		p, err := s.o.Backend.AccessPoint(ctx, id)
 		return p.Tags, err
 	}
@@ -103,7 +103,7 @@ func (s *Server) tags(ctx context.Context, id string) ([]catalog.Tag, error) {
 
 // changeTags gives a file system or an access point what change makes of its tags.
 func (s *Server) changeTags(ctx context.Context, id string, change func([]catalog.Tag) ([]catalog.Tag, error)) (err error) {
-	if catalog.ValidAccessPointID(id) {
+	if wellFormed("fsap", id) {
 		_, err = s.o.Backend.ChangeAccessPoint(ctx, id, func(p *catalog.AccessPoint) (err error) {
 			p.Tags, err = change(p.Tags)
 			return err

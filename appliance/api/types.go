@@ -147,7 +147,7 @@ type Backend interface {
 	CreateAccessPoint(ctx context.Context, p catalog.AccessPoint) (catalog.AccessPoint, error)
 	// AccessPoint returns one; catalog.ErrNoAccessPoint.
 	AccessPoint(ctx context.Context, id string) (catalog.AccessPoint, error)
-	// AccessPoints lists those of a file system in the order of their ids; catalog.ErrNotFound.
+	// AccessPoints lists those of a file system, or all with ""; catalog.ErrNotFound.
 	AccessPoints(ctx context.Context, fileSystem string) ([]catalog.AccessPoint, error)
 	// DeleteAccessPoint forgets one; its connections can do nothing from then on.
 	DeleteAccessPoint(ctx context.Context, id string) error
