@@ -145,8 +145,17 @@ image-lock: ## as root: image/packages.lock anew, with the versions that Debian'
 	@$(GO) run ./image/build lock
 
 .PHONY: vm
-vm: ## the image in QEMU
-	@echo 'make vm: not built yet: it comes with the bootable image, see docs/status.md' >&2; exit 1
+vm: ## the image in QEMU, on this terminal, its data in out/vm; Ctrl-A X ends it; VM_ACCEL=tcg where KVM boots nothing
+	@scripts/deps.sh image
+	@[ -e out/image/nfseal.qcow2 ] || $(MAKE) --no-print-directory image
+	@scripts/vm.sh
+
+.PHONY: rig
+rig: ## as root: the image in QEMU and a client: mount, copy, power cut, damaged root, disk with data; some minutes
+	@scripts/deps.sh test
+	@scripts/deps.sh image
+	@$(MAKE) --no-print-directory image
+	NFSEAL_LONG=1 $(GO) test -count=1 -v -timeout 40m ./image/rig
 
 .PHONY: clean
 clean: ## remove bin/ and out/

@@ -54,6 +54,8 @@ if [ "$want" = image ]; then
 	need cpio has cpio
 	need qemu-utils has qemu-img
 	need qemu-system-x86 has qemu-system-x86_64
+	need dnsmasq-base has dnsmasq
+	need e2fsprogs has mkfs.ext4
 	need ovmf test -e /usr/share/OVMF/OVMF_CODE_4M.fd
 fi
 if [ "$want" = kernel ]; then

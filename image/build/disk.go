@@ -134,7 +134,7 @@ func (b *builder) finish(raw string, all []lock.Package, p programs) error {
 	if err != nil {
 		return err
 	}
-	modules, err := sbom.Modules(p.path("nfseald"), p.path("nfseal"), p.path("stage1"))
+	modules, err := sbom.Modules(p.path("nfseald"), p.path("nfseal"), p.path("nfseal-boot"), p.path("stage1"))
 	if err != nil {
 		return err
 	}

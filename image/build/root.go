@@ -39,6 +39,8 @@ var enabled = map[string]string{
 	"systemd-resolved.service":             "sysinit.target.wants",
 	"systemd-timesyncd.service":            "sysinit.target.wants",
 	"nfseald.service":                      "multi-user.target.wants",
+	"nfseal-boot.service":                  "multi-user.target.wants",
+	"nfseal-console.service":               "multi-user.target.wants",
 }
 
 // masked are units that would ask for a user, or write where nothing can be written.
@@ -58,11 +60,11 @@ type programs struct {
 
 func (p programs) path(name string) string { return filepath.Join(p.dir, name) }
 
-// programs builds the daemon, the operator's command and the first stage.
+// programs builds the daemon, the operator's command, and what the image starts by.
 func (b *builder) programs() (programs, error) {
-	p := programs{dir: filepath.Join(b.work, "bin"), names: []string{"nfseald", "nfseal"}}
+	p := programs{dir: filepath.Join(b.work, "bin"), names: []string{"nfseald", "nfseal", "nfseal-boot"}}
 	b.step("our programs, version %s", b.version)
-	packages := map[string]string{"nfseald": "./cmd/nfseald", "nfseal": "./cmd/nfseal", "stage1": "./image/stage1"}
+	packages := map[string]string{"nfseald": "./cmd/nfseald", "nfseal": "./cmd/nfseal", "nfseal-boot": "./image/nfseal-boot", "stage1": "./image/stage1"}
 	for name, pkg := range packages {
 		cmd := b.command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -X main.version="+b.version, "-o", p.path(name), pkg)
 		cmd.Env = append(cmd.Env, "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64", "GOAMD64=v1")

@@ -1,0 +1,227 @@
+package firstboot
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/nfseal/nfseal/image/disks"
+	"github.com/nfseal/nfseal/image/gpt"
+)
+
+// Names of the partitions; with unfinishedSuffix until both file systems are whole.
+const (
+	stateName        = "nfseal-state"
+	dataName         = "nfseal-data"
+	unfinishedSuffix = "-new"
+)
+
+// A System does what only the kernel and the tools of file systems can.
+type System interface {
+	// Reread has the kernel take in the partition table of a disk, and waits until count partitions are
+	// there.
+	Reread(disk disks.Disk, count int) error
+	// Format makes an empty file system, whatever was there.
+	Format(device, label string) error
+	// Check repairs what a loss of power leaves, and refuses more.
+	Check(device string) error
+}
+
+// A Pair is where an appliance keeps what is its own.
+type Pair struct {
+	Disk        disks.Disk
+	State, Data string // devices
+	Fresh       bool   // made by this call
+}
+
+// Prepare finds the partitions, or makes them on the disk that may be taken.
+func Prepare(tree disks.Tree, s System, c Choice) (*Pair, error) {
+	all, err := tree.List()
+	if err != nil {
+		return nil, err
+	}
+	found, err := find(all, c)
+	if err != nil {
+		return nil, err
+	}
+	if found == nil {
+		d, err := choose(all, c)
+		if err != nil {
+			return nil, err
+		}
+		if err := partition(d, s); err != nil {
+			return nil, err
+		}
+		found = &candidate{disk: d, unfinished: true}
+	}
+	return found.open(tree, s)
+}
+
+// A candidate is a disk with the partitions of an appliance.
+type candidate struct {
+	disk       disks.Disk
+	table      *gpt.Table
+	unfinished bool
+}
+
+// find gives the disk that has the partitions, nil if none has.
+func find(all []disks.Disk, c Choice) (*candidate, error) {
+	var found []*candidate
+	for _, d := range all {
+		table, err := d.Table()
+		if errors.Is(err, gpt.ErrNoTable) || errors.Is(err, gpt.ErrDamaged) {
+			continue // choose refuses it, for it is not empty
+		}
+		if err != nil {
+			return nil, fmt.Errorf("firstboot: %s: %w", d.Name, err)
+		}
+		own, err := ownPartitions(d, table)
+		if err != nil {
+			return nil, err
+		}
+		if own != nil {
+			found = append(found, own)
+		}
+	}
+	if len(found) > 1 && !c.none() {
+		found = matching(found, c)
+	}
+	switch {
+	case len(found) == 0:
+		return nil, nil
+	case len(found) > 1:
+		return nil, fmt.Errorf("%w: %s and %s both have the partitions of an appliance", ErrAmbiguous, found[0].disk.Name, found[1].disk.Name)
+	case !c.none() && !c.matches(found[0].disk):
+		return nil, fmt.Errorf("firstboot: the data is on %s, which is not the chosen disk", found[0].disk.Name)
+	}
+	return found[0], nil
+}
+
+func matching(all []*candidate, c Choice) []*candidate {
+	var matches []*candidate
+	for _, one := range all {
+		if c.matches(one.disk) {
+			matches = append(matches, one)
+		}
+	}
+	if len(matches) == 0 {
+		return all
+	}
+	return matches
+}
+
+// ownPartitions looks for exactly one of each kind, nil if there is none at all.
+func ownPartitions(d disks.Disk, table *gpt.Table) (*candidate, error) {
+	states, datas, unfinished := 0, 0, 0
+	for _, p := range table.Partitions {
+		switch p.Type {
+		case gpt.TypeState:
+			states++
+		case gpt.TypeData:
+			datas++
+		default:
+			continue
+		}
+		if p.Name == stateName+unfinishedSuffix || p.Name == dataName+unfinishedSuffix {
+			unfinished++
+		}
+	}
+	if states == 0 && datas == 0 {
+		return nil, nil
+	}
+	if states != 1 || datas != 1 || unfinished == 1 {
+		return nil, fmt.Errorf("firstboot: %s has %d partitions of kind STATE and %d of kind DATA, not one of each", d.Name, states, datas)
+	}
+	return &candidate{disk: d, table: table, unfinished: unfinished == 2}, nil
+}
+
+// partition writes the table of a disk that is taken.
+func partition(d disks.Disk, s System) error {
+	table, err := gpt.New(random(), d.SizeBytes, d.SectorBytes)
+	if err != nil {
+		return err
+	}
+	if _, err := table.Add(gpt.TypeState, random(), stateName+unfinishedSuffix, stateBytes); err != nil {
+		return err
+	}
+	if _, err := table.Add(gpt.TypeData, random(), dataName+unfinishedSuffix, 0); err != nil {
+		return err
+	}
+	if err := write(d, table); err != nil {
+		return err
+	}
+	return s.Reread(d, len(table.Partitions))
+}
+
+func random() gpt.GUID {
+	var g gpt.GUID
+	_, _ = rand.Read(g[:])  // it never fails
+	g[7] = g[7]&0x0f | 0x40 // version 4; the byte is the high one of a little-endian field
+	g[8] = g[8]&0x3f | 0x80
+	return g
+}
+
+func write(d disks.Disk, table *gpt.Table) error {
+	f, err := os.OpenFile(d.Path, os.O_WRONLY, 0)
+	if err != nil {
+		return fmt.Errorf("firstboot: %w", err)
+	}
+	return errors.Join(table.Write(f), f.Sync(), f.Close())
+}
+
+// open gives the pair with whole file systems.
+func (c *candidate) open(tree disks.Tree, s System) (*Pair, error) {
+	p, table, err := c.devices(tree)
+	if err != nil {
+		return nil, err
+	}
+	if !c.unfinished {
+		return p, errors.Join(s.Check(p.State), s.Check(p.Data))
+	}
+	p.Fresh = true
+	for _, fs := range []struct{ device, label string }{{p.State, stateName}, {p.Data, dataName}} {
+		if err := s.Format(fs.device, fs.label); err != nil {
+			return nil, err
+		}
+	}
+	for i := range table.Partitions {
+		switch q := &table.Partitions[i]; q.Type {
+		case gpt.TypeState:
+			q.Name = stateName
+		case gpt.TypeData:
+			q.Name = dataName
+		}
+	}
+	return p, write(c.disk, table)
+}
+
+// devices asks the kernel again, which may know the partitions since a moment only.
+func (c *candidate) devices(tree disks.Tree) (*Pair, *gpt.Table, error) {
+	all, err := tree.List()
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, d := range all {
+		if d.Name != c.disk.Name {
+			continue
+		}
+		table, err := d.Table()
+		if err != nil {
+			return nil, nil, err
+		}
+		p := &Pair{Disk: d}
+		for _, q := range table.Partitions {
+			switch q.Type {
+			case gpt.TypeState:
+				p.State = d.Partitions[q.Number]
+			case gpt.TypeData:
+				p.Data = d.Partitions[q.Number]
+			}
+		}
+		if p.State != "" && p.Data != "" {
+			return p, table, nil
+		}
+	}
+	return nil, nil, fmt.Errorf("firstboot: the kernel does not show the partitions of %s", c.disk.Name)
+}

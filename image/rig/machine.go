@@ -1,0 +1,172 @@
+package rig
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/nfseal/nfseal/internal/uml"
+)
+
+// Addresses of the network of an image.
+const (
+	hostAddress  = "10.96.0.1"
+	imageAddress = "10.96.0.2"
+	tap          = "vm0"
+)
+
+// firmware is Debian's OVMF.
+const (
+	firmwareCode = "/usr/share/OVMF/OVMF_CODE_4M.fd"
+	firmwareVars = "/usr/share/OVMF/OVMF_VARS_4M.fd"
+)
+
+// Options say what a Machine is made of.
+type Options struct {
+	System string // disk image, raw or qcow2; it is not written to
+	Data   string // raw disk image, "" for none
+	Dir    string // for the firmware's variables and the serial console
+	MemMB  int    // 1024 if 0
+	Accel  string // as QEMU has it, "tcg,thread=multi" if empty
+}
+
+// EnsureDefaults fills in what was left out.
+func (o *Options) EnsureDefaults() {
+	if o.MemMB == 0 {
+		o.MemMB = 1024
+	}
+	if o.Accel == "" {
+		o.Accel = "tcg,thread=multi"
+	}
+}
+
+// A Machine is the image while it runs.
+type Machine struct {
+	cmd    *exec.Cmd
+	serial string
+	gone   chan struct{}
+	err    error // of the process, once gone is closed
+}
+
+// Connect makes the tap of an image, and a DHCP server on it that gives it imageAddress.
+func Connect(ctx context.Context, n *uml.Network, dir string) error {
+	for _, args := range [][]string{
+		{"ip", "tuntap", "add", "dev", tap, "mode", "tap"},
+		{"ip", "address", "add", hostAddress + "/24", "dev", tap},
+		{"ip", "link", "set", tap, "up"},
+	} {
+		if _, err := n.Run(ctx, args...); err != nil {
+			return err
+		}
+	}
+	forward := func() error { return os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0) }
+	if err := n.Do(forward); err != nil {
+		return fmt.Errorf("rig: forwarding: %w", err)
+	}
+	dhcp := exec.Command("/usr/sbin/dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--port=0", "--user=root", "--interface="+tap,
+		"--bind-interfaces", "--dhcp-range="+imageAddress+","+imageAddress+",1h", "--dhcp-authoritative", "--no-ping",
+		"--dhcp-leasefile="+filepath.Join(dir, "leases"), "--pid-file=")
+	if err := n.Start(dhcp); err != nil {
+		return fmt.Errorf("rig: DHCP: %w", err)
+	}
+	go func() { _ = dhcp.Wait() }() // it ends with the network
+	return nil
+}
+
+// Start starts the image.
+func Start(n *uml.Network, o Options) (*Machine, error) {
+	o.EnsureDefaults()
+	vars := filepath.Join(o.Dir, "vars.fd")
+	if err := copyOnce(firmwareVars, vars); err != nil {
+		return nil, fmt.Errorf("rig: %w", err)
+	}
+	m := &Machine{serial: filepath.Join(o.Dir, fmt.Sprintf("serial-%d.log", time.Now().UnixNano())), gone: make(chan struct{})}
+	m.cmd = exec.Command("qemu-system-x86_64", o.arguments(vars, m.serial)...)
+	var said strings.Builder
+	m.cmd.Stderr = &said
+	if err := n.Start(m.cmd); err != nil {
+		return nil, fmt.Errorf("rig: %w", err)
+	}
+	go func() {
+		if err := m.cmd.Wait(); err != nil {
+			m.err = fmt.Errorf("%w: %s", err, said.String())
+		}
+		close(m.gone)
+	}()
+	return m, nil
+}
+
+// arguments are QEMU's. A write that the image was told is durable is in the file when QEMU is killed:
+// what the host's cache has stays.
+func (o *Options) arguments(vars, serial string) []string {
+	args := []string{
+		"-machine", "q35", "-accel", o.Accel, "-cpu", "max", "-smp", "2", "-m", fmt.Sprint(o.MemMB),
+		"-drive", "if=pflash,format=raw,unit=0,readonly=on,file=" + firmwareCode,
+		"-drive", "if=pflash,format=raw,unit=1,file=" + vars,
+		"-drive", "if=none,id=system,snapshot=on,file=" + o.System, "-device", "nvme,serial=system,drive=system",
+		"-netdev", "tap,id=net,ifname=" + tap + ",script=no,downscript=no", "-device", "virtio-net-pci,netdev=net",
+		"-device", "virtio-rng-pci", "-display", "none", "-monitor", "none", "-serial", "file:" + serial, "-no-reboot",
+	}
+	if o.Data != "" {
+		args = append(args, "-drive", "if=none,id=data,format=raw,file="+o.Data, "-device", "nvme,serial=data,drive=data")
+	}
+	return args
+}
+
+// copyOnce copies a file unless it is there.
+func copyOnce(from, to string) error {
+	if _, err := os.Stat(to); err == nil {
+		return nil
+	}
+	content, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(to, content, 0o600)
+}
+
+// Console gives what the image has said.
+func (m *Machine) Console() string {
+	text, err := os.ReadFile(m.serial)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
+}
+
+// Await waits until the console has a text for the expression, and gives its groups. The error tells what
+// the console says.
+func (m *Machine) Await(ctx context.Context, expression string) ([]string, error) {
+	wanted := regexp.MustCompile(expression)
+	for {
+		if found := wanted.FindStringSubmatch(m.Console()); found != nil {
+			return found, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("rig: no %s on the console: %w\n%s", expression, ctx.Err(), m.Console())
+		case <-m.gone:
+			if found := wanted.FindStringSubmatch(m.Console()); found != nil {
+				return found, nil
+			}
+			return nil, fmt.Errorf("rig: no %s on the console, and the machine is off: %w\n%s", expression, m.err, m.Console())
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// Kill takes the power away.
+func (m *Machine) Kill() error {
+	err := m.cmd.Process.Kill()
+	<-m.gone
+	if errors.Is(err, os.ErrProcessDone) {
+		return nil
+	}
+	return err
+}
