@@ -329,7 +329,7 @@ func (f *metaFence) asLog(file pebblevfs.File, err error) (pebblevfs.File, error
 		return nil, err
 	}
 	f.breakLog(err)
-	if file, err = pebblevfs.NewMem().Create("log", pebblevfs.WriteCategoryUnspecified); err != nil {
+	if file, err = noLog(); err != nil {
 		return nil, err
 	}
 	return fencedLog{file, f}, nil
@@ -379,6 +379,30 @@ func (l fencedLog) SyncTo(length int64) (full bool, err error) {
 		return err
 	})
 	return full, err
+}
+
+// Stat implements vfs.File: Pebble asks for the length of a log that it uses again.
+func (l fencedLog) Stat() (info pebblevfs.FileInfo, err error) {
+	err = l.guard(func() error {
+		got, err := l.File.Stat()
+		if err == nil {
+			info = got
+		}
+		return err
+	})
+	if err != nil || info != nil {
+		return info, err
+	}
+	nothing, err := noLog()
+	if err != nil {
+		return nil, err
+	}
+	return nothing.Stat()
+}
+
+// noLog is what a broken log is to Pebble.
+func noLog() (pebblevfs.File, error) {
+	return pebblevfs.NewMem().Create("log", pebblevfs.WriteCategoryUnspecified)
 }
 
 // Close implements io.Closer.

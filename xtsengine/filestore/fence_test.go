@@ -3,11 +3,15 @@ package filestore
 import (
 	"errors"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	pebblevfs "github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/nfseal/nfseal/xtsengine/blockdev/memdev"
+	"github.com/nfseal/nfseal/xtsengine/vfs"
 )
 
 // A new MANIFEST's name is as durable as its content: a marker that chooses it can't be there without it.
@@ -59,4 +63,61 @@ func TestManifestWithoutName(t *testing.T) {
 			t.Errorf("synced: %v", err)
 		}
 	}
+}
+
+// statFS fails to tell the length of a log that is used again.
+type statFS struct {
+	pebblevfs.FS
+	broken *atomic.Bool
+}
+
+func (fs statFS) ReuseForWrite(old, name string, c pebblevfs.DiskWriteCategory) (pebblevfs.File, error) {
+	file, err := fs.FS.ReuseForWrite(old, name, c)
+	if err != nil {
+		return nil, err
+	}
+	return statFile{file, fs.broken}, nil
+}
+
+type statFile struct {
+	pebblevfs.File
+	broken *atomic.Bool
+}
+
+func (f statFile) Stat() (pebblevfs.FileInfo, error) {
+	if f.broken.Load() {
+		return nil, errMedium
+	}
+	return f.File.Stat()
+}
+
+// A log whose length can't be told when it is used again stops the store, not the process.
+func TestLogWithoutLength(t *testing.T) {
+	var broken atomic.Bool
+	fs := statFS{pebblevfs.NewMem(), &broken}
+	r := newRigOn(t, memdev.New(32<<20), fs, func(o *Options) { o.MemTableBytes = 1 << 20 })
+	id := r.file("f")
+	change := func(k uint64) error {
+		_, err := r.SetXattr(bg, nil, id, "x", noise(k, 60<<10), vfs.XattrEither)
+		return err
+	}
+	for k := range uint64(200) { // until logs are used again
+		if err := change(k); err != nil {
+			t.Fatal(err)
+		}
+	}
+	broken.Store(true)
+	var err error
+	for k := uint64(0); err == nil && k < 1000; k++ {
+		err = change(k)
+	}
+	if !errors.Is(err, vfs.ErrIO) {
+		t.Errorf("changes: %v", err)
+	}
+	if err := r.Store.Close(); !errors.Is(err, vfs.ErrIO) {
+		t.Errorf("close: %v", err)
+	}
+	r.drop()
+	broken.Store(false)
+	r.open()
 }
