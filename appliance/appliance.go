@@ -106,9 +106,9 @@ func (a *Appliance) open(ctx context.Context) error {
 	if a.dir, err = openDataDir(a.o.DataDir, a.o.KeyFile); err != nil {
 		return err
 	}
-	volumeBytes := int64(0) // of a new volume
+	var fresh NewVolume
 	if a.dir.fresh {
-		if volumeBytes, err = chooseVolumeBytes(a.dir.dir, a.o.VolumeBytes); err != nil {
+		if fresh, err = chooseVolume(a.dir.dir, &a.o); err != nil {
 			return err
 		}
 		if err := a.listen(ctx); err != nil {
@@ -130,11 +130,11 @@ func (a *Appliance) open(ctx context.Context) error {
 			return err
 		}
 	}
-	return a.openForWriting(ctx, pending, volumeBytes)
+	return a.openForWriting(ctx, pending, fresh)
 }
 
 // openForWriting goes on where nothing is left to be refused.
-func (a *Appliance) openForWriting(ctx context.Context, pending *pendingLog, volumeBytes int64) error {
+func (a *Appliance) openForWriting(ctx context.Context, pending *pendingLog, fresh NewVolume) error {
 	if err := a.dir.announce(); err != nil {
 		return err
 	}
@@ -165,7 +165,7 @@ func (a *Appliance) openForWriting(ctx context.Context, pending *pendingLog, vol
 	if err := a.certifyFront(ctx); err != nil {
 		return err
 	}
-	if err := a.openUnits(ctx, volumeBytes); err != nil {
+	if err := a.openUnits(ctx, fresh); err != nil {
 		return err
 	}
 	a.keyWatch.start(a)
@@ -218,7 +218,7 @@ func (a *Appliance) openAuthority(ctx context.Context) error {
 }
 
 // openUnits opens the units, or makes the first one, and starts them.
-func (a *Appliance) openUnits(ctx context.Context, volumeBytes int64) error {
+func (a *Appliance) openUnits(ctx context.Context, fresh NewVolume) error {
 	nowhere, err := newNowhere()
 	if err != nil {
 		return err
@@ -239,7 +239,7 @@ func (a *Appliance) openUnits(ctx context.Context, volumeBytes int64) error {
 		return err
 	}
 	a.table.setMountTargets(a.o.MountTargets, n.MountTargets)
-	dirs, err := a.prepareUnits(volumeBytes)
+	dirs, err := a.prepareUnits(fresh)
 	if err != nil {
 		return err
 	}
@@ -274,7 +274,7 @@ func (a *Appliance) openUnits(ctx context.Context, volumeBytes int64) error {
 }
 
 // prepareUnits lists the units, after making the first one if there is none.
-func (a *Appliance) prepareUnits(volumeBytes int64) ([]string, error) {
+func (a *Appliance) prepareUnits(fresh NewVolume) ([]string, error) {
 	root := a.dir.units()
 	if err := durable.MakeDir(root, 0o700); err != nil {
 		return nil, fmt.Errorf("appliance: %w", err)
@@ -286,13 +286,13 @@ func (a *Appliance) prepareUnits(volumeBytes int64) ([]string, error) {
 	if err != nil || len(dirs) > 0 {
 		return dirs, err
 	}
-	if volumeBytes == 0 { // a first start was cut short, or all units were taken away
-		if volumeBytes, err = chooseVolumeBytes(root, a.o.VolumeBytes); err != nil {
+	if fresh == (NewVolume{}) { // a first start was cut short, or all units were taken away
+		if fresh, err = chooseVolume(root, &a.o); err != nil {
 			return nil, err
 		}
 	}
-	a.log.Info("making a volume", zap.Int64("bytes", volumeBytes))
-	dir, err := MakeUnit(root, volumeBytes, a.o.Clock())
+	a.log.Info("making a volume", zap.Stringer("volume", fresh))
+	dir, err := MakeUnit(root, fresh, a.o.Clock())
 	return []string{dir}, err
 }
 

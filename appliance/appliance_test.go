@@ -357,7 +357,7 @@ func TestOneUnitStopsTheOtherGoesOn(t *testing.T) {
 	dir := t.TempDir()
 	r := start(t, testOptions(dir))
 	r.stop(t)
-	if _, err := MakeUnit(filepath.Join(dir, "units"), testVolumeBytes, time.Now()); err != nil {
+	if _, err := MakeUnit(filepath.Join(dir, "units"), NewVolume{Bytes: testVolumeBytes}, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	r = start(t, testOptions(dir))

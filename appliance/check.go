@@ -34,12 +34,12 @@ func Check(ctx context.Context, o Options) ([]api.Feature, error) {
 	}
 	defer d.Close()
 	if d.fresh {
-		size, err := chooseVolumeBytes(d.dir, o.VolumeBytes)
+		v, err := chooseVolume(d.dir, &o)
 		if err != nil {
 			return report, err
 		}
 		return append(report, api.Feature{
-			Name: "data directory", Detail: d.dir + " is empty: a start makes it, with a volume of " + formatBytes(size),
+			Name: "data directory", Detail: d.dir + " is empty: a start makes it, with a volume " + v.String(),
 		}), nil
 	}
 	report = append(report, api.Feature{Name: "root key", On: true, Detail: d.root.ID().String() + " in " + o.KeyFile})

@@ -7,6 +7,8 @@ const (
 	maxJSONBytes = 64 << 10
 	// maxKeyCopyBytes bounds the copy of a KMS key, with all its versions, beside a file system.
 	maxKeyCopyBytes = 256 << 10
+	// deviceEdgeBytes at both ends of a device are read to see whether it is empty.
+	deviceEdgeBytes = 4 << 20
 	// minVolumeBytes is the smallest volume that is made.
 	minVolumeBytes = 16 << 20
 	// defaultVolumeBytes is the size of the volume of a first start, if the host has

@@ -10,13 +10,12 @@ import (
 	"time"
 
 	"github.com/nfseal/nfseal/appliance/durable"
-	"github.com/nfseal/nfseal/xtsengine/blockdev"
 	"github.com/nfseal/nfseal/xtsengine/volume"
 )
 
-// MakeUnit makes a unit with a volume of volumeBytes, a multiple of 1 MiB, in a directory of its own
-// under root and returns the directory. It appears whole or not at all.
-func MakeUnit(root string, volumeBytes int64, now time.Time) (string, error) {
+// MakeUnit makes a unit in a directory of its own under root and returns the directory. It appears whole or not at all; a
+// device is not empty any more after an error.
+func MakeUnit(root string, v NewVolume, now time.Time) (string, error) {
 	uuid, err := volume.NewUUID(nil)
 	if err != nil {
 		return "", err
@@ -26,7 +25,7 @@ func MakeUnit(root string, volumeBytes int64, now time.Time) (string, error) {
 	if err := durable.MakeDir(unfinished, 0o700); err != nil {
 		return "", fmt.Errorf("appliance: %w", err)
 	}
-	if err := fillUnit(unfinished, uuid, volumeBytes, now); err != nil {
+	if err := fillUnit(unfinished, uuid, v, now); err != nil {
 		return "", errors.Join(err, os.RemoveAll(unfinished))
 	}
 	if err := os.Rename(unfinished, dir); err != nil {
@@ -38,12 +37,8 @@ func MakeUnit(root string, volumeBytes int64, now time.Time) (string, error) {
 	return dir, nil
 }
 
-func fillUnit(dir string, uuid volume.UUID, volumeBytes int64, now time.Time) error {
-	device, err := blockdev.CreateFile(filepath.Join(dir, "volume"), volumeBytes, blockdev.Options{})
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(volume.Format(device, volume.Options{UUID: uuid}), device.Close()); err != nil {
+func fillUnit(dir string, uuid volume.UUID, v NewVolume, now time.Time) error {
+	if err := v.make(filepath.Join(dir, "volume"), uuid); err != nil {
 		return err
 	}
 	if err := durable.MakeDir(filepath.Join(dir, "fs"), 0o700); err != nil {
@@ -65,7 +60,11 @@ func removeUnfinished(root string) error {
 		if !strings.HasSuffix(e.Name(), unfinishedSuffix) {
 			continue
 		}
-		if err := os.RemoveAll(filepath.Join(root, e.Name())); err != nil {
+		dir := filepath.Join(root, e.Name())
+		if err := emptyAgain(filepath.Join(dir, "volume"), strings.TrimSuffix(e.Name(), unfinishedSuffix)); err != nil {
+			return err
+		}
+		if err := os.RemoveAll(dir); err != nil {
 			return fmt.Errorf("appliance: %w", err)
 		}
 	}

@@ -68,6 +68,8 @@ type Options struct {
 	// VolumeBytes is the size of the volume of a new data directory; 0 chooses: 10 GiB, or half of
 	// what is free if that is less.
 	VolumeBytes int64
+	// VolumeDevice is the path of a block device, which has to be empty, that becomes the volume of a new data directory.
+	VolumeDevice string
 	// MemoryBytes is the memory that the daemon keeps to, whatever the number of file systems, 16 MiB at
 	// least (of less than 512 MiB, the buffers of the network come on top); by default 1 GiB, or a quarter
 	// of the machine's memory or the control group's if that is less.
@@ -210,6 +212,8 @@ func (o *Options) Validate() error {
 		}
 	}
 	switch {
+	case o.VolumeBytes != 0 && o.VolumeDevice != "":
+		return errors.New("appliance: the volume is in a file of a given size or on a device, not both")
 	case o.VolumeBytes != 0 && (o.VolumeBytes < minVolumeBytes || o.VolumeBytes%volumeUnit != 0):
 		return fmt.Errorf("appliance: volume of %d bytes: at least %d are needed, in multiples of %d",
 			o.VolumeBytes, int64(minVolumeBytes), int64(volumeUnit))

@@ -54,6 +54,7 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 	f.Func("advertise", "`address` or name of this machine as clients know it, may be given more than once (default those of -listen or of all interfaces)", list(&o.Advertise))
 	f.StringVar(&o.Region, "region", appliance.DefaultRegion, "`region` in DNS names and ARNs")
 	f.StringVar(&o.Suffix, "suffix", appliance.DefaultSuffix, "DNS `suffix`: names are fs-….efs.<region>.<suffix>")
+	f.StringVar(&o.VolumeDevice, "volume-device", "", "`path` of an empty block device that becomes the volume of a new data directory, better one below /dev/disk/by-id")
 	f.Func("volume-size", "`size` of the volume of a new data directory, as 10GiB (default 10GiB, or half of the free space)", size(&o.VolumeBytes))
 	f.Func("memory", "`size` of the memory to keep to, caches above all (default 1 GiB, or a quarter of the machine's if that is less)", size(&o.MemoryBytes))
 	f.StringVar(&o.Squash, "squash", appliance.DefaultSquash, "whose requests are made anonymous: none, root or all")

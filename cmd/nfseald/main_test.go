@@ -322,7 +322,7 @@ func TestCommandLine(t *testing.T) {
 		t.Errorf("-version: %d %q", status, stdout)
 	}
 	for _, args := range [][]string{
-		{"-no-such-flag"}, {"argument"}, {"-volume-size", "big"}, {"-volume-size", "1K"}, {"-squash", "some"},
+		{"-no-such-flag"}, {"argument"}, {"-volume-size", "big"}, {"-volume-size", "16MiB", "-volume-device", "/dev/null"}, {"-volume-size", "1K"}, {"-squash", "some"},
 		{"-listen", "nowhere"}, {"-mount-target", "x"}, {"-mount-target", "10.0.0.1=home"}, {"-listen", ""},
 	} {
 		if _, stderr, status := output(t, args...); status != exitUsage || stderr == "" {

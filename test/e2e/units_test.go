@@ -90,7 +90,7 @@ func TestUnitsStopStartAndMove(t *testing.T) {
 	}
 	first := unitsOf(t, s.data)[0]
 	// The roomiest unit takes the next file system.
-	if _, err := appliance.MakeUnit(filepath.Join(s.data, "units"), 1<<30, time.Now()); err != nil {
+	if _, err := appliance.MakeUnit(filepath.Join(s.data, "units"), appliance.NewVolume{Bytes: 1 << 30}, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	u := startUnits(t, w, s.data, s.ip)
