@@ -77,7 +77,7 @@ func (f *logFile) appendLocked(b *buffers, p []byte) (int, error) {
 	clear(plain[kept+n:])
 	stored := b.stored[:to-from]
 	encrypt(f.inode.cipher, stored, plain, from)
-	if f.growLocked(headerBytes + to); f.full {
+	if f.growLocked(headerBytes + to + fillerBytes); f.full {
 		stored = b.stored[:int64(kept+n)+fillerBytes]
 		clear(stored[to-from:])
 	}

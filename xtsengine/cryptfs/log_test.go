@@ -72,6 +72,26 @@ func TestLogAppends(t *testing.T) {
 	}
 }
 
+// TestLogEnds: however an append ends, all of it lies below the size that the file shows after a crash.
+func TestLogEnds(t *testing.T) {
+	fs := newFS(t, vfs.NewMem(), newKey(t))
+	f := newLog(t, fs, "log")
+	defer f.Close()
+	piece := bytes.Repeat([]byte{7}, aesBytes)
+	for end := int64(aesBytes); end < 4*minAheadBytes; end += aesBytes {
+		if _, err := f.Write(bytes.Clone(piece)); err != nil {
+			t.Fatal(err)
+		}
+		info, err := fs.Stat("log")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Size() < end {
+			t.Fatalf("%d bytes were appended, the file shows %d", end, info.Size())
+		}
+	}
+}
+
 // TestLogWithoutRoom: where the file can't be made longer ahead, it grows with each append.
 func TestLogWithoutRoom(t *testing.T) {
 	mem := vfs.NewMem()
