@@ -44,7 +44,10 @@
 //
 // The files of Pebble's log (category "pebble-wal") are made longer ahead of what is written to them,
 // with zeros, and used again when Pebble is done with them: then a sync overwrites blocks that are
-// allocated, and the file system below has nothing of its own to make durable. A log that is used
+// allocated, and the file system below has nothing of its own to make durable. Where the file system lets it
+// (statx says how, from Linux 6.1 on) what was appended is gathered in memory and written past the page cache by the
+// sync, in one system call (pwritev2 with RWF_DSYNC) for whole sectors, so that it is not in the file before that.
+// A sync after the file grew, or after more than fits into that memory, is an fdatasync of the file. A log that is used
 // again keeps its blocks and its length and gets a new salt, and so a new key, under which its old
 // content is noise. An append to a log encrypts the AES block that it begins in from memory; that
 // block lies within one sector, so what was said above of the end of a file holds here too. What is

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -28,6 +29,7 @@ type logFile struct {
 	stored int64          // the physical size as far as it is known, at least 0
 	tail   [aesBytes]byte // what the AES block of end holds before it
 	full   bool           // growing failed: the file is as long as what is written
+	direct *directLog     // nil: what is written goes through the page cache
 }
 
 var _ vfs.File = (*logFile)(nil)
@@ -36,7 +38,94 @@ var _ vfs.File = (*logFile)(nil)
 func (fs *FS) newLog(base vfs.File, n *inode, stored int64) *logFile {
 	f := &logFile{file: file{fs: fs, base: base, inode: n, writable: true}, stored: stored}
 	f.size.Store(logicalBytes(stored))
+	f.direct = openDirect(base, headerBytes)
 	return f
+}
+
+// Close implements io.Closer. It does not sync, and what waits for a sync is not written: a log that is closed
+// without one has failed, and its file may be another's by now.
+func (f *logFile) Close() error {
+	if f.inode == nil {
+		return f.file.Close()
+	}
+	f.inode.mu.Lock()
+	d := f.direct
+	f.direct = nil
+	f.inode.mu.Unlock()
+	var err error
+	if d != nil {
+		err = d.close()
+	}
+	return errors.Join(err, f.file.Close())
+}
+
+// undirect ends the way past the page cache. What waited for it is written.
+func (f *logFile) undirect() error {
+	f.inode.mu.Lock()
+	defer f.inode.mu.Unlock()
+	return f.undirectLocked()
+}
+
+func (f *logFile) undirectLocked() error {
+	d := f.direct
+	if d == nil {
+		return nil
+	}
+	f.direct = nil
+	err := d.close()
+	if d.dirty {
+		_, e := f.base.WriteAt(d.mem[:d.n], d.start)
+		err = errors.Join(err, e)
+	}
+	return err
+}
+
+// putLocked writes stored bytes at a physical offset.
+func (f *logFile) putLocked(stored []byte, off int64) error {
+	if f.direct != nil {
+		err := f.direct.write(stored, off)
+		if !errors.Is(err, unix.EINVAL) {
+			return err
+		}
+		if err := f.undirectLocked(); err != nil {
+			return err
+		}
+	}
+	_, err := f.base.WriteAt(stored, off)
+	return err
+}
+
+// ReadAt implements io.ReaderAt.
+func (f *logFile) ReadAt(p []byte, off int64) (int, error) {
+	if err := f.undirect(); err != nil {
+		return 0, err
+	}
+	return f.file.ReadAt(p, off)
+}
+
+// Sync implements vfs.File.
+func (f *logFile) Sync() error { return f.sync(f.base.Sync) }
+
+// SyncData implements vfs.File.
+func (f *logFile) SyncData() error { return f.sync(f.base.SyncData) }
+
+// SyncTo implements vfs.File: it makes all of the log durable.
+func (f *logFile) SyncTo(int64) (fullSync bool, err error) { return true, f.SyncData() }
+
+// sync makes the log durable, by means of a sync of the file where a write past the page cache does not do.
+func (f *logFile) sync(whole func() error) error {
+	f.inode.mu.Lock()
+	defer f.inode.mu.Unlock()
+	if f.direct != nil {
+		err := f.direct.sync(whole)
+		if !errors.Is(err, unix.EINVAL) {
+			return err
+		}
+		if err := f.undirectLocked(); err != nil {
+			return err
+		}
+	}
+	return whole()
 }
 
 // Write implements io.Writer: it appends.
@@ -80,8 +169,11 @@ func (f *logFile) appendLocked(b *buffers, p []byte) (int, error) {
 	if f.growLocked(headerBytes + to + fillerBytes); f.full {
 		stored = b.stored[:int64(kept+n)+fillerBytes]
 		clear(stored[to-from:])
+		if err := f.undirectLocked(); err != nil {
+			return 0, fmt.Errorf("cryptfs: append %d bytes at %d: %w", n, f.end, err)
+		}
 	}
-	if _, err := f.base.WriteAt(stored, headerBytes+from); err != nil {
+	if err := f.putLocked(stored, headerBytes+from); err != nil {
 		return 0, fmt.Errorf("cryptfs: append %d bytes at %d: %w", n, f.end, err)
 	}
 	f.end += int64(n)
@@ -108,6 +200,9 @@ func (f *logFile) growLocked(to int64) {
 			return
 		}
 		f.stored += n
+	}
+	if f.direct != nil {
+		f.direct.loose = true // its sync makes the new length durable
 	}
 }
 
