@@ -25,13 +25,7 @@ func TestUsers(t *testing.T) {
 	}
 	operator("user", "create", "bob")
 	key := operator("user", "key", "create", "bob")
-	policy := filepath.Join(t.TempDir(), "policy.json")
-	const onlyBob = `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::000000000000:user/bob"},
-		"Action":"elasticfilesystem:Client*","Condition":{"Bool":{"aws:SecureTransport":"true"}}}}`
-	if err := os.WriteFile(policy, []byte(onlyBob), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	operator("fs", "policy", "put", s.fs, policy)
+	operator("fs", "policy", "put", s.fs, onlyUser(t, "bob"))
 
 	must(t, g, "mkdir", "-p", "/mnt/anonymous")
 	refused, err := run(t, g, s.mountArgs(s.fs, "/mnt/anonymous")...)
@@ -49,6 +43,18 @@ func TestUsers(t *testing.T) {
 		r, err := run(t, g, "sh", "-c", "echo more > "+dir+"/other && sync "+dir+"/other")
 		return err == nil && denied(r)
 	})
+}
+
+// onlyUser is a file with a policy that lets one user in, over TLS.
+func onlyUser(t *testing.T, name string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "policy.json")
+	text := `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::000000000000:user/` + name + `"},
+		"Action":"elasticfilesystem:Client*","Condition":{"Bool":{"aws:SecureTransport":"true"}}}}`
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
 }
 
 func denied(r uml.Result) bool {
