@@ -103,7 +103,7 @@ func (a *Appliance) open(ctx context.Context) error {
 	if err := a.inherit(ctx); err != nil {
 		return err
 	}
-	if a.dir, err = openDataDir(a.o.DataDir, a.o.KeyFile); err != nil {
+	if a.dir, err = openDataDir(ctx, a.o.DataDir, a.o.Root); err != nil {
 		return err
 	}
 	var fresh NewVolume
@@ -114,12 +114,12 @@ func (a *Appliance) open(ctx context.Context) error {
 		if err := a.listen(ctx); err != nil {
 			return err
 		}
-		if err := a.dir.create(a.o.KeyFile, a.o.Clock()); err != nil {
+		if err := a.dir.create(ctx, a.o.Root, a.o.Clock()); err != nil {
 			return err
 		}
 	}
 	pending := &pendingLog{}
-	if a.keys, err = kms.New(kms.Options{Root: a.dir.root, Audit: pending}); err != nil {
+	if a.keys, err = kms.New(kms.Options{Root: a.dir.root.key, Audit: pending}); err != nil {
 		return err
 	}
 	if !a.dir.fresh {

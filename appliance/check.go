@@ -28,7 +28,7 @@ func Check(ctx context.Context, o Options) ([]api.Feature, error) {
 	if _, err := os.Stat(o.DataDir); err != nil {
 		return report, fmt.Errorf("appliance: %w", err)
 	}
-	d, err := openDataDir(o.DataDir, o.KeyFile)
+	d, err := openDataDir(ctx, o.DataDir, o.Root)
 	if err != nil {
 		return report, err
 	}
@@ -42,8 +42,8 @@ func Check(ctx context.Context, o Options) ([]api.Feature, error) {
 			Name: "data directory", Detail: d.dir + " is empty: a start makes it, with a volume " + v.String(),
 		}), nil
 	}
-	report = append(report, api.Feature{Name: "root key", On: true, Detail: d.root.ID().String() + " in " + o.KeyFile})
-	keys, err := kms.New(kms.Options{Root: d.root, Audit: &pendingLog{}})
+	report = append(report, api.Feature{Name: "root key", On: true, Detail: d.root.key.ID().String()}, rootFeature(d.root))
+	keys, err := kms.New(kms.Options{Root: d.root.key, Audit: &pendingLog{}})
 	if err != nil {
 		return report, err
 	}

@@ -1,6 +1,7 @@
 package appliance
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/nfseal/nfseal/appliance/durable"
 	"github.com/nfseal/nfseal/appliance/kms"
+	"github.com/nfseal/nfseal/appliance/trust"
 	"golang.org/x/sys/unix"
 )
 
@@ -23,18 +25,43 @@ var (
 	ErrForeign = errors.New("this is no nfseal data directory")
 	// ErrWrongKey says that the key file is not the one that the directory was made with.
 	ErrWrongKey = errors.New("the key file does not belong to this data directory")
+	// ErrOtherRoot says that another root of trust keeps the directory's root key.
+	ErrOtherRoot = errors.New("another root of trust is needed")
+	// ErrMoving says that the root key is on its way to another root of trust.
+	ErrMoving = errors.New("the root key is being moved to another root of trust, which was cut short")
 	// ErrNewerFormat says that a later version wrote something in it.
 	ErrNewerFormat = errors.New("written by a newer version of nfseal")
 )
 
-// dirFormat is the version of the data directory's layout.
-const dirFormat = 1
+// Versions of the data directory's layout: in the first a key file is the root key itself; in the second the
+// root key stands in nfseal.json, wrapped by each of the recipients; while it is moved the third is there, which
+// no build that does not know of it takes for one of the others.
+const (
+	keyFileFormat    = 1
+	recipientsFormat = 2
+	movingFormat     = 3
+	dirFormat        = movingFormat // the newest
+)
 
 // manifest is nfseal.json.
 type manifest struct {
-	Format    int       `json:"format"`
-	RootKeyID string    `json:"rootKeyId"`
-	Created   time.Time `json:"created"`
+	Format     int         `json:"format"`
+	RootKeyID  string      `json:"rootKeyId"`
+	Created    time.Time   `json:"created"`
+	Recipients []recipient `json:"recipients,omitempty"`
+	Next       *nextRoot   `json:"next,omitempty"` // in movingFormat
+}
+
+// shape says whether everything is there that the format wants, and nothing else.
+func (m *manifest) shape() bool {
+	switch m.Format {
+	case keyFileFormat:
+		return len(m.Recipients) == 0 && m.Next == nil
+	case recipientsFormat:
+		return len(m.Recipients) > 0 && m.Next == nil
+	default:
+		return m.Next != nil
+	}
 }
 
 // layout names what is in a data directory.
@@ -61,18 +88,18 @@ func SocketPath(dataDir string) string { return layout{dataDir}.socket() }
 type dataDir struct {
 	layout
 	lockFile *os.File
-	root     *kms.RootKey
+	root     *rootKey
 	fresh    bool // not made yet
 }
 
 // openDataDir takes the directory or refuses it, and writes nothing. An empty or missing directory
 // is fresh: create makes a data directory of it.
-func openDataDir(dir, keyFile string) (*dataDir, error) {
+func openDataDir(ctx context.Context, dir string, root trust.Options) (*dataDir, error) {
 	d, err := lockDataDir(dir)
 	if err != nil {
 		return nil, err
 	}
-	if err := d.load(keyFile); err != nil {
+	if err := d.load(ctx, root); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
@@ -114,29 +141,21 @@ func (d *dataDir) announce() error {
 	return nil
 }
 
-// load reads the manifest and the key that it names.
-func (d *dataDir) load(keyFile string) error {
+// load reads the manifest and the root key that it names.
+func (d *dataDir) load(ctx context.Context, root trust.Options) error {
 	m, err := readManifest(d.manifest())
 	if errors.Is(err, fs.ErrNotExist) {
 		d.fresh = true
-		return d.refuseForeign(keyFile)
+		return d.refuseForeign(root)
 	}
 	if err != nil {
 		return err
 	}
-	root, err := kms.ReadKeyFile(keyFile)
-	if errors.Is(err, kms.ErrNoKeyFile) {
-		return fmt.Errorf("%w; the data in %s can't be read without key %s: put its key file back", err, d.dir, m.RootKeyID)
+	if m.Next != nil {
+		return fmt.Errorf("%w: finish it with nfseald -data %s %s -move-root KIND:WHERE; nothing is lost", ErrMoving, d.dir, m.flags())
 	}
-	if err != nil {
-		return err
-	}
-	if root.ID().String() != m.RootKeyID {
-		return fmt.Errorf("%w: %s holds key %s, the data in %s was made with key %s",
-			ErrWrongKey, keyFile, root.ID(), d.dir, m.RootKeyID)
-	}
-	d.root = root
-	return nil
+	d.root, err = d.openRoot(ctx, &m, root)
+	return err
 }
 
 func readManifest(path string) (manifest, error) {
@@ -154,25 +173,21 @@ func readManifest(path string) (manifest, error) {
 	if _, err := kms.ParseKeyID(m.RootKeyID); err != nil {
 		return m, fmt.Errorf("appliance: %s is damaged: %w", path, err)
 	}
+	if !m.shape() {
+		return m, fmt.Errorf("appliance: %s is damaged: nothing says who keeps the root key", path)
+	}
 	return m, nil
 }
 
-// create makes a data directory of a fresh one, with a new key file if there is none.
-func (d *dataDir) create(keyFile string, now time.Time) error {
-	root, err := kms.ReadKeyFile(keyFile)
-	if errors.Is(err, kms.ErrNoKeyFile) {
-		if err := kms.CreateKeyFile(keyFile); err != nil {
-			return err
-		}
-		root, err = kms.ReadKeyFile(keyFile)
-	}
+// create makes a data directory of a fresh one. What the root of trust refuses leaves nothing behind.
+func (d *dataDir) create(ctx context.Context, o trust.Options, now time.Time) error {
+	root, m, err := makeRoot(ctx, o, now)
 	if err != nil {
 		return err
 	}
 	if err := os.Chmod(d.dir, 0o700); err != nil {
 		return fmt.Errorf("appliance: %w", err)
 	}
-	m := manifest{Format: dirFormat, RootKeyID: root.ID().String(), Created: now.UTC()}
 	if err := writeJSON(d.manifest(), m); err != nil {
 		return err
 	}
@@ -182,7 +197,7 @@ func (d *dataDir) create(keyFile string, now time.Time) error {
 
 // refuseForeign lets only a directory pass in which nothing is but what a start that was cut short
 // leaves.
-func (d *dataDir) refuseForeign(keyFile string) error {
+func (d *dataDir) refuseForeign(root trust.Options) error {
 	entries, err := os.ReadDir(d.dir)
 	if err != nil {
 		return fmt.Errorf("appliance: %w", err)
@@ -191,8 +206,8 @@ func (d *dataDir) refuseForeign(keyFile string) error {
 	for _, path := range []string{d.manifest(), d.rootKey()} {
 		own[filepath.Base(path)], own[filepath.Base(path)+durable.TempSuffix] = true, true
 	}
-	if filepath.Dir(keyFile) == filepath.Clean(d.dir) {
-		own[filepath.Base(keyFile)], own[filepath.Base(keyFile)+durable.TempSuffix] = true, true
+	if filepath.Dir(root.Where) == filepath.Clean(d.dir) {
+		own[filepath.Base(root.Where)], own[filepath.Base(root.Where)+durable.TempSuffix] = true, true
 	}
 	for _, e := range entries {
 		if !own[e.Name()] {

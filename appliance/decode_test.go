@@ -84,7 +84,7 @@ func FuzzManifest(f *testing.F) {
 		if err := os.WriteFile(path, text, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if m, err := readManifest(path); err == nil && (m.Format != dirFormat || len(m.RootKeyID) != 32) {
+		if m, err := readManifest(path); err == nil && (m.Format > dirFormat || len(m.RootKeyID) != 32 || !m.shape()) {
 			t.Fatalf("accepted %q", text)
 		}
 	})

@@ -5,8 +5,10 @@
 // # Data directory
 //
 //	<data>/
-//	  nfseal.json      format of the directory, id of the root key, when it was made
-//	  root.key         0600, the root of trust (Options.KeyFile puts it elsewhere)
+//	  nfseal.json      format of the directory, id of the root key and, unless a key file is the root key,
+//	                   who keeps it, each with the root key wrapped; when it was made; while it is moved
+//	                   to another root of trust (MoveRoot), the next one too
+//	  root.key         0600, the root of trust by default (Options.Root names others)
 //	  lock             pid of the daemon that has the directory
 //	  api.sock         0600, the API
 //	  takeover         0600, where a successor asks for the steered sockets

@@ -16,6 +16,7 @@ import (
 func (a *Appliance) Features() []api.Feature {
 	list := []api.Feature{
 		atRestFeature(),
+		rootFeature(a.dir.root),
 		a.transitFeature(),
 		{Name: "OCSP", On: true, Detail: "stapled, responder at " + a.o.OCSPURL()},
 		a.plaintextFeature(),
@@ -36,6 +37,10 @@ func (a *Appliance) Features() []api.Feature {
 
 func atRestFeature() api.Feature {
 	return api.Feature{Name: "encryption at rest", On: true, Detail: "XTS-AES-256, " + xts.PathName()}
+}
+
+func rootFeature(root *rootKey) api.Feature {
+	return api.Feature{Name: "root of trust", On: true, Detail: root.about}
 }
 
 // hostFeatures are those that depend on the host and the options alone.

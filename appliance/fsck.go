@@ -64,7 +64,7 @@ func Fsck(ctx context.Context, o Options, repair bool) ([]api.Check, error) {
 	if _, err := os.Stat(o.DataDir); err != nil {
 		return nil, fmt.Errorf("appliance: %w", err)
 	}
-	d, err := openDataDir(o.DataDir, o.KeyFile)
+	d, err := openDataDir(ctx, o.DataDir, o.Root)
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +72,7 @@ func Fsck(ctx context.Context, o Options, repair bool) ([]api.Check, error) {
 	if d.fresh {
 		return nil, fmt.Errorf("appliance: %s is empty", d.dir)
 	}
-	keys, err := kms.New(kms.Options{Root: d.root, Audit: &pendingLog{}})
+	keys, err := kms.New(kms.Options{Root: d.root.key, Audit: &pendingLog{}})
 	if err != nil {
 		return nil, err
 	}

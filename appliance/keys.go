@@ -19,7 +19,7 @@ import (
 func (a *Appliance) openKMS() error {
 	var err error
 	a.kmsKeys, err = kms.NewKeys(kms.KeysOptions{
-		Store: a.store, Root: a.dir.root, Region: a.o.Region, Account: api.OwnerID, Clock: a.o.Clock, Destroying: a.destroyCopies,
+		Store: a.store, Root: a.dir.root.key, Region: a.o.Region, Account: api.OwnerID, Clock: a.o.Clock, Destroying: a.destroyCopies,
 	})
 	if err != nil {
 		return err

@@ -20,6 +20,7 @@ import (
 	"github.com/nfseal/nfseal/appliance/kms"
 	"github.com/nfseal/nfseal/appliance/network"
 	"github.com/nfseal/nfseal/appliance/pki"
+	"github.com/nfseal/nfseal/appliance/trust"
 	"github.com/nfseal/nfseal/proxy/ktls"
 	"github.com/nfseal/nfseal/proxy/nfs4"
 	"github.com/nfseal/nfseal/xtsengine/filestore"
@@ -31,9 +32,9 @@ import (
 type Options struct {
 	// DataDir is where everything is kept. It is made if it does not exist.
 	DataDir string
-	// KeyFile is the root of trust; root.key in the data directory by default. It is made only
-	// with a new data directory.
-	KeyFile string
+	// Root is the root of trust; the key file root.key in the data directory by default. A key file is
+	// made only with a new data directory.
+	Root trust.Options
 	// Version is what the program calls itself.
 	Version string
 	// Host names this machine in the audit log; the system's host name by default.
@@ -126,7 +127,10 @@ func (o *Options) EnsureDefaults() {
 	if dir, err := filepath.Abs(o.DataDir); err == nil {
 		o.DataDir = dir
 	}
-	setDefault(&o.KeyFile, layout{o.DataDir}.rootKey())
+	if o.Root.Kind == "" {
+		o.Root.Kind, o.Root.Where = trust.KeyFile, layout{o.DataDir}.rootKey()
+	}
+	o.Root.EnsureDefaults()
 	setDefault(&o.Version, "unknown")
 	setDefault(&o.Region, DefaultRegion)
 	setDefault(&o.Suffix, DefaultSuffix)
@@ -191,6 +195,9 @@ func (o *Options) Validate() error {
 		return err
 	}
 	if err := (&ktls.Options{Use: o.KTLS}).Validate(); err != nil {
+		return err
+	}
+	if err := o.Root.Validate(); err != nil {
 		return err
 	}
 	if err := o.validateNames(); err != nil {

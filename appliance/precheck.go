@@ -74,7 +74,7 @@ func (d *dataDir) kmsReadOnly(ctx context.Context, keys keyring.Wrapper, o *Opti
 		store.Close() // nothing was written
 		key.Close()
 	}
-	all, err := kms.NewKeys(kms.KeysOptions{Store: store, Root: d.root, Region: o.Region, Account: api.OwnerID, Clock: o.Clock})
+	all, err := kms.NewKeys(kms.KeysOptions{Store: store, Root: d.root.key, Region: o.Region, Account: api.OwnerID, Clock: o.Clock})
 	if err != nil {
 		done()
 		return nil, nil, err

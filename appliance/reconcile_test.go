@@ -20,6 +20,7 @@ import (
 	"github.com/nfseal/nfseal/appliance/catalog"
 	"github.com/nfseal/nfseal/appliance/durable"
 	"github.com/nfseal/nfseal/appliance/kms"
+	"github.com/nfseal/nfseal/appliance/trust"
 	"github.com/nfseal/nfseal/proxy/nfs4/wire"
 	"github.com/nfseal/nfseal/proxy/nfsclient"
 )
@@ -27,12 +28,12 @@ import (
 // withCatalog lets change work on the catalog of a stopped appliance.
 func withCatalog(t testing.TB, dir string, change func(*catalog.Catalog)) {
 	t.Helper()
-	d, err := openDataDir(dir, layout{dir}.rootKey())
+	d, err := openDataDir(t.Context(), dir, trust.Options{Kind: trust.KeyFile, Where: layout{dir}.rootKey()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	keys, err := kms.New(kms.Options{Root: d.root, Audit: &pendingLog{}})
+	keys, err := kms.New(kms.Options{Root: d.root.key, Audit: &pendingLog{}})
 	if err != nil {
 		t.Fatal(err)
 	}

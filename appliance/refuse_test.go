@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/nfseal/nfseal/appliance/kms"
+	"github.com/nfseal/nfseal/appliance/trust"
 	"github.com/nfseal/nfseal/xtsengine/filestore"
 	"github.com/nfseal/nfseal/xtsengine/volume"
 )
@@ -35,14 +36,16 @@ func TestRefusedInWordsWithNothingWritten(t *testing.T) {
 		want   error
 		words  string
 	}{
-		{"missing key file", func(dir string) error { return os.Remove(filepath.Join(dir, "root.key")) }, kms.ErrNoKeyFile, "root.key"},
+		{"missing key file", func(dir string) error { return os.Remove(filepath.Join(dir, "root.key")) }, trust.ErrNoKeyFile, "root.key"},
 		{"another key file", func(dir string) error {
 			path := filepath.Join(dir, "root.key")
-			return errors.Join(os.Remove(path), kms.CreateKeyFile(path))
+			return errors.Join(os.Remove(path), trust.CreateKeyFile(path))
 		}, ErrWrongKey, "was made with key"},
-		{"key file that others can read", func(dir string) error { return os.Chmod(filepath.Join(dir, "root.key"), 0o644) }, kms.ErrKeyFileMode, "chmod 600"},
-		{"key file cut short", func(dir string) error { return os.Truncate(filepath.Join(dir, "root.key"), 31) }, kms.ErrKeyFileShape, "root.key"},
-		{"newer data directory", edit("nfseal.json", `"format": 1`, `"format": 2`), ErrNewerFormat, "format 2"},
+		{"key file that others can read", func(dir string) error { return os.Chmod(filepath.Join(dir, "root.key"), 0o644) }, trust.ErrKeyFileMode, "chmod 600"},
+		{"key file cut short", func(dir string) error { return os.Truncate(filepath.Join(dir, "root.key"), 31) }, trust.ErrKeyFileShape, "root.key"},
+		{"newer data directory", edit("nfseal.json", `"format": 1`, `"format": 4`), ErrNewerFormat, "format 4"},
+		{"no next", edit("nfseal.json", `"format": 1`, `"format": 3`), nil, "damaged"},
+		{"no recipients", edit("nfseal.json", `"format": 1`, `"format": 2`), nil, "damaged"},
 		{"damaged manifest", edit("nfseal.json", `"rootKeyId"`, `"root"`), nil, "damaged"},
 		{"truncated volume", func(dir string) error { return os.Truncate(inUnit(dir, "volume"), testVolumeBytes/2) }, volume.ErrTruncated, "volume"},
 		{"no volume", func(dir string) error { return os.Truncate(inUnit(dir, "volume"), 0) }, nil, "volume"},

@@ -22,7 +22,7 @@ var (
 const (
 	blobMagic      = "NSKW"
 	blobVersion    = 1
-	keyFileVersion = 1 // key version of a key file, which has only one
+	rootKeyVersion = 1 // a root key has only one
 	headerBytes    = 28
 	nonceBytes     = 12
 	tagBytes       = 16
@@ -43,7 +43,7 @@ func (k *RootKey) header(what kind) []byte {
 	h[4] = blobVersion
 	h[5] = byte(what)
 	copy(h[8:], k.id[:])
-	binary.BigEndian.PutUint32(h[24:], keyFileVersion)
+	binary.BigEndian.PutUint32(h[24:], rootKeyVersion)
 	return h
 }
 

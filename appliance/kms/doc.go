@@ -1,14 +1,13 @@
-// Package kms is the root of trust and what is wrapped under it. The root of trust is a key file of
-// 256 random bits; data keys, and small secrets of the daemon such as the key of its certificate
-// authority, are stored only wrapped under it. Every wrap and unwrap is an audit record, written
-// before the caller has the result: when it can't be written, the operation fails.
+// Package kms is the root key and what is wrapped under it. The root key is 256 random bits, which a root
+// of trust keeps (package trust); data keys, and small secrets of the daemon such as the key of its
+// certificate authority, are stored only wrapped under it. Every wrap and unwrap is an audit record,
+// written before the caller has the result: when it can't be written, the operation fails.
 //
-// # Key file
+// # Root key
 //
-// 32 raw bytes, or 64 hexadecimal digits and an optional line end; readable by its owner alone
-// (mode 0600 or 0400), or it is refused. Two keys are derived from it by HKDF-SHA-256: the wrapping
-// key, and the key's name (KeyID), which says nothing about the key and is kept with what was
-// wrapped, so that a wrong key file is recognised before anything is touched.
+// Two keys are derived from it by HKDF-SHA-256: the wrapping key, and the key's name (KeyID), which says
+// nothing about the key and is kept with what was wrapped, so that a wrong root key is recognised before
+// anything is touched.
 //
 // # Blob
 //
@@ -20,7 +19,7 @@
 //	     5     1  kind: 1 data key, 2 secret
 //	     6     2  zero
 //	     8    16  key id
-//	    24     4  key version, 1 for a key file
+//	    24     4  key version, 1
 //	    28    12  nonce
 //	    40     n  ciphertext
 //	  40+n    16  tag

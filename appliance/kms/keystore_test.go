@@ -29,7 +29,7 @@ func openKeys(t *testing.T, fs vfs.FS, root *RootKey) (*Keys, *catalog.Local) {
 
 func rootForTest(t *testing.T) *RootKey {
 	t.Helper()
-	root, err := newRootKey(bytes.Repeat([]byte{7}, KeyBytes))
+	root, err := NewRootKey(bytes.Repeat([]byte{7}, KeyBytes))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +130,7 @@ func TestRecordsHoldNoMaterial(t *testing.T) {
 }
 
 func FuzzDecrypt(f *testing.F) {
-	root, err := newRootKey(bytes.Repeat([]byte{7}, KeyBytes))
+	root, err := NewRootKey(bytes.Repeat([]byte{7}, KeyBytes))
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -8,8 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -33,7 +31,7 @@ func (m *memoryLog) Append(e audit.Event) error {
 
 func testRoot(t testing.TB, fill byte) *RootKey {
 	t.Helper()
-	k, err := newRootKey(bytes.Repeat([]byte{fill}, KeyBytes))
+	k, err := NewRootKey(bytes.Repeat([]byte{fill}, KeyBytes))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -235,77 +233,18 @@ func TestCancelledContext(t *testing.T) {
 	}
 }
 
-func TestKeyFile(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "root.key")
-	if _, err := ReadKeyFile(path); !errors.Is(err, ErrNoKeyFile) {
-		t.Fatalf("missing: %v", err)
-	}
-	if err := CreateKeyFile(path); err != nil {
-		t.Fatal(err)
-	}
-	first, err := ReadKeyFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := CreateKeyFile(path); err == nil {
-		t.Fatal("an existing key file was replaced")
-	}
-	if err := os.Chmod(path, 0o640); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := ReadKeyFile(path); !errors.Is(err, ErrKeyFileMode) {
-		t.Fatalf("mode 0640: %v", err)
-	}
-	if err := os.Chmod(path, 0o400); err != nil {
-		t.Fatal(err)
-	}
-	second, err := ReadKeyFile(path)
-	if err != nil || first.ID() != second.ID() {
-		t.Fatalf("read twice: %v and %v, %v", first, second, err)
-	}
-	id, err := ParseKeyID(first.ID().String())
-	if err != nil || id != first.ID() {
+func TestKeyIDs(t *testing.T) {
+	want := testRoot(t, 3).ID()
+	if id, err := ParseKeyID(want.String()); err != nil || id != want || id == testRoot(t, 4).ID() {
 		t.Errorf("ParseKeyID: %v, %v", id, err)
 	}
-	if _, err := ParseKeyID("00"); err == nil {
-		t.Error("a short key id was parsed")
+	for _, bad := range []string{"", "00", want.String() + "00", strings.Repeat("z", 32)} {
+		if _, err := ParseKeyID(bad); err == nil {
+			t.Errorf("%q was parsed", bad)
+		}
 	}
-}
-
-func TestKeyFileShapes(t *testing.T) {
-	raw := bytes.Repeat([]byte{7}, KeyBytes)
-	digits := hex.EncodeToString(raw)
-	want := testRoot(t, 7).ID()
-	tests := []struct {
-		name, content string
-		ok            bool
-	}{
-		{"raw", string(raw), true},
-		{"hex", digits, true},
-		{"hex and newline", digits + "\n", true},
-		{"hex and CRLF", digits + "\r\n", true},
-		{"upper case", strings.ToUpper(digits), true},
-		{"empty", "", false},
-		{"one digit less", digits[1:], false},
-		{"no digits", strings.Repeat("z", 64), false},
-		{"two keys", digits + "\n" + digits, false},
-		{"long", strings.Repeat("0", 1<<20), false},
-	}
-	for _, test := range tests {
-		path := filepath.Join(t.TempDir(), "root.key")
-		if err := os.WriteFile(path, []byte(test.content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		key, err := ReadKeyFile(path)
-		if test.ok && (err != nil || key.ID() != want) {
-			t.Errorf("%s: %v, %v", test.name, key, err)
-		}
-		if !test.ok && err == nil {
-			t.Errorf("%s: accepted", test.name)
-		}
-		if err != nil && len(test.content) > 0 && strings.Contains(err.Error(), test.content) {
-			t.Errorf("%s: the error quotes the file", test.name)
-		}
+	if _, err := NewRootKey(make([]byte, KeyBytes-1)); err == nil {
+		t.Error("a short root key was taken")
 	}
 }
 

@@ -1,26 +1,12 @@
 package kms
 
 import (
-	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-
-	"github.com/nfseal/nfseal/appliance/durable"
-)
-
-// What can be wrong with a key file.
-var (
-	ErrNoKeyFile    = errors.New("kms: there is no key file")
-	ErrKeyFileMode  = errors.New("kms: the key file can be read by others")
-	ErrKeyFileShape = errors.New("kms: the key file holds no key")
 )
 
 // KeyID names a root key. It is derived from the key one way and is no secret.
@@ -32,13 +18,16 @@ func (id KeyID) String() string { return hex.EncodeToString(id[:]) }
 // ParseKeyID is the inverse of String.
 func ParseKeyID(s string) (KeyID, error) {
 	var id KeyID
-	if n, err := hex.Decode(id[:], []byte(s)); len(s) != 2*len(id) || err != nil || n != len(id) {
+	if len(s) != 2*len(id) {
+		return KeyID{}, fmt.Errorf("kms: %.64q is not a key id", s)
+	}
+	if _, err := hex.Decode(id[:], []byte(s)); err != nil {
 		return KeyID{}, fmt.Errorf("kms: %q is not a key id", s)
 	}
 	return id, nil
 }
 
-// RootKey is the root of trust, ready for use. Every formatter shows its id alone.
+// RootKey is the root key, ready for use. Every formatter shows its id alone.
 type RootKey struct {
 	id   KeyID
 	aead cipher.AEAD // makes and prepends its own random nonce
@@ -59,64 +48,11 @@ func (k *RootKey) Format(f fmt.State, _ rune) { fmt.Fprint(f, k.String()) }
 // MarshalJSON is the id in quotes.
 func (k *RootKey) MarshalJSON() ([]byte, error) { return []byte(`"` + k.id.String() + `"`), nil }
 
-// CreateKeyFile makes a new key at path, which must not exist, with mode 0600, durably.
-func CreateKeyFile(path string) error {
-	var secret [KeyBytes]byte
-	rand.Read(secret[:]) // never fails (crypto/rand)
-	defer clear(secret[:])
-	text := append(hex.AppendEncode(nil, secret[:]), '\n')
-	defer clear(text)
-	if err := durable.CreateFile(path, text, 0o600); err != nil {
-		return fmt.Errorf("kms: key file can't be made: %w", err)
+// NewRootKey derives what is used from the KeyBytes bytes of secret, which the caller wipes.
+func NewRootKey(secret []byte) (*RootKey, error) {
+	if len(secret) != KeyBytes {
+		return nil, fmt.Errorf("kms: a root key has %d bytes, not %d", KeyBytes, len(secret))
 	}
-	return nil
-}
-
-// ReadKeyFile reads the key at path. It writes nothing.
-func ReadKeyFile(path string) (*RootKey, error) {
-	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w at %s", ErrNoKeyFile, path)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("kms: %w", err)
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("%w: %s has mode %04o, it must be 0600 (chmod 600 %s)",
-			ErrKeyFileMode, path, info.Mode().Perm(), path)
-	}
-	text, err := durable.ReadFile(path, maxKeyFileBytes)
-	if err != nil {
-		return nil, fmt.Errorf("kms: %w", err)
-	}
-	defer clear(text)
-	secret, err := decodeKey(text)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %s", err, path)
-	}
-	defer clear(secret)
-	return newRootKey(secret)
-}
-
-// decodeKey takes both forms of a key file and returns a slice of its own.
-func decodeKey(text []byte) ([]byte, error) {
-	if len(text) == KeyBytes {
-		return bytes.Clone(text), nil
-	}
-	digits := bytes.TrimRight(text, "\r\n")
-	secret := make([]byte, KeyBytes)
-	if len(digits) != 2*KeyBytes {
-		return nil, ErrKeyFileShape
-	}
-	if _, err := hex.Decode(secret, digits); err != nil {
-		clear(secret)
-		return nil, ErrKeyFileShape // the cause would quote a byte of the key
-	}
-	return secret, nil
-}
-
-// newRootKey derives what is used from the 32 bytes of secret, which the caller wipes.
-func newRootKey(secret []byte) (*RootKey, error) {
 	id, err := hkdf.Key(sha256.New, secret, nil, "nfseal root key id v1", len(KeyID{}))
 	if err != nil {
 		return nil, fmt.Errorf("kms: %w", err)

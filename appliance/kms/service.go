@@ -113,26 +113,9 @@ func (s *Service) Open(ctx context.Context, sealed []byte, ec map[string]string)
 	return plaintext, nil
 }
 
-// record writes what was done, or tried, and returns why the caller must not have it: failure, or
-// that it could not be recorded.
+// record writes what was done, or tried, and returns why the caller must not have it.
 func (s *Service) record(operation string, ec keyring.Context, failure error) error {
-	e := audit.Event{
-		Source:     "kms",
-		Name:       operation,
-		Identity:   audit.Identity{Type: "AWSService", InvokedBy: "nfseald"},
-		Resources:  []string{"root-key/" + s.o.Root.ID().String()},
-		Parameters: make(map[string]string, len(ec)),
-	}
-	for name, value := range ec {
-		e.Parameters["encryptionContext/"+name] = value
-	}
-	if failure != nil {
-		e.ErrorCode, e.ErrorMessage = errorCode(failure), failure.Error()
-	}
-	if err := s.o.Audit.Append(e); err != nil {
-		return errors.Join(failure, fmt.Errorf("kms: %s refused: %w", operation, err))
-	}
-	return failure
+	return record(s.o.Audit, operation, []*RootKey{s.o.Root}, ec, failure)
 }
 
 // errorCode is the name that AWS KMS gives an error.

@@ -35,17 +35,18 @@ func fsck(ctx context.Context, e *env, args []string) error {
 	offline := f.Bool("offline", false, "check all of the data directory, whose daemon is stopped")
 	repair := f.Bool("repair", false, "with --offline: end leaks, where there are no other problems")
 	keyFile := f.String("key-file", "", "with --offline: root key `file` (default root.key in the data directory)")
+	root := f.String("root", "", "with --offline: root of trust, as nfseald -root has it")
 	ids, err := f.parseSome(args)
 	if err != nil {
 		return err
 	}
-	if *offline != (len(ids) == 0) || len(ids) > 1 || (*repair || *keyFile != "") && !*offline {
-		fmt.Fprintln(e.stderr, "nfseal fsck: either the id of a file system that is served, or --offline, which --repair and --key-file need")
+	if *offline != (len(ids) == 0) || len(ids) > 1 || (*repair || *keyFile != "" || *root != "") && !*offline {
+		fmt.Fprintln(e.stderr, "nfseal fsck: either the id of a file system that is served, or --offline, which --repair, --key-file and --root need")
 		return errUsage
 	}
 	var checks []api.Check
 	if *offline {
-		checks, err = fsckStopped(ctx, e, f.data, *keyFile, *repair)
+		checks, err = fsckStopped(ctx, e, f.data, *keyFile, *root, *repair)
 	} else {
 		checks, err = fsckServed(ctx, f.client(e), ids[0])
 	}
@@ -67,7 +68,7 @@ func fsckServed(ctx context.Context, c *api.Client, id string) ([]api.Check, err
 }
 
 // fsckStopped runs nfseald -fsck, which prints JSON.
-func fsckStopped(ctx context.Context, e *env, data, keyFile string, repair bool) ([]api.Check, error) {
+func fsckStopped(ctx context.Context, e *env, data, keyFile, root string, repair bool) ([]api.Check, error) {
 	daemon, err := findDaemon()
 	if err != nil {
 		return nil, err
@@ -75,6 +76,9 @@ func fsckStopped(ctx context.Context, e *env, data, keyFile string, repair bool)
 	args := []string{"-fsck", "-data", data}
 	if keyFile != "" {
 		args = append(args, "-key-file", keyFile)
+	}
+	if root != "" {
+		args = append(args, "-root", root)
 	}
 	if repair {
 		args = append(args, "-repair")

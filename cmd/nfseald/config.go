@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.uber.org/zap"
@@ -14,6 +16,7 @@ import (
 
 	"github.com/nfseal/nfseal/appliance"
 	"github.com/nfseal/nfseal/appliance/certfile"
+	"github.com/nfseal/nfseal/appliance/trust"
 )
 
 // config is what the command line says.
@@ -26,6 +29,10 @@ type config struct {
 	fsck        bool
 	repair      bool
 	debug       bool
+	// moveTo is the root of trust to move to; nil for none.
+	moveTo *trust.Options
+	// recoveryFile is where a new recovery key is written; "" shows it.
+	recoveryFile string
 }
 
 const usage = `Usage: nfseald [flags]
@@ -46,7 +53,17 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 		f.PrintDefaults()
 	}
 	f.StringVar(&o.DataDir, "data", appliance.DefaultDataDir, "data `directory`")
-	f.StringVar(&o.KeyFile, "key-file", "", "root key `file`; keep it on other storage than the data (default root.key in the data directory)")
+	f.Func("root", "root of trust as `kind:where`: file:PATH; passphrase:PATH with the passphrase in a file, - to be asked for it; tpm:/dev/tpmrm0; vault:https://HOST/MOUNT/KEY, a key of the transit engine; recovery:PATH (default file:root.key in the data directory)", rootOfTrust(o))
+	f.Func("tpm-pcrs", "`registers` of the TPM, as 7+11, that -root tpm:DEVICE seals a new root key to (default 7+11)", registers(o))
+	f.Func("move-root", "`kind:where`, as -root has it: have this root of trust keep the root key, in the place of -root, wrap everything anew, and exit; no daemon may run", func(s string) error {
+		to, err := trust.Parse(s)
+		c.moveTo = &to
+		return err
+	})
+	f.StringVar(&o.Root.VaultTokenFile, "vault-token-file", "", "`file` of mode 0600 with the token for -root vault:…")
+	f.StringVar(&o.Root.VaultCAFile, "vault-ca", "", "PEM `file` of the CAs that the certificate of -root vault:… may come from (default those of the system)")
+	f.StringVar(&c.recoveryFile, "recovery-file", "", "write the recovery key of a new root key to this `file`, which must not exist, instead of showing it on the terminal")
+	f.Func("key-file", "root key `file`, as -root file:PATH; keep it on other storage than the data", func(path string) error { return rootOfTrust(o)("file:" + path) })
 	f.Func("listen", "`address` host:port for NFS, may be given more than once (default "+appliance.DefaultListen+")", list(&o.Listen))
 	f.StringVar(&o.OCSPListen, "ocsp-listen", appliance.DefaultOCSPListen, "`address` host:port for the OCSP responder")
 	f.StringVar(&o.OCSPHost, "ocsp-host", "", "`host` or host:port at which clients reach the OCSP responder (default the first -advertise)")
@@ -86,9 +103,42 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 	if c.repair && !c.fsck {
 		return nil, errors.New("-repair is for -fsck")
 	}
+	if c.moveTo != nil {
+		kind, where := c.moveTo.Kind, c.moveTo.Where
+		*c.moveTo = o.Root // with the settings of all roots
+		c.moveTo.Kind, c.moveTo.Where, c.moveTo.Ask = kind, where, asker(os.Stdin, os.Stderr)
+	}
+	showRecovery(c)
 	checked := *o
 	checked.EnsureDefaults()
 	return c, checked.Validate()
+}
+
+// rootOfTrust takes the root of trust, of which there is one.
+func rootOfTrust(o *appliance.Options) func(string) error {
+	return func(s string) error {
+		if o.Root.Kind != "" {
+			return errors.New("there is one root of trust, and two were named")
+		}
+		root, err := trust.Parse(s)
+		o.Root.Kind, o.Root.Where, o.Root.Ask = root.Kind, root.Where, asker(os.Stdin, os.Stderr)
+		return err
+	}
+}
+
+// registers takes numbers with a plus between them.
+func registers(o *appliance.Options) func(string) error {
+	return func(s string) error {
+		o.Root.PCRs = nil
+		for number := range strings.SplitSeq(s, "+") {
+			n, err := strconv.ParseUint(number, 10, 8)
+			if err != nil {
+				return fmt.Errorf("%q is no number of a PCR", number)
+			}
+			o.Root.PCRs = append(o.Root.PCRs, uint(n))
+		}
+		return nil
+	}
 }
 
 // list collects the values of a flag that may be given more than once.

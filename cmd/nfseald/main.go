@@ -54,6 +54,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 		serve = check
 	case c.fsck:
 		serve = fsck
+	case c.moveTo != nil:
+		serve = moveRoot
 	case c.removeNet:
 		serve = removeNetwork
 	}
@@ -135,6 +137,22 @@ func serviceManager() appliance.ServiceManager {
 		NotifySocket: take("NOTIFY_SOCKET"),
 		ListenPID:    take("LISTEN_PID"), ListenFDs: take("LISTEN_FDS"), ListenFDNames: take("LISTEN_FDNAMES"),
 	}
+}
+
+// moveRoot has another root of trust keep the root key.
+func moveRoot(c *config, stdout, _ io.Writer) error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	moved, err := appliance.MoveRoot(ctx, c.options, *c.moveTo)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(stdout, `The root key %s has taken the place of %s, and %d keys were wrapped anew.
+It is kept by %s.
+Start the daemon with -root %s. What kept the former root key opens nothing here any more, but it opens
+backups and copies from before: destroy both when the new root of trust has proved itself.
+`, moved.To, moved.From, moved.Changes, moved.About, c.moveTo.String())
+	return nil
 }
 
 func removeNetwork(c *config, _, _ io.Writer) error { return appliance.RemoveNetwork(c.options) }
