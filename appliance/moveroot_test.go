@@ -104,7 +104,10 @@ func makeFull(t *testing.T, o Options) *full {
 	if s.accessID, _, err = r.CreateAccessKey(t.Context(), s.user); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.kmsKeys.Create(t.Context(), "unused, of two versions", "", nil); err != nil {
+	if _, err := r.kmsKeys.Create(t.Context(), "unused", "", nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.kmsKeys.CreateExternal(t.Context(), "without material", "", nil); err != nil {
 		t.Fatal(err)
 	}
 	r.stop(t)

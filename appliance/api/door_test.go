@@ -16,6 +16,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/nfseal/nfseal/appliance/api/apitest"
+	"github.com/nfseal/nfseal/appliance/kms"
 )
 
 const everything = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}`
@@ -25,6 +26,7 @@ type door struct {
 	*httptest.Server
 	backend *memoryBackend
 	log     *memoryLog
+	keys    *kms.Keys // nil without a KMS
 }
 
 // newDoor opens a front door whose clock is the real one, as the SDK's is.
@@ -35,7 +37,7 @@ func newDoor(t *testing.T) *door {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &door{httptest.NewTLSServer(s.FrontDoor()), backend, log}
+	d := &door{httptest.NewTLSServer(s.FrontDoor()), backend, log, nil}
 	t.Cleanup(d.Close)
 	return d
 }

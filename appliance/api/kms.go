@@ -71,6 +71,9 @@ var kmsOperations = map[string]kmsOperation{
 	"TagResource":                     {about: byID, run: change(tag)},
 	"UntagResource":                   {about: byID, run: change(untag)},
 	"ListResourceTags":                {about: byID, run: listTags},
+	"GetParametersForImport":          {about: byID, run: parametersForImport},
+	"ImportKeyMaterial":               {about: byID, run: importMaterial},
+	"DeleteImportedKeyMaterial":       {about: byID, run: deleteMaterial},
 	"CreateGrant":                     {about: byID, run: createGrant},
 	"ListGrants":                      {about: byID, run: listGrants},
 	"ListRetirableGrants":             {run: listRetirable},
@@ -80,7 +83,6 @@ var kmsOperations = map[string]kmsOperation{
 
 // kmsNotBuilt are the operations of KMS that this version does not have.
 var kmsNotBuilt = map[string]bool{
-	"GetParametersForImport": true, "ImportKeyMaterial": true, "DeleteImportedKeyMaterial": true,
 	"Sign": true, "Verify": true, "GetPublicKey": true, "GenerateDataKeyPair": true, "GenerateDataKeyPairWithoutPlaintext": true,
 	"GenerateMac": true, "VerifyMac": true, "DeriveSharedSecret": true, "ReplicateKey": true, "UpdatePrimaryRegion": true,
 }
@@ -154,7 +156,7 @@ func (s *Server) prepareKMS(r *http.Request, event *audit.Event, op kmsOperation
 	}
 	c.caller = callerOf(r.Context())
 	c.may = func(action string, key *kms.Key, ec map[string]string) error {
-		by, err := s.authorizeKey(r, action, key, ec, c.in.grantConditions())
+		by, err := s.authorizeKey(r, action, key, ec, c.in.conditions())
 		c.by = by
 		return err
 	}

@@ -25,7 +25,7 @@ func newKMS(t *testing.T) (*door, *time.Duration) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &door{httptest.NewTLSServer(s.FrontDoor()), backend, log}
+	d := &door{httptest.NewTLSServer(s.FrontDoor()), backend, log, k}
 	t.Cleanup(d.Close)
 	return d, ahead
 }

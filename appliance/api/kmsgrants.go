@@ -14,10 +14,10 @@ type GrantConstraints struct {
 	EncryptionContextSubset map[string]string `json:"EncryptionContextSubset,omitempty"`
 }
 
-// grantConditions are the condition keys of CreateGrant; none for other operations.
-func (in *KMSRequest) grantConditions() map[string][]string {
+// conditions are the condition keys of CreateGrant, or of the import of material; none for other operations.
+func (in *KMSRequest) conditions() map[string][]string {
 	if in.GranteePrincipal == "" {
-		return nil
+		return in.importConditions()
 	}
 	more := map[string][]string{
 		"kms:GranteePrincipal": {clip(in.GranteePrincipal)}, "kms:GrantOperations": in.Operations, "kms:GrantIsForAWSResource": {"false"},

@@ -37,6 +37,14 @@ type KMSRequest struct {
 	NumberOfBytes                int               `json:"NumberOfBytes"`
 	PendingWindowInDays          *int              `json:"PendingWindowInDays"`
 	RotationPeriodInDays         *int              `json:"RotationPeriodInDays"`
+	WrappingAlgorithm            string            `json:"WrappingAlgorithm"`
+	WrappingKeySpec              string            `json:"WrappingKeySpec"`
+	ImportToken                  []byte            `json:"ImportToken"`
+	EncryptedKeyMaterial         []byte            `json:"EncryptedKeyMaterial"`
+	ValidTo                      *float64          `json:"ValidTo"` // seconds
+	ExpirationModel              string            `json:"ExpirationModel"`
+	ImportType                   string            `json:"ImportType"`
+	KeyMaterialID                string            `json:"KeyMaterialId"`
 	GranteePrincipal             string            `json:"GranteePrincipal"`
 	RetiringPrincipal            string            `json:"RetiringPrincipal"`
 	Operations                   []string          `json:"Operations"`
@@ -94,8 +102,8 @@ func createKey(c *kmsCall) (any, error) {
 	switch {
 	case in.KeyUsage != "" && in.KeyUsage != "ENCRYPT_DECRYPT":
 		return nil, unsupported("KeyUsage must be ENCRYPT_DECRYPT")
-	case in.Origin != "" && in.Origin != "AWS_KMS":
-		return nil, unsupported("Origin must be AWS_KMS: material can't be imported in this version")
+	case in.Origin != "" && in.Origin != kms.OriginHere && in.Origin != kms.OriginExternal:
+		return nil, unsupported("Origin must be AWS_KMS or EXTERNAL")
 	case in.MultiRegion:
 		return nil, unsupported("there is one region here")
 	}
@@ -106,7 +114,11 @@ func createKey(c *kmsCall) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, err := c.keys.Create(c.ctx, in.Description, in.Policy, tags)
+	make := c.keys.Create
+	if in.Origin == kms.OriginExternal {
+		make = c.keys.CreateExternal
+	}
+	key, err := make(c.ctx, in.Description, in.Policy, tags)
 	if err != nil {
 		return nil, err
 	}
@@ -128,11 +140,14 @@ func metadata(keys *kms.Keys, k *kms.Key) values {
 	m := values{
 		"AWSAccountId": OwnerID, "KeyId": k.ID, "Arn": keys.ARN(k.ID), "CreationDate": seconds(k.Created),
 		"Enabled": k.State == kms.Enabled, "Description": k.Description, "KeyUsage": "ENCRYPT_DECRYPT", "KeyState": k.State,
-		"Origin": "AWS_KMS", "KeyManager": keyManager(k), "CustomerMasterKeySpec": symmetric, "KeySpec": symmetric,
+		"Origin": kms.OriginHere, "KeyManager": keyManager(k), "CustomerMasterKeySpec": symmetric, "KeySpec": symmetric,
 		"EncryptionAlgorithms": []string{symmetric}, "MultiRegion": false,
 	}
 	if k.State == kms.PendingDeletion {
 		m["DeletionDate"] = seconds(k.DeletionDate)
+	}
+	if k.External() {
+		addImport(m, k)
 	}
 	return m
 }

@@ -3,7 +3,6 @@ package kms
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -156,11 +155,19 @@ func (c *Client) record(operation, id string, ec keyring.Context, failure error)
 // GrantFor lets the service use the key id for everything with the encryption context ec in it, by a
 // grant with the given name; the same again is the one that is there.
 func (c *Client) GrantFor(ctx context.Context, id, name string, ec keyring.Context) (Grant, error) {
-	return c.keys.CreateGrant(ctx, Grant{
+	return c.keys.createGrant(ctx, Grant{
 		Key: id, Name: name, Grantee: c.keys.RegionalPrincipal(c.service), Retiring: c.keys.RegionalPrincipal(c.service),
 		Operations:  []string{"Decrypt", "Encrypt", "GenerateDataKeyWithoutPlaintext", "ReEncryptFrom", "ReEncryptTo", "CreateGrant", "RetireGrant", "DescribeKey"},
 		Constraints: Constraints{Subset: ec},
-	})
+	}, (*Key).usableLater)
+}
+
+// usableLater is Usable, but that the material may still have to be imported: of a key that came with a unit.
+func (k *Key) usableLater() error {
+	if k.State == PendingImport {
+		return nil
+	}
+	return k.Usable()
 }
 
 // Retire ends the service's grants with the given name for the key id. None is no error.
@@ -237,15 +244,14 @@ func (c *Client) Usable(ctx context.Context, wanted []Wanted) ([]error, error) {
 }
 
 // Export returns the key id with its material, sealed under the root key as on record: what Keys.Adopt
-// takes, where the same root key is.
+// takes, where the same root key is. Imported material is left out, for whoever deletes it wants it gone.
 func (c *Client) Export(ctx context.Context, id string) ([]byte, error) {
 	key, _, err := c.keys.get(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	text, err := json.Marshal(keyRecord{keyFormat, key})
-	if err != nil {
-		return nil, fmt.Errorf("kms: %w", err)
+	if key.External() {
+		key.dropMaterial()
 	}
-	return text, nil
+	return key.marshal()
 }

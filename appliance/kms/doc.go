@@ -53,6 +53,13 @@
 // The additional data is bytes 0 to 43 followed by the canonical encoding of the encryption context.
 // Material is unsealed for each use and wiped after it: a disabled key has none in memory.
 //
+// # Imported material
+//
+// An external key has one version, whose material comes from outside, encrypted under an RSA key that is made for
+// it ([Keys.ParametersForImport]). That key is kept nowhere but in the import token, sealed under the root key for
+// the id of the KMS key. Material that is deleted, or whose time is over, leaves its digest, so that no
+// other takes its place. Records of external keys have format 2, which builds without imports refuse.
+//
 // # Who may use a key
 //
 // [Keys.Authorize] asks the key's policy, the policies of the caller if the key's lets them speak, and the

@@ -140,6 +140,11 @@ func newGrantID(g *Grant) (string, error) {
 
 // CreateGrant makes a grant for g.Key, which must not be pending deletion, and returns it.
 func (k *Keys) CreateGrant(ctx context.Context, g Grant) (Grant, error) {
+	return k.createGrant(ctx, g, (*Key).Usable)
+}
+
+// createGrant is CreateGrant for a key that may passes.
+func (k *Keys) createGrant(ctx context.Context, g Grant, may func(*Key) error) (Grant, error) {
 	g.Operations = slices.Compact(slices.Sorted(slices.Values(g.Operations)))
 	if err := g.check(); err != nil {
 		return Grant{}, err
@@ -154,7 +159,7 @@ func (k *Keys) CreateGrant(ctx context.Context, g Grant) (Grant, error) {
 		if err != nil {
 			return Grant{}, err
 		}
-		if err := key.Usable(); err != nil {
+		if err := may(&key); err != nil {
 			return Grant{}, err
 		}
 		if made, done, err := k.putGrant(ctx, g, revision); err != nil || done {

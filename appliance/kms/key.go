@@ -19,6 +19,14 @@ const (
 	Enabled         State = "Enabled"
 	Disabled        State = "Disabled"
 	PendingDeletion State = "PendingDeletion"
+	// PendingImport is an external key without its material.
+	PendingImport State = "PendingImport"
+)
+
+// Where a key's material comes from.
+const (
+	OriginHere     = "AWS_KMS"
+	OriginExternal = "EXTERNAL"
 )
 
 // Key is a symmetric key as it is on record. Its material is sealed under the root of trust.
@@ -36,13 +44,19 @@ type Key struct {
 	Rotation     Rotation  `json:"rotation"`
 	// Versions are in the order in which they were made; the last one encrypts, all decrypt.
 	Versions []Version `json:"versions"`
+	// Origin is OriginExternal, or empty for OriginHere. An external key has one version.
+	Origin string `json:"origin,omitempty"`
+	// ValidTo is when the material of an external key is deleted; zero: never, or there is none.
+	ValidTo time.Time `json:"validTo,omitzero"`
+	// MaterialDigest tells the material that was imported first from other.
+	MaterialDigest []byte `json:"materialDigest,omitempty"`
 }
 
 // Version is one piece of key material.
 type Version struct {
 	Created  time.Time `json:"created"`
 	OnDemand bool      `json:"onDemand,omitempty"`
-	Sealed   []byte    `json:"sealed"`
+	Sealed   []byte    `json:"sealed"` // empty: not imported, or deleted
 }
 
 // Rotation says when a key gets a new version by itself.
@@ -85,8 +99,11 @@ func (k *Key) wrongState() *Fault {
 }
 
 func pendingWords(s State) string {
-	if s == PendingDeletion {
+	switch s {
+	case PendingDeletion:
 		return "pending deletion"
+	case PendingImport:
+		return "pending import"
 	}
 	return strings.ToLower(string(s))
 }
@@ -99,9 +116,17 @@ func (k *Key) NotPending() error {
 	return nil
 }
 
+// notPendingAnything is NotPending for what an external key without material can't do either.
+func (k *Key) notPendingAnything() error {
+	if k.State == PendingImport {
+		return k.wrongState()
+	}
+	return k.NotPending()
+}
+
 // Enable lets the key be used.
 func (k *Key) Enable() error {
-	if err := k.NotPending(); err != nil {
+	if err := k.notPendingAnything(); err != nil {
 		return err
 	}
 	k.State = Enabled
@@ -110,7 +135,7 @@ func (k *Key) Enable() error {
 
 // Disable keeps the key from being used until Enable.
 func (k *Key) Disable() error {
-	if err := k.NotPending(); err != nil {
+	if err := k.notPendingAnything(); err != nil {
 		return err
 	}
 	k.State = Disabled
@@ -129,17 +154,31 @@ func (k *Key) ScheduleDeletion(days int, now time.Time) error {
 	return nil
 }
 
-// CancelDeletion leaves the key disabled.
+// CancelDeletion leaves the key disabled, or pending import if it has no material.
 func (k *Key) CancelDeletion() error {
 	if k.State != PendingDeletion {
 		return fault("KMSInvalidStateException", "%s is not pending deletion.", k.ID)
 	}
 	k.State, k.DeletionDate = Disabled, time.Time{}
+	if !k.HasMaterial() {
+		k.State = PendingImport
+	}
 	return nil
+}
+
+// notExternal says why a key whose material comes from outside gets no versions here.
+func (k *Key) notExternal() error {
+	if !k.External() {
+		return nil
+	}
+	return fault("UnsupportedOperationException", "%s origin is %s which is not valid for this operation.", k.ID, OriginExternal)
 }
 
 // EnableRotation gives the key a new version every so many days.
 func (k *Key) EnableRotation(days int, now time.Time) error {
+	if err := k.notExternal(); err != nil {
+		return err
+	}
 	if err := k.Usable(); err != nil {
 		return err
 	}
@@ -152,6 +191,9 @@ func (k *Key) EnableRotation(days int, now time.Time) error {
 
 // DisableRotation leaves the versions as they are.
 func (k *Key) DisableRotation() error {
+	if err := k.notExternal(); err != nil {
+		return err
+	}
 	if err := k.Usable(); err != nil {
 		return err
 	}

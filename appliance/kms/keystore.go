@@ -27,25 +27,43 @@ type KeysOptions struct {
 // Keys are the keys of KMS, in a store. Each change is one transaction: a crash leaves the state before
 // it or after it. Material is in memory only while something is encrypted or decrypted with it. Its
 // methods may be called concurrently.
-type Keys struct{ o KeysOptions }
+type Keys struct {
+	o       KeysOptions
+	imports chan struct{} // a place for each wrapping key that is being made
+}
 
 // NewKeys returns the keys in o.Store.
 func NewKeys(o KeysOptions) (*Keys, error) {
 	if o.Store == nil || o.Root == nil || o.Region == "" || o.Account == "" || o.Clock == nil {
 		return nil, errors.New("kms: keys need a store, a root key, a region, an account and a clock")
 	}
-	return &Keys{o}, nil
+	return &Keys{o, make(chan struct{}, importsAtOnce)}, nil
 }
 
 const (
 	keyPrefix   = "kms/key/"
 	aliasPrefix = "kms/alias/"
-	keyFormat   = 1
+	// keyFormat is the newest version of a key's record. External keys have it, all others the first.
+	keyFormat         = 2
+	ordinaryKeyFormat = 1
 )
 
 type keyRecord struct {
 	Format int `json:"format"`
 	Key
+}
+
+// marshal is the record of the key.
+func (k *Key) marshal() ([]byte, error) {
+	r := keyRecord{ordinaryKeyFormat, *k}
+	if k.External() {
+		r.Format = keyFormat
+	}
+	text, err := json.Marshal(r)
+	if err != nil {
+		return nil, fmt.Errorf("kms: %w", err)
+	}
+	return text, nil
 }
 
 // Alias is another name of a key.
@@ -72,12 +90,18 @@ func (k *Keys) defaultPolicy() string {
 
 // Create makes a key. An empty keyPolicy is the default one.
 func (k *Keys) Create(ctx context.Context, description, keyPolicy string, tags map[string]string) (Key, error) {
-	if keyPolicy == "" {
-		keyPolicy = k.defaultPolicy()
+	return k.create(ctx, Key{
+		State: Enabled, Created: k.o.Clock().UTC(), Description: description, Policy: keyPolicy, Tags: tags,
+	})
+}
+
+// create puts key on record, with an id, a policy, and material unless it is external.
+func (k *Keys) create(ctx context.Context, key Key) (Key, error) {
+	key.ID = newUUID()
+	if key.Policy == "" {
+		key.Policy = k.defaultPolicy()
 	}
-	now := k.o.Clock().UTC()
-	key := Key{ID: newUUID(), State: Enabled, Created: now, Description: description, Tags: tags}
-	if err := errors.Join(key.SetPolicy(keyPolicy), checkTags(tags)); err != nil {
+	if err := errors.Join(key.SetPolicy(key.Policy), checkTags(key.Tags)); err != nil {
 		return Key{}, err
 	}
 	all, err := k.List(ctx)
@@ -87,8 +111,10 @@ func (k *Keys) Create(ctx context.Context, description, keyPolicy string, tags m
 	if len(all) >= maxKeys {
 		return Key{}, fault("LimitExceededException", "there are %d keys, which is all there may be", maxKeys)
 	}
-	if err := k.addVersion(&key, false); err != nil {
-		return Key{}, err
+	if !key.External() {
+		if err := k.addVersion(&key, false); err != nil {
+			return Key{}, err
+		}
 	}
 	_, err = k.put(ctx, &key, 0)
 	return key, err
@@ -121,9 +147,9 @@ func checkTags(tags map[string]string) error {
 
 // put writes a record that is at revision now; false if it is not.
 func (k *Keys) put(ctx context.Context, key *Key, revision int64) (bool, error) {
-	text, err := json.Marshal(keyRecord{keyFormat, *key})
+	text, err := key.marshal()
 	if err != nil {
-		return false, fmt.Errorf("kms: %w", err)
+		return false, err
 	}
 	result, err := k.o.Store.Txn(ctx, catalog.Txn{
 		If:   []catalog.Compare{{Key: keyPrefix + key.ID, ModRevision: revision}},
@@ -135,7 +161,7 @@ func (k *Keys) put(ctx context.Context, key *Key, revision int64) (bool, error) 
 func readKey(kv *catalog.KeyValue) (Key, error) {
 	var r keyRecord
 	if err := json.Unmarshal(kv.Value, &r); err != nil || r.Format < 1 || keyPrefix+r.ID != kv.Key || len(r.Versions) == 0 ||
-		!uuidPattern.MatchString(r.ID) {
+		!uuidPattern.MatchString(r.ID) || r.External() && len(r.Versions) != 1 {
 		return Key{}, fmt.Errorf("kms: record %s is damaged", kv.Key)
 	}
 	if r.Format > keyFormat {
@@ -157,10 +183,18 @@ func (k *Keys) List(ctx context.Context) ([]Key, error) {
 			return nil, err
 		}
 		if !k.gone(&key) {
+			k.expire(&key)
 			list = append(list, key)
 		}
 	}
 	return list, nil
+}
+
+// expire leaves an external key as it is when the time of its material is over. The record follows by Sweep.
+func (k *Keys) expire(key *Key) {
+	if key.expired(k.o.Clock()) {
+		key.dropMaterial()
+	}
 }
 
 func (k *Keys) gone(key *Key) bool {
@@ -183,6 +217,7 @@ func (k *Keys) get(ctx context.Context, id string) (Key, int64, error) {
 	if k.gone(&key) {
 		return Key{}, 0, errors.Join(k.destroy(ctx, id, kv.ModRevision), k.notFound(id))
 	}
+	k.expire(&key)
 	return key, kv.ModRevision, nil
 }
 
@@ -244,10 +279,16 @@ func (k *Keys) Find(ctx context.Context, name string) (Key, error) {
 }
 
 // Adopt takes up the key id as Client.Export gave it, from elsewhere under the same root key, unless there
-// is one with that id. It is enabled then, with the policy that it had.
+// is one with that id. It is enabled then, with the policy that it had; an external key waits for its material.
 func (k *Keys) Adopt(ctx context.Context, id string, text []byte) error {
 	key, err := readKey(&catalog.KeyValue{Key: keyPrefix + id, Value: text})
 	if err != nil {
+		return err
+	}
+	if key.External() {
+		key.dropMaterial()
+		key.State, key.DeletionDate = PendingImport, time.Time{}
+		_, err = k.put(ctx, &key, 0)
 		return err
 	}
 	for i := range key.Versions {
@@ -262,7 +303,8 @@ func (k *Keys) Adopt(ctx context.Context, id string, text []byte) error {
 	return err
 }
 
-// Sweep destroys the keys whose deletion is due, so that nobody has to ask for them.
+// Sweep destroys the keys whose deletion is due, and imported material whose time is over, so that nobody has
+// to ask for them.
 func (k *Keys) Sweep(ctx context.Context) error {
 	kvs, _, err := k.o.Store.Range(ctx, keyPrefix)
 	if err != nil {
@@ -271,8 +313,12 @@ func (k *Keys) Sweep(ctx context.Context) error {
 	var errs []error
 	for i := range kvs {
 		key, err := readKey(&kvs[i])
-		if err == nil && k.gone(&key) {
+		switch {
+		case err == nil && k.gone(&key):
 			err = k.destroy(ctx, key.ID, kvs[i].ModRevision)
+		case err == nil && key.expired(k.o.Clock()):
+			key.dropMaterial()
+			_, err = k.put(ctx, &key, kvs[i].ModRevision) // false: it was changed, the next time then
 		}
 		errs = append(errs, err)
 	}
@@ -312,7 +358,7 @@ func (k *Keys) change(ctx context.Context, id string, change func(*Key) error) (
 // Rotate gives the key id a new version on demand.
 func (k *Keys) Rotate(ctx context.Context, id string) (Key, error) {
 	return k.Change(ctx, id, func(key *Key) error {
-		if err := key.Usable(); err != nil {
+		if err := firstFault(key.notExternal(), key.Usable()); err != nil {
 			return err
 		}
 		if key.onDemand() >= maxOnDemand {

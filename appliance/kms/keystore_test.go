@@ -134,7 +134,7 @@ func FuzzDecrypt(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	k := &Keys{KeysOptions{Root: root, Clock: time.Now}}
+	k := &Keys{o: KeysOptions{Root: root, Clock: time.Now}}
 	key := Key{ID: newUUID(), State: Enabled}
 	if err := k.addVersion(&key, false); err != nil {
 		f.Fatal(err)

@@ -59,9 +59,9 @@ func (k *Keys) createManaged(ctx context.Context, service, name string) (Key, bo
 	if err := k.addVersion(&key, false); err != nil {
 		return Key{}, false, err
 	}
-	record, err := json.Marshal(keyRecord{keyFormat, key})
+	record, err := key.marshal()
 	if err != nil {
-		return Key{}, false, fmt.Errorf("kms: %w", err)
+		return Key{}, false, err
 	}
 	alias, err := json.Marshal(Alias{Name: name, Key: key.ID, Created: now, Updated: now})
 	if err != nil {

@@ -147,6 +147,9 @@ func rewrapRecord(kv *catalog.KeyValue, r *Rewrapper) ([]byte, bool, error) {
 	changed := false
 	for i := range key.Versions {
 		v := &key.Versions[i]
+		if len(v.Sealed) == 0 { // material that is to be imported
+			continue
+		}
 		sealed, one, err := r.Secret(v.Sealed, materialContext(key.ID, i+1))
 		if err != nil {
 			return nil, false, fmt.Errorf("kms: material of key %s: %w", key.ID, err)
@@ -156,9 +159,6 @@ func rewrapRecord(kv *catalog.KeyValue, r *Rewrapper) ([]byte, bool, error) {
 	if !changed {
 		return kv.Value, false, nil
 	}
-	text, err := json.Marshal(keyRecord{keyFormat, key})
-	if err != nil {
-		return nil, false, fmt.Errorf("kms: %w", err)
-	}
-	return text, true, nil
+	text, err := key.marshal()
+	return text, true, err
 }
