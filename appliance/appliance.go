@@ -100,10 +100,16 @@ func (a *Appliance) open(ctx context.Context) error {
 	if a.carrier, err = ktls.New(ktls.Options{Use: a.o.KTLS}); err != nil {
 		return err
 	}
+	var root *rootKey
+	if a.o.Takeover {
+		if root, err = openAhead(ctx, a.o.DataDir, a.o.Root); err != nil {
+			return err
+		}
+	}
 	if err := a.inherit(ctx); err != nil {
 		return err
 	}
-	if a.dir, err = openDataDir(ctx, a.o.DataDir, a.o.Root); err != nil {
+	if a.dir, err = openDataDir(ctx, a.o.DataDir, a.o.Root, root); err != nil {
 		return err
 	}
 	var fresh NewVolume

@@ -28,7 +28,7 @@ func Check(ctx context.Context, o Options) ([]api.Feature, error) {
 	if _, err := os.Stat(o.DataDir); err != nil {
 		return report, fmt.Errorf("appliance: %w", err)
 	}
-	d, err := openDataDir(ctx, o.DataDir, o.Root)
+	d, err := openDataDir(ctx, o.DataDir, o.Root, nil)
 	if err != nil {
 		return report, err
 	}

@@ -93,12 +93,13 @@ type dataDir struct {
 }
 
 // openDataDir takes the directory or refuses it, and writes nothing. An empty or missing directory
-// is fresh: create makes a data directory of it.
-func openDataDir(ctx context.Context, dir string, root trust.Options) (*dataDir, error) {
+// is fresh: create makes a data directory of it. ahead is the root key if it was opened before; nil if not.
+func openDataDir(ctx context.Context, dir string, root trust.Options, ahead *rootKey) (*dataDir, error) {
 	d, err := lockDataDir(dir)
 	if err != nil {
 		return nil, err
 	}
+	d.root = ahead
 	if err := d.load(ctx, root); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
@@ -154,8 +155,22 @@ func (d *dataDir) load(ctx context.Context, root trust.Options) error {
 	if m.Next != nil {
 		return fmt.Errorf("%w: finish it with nfseald -data %s %s -move-root KIND:WHERE; nothing is lost", ErrMoving, d.dir, m.flags())
 	}
+	if d.root != nil && d.root.key.ID().String() == m.RootKeyID {
+		return nil
+	}
 	d.root, err = d.openRoot(ctx, &m, root)
 	return err
+}
+
+// openAhead opens the root key of a directory that another daemon may have, for the one that is to follow it:
+// what refuses leaves the other one serving. Nil for a directory that is fresh.
+func openAhead(ctx context.Context, dir string, root trust.Options) (*rootKey, error) {
+	d := &dataDir{layout: layout{dir}}
+	if _, err := os.Stat(d.manifest()); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	err := d.load(ctx, root)
+	return d.root, err
 }
 
 func readManifest(path string) (manifest, error) {
@@ -184,6 +199,9 @@ func (d *dataDir) create(ctx context.Context, o trust.Options, now time.Time) er
 	root, m, err := makeRoot(ctx, o, now)
 	if err != nil {
 		return err
+	}
+	if o.Kind == trust.KeyFile {
+		root.about += besideData(o.Where, d.dir)
 	}
 	if err := os.Chmod(d.dir, 0o700); err != nil {
 		return fmt.Errorf("appliance: %w", err)

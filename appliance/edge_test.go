@@ -117,6 +117,12 @@ func TestMountTargetAddresses(t *testing.T) {
 	enough := make(chan struct{})
 	go func() { connects <- keepConnecting(enough) }()
 	o.Takeover = true
+	refusing := o
+	refusing.Root = passphraseRoot(t, "correct horse battery")
+	if a, err := Open(t.Context(), refusing); !errors.Is(err, ErrOtherRoot) {
+		t.Errorf("a successor with another root of trust: %v, %v", a, err)
+	}
+	expect(t, c, root, "letter", "hello") // nobody was asked to go
 	successor := make(chan *running, 1)
 	go func() { successor <- start(t, o) }()
 	if err := <-first.done; err != nil {

@@ -64,7 +64,7 @@ func Fsck(ctx context.Context, o Options, repair bool) ([]api.Check, error) {
 	if _, err := os.Stat(o.DataDir); err != nil {
 		return nil, fmt.Errorf("appliance: %w", err)
 	}
-	d, err := openDataDir(ctx, o.DataDir, o.Root)
+	d, err := openDataDir(ctx, o.DataDir, o.Root, nil)
 	if err != nil {
 		return nil, err
 	}

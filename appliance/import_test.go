@@ -47,11 +47,14 @@ func bringMaterial(t *testing.T, aws *awsCLI, id, spec string, material []byte) 
 // A file system is under a key whose material somebody brings, takes away and brings again; the unit that goes
 // elsewhere goes without it.
 func TestAWSCLIImportsKeyMaterial(t *testing.T) {
+	t.Parallel()
 	here, there := t.TempDir(), t.TempDir()
 	r := start(t, testOptions(here))
 	aws := newAWS(t, r, mayEverything)
 	material := []byte("0123456789abcdef0123456789ABCDEF")
-	var made struct{ KeyMetadata struct{ KeyId, KeyState, Origin string } }
+	var made struct {
+		KeyMetadata struct{ KeyId, KeyState, Origin string }
+	}
 	aws.do(t, &made, "kms", "create-key", "--origin", "EXTERNAL")
 	id := made.KeyMetadata.KeyId
 	if made.KeyMetadata.KeyState != "PendingImport" || made.KeyMetadata.Origin != "EXTERNAL" {

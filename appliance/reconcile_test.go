@@ -28,7 +28,7 @@ import (
 // withCatalog lets change work on the catalog of a stopped appliance.
 func withCatalog(t testing.TB, dir string, change func(*catalog.Catalog)) {
 	t.Helper()
-	d, err := openDataDir(t.Context(), dir, trust.Options{Kind: trust.KeyFile, Where: layout{dir}.rootKey()})
+	d, err := openDataDir(t.Context(), dir, trust.Options{Kind: trust.KeyFile, Where: layout{dir}.rootKey()}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

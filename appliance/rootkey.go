@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/nfseal/nfseal/appliance/kms"
 	"github.com/nfseal/nfseal/appliance/trust"
 )
@@ -61,7 +63,11 @@ func (d *dataDir) openRoot(ctx context.Context, m *manifest, o trust.Options) (*
 	if key.ID().String() != m.RootKeyID {
 		return nil, fmt.Errorf("appliance: %s is damaged: it names another root key than it holds", d.manifest())
 	}
-	return &rootKey{key, o.Kind, root.Describe()}, nil
+	about := root.Describe()
+	if o.Kind == trust.KeyFile {
+		about += besideData(o.Where, d.dir)
+	}
+	return &rootKey{key, o.Kind, about}, nil
 }
 
 // openKeyFile reads a root key that is a key file itself.
@@ -73,11 +79,21 @@ func (d *dataDir) openKeyFile(m *manifest, path string) (*rootKey, error) {
 	if err != nil {
 		return nil, err
 	}
+	root.about += besideData(path, d.dir)
 	if root.key.ID().String() != m.RootKeyID {
 		return nil, fmt.Errorf("%w: %s holds key %s, the data in %s was made with key %s",
 			ErrWrongKey, path, root.key.ID(), d.dir, m.RootKeyID)
 	}
 	return root, nil
+}
+
+// besideData says that a key file lies where it is taken together with the data.
+func besideData(path, dir string) string {
+	var key, data unix.Stat_t
+	if unix.Stat(path, &key) != nil || unix.Stat(dir, &data) != nil || key.Dev != data.Dev {
+		return ""
+	}
+	return ". It lies on the same file system as the data: who takes that has both"
 }
 
 func readKeyFile(path string) (*rootKey, error) {

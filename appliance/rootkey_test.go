@@ -73,6 +73,7 @@ func keptBy(t *testing.T, o Options) {
 }
 
 func TestPassphraseKeepsTheRootKey(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	o := testOptions(dir)
 	o.Root = passphraseRoot(t, "correct horse battery\n")
@@ -118,9 +119,25 @@ func TestPassphraseKeepsTheRootKey(t *testing.T) {
 
 // A directory of old, whose root key is a key file, does not take another root.
 func TestKeyFileIsNotTakenForAPassphrase(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	r := start(t, testOptions(dir))
-	if said := feature(t, r, "root of trust"); !strings.Contains(said, "root.key") || !strings.Contains(said, "who takes both reads all") {
+	if said := feature(t, r, "root of trust"); !strings.Contains(said, "root.key") || !strings.Contains(said, "who takes both reads all. It lies on the same file system") {
+		t.Errorf("said %q", said)
+	}
+	r.stop(t)
+	elsewhere, err := os.MkdirTemp("/dev/shm", "key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(elsewhere)
+	o := testOptions(dir)
+	o.Root = trust.Options{Kind: trust.KeyFile, Where: filepath.Join(elsewhere, "root.key")}
+	if err := copyFile(layout{dir}.rootKey(), o.Root.Where, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r = start(t, o)
+	if said := feature(t, r, "root of trust"); strings.Contains(said, "same file system") {
 		t.Errorf("said %q", said)
 	}
 	r.stop(t)
@@ -139,6 +156,7 @@ func TestRefusedRootLeavesNothing(t *testing.T) {
 
 // A unit is read by any data directory with the same root key, whoever keeps it.
 func TestUnitMovesWithTheManifest(t *testing.T) {
+	t.Parallel()
 	here, there := t.TempDir(), t.TempDir()
 	o := testOptions(here)
 	o.Root = passphraseRoot(t, "correct horse battery")
@@ -166,6 +184,7 @@ func (s *shown) show(key string) error {
 }
 
 func TestTPMKeepsTheRootKey(t *testing.T) {
+	t.Parallel()
 	dir, p, paper := t.TempDir(), trusttest.StartTPM(t), &shown{}
 	o := testOptions(dir)
 	o.Root = trust.Options{Kind: trust.TPM, Where: p.Socket}
@@ -199,6 +218,7 @@ func TestTPMKeepsTheRootKey(t *testing.T) {
 }
 
 func TestVaultKeepsTheRootKey(t *testing.T) {
+	t.Parallel()
 	dir, v := t.TempDir(), trusttest.StartVault(t)
 	o := testOptions(dir)
 	o.Root = trust.Options{Kind: trust.Vault, Where: v.URL, VaultCAFile: v.CAFile}
