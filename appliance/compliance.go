@@ -11,6 +11,7 @@ import (
 	"github.com/nfseal/nfseal/appliance/catalog"
 	"github.com/nfseal/nfseal/appliance/compliance"
 	"github.com/nfseal/nfseal/appliance/kms"
+	"github.com/nfseal/nfseal/appliance/trust"
 	"github.com/nfseal/nfseal/proxy/transport"
 )
 
@@ -18,7 +19,7 @@ import (
 func (a *Appliance) Compliance(ctx context.Context) ([]compliance.Finding, error) {
 	s := compliance.State{Appliance: compliance.Appliance{
 		Name: a.o.Host, Plaintext: a.o.AllowPlaintext, OCSP: a.askResponders(ctx),
-		Root: "the key file " + a.o.KeyFile, RootIsFile: true,
+		Root: a.o.Root.String(), RootIsFile: a.o.Root.Kind == trust.KeyFile,
 	}}
 	var err error
 	if s.FileSystems, err = a.fileSystemsToJudge(ctx); err != nil {

@@ -1,6 +1,7 @@
 package apitest
 
 import (
+	"bytes"
 	"testing"
 	"time"
 
@@ -22,11 +23,7 @@ func NewKeys(t testing.TB, region string, clock func() time.Time) *kms.Keys {
 			t.Error(err)
 		}
 	})
-	path := t.TempDir() + "/root.key"
-	if err := kms.CreateKeyFile(path); err != nil {
-		t.Fatal(err)
-	}
-	root, err := kms.ReadKeyFile(path)
+	root, err := kms.NewRootKey(bytes.Repeat([]byte{7}, kms.KeyBytes))
 	if err != nil {
 		t.Fatal(err)
 	}
