@@ -184,6 +184,8 @@ func TestErrorsHaveTheAPIsShape(t *testing.T) {
 		{"POST", fs, `{"CreationToken":"a","Tags":[{"Key":"x","Value":""},{"Key":"x","Value":""}]}`, 400, "BadRequest"},
 		{"GET", fs + "?FileSystemId=fs-00000000000000009", ``, 404, "FileSystemNotFound"},
 		{"GET", fs + "?FileSystemId=x", ``, 400, "BadRequest"},
+		{"GET", fs + "?FileSystemId=fs-12345678", ``, 404, "FileSystemNotFound"},
+		{"GET", fs + "?FileSystemId=fs-00000000000000009&CreationToken=t", ``, 400, "BadRequest"},
 		{"GET", fs + "?MaxItems=0", ``, 400, "BadRequest"},
 		{"GET", fs + "?Marker=x", ``, 400, "BadRequest"},
 		{"DELETE", fs + "/x", ``, 400, "BadRequest"},

@@ -198,6 +198,9 @@ func parseQuery(v url.Values) (describeQuery, error) {
 	if (q.id != "" || v.Has("FileSystemId")) && !wellFormed("fs", q.id) {
 		return q, badRequest("FileSystemId is not a file system id")
 	}
+	if q.id != "" && q.token != "" {
+		return q, badRequest("FileSystemId and CreationToken can't both be given")
+	}
 	if len(q.marker) > maxMarkerChars || q.marker != "" && !wellFormed("fs", q.marker) {
 		return q, badRequest("Marker is not one that was given")
 	}

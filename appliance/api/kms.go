@@ -241,7 +241,12 @@ func byID(c *kmsCall) (kms.Key, error) {
 	return c.keys.Find(c.ctx, c.in.KeyID)
 }
 
-func target(c *kmsCall) (kms.Key, error) { return c.keys.Find(c.ctx, c.in.TargetKeyID) }
+func target(c *kmsCall) (kms.Key, error) {
+	if id := c.in.TargetKeyID; strings.HasPrefix(id, "alias/") || strings.Contains(id, ":alias/") {
+		return kms.Key{}, invalid("Aliases must refer to keys. Not aliases")
+	}
+	return c.keys.Find(c.ctx, c.in.TargetKeyID)
+}
 
 func ofAlias(c *kmsCall) (kms.Key, error) {
 	if !strings.HasPrefix(c.in.AliasName, "alias/") {

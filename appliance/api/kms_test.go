@@ -218,10 +218,12 @@ func TestAliases(t *testing.T) {
 	client, ctx := kms.NewFromConfig(d.config(t, "admin", everything)), t.Context()
 	id, other := newKey(t, client), newKey(t, client)
 	name := aws.String("alias/data")
+	_, err := client.CreateAlias(ctx, &kms.CreateAliasInput{AliasName: aws.String("alias/more"), TargetKeyId: name})
+	wantCode(t, err, "ValidationException")
 	if _, err := client.CreateAlias(ctx, &kms.CreateAliasInput{AliasName: name, TargetKeyId: id}); err != nil {
 		t.Fatal(err)
 	}
-	_, err := client.CreateAlias(ctx, &kms.CreateAliasInput{AliasName: name, TargetKeyId: other})
+	_, err = client.CreateAlias(ctx, &kms.CreateAliasInput{AliasName: name, TargetKeyId: other})
 	wantCode(t, err, "AlreadyExistsException")
 	_, err = client.CreateAlias(ctx, &kms.CreateAliasInput{AliasName: aws.String("alias/aws/mine"), TargetKeyId: id})
 	wantCode(t, err, "NotAuthorizedException")

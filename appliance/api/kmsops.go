@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/nfseal/nfseal/appliance/kms"
 )
@@ -76,6 +77,12 @@ type values map[string]any
 
 const symmetric = "SYMMETRIC_DEFAULT"
 
+// keySpecs are those that KMS knows.
+var keySpecs = []string{
+	"RSA_2048", "RSA_3072", "RSA_4096", "ECC_NIST_P256", "ECC_NIST_P384", "ECC_NIST_P521", "ECC_NIST_EDWARDS25519", "ECC_SECG_P256K1",
+	symmetric, "HMAC_224", "HMAC_256", "HMAC_384", "HMAC_512", "SM2", "ML_DSA_44", "ML_DSA_65", "ML_DSA_87",
+}
+
 func unsupported(format string) error {
 	return &Error{Status: http.StatusBadRequest, Code: "UnsupportedOperationException", Message: format}
 }
@@ -95,6 +102,10 @@ func change(f func(*kms.Key, *kmsCall) error) func(*kmsCall) (any, error) {
 func createKey(c *kmsCall) (any, error) {
 	in := &c.in
 	for _, spec := range []string{in.KeySpec, in.CustomerMasterKeySpec} {
+		if spec != "" && !slices.Contains(keySpecs, spec) {
+			return nil, invalid("1 validation error detected: Value '" + clip(spec) + "' at 'KeySpec' failed to satisfy constraint: " +
+				"Member must satisfy enum value set: [" + strings.Join(keySpecs, ", ") + "]")
+		}
 		if spec != "" && spec != symmetric {
 			return nil, unsupported("only symmetric keys are made, KeySpec " + symmetric)
 		}

@@ -63,13 +63,25 @@ func (k *Keys) cipherOf(key *Key, version int, salt []byte) (cipher.AEAD, error)
 	return cipher.NewGCMWithRandomNonce(block)
 }
 
+// checkPlaintext has the words of KMS, which programs look for.
+func checkPlaintext(plaintext []byte) error {
+	const because = "1 validation error detected: Value at 'plaintext' failed to satisfy constraint: Member must have length "
+	switch n := len(plaintext); {
+	case n == 0:
+		return fault("ValidationException", because+"greater than or equal to 1")
+	case n > MaxPlaintextBytes:
+		return fault("ValidationException", because+"less than or equal to %d", MaxPlaintextBytes)
+	}
+	return nil
+}
+
 // Encrypt returns plaintext, 1 to 4096 bytes, under the newest version of key, bound to ec.
 func (k *Keys) Encrypt(ctx context.Context, key Key, plaintext []byte, ec keyring.Context) ([]byte, error) {
 	if err := key.Usable(); err != nil {
 		return nil, err
 	}
-	if len(plaintext) == 0 || len(plaintext) > MaxPlaintextBytes {
-		return nil, fault("ValidationException", "Plaintext must have 1 to %d bytes", MaxPlaintextBytes)
+	if err := checkPlaintext(plaintext); err != nil {
+		return nil, err
 	}
 	if err := ec.Validate(); err != nil {
 		return nil, fault("ValidationException", "%v", err)
