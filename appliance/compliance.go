@@ -32,7 +32,7 @@ func (a *Appliance) Compliance(ctx context.Context) ([]compliance.Finding, error
 	for i := range keys {
 		k := &keys[i]
 		s.Keys = append(s.Keys, compliance.Key{
-			ID: k.ID, RotationDays: k.Rotation.PeriodDays, PendingDeletion: k.State == kms.PendingDeletion, DeletionDate: k.DeletionDate,
+			ID: k.ID, RotationDays: k.Rotation.PeriodDays, Imported: k.External(), PendingDeletion: k.State == kms.PendingDeletion, DeletionDate: k.DeletionDate,
 		})
 	}
 	return compliance.Evaluate(&s), nil

@@ -54,6 +54,7 @@ type FileSystem struct {
 type Key struct {
 	ID              string
 	RotationDays    int // between new versions; 0: there are none
+	Imported        bool
 	PendingDeletion bool
 	DeletionDate    time.Time
 }
@@ -181,8 +182,11 @@ func allowsAll() *policy.Document {
 	return d
 }
 
-// rotates is AWS Config's cmk-backing-key-rotation-enabled.
+// rotates is AWS Config's cmk-backing-key-rotation-enabled, which does not ask it of imported material.
 func rotates(_ *State, k *Key) (bool, string) {
+	if k.Imported {
+		return true, "its material was imported: whoever has it gives it new material"
+	}
 	if k.RotationDays == 0 {
 		return false, "it is given no new versions: nfseal key rotate --every"
 	}

@@ -68,6 +68,7 @@ func TestEachRule(t *testing.T) {
 			"Condition":{"Bool":{"aws:SecureTransport":"false"}}}}`), []string{"efs-in-transit-encryption-enforced"}},
 		"all denied":        {policyOf(`{"Statement":{"Effect":"Deny","Principal":"*","Action":"*"}}`), nil},
 		"no rotation":       {func(s *State) { s.Keys[0].RotationDays = 0 }, []string{"cmk-backing-key-rotation-enabled"}},
+		"imported":          {func(s *State) { s.Keys[0].RotationDays, s.Keys[0].Imported = 0, true }, nil},
 		"pending deletion":  {func(s *State) { s.Keys[0].PendingDeletion = true }, []string{"kms-cmk-not-scheduled-for-deletion"}},
 		"no answer of OCSP": {func(s *State) { s.Appliance.OCSP["a"] = errors.New("refused") }, []string{"ocsp-responder-on"}},
 		"no certificate":    {func(s *State) { s.Appliance.OCSP = nil }, []string{"ocsp-responder-on"}},
