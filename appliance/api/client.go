@@ -17,11 +17,16 @@ import (
 // maxResponseBytes bounds what the client reads of one answer.
 const maxResponseBytes = 16 << 20
 
-// Client speaks to a Server over its unix socket.
+// Client speaks to a Server, over its unix socket or from afar.
 type Client struct {
-	socket string
-	http   *http.Client
+	where string // for people
+	base  string // URL before the paths
+	http  *http.Client
+	sign  signer // nil on the socket
 }
+
+// callTimeout bounds one call.
+const callTimeout = 2 * time.Minute
 
 // NewClient returns a client of the daemon whose socket is at path. It connects when it is used.
 func NewClient(path string) *Client {
@@ -29,9 +34,9 @@ func NewClient(path string) *Client {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", path)
 	}
-	return &Client{path, &http.Client{
+	return &Client{where: path, base: "http://nfseald", http: &http.Client{
 		Transport: &http.Transport{DialContext: dial, MaxIdleConns: 1},
-		Timeout:   2 * time.Minute,
+		Timeout:   callTimeout,
 	}}
 }
 
@@ -270,22 +275,26 @@ func (c *Client) do(ctx context.Context, method, path string, body, into any) er
 
 // send is do with headers.
 func (c *Client) send(ctx context.Context, method, path string, header http.Header, body, into any) error {
-	var payload io.Reader
+	var payload []byte
 	if body != nil {
-		b, err := json.Marshal(body)
-		if err != nil {
+		var err error
+		if payload, err = json.Marshal(body); err != nil {
 			return fmt.Errorf("api: %w", err)
 		}
-		payload = bytes.NewReader(b)
 	}
-	request, err := http.NewRequestWithContext(ctx, method, "http://nfseald"+path, payload)
+	request, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(payload))
 	if err != nil {
 		return fmt.Errorf("api: %w", err)
 	}
 	maps.Copy(request.Header, header)
+	if c.sign != nil {
+		if err := c.sign(request, payload); err != nil {
+			return err
+		}
+	}
 	response, err := c.http.Do(request)
 	if err != nil {
-		return fmt.Errorf("api: no answer at %s: %w", c.socket, cause(err))
+		return fmt.Errorf("api: no answer at %s: %w", c.where, cause(err))
 	}
 	defer response.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(response.Body, maxResponseBytes))

@@ -15,10 +15,12 @@ const compliancePath = ownPath + "compliance"
 // Compliant is the judgement of a rule that is met.
 const Compliant = compliance.Compliant
 
-// complianceReport answers with all findings.
-func (s *Server) complianceReport(w http.ResponseWriter, r *http.Request) {
-	findings, err := s.o.Backend.Compliance(r.Context())
-	answer(w, http.StatusOK, findings, err)
+// prepareCompliance answers with all findings.
+func (s *Server) prepareCompliance(*http.Request, map[string]string) (prepared, error) {
+	return func(r *http.Request) (int, any, error) {
+		findings, err := s.o.Backend.Compliance(r.Context())
+		return http.StatusOK, findings, err
+	}, nil
 }
 
 // Compliance asks what each rule says of each resource.

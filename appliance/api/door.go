@@ -36,6 +36,7 @@ var services = map[string]service{
 	"elasticfilesystem": {"elasticfilesystem", (*Server).efs, writeError},
 	"kms":               {"kms", (*Server).kms, writeKMSError},
 	"sts":               {"sts", (*Server).sts, writeSTSError},
+	ownService:          {ownService, (*Server).serveOwn, writeError},
 }
 
 // serviceOf guesses what an unsigned request is for, to refuse it in its own protocol.

@@ -133,14 +133,17 @@ func (s *Server) handleIntegrity(mux *http.ServeMux) {
 			answer(w, status, body, err)
 		})
 	}
-	mux.HandleFunc("GET "+integrityPath+"{id}/scrub", func(w http.ResponseWriter, r *http.Request) {
-		id, err := inPath(r, map[string]string{}, "id", isFileSystemID)
-		var scrub Scrub
-		if err == nil {
-			scrub, err = s.o.Backend.ScrubOf(r.Context(), id)
-		}
-		answer(w, http.StatusOK, scrub, err)
-	})
+}
+
+func (s *Server) prepareScrubOf(r *http.Request, parameters map[string]string) (prepared, error) {
+	id, err := inPath(r, parameters, "id", isFileSystemID)
+	if err != nil {
+		return nil, err
+	}
+	return func(r *http.Request) (int, any, error) {
+		scrub, err := s.o.Backend.ScrubOf(r.Context(), id)
+		return http.StatusOK, scrub, err
+	}, nil
 }
 
 func (s *Server) prepareCheck(r *http.Request, parameters map[string]string) (prepared, error) {
@@ -183,7 +186,7 @@ func (s *Server) prepareScrub(r *http.Request, parameters map[string]string) (pr
 // takes: ctx bounds it.
 func (c *Client) CheckFileSystem(ctx context.Context, id string) (Check, error) {
 	patient := *c
-	patient.http = &http.Client{Transport: c.http.Transport}
+	patient.http = &http.Client{Transport: c.http.Transport, CheckRedirect: c.http.CheckRedirect}
 	var check Check
 	return check, patient.do(ctx, http.MethodPost, integrityPath+url.PathEscape(id)+"/check", nil, &check)
 }

@@ -62,8 +62,9 @@ func (o *Options) Validate() error {
 // Server answers the API.
 type Server struct {
 	o        Options
-	http     *http.Server // of the local socket
-	front    *http.Server // of the front door
+	own      *http.ServeMux // what belongs to no API of AWS
+	http     *http.Server   // of the local socket
+	front    *http.Server   // of the front door
 	throttle throttle
 }
 
@@ -74,18 +75,14 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{o: o, throttle: throttle{buckets: make(map[string]*bucket)}}
+	s.own = s.ownMux()
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", s.health)
-	mux.HandleFunc("GET /nfseal/v1/status", s.status)
-	mux.HandleFunc("GET /nfseal/v1/network", s.network)
-	mux.HandleFunc("GET "+compliancePath, s.complianceReport)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Backend.Metrics(), promhttp.HandlerOpts{}))
 	mux.HandleFunc(efsPath, s.efs)
 	mux.HandleFunc("POST /{$}", s.kms)
-	s.handleUsers(mux)
-	mux.HandleFunc(ownPath, s.efs)
-	s.handleIntegrity(mux)
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { writeError(w, unknownOperation(r)) })
+	mux.Handle(ownPath, s.own)
+	mux.HandleFunc("/", unknown)
 	s.http, s.front = s.newHTTP(mux), s.newHTTP(http.HandlerFunc(s.door))
 	s.http.ConnContext = withPeer
 	return s, nil
@@ -162,33 +159,6 @@ func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
 		return
 	}
 	fmt.Fprintln(w, "ok")
-}
-
-func (s *Server) status(w http.ResponseWriter, r *http.Request) {
-	status, err := s.o.Backend.Status(r.Context())
-	if err != nil {
-		writeError(w, asError(err))
-		return
-	}
-	writeJSON(w, http.StatusOK, status)
-}
-
-// network takes ?measure=, a time to measure the programs for, as "1s".
-func (s *Server) network(w http.ResponseWriter, r *http.Request) {
-	var measure time.Duration
-	if text := r.URL.Query().Get("measure"); text != "" {
-		var err error
-		if measure, err = time.ParseDuration(text); err != nil || measure < 0 || measure > maxMeasure {
-			writeError(w, badRequest("measure must be a time up to %v", maxMeasure))
-			return
-		}
-	}
-	network, err := s.o.Backend.Network(r.Context(), measure)
-	if err != nil {
-		writeError(w, asError(err))
-		return
-	}
-	writeJSON(w, http.StatusOK, network)
 }
 
 // efs answers the EFS API, and the operations beside it that change something.

@@ -47,7 +47,7 @@ func accessPointCreate(ctx context.Context, e *env, args []string) error {
 	mode := f.String("create-mode", "0755", "octal `mode` of the directory if it has to be made")
 	name := f.String("name", "", "`name` for people")
 	token := f.String("token", "", "`token` that makes a repetition of the command harmless (default a new one)")
-	return ask(e, f, args, 1, func(c *api.Client, given []string) (api.AccessPointDescription, error) {
+	return ask(ctx, e, f, args, 1, func(c *api.Client, given []string) (api.AccessPointDescription, error) {
 		r := api.CreateAccessPointRequest{ClientToken: cmp.Or(*token, rand.Text()), FileSystemID: given[0], RootDirectory: &api.RootDirectory{Path: *path}}
 		if *name != "" {
 			r.Tags = []api.Tag{{Key: "Name", Value: *name}}

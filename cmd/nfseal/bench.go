@@ -40,7 +40,7 @@ func benchmark(ctx context.Context, e *env, args []string) (err error) {
 		return err
 	}
 	o.FileBytes = *mib << 20
-	c := f.client(e)
+	c := api.NewClient(f.socketPath(e))
 	defer c.Close()
 	target, remove, err := ownTarget(ctx, c)
 	if err != nil {

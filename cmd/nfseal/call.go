@@ -9,22 +9,25 @@ import (
 )
 
 // call sends the daemon what args say. They have as many arguments as wanted besides the flags of f.
-func call(e *env, f *flags, args []string, wanted int, do func(c *api.Client, given []string) error) error {
+func call(ctx context.Context, e *env, f *flags, args []string, wanted int, do func(c *api.Client, given []string) error) error {
 	given, err := f.parse(args, wanted)
 	if err != nil {
 		return err
 	}
-	c := f.client(e)
+	c, err := f.client(ctx, e)
+	if err != nil {
+		return err
+	}
 	defer c.Close()
 	return do(c, given)
 }
 
 // ask is call for what has an answer, which is printed: as JSON if the flags ask for that, else as text does.
 func ask[T any](
-	e *env, f *flags, args []string, wanted int,
+	ctx context.Context, e *env, f *flags, args []string, wanted int,
 	do func(c *api.Client, given []string) (T, error), text func(w io.Writer, answer T) error,
 ) error {
-	return call(e, f, args, wanted, func(c *api.Client, given []string) error {
+	return call(ctx, e, f, args, wanted, func(c *api.Client, given []string) error {
 		answer, err := do(c, given)
 		if err != nil {
 			return err
@@ -42,7 +45,7 @@ type runner = func(ctx context.Context, e *env, args []string) error
 // on1 makes the runner of a command that does something to what its only argument names, and answers nothing.
 func on1(do func(c *api.Client, ctx context.Context, name string) error) runner {
 	return func(ctx context.Context, e *env, args []string) error {
-		return call(e, newFlags(e, e.command).withDaemon(), args, 1, func(c *api.Client, given []string) error {
+		return call(ctx, e, newFlags(e, e.command).withDaemon(), args, 1, func(c *api.Client, given []string) error {
 			return do(c, ctx, given[0])
 		})
 	}
@@ -51,7 +54,7 @@ func on1(do func(c *api.Client, ctx context.Context, name string) error) runner 
 // on2 is on1 for commands with two arguments.
 func on2(do func(c *api.Client, ctx context.Context, name, other string) error) runner {
 	return func(ctx context.Context, e *env, args []string) error {
-		return call(e, newFlags(e, e.command).withDaemon(), args, 2, func(c *api.Client, given []string) error {
+		return call(ctx, e, newFlags(e, e.command).withDaemon(), args, 2, func(c *api.Client, given []string) error {
 			return do(c, ctx, given[0], given[1])
 		})
 	}
@@ -61,7 +64,7 @@ func on2(do func(c *api.Client, ctx context.Context, name, other string) error) 
 // wanted arguments in all.
 func withFile(wanted int, do func(ctx context.Context, c *api.Client, given []string, policy string) error) runner {
 	return func(ctx context.Context, e *env, args []string) error {
-		return call(e, newFlags(e, e.command).withDaemon(), args, wanted, func(c *api.Client, given []string) error {
+		return call(ctx, e, newFlags(e, e.command).withDaemon(), args, wanted, func(c *api.Client, given []string) error {
 			text, err := readPolicy(e, given[wanted-1])
 			if err != nil {
 				return err
@@ -74,7 +77,7 @@ func withFile(wanted int, do func(ctx context.Context, c *api.Client, given []st
 // all makes the runner of a command that lists all of a kind.
 func all[T any](list func(c *api.Client, ctx context.Context) ([]T, error), text func(w io.Writer, list []T) error) runner {
 	return func(ctx context.Context, e *env, args []string) error {
-		return ask(e, newFlags(e, e.command).withDaemon(), args, 0, func(c *api.Client, _ []string) ([]T, error) {
+		return ask(ctx, e, newFlags(e, e.command).withDaemon(), args, 0, func(c *api.Client, _ []string) ([]T, error) {
 			return list(c, ctx)
 		}, text)
 	}
@@ -83,7 +86,7 @@ func all[T any](list func(c *api.Client, ctx context.Context) ([]T, error), text
 // of makes the runner of a command that shows what belongs to the one that its argument names.
 func of[T any](show func(c *api.Client, ctx context.Context, name string) (T, error), text func(w io.Writer, answer T) error) runner {
 	return func(ctx context.Context, e *env, args []string) error {
-		return ask(e, newFlags(e, e.command).withDaemon(), args, 1, func(c *api.Client, given []string) (T, error) {
+		return ask(ctx, e, newFlags(e, e.command).withDaemon(), args, 1, func(c *api.Client, given []string) (T, error) {
 			return show(c, ctx, given[0])
 		}, text)
 	}

@@ -14,7 +14,7 @@ const exitNotCompliant = 3
 func compliance(ctx context.Context, e *env, args []string) error {
 	f := newFlags(e, e.command).withDaemon()
 	var findings []api.Finding
-	err := ask(e, f, args, 0, func(c *api.Client, _ []string) (_ []api.Finding, err error) {
+	err := ask(ctx, e, f, args, 0, func(c *api.Client, _ []string) (_ []api.Finding, err error) {
 		findings, err = c.Compliance(ctx)
 		return findings, err
 	}, rows(func(t *table, f *api.Finding) {

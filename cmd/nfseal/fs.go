@@ -43,7 +43,10 @@ func fsCreate(ctx context.Context, e *env, args []string) error {
 	if *token == "" {
 		*token = rand.Text()
 	}
-	c := f.client(e)
+	c, err := f.client(ctx, e)
+	if err != nil {
+		return err
+	}
 	defer c.Close()
 	made, err := c.CreateFileSystem(ctx, api.CreateFileSystemRequest{CreationToken: *token, KmsKeyID: *key, Tags: list})
 	if err != nil {

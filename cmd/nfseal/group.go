@@ -23,7 +23,7 @@ const maxSourcesBytes = 16 << 20
 func groupCreate(ctx context.Context, e *env, args []string) error {
 	f := newFlags(e, "group create").withDaemon()
 	description := f.String("description", "", "`text` for people")
-	return ask(e, f, args, 1, func(c *api.Client, given []string) (api.SecurityGroup, error) {
+	return ask(ctx, e, f, args, 1, func(c *api.Client, given []string) (api.SecurityGroup, error) {
 		return c.CreateSecurityGroup(ctx, api.SecurityGroup{Name: given[0], Description: *description})
 	}, line(func(g api.SecurityGroup) []any { return []any{g.ID} }))
 }
@@ -62,7 +62,7 @@ func groupAllow(ctx context.Context, e *env, args []string) error {
 	f.Var(&sources, "from", "`prefix` of clients, as 10.0.0.0/8; may be given more than once")
 	file := f.String("file", "", "`file` with a prefix a line")
 	ports := f.String("port", "2049", "`port`, or low-high")
-	return call(e, f, args, 1, func(c *api.Client, given []string) error {
+	return call(ctx, e, f, args, 1, func(c *api.Client, given []string) error {
 		rule, err := api.GroupRule{}, error(nil)
 		if rule.LowPort, rule.HighPort, err = parsePorts(*ports); err != nil {
 			return err

@@ -48,7 +48,7 @@ func fsck(ctx context.Context, e *env, args []string) error {
 	if *offline {
 		checks, err = fsckStopped(ctx, e, f.data, *keyFile, *root, *repair)
 	} else {
-		checks, err = fsckServed(ctx, f.client(e), ids[0])
+		checks, err = fsckServed(ctx, e, f, ids[0])
 	}
 	if err != nil {
 		return &exitStatus{exitNotDone, err.Error()}
@@ -61,7 +61,11 @@ func fsck(ctx context.Context, e *env, args []string) error {
 	return errors.Join(err, verdict(checks))
 }
 
-func fsckServed(ctx context.Context, c *api.Client, id string) ([]api.Check, error) {
+func fsckServed(ctx context.Context, e *env, f *flags, id string) ([]api.Check, error) {
+	c, err := f.client(ctx, e)
+	if err != nil {
+		return nil, err
+	}
 	defer c.Close()
 	check, err := c.CheckFileSystem(ctx, id)
 	return []api.Check{check}, err
@@ -199,7 +203,10 @@ func scrubPlain(ctx context.Context, e *env, args []string, name string, action 
 }
 
 func changeScrub(ctx context.Context, e *env, f *flags, id string, r api.ScrubRequest) error {
-	c := f.client(e)
+	c, err := f.client(ctx, e)
+	if err != nil {
+		return err
+	}
 	defer c.Close()
 	s, err := c.ChangeScrub(ctx, id, r)
 	if err != nil {
@@ -214,7 +221,10 @@ func scrubShow(ctx context.Context, e *env, args []string) error {
 	if err != nil {
 		return err
 	}
-	c := f.client(e)
+	c, err := f.client(ctx, e)
+	if err != nil {
+		return err
+	}
 	defer c.Close()
 	s, err := c.ScrubOf(ctx, ids[0])
 	if err != nil {

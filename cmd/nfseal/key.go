@@ -19,7 +19,7 @@ func keyCreate(ctx context.Context, e *env, args []string) error {
 	every := f.Int("rotate-every", 0, "`days` after which the key is given a new version, 90 to 2560 (default never)")
 	var list tags
 	f.Var(&list, "tag", "`KEY=VALUE`, may be given more than once")
-	return ask(e, f, args, 0, func(c *api.Client, _ []string) (api.KeyDescription, error) {
+	return ask(ctx, e, f, args, 0, func(c *api.Client, _ []string) (api.KeyDescription, error) {
 		text, err := "", error(nil)
 		if *policy != "" {
 			if text, err = readPolicy(e, *policy); err != nil {
@@ -103,7 +103,7 @@ func keyText(w io.Writer, k api.KeyDescription) error {
 func keyRotate(ctx context.Context, e *env, args []string) error {
 	f := newFlags(e, "key rotate").withDaemon()
 	every := f.String("every", "", "`days` between new versions, 90 to 2560, or never; nothing happens now")
-	return call(e, f, args, 1, func(c *api.Client, given []string) error {
+	return call(ctx, e, f, args, 1, func(c *api.Client, given []string) error {
 		switch *every {
 		case "":
 			return c.RotateKey(ctx, given[0])
@@ -121,7 +121,7 @@ func keyRotate(ctx context.Context, e *env, args []string) error {
 func keyScheduleDeletion(ctx context.Context, e *env, args []string) error {
 	f := newFlags(e, "key schedule-deletion").withDaemon()
 	days := f.Int("days", 30, "`days` until the key is destroyed, 7 to 30")
-	return ask(e, f, args, 1, func(c *api.Client, given []string) (keyDeletion, error) {
+	return ask(ctx, e, f, args, 1, func(c *api.Client, given []string) (keyDeletion, error) {
 		at, err := c.ScheduleKeyDeletion(ctx, given[0], *days)
 		return keyDeletion{at}, err
 	}, line(func(d keyDeletion) []any { return []any{"destroyed after", d.DeletionDate.Format(time.DateTime)} }))
@@ -152,7 +152,7 @@ func keyGrantCreate(ctx context.Context, e *env, args []string) error {
 	f.Var((*words)(&g.Operations), "operation", "`name` of an operation that it lets, as Decrypt; may be given more than once")
 	var pairs tags
 	f.Var(&pairs, "context", "`NAME=VALUE` that the encryption context must have; may be given more than once")
-	return ask(e, f, args, 1, func(c *api.Client, given []string) (keyGrantMade, error) {
+	return ask(ctx, e, f, args, 1, func(c *api.Client, given []string) (keyGrantMade, error) {
 		if len(pairs) > 0 {
 			g.Constraints = &api.GrantConstraints{EncryptionContextSubset: make(map[string]string)}
 		}

@@ -43,7 +43,8 @@ type env struct {
 	stdin  io.Reader
 	stdout io.Writer
 	stderr io.Writer
-	socket string // of the environment
+	// socket and endpoint are of the environment.
+	socket, endpoint string
 	// command is the name of the one that runs.
 	command string
 }
@@ -117,7 +118,7 @@ func commands() []command {
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	e := &env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, socket: os.Getenv("NFSEAL_SOCKET")}
+	e := &env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, socket: os.Getenv("NFSEAL_SOCKET"), endpoint: os.Getenv("NFSEAL_ENDPOINT_URL")}
 	os.Exit(run(ctx, e, os.Args[1:]))
 }
 
@@ -174,6 +175,7 @@ func help(w io.Writer) {
 type flags struct {
 	*flag.FlagSet
 	data, socket string
+	remote       remote
 	json         bool
 }
 
@@ -197,6 +199,7 @@ func (f *flags) withDaemon() *flags {
 	f.StringVar(&f.data, "data", defaultDataDir, "the daemon's data `directory`")
 	f.StringVar(&f.socket, "socket", "", "the daemon's `socket` (default api.sock in the data directory)")
 	f.BoolVar(&f.json, "json", false, "print JSON")
+	f.remote.register(f.FlagSet)
 	return f
 }
 
@@ -231,9 +234,6 @@ func (f *flags) parseSome(args []string) ([]string, error) {
 		positional, args = append(positional, f.Arg(0)), f.Args()[1:]
 	}
 }
-
-// client speaks to the daemon that the flags or the environment name.
-func (f *flags) client(e *env) *api.Client { return api.NewClient(f.socketPath(e)) }
 
 // socketPath is where that daemon listens.
 func (f *flags) socketPath(e *env) string {

@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"encoding/pem"
 	"errors"
 	"flag"
 	"fmt"
+	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -39,14 +42,18 @@ func TestScripts(t *testing.T) {
 			socket := filepath.Join(e.WorkDir, "api.sock")
 			e.Setenv("NFSEAL_SOCKET", socket)
 			e.Setenv("dead", filepath.Join(e.WorkDir, "dead.sock"))
+			directory := apitest.NewDirectory(t)
 			s, err := api.New(api.Options{
-				Backend: &shelf{Directory: apitest.NewDirectory(t)}, Audit: forgetful{}, Keys: apitest.NewKeys(t, "local-1", time.Now), Region: "local-1",
+				Backend: &shelf{Directory: directory}, Audit: forgetful{}, Keys: apitest.NewKeys(t, "local-1", time.Now), Region: "local-1",
 			})
 			if err != nil {
 				return err
 			}
 			l, err := api.Listen(socket)
 			if err != nil {
+				return err
+			}
+			if err := farFrom(t, e, s, directory); err != nil {
 				return err
 			}
 			served := make(chan error, 1)
@@ -59,6 +66,24 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 	})
+}
+
+// farFrom opens the front door of s too: far names it in the environment, ca.pem has its certificate, and the
+// profiles of two users are where the aws CLI has them.
+func farFrom(t *testing.T, e *testscript.Env, s *api.Server, users *apitest.Directory) error {
+	door := httptest.NewTLSServer(s.FrontDoor())
+	e.Defer(door.Close)
+	e.Setenv("far", door.URL)
+	var profiles strings.Builder
+	for user, action := range map[string]string{"admin": "*", "reader": "elasticfilesystem:Describe*"} {
+		id, secret := users.Signer(t, user, `{"Statement":{"Effect":"Allow","Action":"`+action+`","Resource":"*"}}`)
+		fmt.Fprintf(&profiles, "[%s]\naws_access_key_id = %s\naws_secret_access_key = %s\nregion = local-1\n", user, id, secret.Reveal())
+	}
+	e.Setenv("AWS_SHARED_CREDENTIALS_FILE", filepath.Join(e.WorkDir, "credentials"))
+	e.Setenv("AWS_CONFIG_FILE", filepath.Join(e.WorkDir, "none"))
+	return errors.Join(
+		os.WriteFile(filepath.Join(e.WorkDir, "credentials"), []byte(profiles.String()), 0o600),
+		os.WriteFile(filepath.Join(e.WorkDir, "ca.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: door.Certificate().Raw}), 0o600))
 }
 
 // capture puts what the last program printed into the variable of the environment that it is given.

@@ -14,7 +14,10 @@ func netShow(ctx context.Context, e *env, args []string) error {
 	if _, err := f.parse(args, 0); err != nil {
 		return err
 	}
-	c := f.client(e)
+	c, err := f.client(ctx, e)
+	if err != nil {
+		return err
+	}
 	defer c.Close()
 	n, err := c.Network(ctx, *measure)
 	if err != nil {

@@ -17,7 +17,10 @@ func fsQuota(ctx context.Context, e *env, args []string) error {
 	if err != nil {
 		return err
 	}
-	c := f.client(e)
+	c, err := f.client(ctx, e)
+	if err != nil {
+		return err
+	}
 	defer c.Close()
 	if *set != "" {
 		quota, err := quotaOf(*set)

@@ -18,7 +18,10 @@ func status(ctx context.Context, e *env, args []string) error {
 	if _, err := f.parse(args, 0); err != nil {
 		return err
 	}
-	c := f.client(e)
+	c, err := f.client(ctx, e)
+	if err != nil {
+		return err
+	}
 	defer c.Close()
 	s, err := c.Status(ctx)
 	if err != nil {
@@ -70,7 +73,10 @@ func check(ctx context.Context, e *env, args []string) error {
 	if _, err := f.parse(args, 0); err != nil {
 		return err
 	}
-	c := f.client(e)
+	c, err := f.client(ctx, e)
+	if err != nil {
+		return err
+	}
 	defer c.Close()
 	s, err := c.Status(ctx)
 	if err != nil {
@@ -103,7 +109,7 @@ func check(ctx context.Context, e *env, args []string) error {
 // checkStopped runs nfseald -check. nfseald stands beside this program or in the path. Only the daemon
 // reaches into a data directory.
 func checkStopped(ctx context.Context, e *env, f *flags, noAnswer error) error {
-	if f.json {
+	if f.json || f.elsewhere(e) {
 		return noAnswer
 	}
 	daemon, err := findDaemon()

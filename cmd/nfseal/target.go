@@ -30,7 +30,7 @@ func targetCreate(ctx context.Context, e *env, args []string) error {
 	f.Var(&addresses, "address", "`address` in the subnet, one of each family at most (default a free one)")
 	f.StringVar(&r.IPAddressType, "type", "", "`IPV4_ONLY, IPV6_ONLY` or DUAL_STACK (default as the addresses, or the subnet's first prefix)")
 	f.Var((*words)(&r.SecurityGroups), "group", "`id` of a security group, up to five times (default the group named default)")
-	return ask(e, f, args, 1, func(c *api.Client, given []string) (api.MountTargetDescription, error) {
+	return ask(ctx, e, f, args, 1, func(c *api.Client, given []string) (api.MountTargetDescription, error) {
 		r.FileSystemID = given[0]
 		var err error
 		if r.IPAddress, r.IPv6Address, err = byFamily("address", addresses); err != nil {
@@ -96,7 +96,7 @@ func targetGroups(ctx context.Context, e *env, args []string) error {
 	f := newFlags(e, "target groups").withDaemon()
 	var groups words
 	f.Var(&groups, "group", "`id` of a security group that the mount target is to have, up to five times")
-	return ask(e, f, args, 1, func(c *api.Client, given []string) ([]string, error) {
+	return ask(ctx, e, f, args, 1, func(c *api.Client, given []string) ([]string, error) {
 		if len(groups) > 0 {
 			if err := c.SetMountTargetSecurityGroups(ctx, given[0], groups); err != nil {
 				return nil, err
@@ -116,7 +116,7 @@ func subnetCreate(ctx context.Context, e *env, args []string) error {
 	f.IntVar(&s.MTU, "mtu", 0, "`bytes` of the interface's packets (default as it is)")
 	f.BoolVar(&s.Up, "up", false, "bring the interface up")
 	f.StringVar(&s.Name, "name", "", "`name` for people")
-	return ask(e, f, args, 0, func(c *api.Client, _ []string) (api.Subnet, error) {
+	return ask(ctx, e, f, args, 0, func(c *api.Client, _ []string) (api.Subnet, error) {
 		var err, err6 error
 		s.Prefix, s.Prefix6, err = byFamily("prefix", prefixes)
 		s.Gateway, s.Gateway6, err6 = byFamily("gateway", gateways)

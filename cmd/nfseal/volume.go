@@ -20,7 +20,10 @@ func volumeGrow(ctx context.Context, e *env, args []string) error {
 			return fmt.Errorf("%q is not a size such as 512MiB or 10G, nor device", sizes[0])
 		}
 	}
-	c := f.client(e)
+	c, err := f.client(ctx, e)
+	if err != nil {
+		return err
+	}
 	defer c.Close()
 	if *unit == "" {
 		if *unit, err = onlyUnit(ctx, c); err != nil {
