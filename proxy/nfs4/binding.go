@@ -16,7 +16,7 @@ import (
 // Grant says what a connection may do: elasticfilesystem:ClientMount, ClientWrite and
 // ClientRootAccess.
 type Grant struct {
-	Mount bool // see anything at all; without it file handles are refused with NFS4ERR_ACCESS
+	Mount bool // see anything at all; without it all but the root is refused with NFS4ERR_ACCESS, and that is empty
 	Write bool // change anything; without it NFS4ERR_ROFS
 	Root  bool // act as uid 0; without it uid 0 is squashed
 }

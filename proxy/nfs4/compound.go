@@ -14,6 +14,7 @@ import (
 // (RFC 8881 §16.2.3.1).
 type place struct {
 	set        bool
+	threshold  bool // threshold.go; it has no id
 	id         vfs.FileID
 	hasStateid bool
 	stateid    wire.Stateid
@@ -278,6 +279,8 @@ func (c *compound) admit(def *opDef) wire.Status {
 		return wire.NFS4ERR_NOFILEHANDLE
 	case def.needs&needSaved != 0 && !c.saved.set:
 		return wire.NFS4ERR_NOFILEHANDLE
+	case c.refusesThreshold(def):
+		return wire.NFS4ERR_ACCESS
 	case def.modifies && !c.grant.Write:
 		return wire.NFS4ERR_ROFS
 	case c.out.Room() < def.resultBytes:

@@ -94,7 +94,8 @@ func opPutFH(c *compound) wire.Status {
 // opPutRootFH serves PUTROOTFH and PUTPUBFH (RFC 8881 §18.21, §18.20).
 func opPutRootFH(c *compound) wire.Status {
 	if !c.grant.Mount {
-		return wire.NFS4ERR_ACCESS
+		c.stopAtThreshold()
+		return wire.NFS4_OK
 	}
 	c.goTo(c.root())
 	return wire.NFS4_OK
@@ -110,6 +111,10 @@ func (c *compound) root() vfs.FileID {
 
 // opGetFH serves GETFH (RFC 8881 §18.8).
 func opGetFH(c *compound) wire.Status {
+	if c.current.threshold {
+		c.out.Opaque(thresholdHandle[:])
+		return wire.NFS4_OK
+	}
 	c.out.Opaque(c.s.sealer.seal(&c.handle, c.current.id))
 	return wire.NFS4_OK
 }

@@ -4,6 +4,10 @@ import "github.com/nfseal/nfseal/proxy/nfs4/wire"
 
 // gather puts those attributes of the current file that are in mask into c.outAttrs.
 func (c *compound) gather(mask wire.Bitmap) wire.Status {
+	if c.current.threshold {
+		c.gatherThreshold(mask)
+		return wire.NFS4_OK
+	}
 	if st := c.know(); st != wire.NFS4_OK {
 		return st
 	}

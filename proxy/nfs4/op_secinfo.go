@@ -44,6 +44,9 @@ func opSecinfoNoName(c *compound) wire.Status {
 	if c.malformed() {
 		return wire.NFS4ERR_BADXDR
 	}
+	if a.Style == wire.SECINFO_STYLE4_PARENT && c.current.threshold {
+		return wire.NFS4ERR_NOENT
+	}
 	if a.Style == wire.SECINFO_STYLE4_PARENT {
 		if st := opLookupP(c); st != wire.NFS4_OK {
 			return st

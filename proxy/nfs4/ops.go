@@ -21,6 +21,7 @@ type opDef struct {
 	run         func(c *compound) wire.Status
 	needs       needs
 	modifies    bool // changes the file system: needs Grant.Write
+	onThreshold bool // allowed to clients without Grant.Mount, on what stands for the root (threshold.go)
 	alone       bool // allowed without a session, as the only operation
 	once        bool // must not be carried out twice, and nothing in its arguments tells
 	failureBody bool // may have a result when it fails
@@ -78,8 +79,8 @@ var opTable = [opSlots]opDef{
 	wire.OP_DESTROY_SESSION:      {run: opDestroySession, alone: true},
 	wire.OP_EXCHANGE_ID:          {run: opExchangeID, alone: true},
 	wire.OP_FREE_STATEID:         {run: opFreeStateid},
-	wire.OP_GETATTR:              {run: opGetAttr, needs: needCurrent},
-	wire.OP_GETFH:                {run: opGetFH, needs: needCurrent},
+	wire.OP_GETATTR:              {run: opGetAttr, needs: needCurrent, onThreshold: true},
+	wire.OP_GETFH:                {run: opGetFH, needs: needCurrent, onThreshold: true},
 	wire.OP_GETXATTR:             {run: opGetXattr, needs: needCurrent},
 	wire.OP_IO_ADVISE:            {run: opIOAdvise, needs: needCurrent},
 	wire.OP_LINK:                 {run: opLink, needs: needCurrent | needSaved, modifies: true, once: true, resultBytes: changeInfoBytes},
@@ -108,7 +109,7 @@ var opTable = [opSlots]opDef{
 	wire.OP_RESTOREFH:            {run: opRestoreFH, needs: needSaved},
 	wire.OP_SAVEFH:               {run: opSaveFH, needs: needCurrent},
 	wire.OP_SECINFO:              {run: opSecinfo, needs: needCurrent},
-	wire.OP_SECINFO_NO_NAME:      {run: opSecinfoNoName, needs: needCurrent},
+	wire.OP_SECINFO_NO_NAME:      {run: opSecinfoNoName, needs: needCurrent, onThreshold: true},
 	wire.OP_SEEK:                 {run: opSeek, needs: needCurrent},
 	wire.OP_SEQUENCE:             {run: opSequenceAgain},
 	wire.OP_SETATTR:              {run: opSetAttr, needs: needCurrent, modifies: true, once: true, failureBody: true, resultBytes: bitmapBytes},

@@ -1,0 +1,65 @@
+package nfs4_test
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/nfseal/nfseal/proxy/nfs4"
+	"github.com/nfseal/nfseal/proxy/nfs4/wire"
+)
+
+// Who may not mount sees a directory where the root would be, learns nothing from it, and can do nothing with it.
+func TestThreshold(t *testing.T) {
+	r := newRig(t, nil)
+	owner := r.newSession("c")
+	h, id := owner.makeFile("f", 0o640)
+	owner.ok(putRoot, setAttr(wire.AnonymousStateid, withMode(0o751)))
+	root := last[wire.GetFHRes](t, owner.ok(putRoot, getFH)).Handle
+	writes := r.fs.writes.Load()
+
+	b := r.s.Bind(nfs4.ConnInfo{Grant: nfs4.Grant{Write: true, Root: true}})
+	s := owner.on(b)
+	for _, put := range []call{putRoot, {op: wire.OP_PUTPUBFH}} {
+		a := s.ok(put, getFH, getAttr(wire.FATTR4_TYPE, wire.FATTR4_MODE, wire.FATTR4_FILEID, wire.FATTR4_SPACE_FREE, wire.FATTR4_FILEHANDLE),
+			noName(wire.SECINFO_STYLE4_CURRENT_FH))
+		got := at[wire.GetAttrRes](t, a, 3).Attrs
+		if want := wire.BitmapOf(wire.FATTR4_TYPE, wire.FATTR4_MODE, wire.FATTR4_FILEID); got.Mask != want ||
+			got.Type != wire.NF4DIR || got.Mode != 0 || got.FileID != 1 {
+			t.Errorf("attributes %+v", got)
+		}
+		handle := at[wire.GetFHRes](t, a, 2).Handle
+		if bytes.Equal(handle, root) {
+			t.Error("the root's handle was given away")
+		}
+		s.fails(wire.NFS4ERR_ACCESS, putFH(handle))
+		entitled := s.on(r.b)
+		entitled.fails(wire.NFS4ERR_STALE, putFH(handle))
+		s.seq = entitled.seq
+	}
+	s.fails(wire.NFS4ERR_NOENT, putRoot, noName(wire.SECINFO_STYLE4_PARENT))
+	s.fails(wire.NFS4ERR_NOFILEHANDLE, putRoot, noName(wire.SECINFO_STYLE4_CURRENT_FH), getFH)
+	for _, op := range []call{
+		lookup("f"), lookupP, saveFH, readdir(0, 100, 1000, wire.FATTR4_TYPE), access(0x3f), secinfo("f"), readLink, putFH(h),
+		open("f", forRead), create("g", 0o600), mkdir("d", 0o700), remove("f"), write(wire.AnonymousStateid, 0, "y"),
+		read(wire.AnonymousStateid, 0, 1), commit(0), setAttr(wire.AnonymousStateid, withMode(0)), write(id, 0, "y"),
+	} {
+		s.fails(wire.NFS4ERR_ACCESS, putRoot, op)
+	}
+	if r.fs.creates != 1 || r.fs.removes != 0 || r.fs.writes.Load() != writes {
+		t.Errorf("something was changed: %+v", r.fs)
+	}
+
+	b.SetGrant(everything)
+	s.ok(putRoot, lookup("f"), getAttr(wire.FATTR4_TYPE))
+}
+
+// Minor version 0 has no session.
+func TestThresholdOfOldClients(t *testing.T) {
+	r := newRig(t, nil)
+	o := r.newOld("c")
+	o.r.b.SetGrant(nfs4.Grant{})
+	o.ok(putRoot, getFH, getAttr(wire.FATTR4_TYPE))
+	o.fails(wire.NFS4ERR_ACCESS, putRoot, lookup("f"))
+	o.fails(wire.NFS4ERR_ACCESS, putRoot, saveFH)
+	o.fails(wire.NFS4ERR_ACCESS, putRoot, o.opens("f", forRead, creating))
+}
