@@ -31,6 +31,8 @@ type config struct {
 	debug       bool
 	// moveTo is the root of trust to move to; nil for none.
 	moveTo *trust.Options
+	// file is the configuration file; "" for none.
+	file string
 	// recoveryFile is where a new recovery key is written; "" shows it.
 	recoveryFile string
 }
@@ -52,6 +54,7 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 		fmt.Fprint(stderr, usage)
 		f.PrintDefaults()
 	}
+	f.StringVar(&c.file, "config", "", "configuration `file`, whose settings flags override (docs/config.md)")
 	f.StringVar(&o.DataDir, "data", appliance.DefaultDataDir, "data `directory`")
 	f.Func("root", "root of trust as `kind:where`: file:PATH; passphrase:PATH with the passphrase in a file, - to be asked for it; tpm:/dev/tpmrm0; vault:https://HOST/MOUNT/KEY, a key of the transit engine; recovery:PATH (default file:root.key in the data directory)", rootOfTrust(o))
 	f.Func("tpm-pcrs", "`registers` of the TPM, as 7+11, that -root tpm:DEVICE seals a new root key to (default 7+11)", registers(o))
@@ -99,6 +102,11 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 	}
 	if f.NArg() > 0 {
 		return nil, fmt.Errorf("unexpected argument %q", f.Arg(0))
+	}
+	if c.file != "" {
+		if err := applyFile(f, c.file); err != nil {
+			return nil, err
+		}
 	}
 	if c.repair && !c.fsck {
 		return nil, errors.New("-repair is for -fsck")

@@ -18,7 +18,7 @@ type rule struct {
 var rules = []rule{
 	{"cmd/nfseald", []string{"appliance/..."},
 		"the daemon is flags, log and signals; what it does belongs to appliance, where tests reach it"},
-	{"cmd/nfseal", []string{"appliance/api/...", "appliance/audit", "proxy/nfsclient/...", "proxy/transport", "internal/demo"},
+	{"cmd/nfseal", []string{"appliance/api/...", "appliance/audit", "appliance/configfile", "proxy/nfsclient/...", "proxy/transport", "internal/demo"},
 		"the operator's command speaks HTTP like any other client; it must not reach into a data directory, but for the audit log, which is read without the daemon"},
 	{"cmd/mount.nfseal", []string{"proxy/ktls", "proxy/tunnel", "proxy/tunnel/supervisor", "proxy/transport"},
 		"it is installed alone on client machines: no server code in it"},
@@ -43,6 +43,8 @@ var rules = []rule{
 		"a pure evaluator: documents and a request in, a decision out"},
 	{"appliance/compliance", []string{"appliance/policy"},
 		"pure rules: how things are goes in, what is to be said of it comes out"},
+	{"appliance/configfile", []string{"appliance/durable"},
+		"a file is read and judged by its words alone: what a setting does is known to those who have the flag of its name"},
 	{"appliance/pki", []string{"appliance/durable"},
 		"certificates and OCSP answers are made from names and keys alone"},
 	{"appliance/certfile", []string{"proxy/transport"},
