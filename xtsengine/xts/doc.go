@@ -16,14 +16,16 @@
 //
 //	generic  crypto/aes a block at a time; for other processors, and the yardstick of the tests
 //	AES-NI   8 blocks interleaved in xmm registers (needs AVX for its three operands)
-//	VAES     16 blocks interleaved in ymm registers (VAES with AVX2)
+//	VAES     24 blocks interleaved in ymm registers, tweaks doubled in integer registers (VAES with
+//	         AVX2 and BMI2), over whole units of a multiple of 128 bytes and whole octets of blocks;
+//	         AES-NI for all else
 //	VAES-512 64 blocks interleaved in zmm registers (VAES with AVX-512 F and BW), over whole units
 //	         of a multiple of 512 bytes; VAES for all else
 //
 // New takes the fastest one that the processor has and that passes a comparison with the generic
 // one, made once a process. The assembly paths compute tweaks beside the blocks and fold them into
-// the last round; the first tweaks of eight consecutive units are encrypted together, which is why
-// the API takes runs.
+// the last round; the first tweaks of several consecutive units are encrypted together, which is
+// why the API takes runs.
 //
 // # Invariants
 //

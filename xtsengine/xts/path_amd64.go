@@ -3,6 +3,7 @@
 package xts
 
 import (
+	"math"
 	"unsafe"
 
 	"golang.org/x/sys/cpu"
@@ -16,7 +17,7 @@ func available(p path) bool {
 	case pathAESNI:
 		return cpu.X86.HasAES && cpu.X86.HasAVX
 	case pathVAES:
-		return cpu.X86.HasAES && cpu.X86.HasAVX2 && cpuidLeaf7()&hasVAES != 0
+		return cpu.X86.HasAES && cpu.X86.HasAVX2 && cpu.X86.HasBMI2 && cpuidLeaf7()&hasVAES != 0
 	case pathVAES512:
 		return available(pathVAES) && cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW
 	}
@@ -27,10 +28,19 @@ func available(p path) bool {
 // it only for processors with AVX-512. A processor with AVX2 has leaf 7.
 const hasVAES = 1 << 9
 
-// How many blocks a path does together.
 const (
+	// aesniBlocks is how many blocks the path AES-NI does together.
 	aesniBlocks = 8
-	vaesBlocks  = 16
+	// octetBlocks is what the path VAES counts in; groupOctets of them it does together.
+	octetBlocks = 8
+	octetBytes  = octetBlocks * BlockBytes
+	groupOctets = 3
+	// vaesUnits is how many first tweaks are made at once for the path VAES, tweaksTogether of them
+	// side by side.
+	vaesUnits      = 64
+	tweaksTogether = 16
+	// tweaksAhead is how many first tweaks the path VAES may look at beyond those of its run.
+	tweaksAhead = groupOctets + 1
 )
 
 // expand makes the schedules that the path needs.
@@ -71,9 +81,17 @@ func (c *Cipher) encryptTweaks(tweaks *[tweakBatch][BlockBytes]byte, n int) {
 // wholeUnits does the whole data units of the run if the path has a way over units of their size,
 // and returns how many bytes they are.
 func (c *Cipher) wholeUnits(dst, src []byte, unitBytes int, first Unit, decrypt bool) (done int) {
-	if c.path != pathVAES512 || unitBytes%groupBytes != 0 {
-		return 0
+	switch {
+	case c.path == pathVAES512 && unitBytes%groupBytes == 0:
+		return c.wideUnits(dst, src, unitBytes, first, decrypt)
+	case c.path >= pathVAES && unitBytes%octetBytes == 0 && len(src) >= 2*unitBytes:
+		return c.octetUnits(dst, src, unitBytes, first, decrypt)
 	}
+	return 0
+}
+
+// wideUnits is wholeUnits on zmm registers.
+func (c *Cipher) wideUnits(dst, src []byte, unitBytes int, first Unit, decrypt bool) (done int) {
 	left := len(src) / unitBytes
 	if first.Lo+uint64(left)+tweakBatch < first.Lo { // the assembly carries nothing to Hi
 		return 0
@@ -90,6 +108,34 @@ func (c *Cipher) wholeUnits(dst, src []byte, unitBytes int, first Unit, decrypt 
 		left -= units
 	}
 	return done
+}
+
+// octetUnits is wholeUnits on ymm registers.
+func (c *Cipher) octetUnits(dst, src []byte, unitBytes int, first Unit, decrypt bool) (done int) {
+	var tweaks [vaesUnits + tweaksAhead][BlockBytes]byte
+	for left := len(src) / unitBytes; left > 0; {
+		units := min(left, vaesUnits, max(maxCallBytes/unitBytes, 1))
+		for i := range units {
+			first.Add(uint64(i)).put(&tweaks[i])
+		}
+		tweaksVAES(&c.tweak, &tweaks[0], (units+tweaksTogether-1)/tweaksTogether)
+		c.octets(&dst[done], &src[done], units*unitBytes/octetBytes, unitBytes/octetBytes, &tweaks[0], decrypt)
+		done += units * unitBytes
+		first = first.Add(uint64(units))
+		left -= units
+	}
+	clear(tweaks[:])
+	return done
+}
+
+// octets does n octets of blocks in units of perUnit each, with the units' first tweaks, and leaves the
+// tweak of the block after them in the first.
+func (c *Cipher) octets(dst, src *byte, n, perUnit int, tweaks *[BlockBytes]byte, decrypt bool) {
+	if decrypt {
+		decryptVAES(&c.dec, dst, src, n/groupOctets, n%groupOctets, perUnit, tweaks)
+	} else {
+		encryptVAES(&c.enc, dst, src, n/groupOctets, n%groupOctets, perUnit, tweaks)
+	}
 }
 
 // units does n whole units whose first tweaks are given, if the path has a way over units of their
@@ -119,12 +165,8 @@ func (c *Cipher) blocks(dst, src *byte, n int, t *[BlockBytes]byte, decrypt bool
 	if decrypt {
 		keys = &c.dec
 	}
-	if many := n &^ (vaesBlocks - 1); c.path >= pathVAES && many > 0 {
-		if decrypt {
-			decryptVAES(keys, dst, src, many, t)
-		} else {
-			encryptVAES(keys, dst, src, many, t)
-		}
+	if many := n &^ (octetBlocks - 1); c.path >= pathVAES && many > 0 {
+		c.octets(dst, src, many/octetBlocks, math.MaxInt, t, decrypt)
 		if n -= many; n == 0 {
 			return
 		}
@@ -173,13 +215,21 @@ func expandAESNI(key *byte, keys *[scheduleBytes]byte)
 //go:noescape
 func invertAESNI(keys, inverse *[scheduleBytes]byte)
 
-// Assembly, VAES on ymm registers. blocks is a positive multiple of vaesBlocks; else as above.
+// Assembly, VAES on ymm registers: groups·groupOctets + rest octets of blocks in units of perUnit octets
+// each. tweaks are the units' first ones, with tweaksAhead more behind the last of the run if it
+// reaches the end of its unit. The tweak of the block after the run is left in the first of them.
+// groups ≥ 0, 0 ≤ rest < groupOctets, perUnit ≥ 1; dst is src or does not overlap it.
 
 //go:noescape
-func encryptVAES(keys *[scheduleBytes]byte, dst, src *byte, blocks int, tweak *[BlockBytes]byte)
+func encryptVAES(keys *[scheduleBytes]byte, dst, src *byte, groups, rest, perUnit int, tweaks *[BlockBytes]byte)
 
 //go:noescape
-func decryptVAES(keys *[scheduleBytes]byte, dst, src *byte, blocks int, tweak *[BlockBytes]byte)
+func decryptVAES(keys *[scheduleBytes]byte, dst, src *byte, groups, rest, perUnit int, tweaks *[BlockBytes]byte)
+
+// tweaksVAES encrypts batches·tweaksTogether unit numbers in place. batches ≥ 1.
+//
+//go:noescape
+func tweaksVAES(keys *[scheduleBytes]byte, tweaks *[BlockBytes]byte, batches int)
 
 // Assembly, VAES on zmm registers: a run of units of groups·groupBytes each. groups ≥ 1, units ≥ 1;
 // lo and hi are the number of the first unit, whose lower half may not overflow within the run or the

@@ -163,7 +163,7 @@ func emulate(pid int) (done int, err error) {
 		return 0, err
 	}
 	for {
-		var code [9]byte
+		var code [6]byte
 		if _, err := unix.PtracePeekText(pid, uintptr(regs.Rip), code[:]); err != nil {
 			return done, err
 		}
@@ -171,13 +171,7 @@ func emulate(pid int) (done int, err error) {
 		if !ok {
 			break
 		}
-		key := state.zmm(in.key)
-		if in.inMemory {
-			if _, err := unix.PtracePeekData(pid, uintptr(regs.R10+uint64(in.displacement)), key[:in.width]); err != nil {
-				return done, err
-			}
-		}
-		in.do(state, key)
+		in.do(state, state.zmm(in.key))
 		regs.Rip += uint64(in.length)
 		done++
 	}
@@ -192,10 +186,6 @@ type instruction struct {
 	last, inverse    bool
 	dst, blocks, key int
 	width, length    int // of the registers and of the code, in bytes
-
-	// The key may be in memory, at a displacement from R10, in the form for ymm registers.
-	inMemory     bool
-	displacement int64
 }
 
 // What the two forms have in common.
@@ -205,7 +195,7 @@ const (
 )
 
 // decode reads the forms that the assembly here uses.
-func decode(b [9]byte) (in instruction, ok bool) {
+func decode(b [6]byte) (in instruction, ok bool) {
 	switch b[0] {
 	case 0x62:
 		return decodeEVEX(b)
@@ -221,7 +211,7 @@ func isRound(op byte) bool { return op >= 0xdc && op <= 0xdf }
 func inverted(b byte, n uint, value int) int { return int(^b>>n&1) * value }
 
 // decodeEVEX reads the form for zmm registers (Intel SDM volume 2, 2.7).
-func decodeEVEX(b [9]byte) (in instruction, ok bool) {
+func decodeEVEX(b [6]byte) (in instruction, ok bool) {
 	p0, p1, p2, op, modrm := b[1], b[2], b[3], b[4], b[5]
 	if p0&0x0f != map0F38 || p1&7 != 4|prefix66 || p2&0xf7 != 2<<5 || !isRound(op) || modrm>>6 != 3 {
 		return in, false
@@ -238,13 +228,12 @@ func decodeEVEX(b [9]byte) (in instruction, ok bool) {
 }
 
 // decodeVEX reads the form for ymm registers (Intel SDM volume 2, 2.3.5).
-func decodeVEX(b [9]byte) (in instruction, ok bool) {
-	const r10 = 2 // with the bit that adds 8
+func decodeVEX(b [6]byte) (in instruction, ok bool) {
 	p0, p1, op, modrm := b[1], b[2], b[3], b[4]
-	if p0&0x1f != map0F38 || p1&7 != 4|prefix66 || !isRound(op) {
+	if p0&0x1f != map0F38 || p1&7 != 4|prefix66 || !isRound(op) || modrm>>6 != 3 {
 		return in, false
 	}
-	in = instruction{
+	return instruction{
 		last:    op&1 == 1,
 		inverse: op >= 0xde,
 		dst:     int(modrm>>3&7) + inverted(p0, 7, 8),
@@ -252,21 +241,7 @@ func decodeVEX(b [9]byte) (in instruction, ok bool) {
 		key:     int(modrm&7) + inverted(p0, 5, 8),
 		width:   32,
 		length:  5,
-	}
-	if modrm>>6 == 3 {
-		return in, true
-	}
-	if in.key != r10+8 {
-		return in, false
-	}
-	in.inMemory = true
-	switch modrm >> 6 {
-	case 1:
-		in.displacement, in.length = int64(int8(b[5])), 6
-	case 2:
-		in.displacement, in.length = int64(int32(binary.LittleEndian.Uint32(b[5:]))), 9
-	}
-	return in, true
+	}, true
 }
 
 // do carries the instruction out. One on ymm registers clears the rest of its destination.

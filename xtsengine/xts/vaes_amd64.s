@@ -2,174 +2,354 @@
 
 #include "textflag.h"
 
-// Sixteen blocks in eight ymm registers. Each register's two tweaks are kept on the stack and go
-// sixteen blocks on by themselves, so that no chain of doublings holds the AES units up.
+// Runs of whole data units, twenty-four blocks at a time in twelve ymm registers. Twelve is what it
+// takes where two AES rounds begin in every cycle and each lasts four: with eight, every slot that
+// something else takes from the AES units would be lost. For the same reason a group begins register
+// by register as the one before it ends.
 //
-// Y0..Y7 blocks, Y12 first round key, Y10 last round key, Y11 round key, Y8, Y9, Y13 and Y14
-// scratch. AX schedule, DI destination, SI source, CX blocks, DX where the tweak is kept, R10 the
-// tweaks on the stack: eight of 32 bytes as they are, then eight ⊕ the last round key.
+// The tweaks come from the integer units, which have nothing else to do: doubled one after the other
+// and stored, for the group that comes next, beside the AES rounds. The vector units see three
+// additions a register and no shift. Where a unit ends, the next unit's first tweak takes over, so
+// that a group may span units.
+//
+// Y0…Y11 blocks, Y12, Y13 and Y14 the round keys 1, 0 and 14, Y15 another round key or a tweak. AX
+// schedule, DI destination, SI source, R15 groups left. R8 and R9 the tweak that comes next, R13 63,
+// CX scratch, BX octets of blocks left of the unit, DX where the first tweaks of the units behind it
+// are. On the stack, 24 tweaks each: at R10 the older group's, at R11 the younger one's, at R12
+// those that are being made.
 
-// The doubling of one tweak, as in aesni_amd64.s.
-DATA alpha2<>+0(SB)/8, $0x87
-DATA alpha2<>+8(SB)/8, $1
-GLOBL alpha2<>(SB), RODATA|NOPTR, $16
+// DOUBLE stores a tweak and makes the next one of it: what leaves the upper end comes back as
+// α^7 + α^2 + α + 1.
+#define DOUBLE(at) \
+	MOVQ  R8, at(R12);     \
+	MOVQ  R9, (at+8)(R12); \
+	SARXQ R13, R9, CX;     \
+	ANDL  $0x87, CX;       \
+	ADDQ  R8, R8;          \
+	ADCQ  R9, R9;          \
+	XORQ  CX, R8
 
-// REDUCE multiplies Y13, the bits that left the upper half, by α^7 + α^2 + α + 1 and adds them to
-// t. It spoils Y14.
-#define REDUCE(t) \
-	VPSLLQ $5, Y13, Y14;  \
-	VPXOR  Y13, Y14, Y14; \
-	VPSLLQ $1, Y14, Y14;  \
-	VPXOR  Y13, Y14, Y14; \
-	VPSLLQ $1, Y14, Y14;  \
-	VPXOR  Y13, Y14, Y14; \
-	VPXOR  Y14, t, t
+// OCTET counts eight tweaks. After a unit's last it goes to unit, where NEXT has the next unit's first
+// tweak and comes back.
+#define OCTET(unit, back) \
+	DECQ BX;   \
+	JEQ  unit; \
+back:
 
-// POWER sets t to s·α^k in both lanes; rest is 64 − k.
-#define POWER(k, rest, s, t) \
-	VPSRLQ  $rest, s, Y13; \
-	VPSLLQ  $k, s, t;      \
-	VPSLLDQ $8, Y13, Y14;  \
-	VPXOR   Y14, t, t;     \
-	VPSRLDQ $8, Y13, Y13;  \
-	REDUCE(t)
+#define NEXT(unit, back) \
+unit: \
+	MOVQ (DX), R8;            \
+	MOVQ 8(DX), R9;           \
+	ADDQ $16, DX;             \
+	MOVQ perUnit+40(FP), BX;  \
+	JMP  back
 
-// NEXT16 sets t to t·α^16 in both lanes.
-#define NEXT16(t) \
-	VPSRLDQ $14, t, Y13; \
-	VPSLLDQ $2, t, t;    \
-	REDUCE(t)
+// MAKE8 makes eight tweaks, beside nothing.
+#define MAKE8(at, unit, back) \
+	DOUBLE(at);      \
+	DOUBLE(at+16);   \
+	DOUBLE(at+32);   \
+	DOUBLE(at+48);   \
+	DOUBLE(at+64);   \
+	DOUBLE(at+80);   \
+	DOUBLE(at+96);   \
+	DOUBLE(at+112);  \
+	OCTET(unit, back)
 
-// LOAD2 whitens two blocks and moves their tweaks on.
-#define LOAD2(at, y) \
-	VMOVDQU at(R10), Y8;      \
-	VPXOR   Y8, Y12, Y9;      \
-	VPXOR   at(SI), Y9, y;    \
-	VPXOR   Y8, Y10, Y9;      \
-	VMOVDQU Y9, (256+at)(R10); \
-	NEXT16(Y8);               \
-	VMOVDQU Y8, at(R10)
+// BEGIN whitens a register of the younger group.
+#define BEGIN(at, y) \
+	VPXOR at(R11), Y13, y; \
+	VPXOR at(SI), y, y
 
-#define ROUND16(op, at) \
-	VBROADCASTI128 at(AX), Y11; \
-	op             Y11, Y0, Y0; \
-	op             Y11, Y1, Y1; \
-	op             Y11, Y2, Y2; \
-	op             Y11, Y3, Y3; \
-	op             Y11, Y4, Y4; \
-	op             Y11, Y5, Y5; \
-	op             Y11, Y6, Y6; \
-	op             Y11, Y7, Y7
-
-// STORE2 ends two blocks: their last round whitens them too.
-#define STORE2(op, at, y) \
-	op      (256+at)(R10), y, y; \
+// END does the last round of a register of the older group, which whitens too.
+#define END(last, at, y) \
+	VPXOR   at(R10), Y14, Y15; \
+	last    Y15, y, y;         \
 	VMOVDQU y, at(DI)
 
-// START makes the first sixteen tweaks of the one in X0.
-#define START \
-	VMOVDQU     alpha2<>(SB), X14; \
-	VPSHUFD     $0x13, X0, X13;    \
-	VPADDQ      X0, X0, X1;        \
-	VPSRAD      $31, X13, X13;     \
-	VPAND       X14, X13, X13;     \
-	VPXOR       X13, X1, X1;       \
-	VINSERTI128 $1, X1, Y0, Y0;    \
-	POWER(2, 62, Y0, Y1);          \
-	POWER(4, 60, Y0, Y2);          \
-	POWER(4, 60, Y1, Y3);          \
-	POWER(8, 56, Y0, Y4);          \
-	POWER(8, 56, Y1, Y5);          \
-	POWER(8, 56, Y2, Y6);          \
-	POWER(8, 56, Y3, Y7);          \
-	VMOVDQU     Y0, 0(R10);        \
-	VMOVDQU     Y1, 32(R10);       \
-	VMOVDQU     Y2, 64(R10);       \
-	VMOVDQU     Y3, 96(R10);       \
-	VMOVDQU     Y4, 128(R10);      \
-	VMOVDQU     Y5, 160(R10);      \
-	VMOVDQU     Y6, 192(R10);      \
-	VMOVDQU     Y7, 224(R10)
+// CHANGE ends a register of the older group and begins it in the younger one.
+#define CHANGE(last, at, y) \
+	END(last, at, y); \
+	BEGIN(at, y)
 
-#define WIPE \
-	VPXOR   Y0, Y0, Y0;    \
-	VMOVDQU Y0, 0(R10);    \
-	VMOVDQU Y0, 32(R10);   \
-	VMOVDQU Y0, 64(R10);   \
-	VMOVDQU Y0, 96(R10);   \
-	VMOVDQU Y0, 128(R10);  \
-	VMOVDQU Y0, 160(R10);  \
-	VMOVDQU Y0, 192(R10);  \
-	VMOVDQU Y0, 224(R10);  \
-	VMOVDQU Y0, 256(R10);  \
-	VMOVDQU Y0, 288(R10);  \
-	VMOVDQU Y0, 320(R10);  \
-	VMOVDQU Y0, 352(R10);  \
-	VMOVDQU Y0, 384(R10);  \
-	VMOVDQU Y0, 416(R10);  \
-	VMOVDQU Y0, 448(R10);  \
-	VMOVDQU Y0, 480(R10)
+#define ROUND4(op, key, a, b, c, d) \
+	op key, a, a; \
+	op key, b, b; \
+	op key, c, c; \
+	op key, d, d
+
+// ROUND is a round of a group.
+#define ROUND(op, at) \
+	VBROADCASTI128 at(AX), Y15;           \
+	ROUND4(op, Y15, Y0, Y1, Y2, Y3);      \
+	ROUND4(op, Y15, Y4, Y5, Y6, Y7);      \
+	ROUND4(op, Y15, Y8, Y9, Y10, Y11)
+
+// ROUNDS8 is three rounds of a group with eight tweaks made beside them.
+#define ROUNDS8(op, at, t, unit, back) \
+	VBROADCASTI128 at(AX), Y15;           \
+	ROUND4(op, Y15, Y0, Y1, Y2, Y3);      \
+	DOUBLE(t);                            \
+	ROUND4(op, Y15, Y4, Y5, Y6, Y7);      \
+	DOUBLE(t+16);                         \
+	ROUND4(op, Y15, Y8, Y9, Y10, Y11);    \
+	DOUBLE(t+32);                         \
+	VBROADCASTI128 (at+16)(AX), Y15;      \
+	ROUND4(op, Y15, Y0, Y1, Y2, Y3);      \
+	DOUBLE(t+48);                         \
+	ROUND4(op, Y15, Y4, Y5, Y6, Y7);      \
+	DOUBLE(t+64);                         \
+	ROUND4(op, Y15, Y8, Y9, Y10, Y11);    \
+	DOUBLE(t+80);                         \
+	VBROADCASTI128 (at+32)(AX), Y15;      \
+	ROUND4(op, Y15, Y0, Y1, Y2, Y3);      \
+	DOUBLE(t+96);                         \
+	ROUND4(op, Y15, Y4, Y5, Y6, Y7);      \
+	DOUBLE(t+112);                        \
+	ROUND4(op, Y15, Y8, Y9, Y10, Y11);    \
+	OCTET(unit, back)
+
+// TURN makes the younger group the older one and the tweaks that were made the younger one's.
+#define TURN \
+	MOVQ R10, CX;  \
+	MOVQ R11, R10; \
+	MOVQ R12, R11; \
+	MOVQ CX, R12
+
+// TAILROUND is a round of four registers.
+#define TAILROUND(op, at) \
+	VBROADCASTI128 at(AX), Y15; \
+	ROUND4(op, Y15, Y0, Y1, Y2, Y3)
+
+// WIPE clears 256 bytes of tweaks.
+#define WIPE(at) \
+	VMOVDQU Y0, (at+0)(R10);   \
+	VMOVDQU Y0, (at+32)(R10);  \
+	VMOVDQU Y0, (at+64)(R10);  \
+	VMOVDQU Y0, (at+96)(R10);  \
+	VMOVDQU Y0, (at+128)(R10); \
+	VMOVDQU Y0, (at+160)(R10); \
+	VMOVDQU Y0, (at+192)(R10); \
+	VMOVDQU Y0, (at+224)(R10)
 
 // RUN is the whole of a direction.
-#define RUN(round, last) \
-	MOVQ           keys+0(FP), AX;    \
-	MOVQ           dst+8(FP), DI;     \
-	MOVQ           src+16(FP), SI;    \
-	MOVQ           blocks+24(FP), CX; \
-	MOVQ           tweak+32(FP), DX;  \
-	LEAQ           31(SP), R10;       \
-	ANDQ           $~31, R10;         \
-	VMOVDQU        (DX), X0;          \
-	START;                            \
-	VBROADCASTI128 (AX), Y12;         \
-	VBROADCASTI128 224(AX), Y10;      \
-loop: \
-	LOAD2(0, Y0);       \
-	LOAD2(32, Y1);      \
-	LOAD2(64, Y2);      \
-	LOAD2(96, Y3);      \
-	LOAD2(128, Y4);     \
-	LOAD2(160, Y5);     \
-	LOAD2(192, Y6);     \
-	LOAD2(224, Y7);     \
-	ROUND16(round, 16);  \
-	ROUND16(round, 32);  \
-	ROUND16(round, 48);  \
-	ROUND16(round, 64);  \
-	ROUND16(round, 80);  \
-	ROUND16(round, 96);  \
-	ROUND16(round, 112); \
-	ROUND16(round, 128); \
-	ROUND16(round, 144); \
-	ROUND16(round, 160); \
-	ROUND16(round, 176); \
-	ROUND16(round, 192); \
-	ROUND16(round, 208); \
-	STORE2(last, 0, Y0);   \
-	STORE2(last, 32, Y1);  \
-	STORE2(last, 64, Y2);  \
-	STORE2(last, 96, Y3);  \
-	STORE2(last, 128, Y4); \
-	STORE2(last, 160, Y5); \
-	STORE2(last, 192, Y6); \
-	STORE2(last, 224, Y7); \
-	ADDQ           $256, SI;          \
-	ADDQ           $256, DI;          \
-	SUBQ           $16, CX;           \
-	JNZ            loop;              \
-	VMOVDQU        (R10), X0;         \
-	VMOVDQU        X0, (DX);          \
-	WIPE;                             \
-	VZEROUPPER;                       \
-	RET
+#define RUN(op, last) \
+	MOVQ           keys+0(FP), AX;       \
+	MOVQ           dst+8(FP), DI;        \
+	MOVQ           src+16(FP), SI;       \
+	MOVQ           groups+24(FP), R15;   \
+	MOVQ           perUnit+40(FP), BX;   \
+	MOVQ           tweaks+48(FP), DX;    \
+	MOVQ           (DX), R8;             \
+	MOVQ           8(DX), R9;            \
+	ADDQ           $16, DX;              \
+	MOVQ           $63, R13;             \
+	LEAQ           31(SP), R10;          \
+	ANDQ           $~31, R10;            \
+	LEAQ           384(R10), R11;        \
+	LEAQ           768(R10), R12;        \
+	MAKE8(0, unit1, back1);              \
+	MAKE8(128, unit2, back2);            \
+	MAKE8(256, unit3, back3);            \
+	TURN;                                \
+	VBROADCASTI128 (AX), Y13;            \
+	VBROADCASTI128 16(AX), Y12;          \
+	VBROADCASTI128 224(AX), Y14;         \
+	TESTQ          R15, R15;             \
+	JEQ            tail;                 \
+	BEGIN(0, Y0);                        \
+	BEGIN(32, Y1);                       \
+	BEGIN(64, Y2);                       \
+	BEGIN(96, Y3);                       \
+	BEGIN(128, Y4);                      \
+	BEGIN(160, Y5);                      \
+	BEGIN(192, Y6);                      \
+	BEGIN(224, Y7);                      \
+	BEGIN(256, Y8);                      \
+	BEGIN(288, Y9);                      \
+	BEGIN(320, Y10);                     \
+	BEGIN(352, Y11);                     \
+	ROUND(op, 16);                       \
+	JMP            middle;               \
+group: \
+	CHANGE(last, 0, Y0);                 \
+	CHANGE(last, 32, Y1);                \
+	CHANGE(last, 64, Y2);                \
+	CHANGE(last, 96, Y3);                \
+	op             Y12, Y0, Y0;          \
+	CHANGE(last, 128, Y4);               \
+	op             Y12, Y1, Y1;          \
+	CHANGE(last, 160, Y5);               \
+	op             Y12, Y2, Y2;          \
+	CHANGE(last, 192, Y6);               \
+	op             Y12, Y3, Y3;          \
+	CHANGE(last, 224, Y7);               \
+	op             Y12, Y4, Y4;          \
+	CHANGE(last, 256, Y8);               \
+	op             Y12, Y5, Y5;          \
+	CHANGE(last, 288, Y9);               \
+	op             Y12, Y6, Y6;          \
+	CHANGE(last, 320, Y10);              \
+	op             Y12, Y7, Y7;          \
+	CHANGE(last, 352, Y11);              \
+	ROUND4(op, Y12, Y8, Y9, Y10, Y11);   \
+	ADDQ           $384, DI;             \
+middle: \
+	ADDQ           $384, SI;             \
+	ROUNDS8(op, 32, 0, unit4, back4);    \
+	ROUNDS8(op, 80, 128, unit5, back5);  \
+	ROUNDS8(op, 128, 256, unit6, back6); \
+	ROUND(op, 176);                      \
+	ROUND(op, 192);                      \
+	ROUND(op, 208);                      \
+	TURN;                                \
+	DECQ           R15;                  \
+	JNE            group;                \
+	END(last, 0, Y0);                    \
+	END(last, 32, Y1);                   \
+	END(last, 64, Y2);                   \
+	END(last, 96, Y3);                   \
+	END(last, 128, Y4);                  \
+	END(last, 160, Y5);                  \
+	END(last, 192, Y6);                  \
+	END(last, 224, Y7);                  \
+	END(last, 256, Y8);                  \
+	END(last, 288, Y9);                  \
+	END(last, 320, Y10);                 \
+	END(last, 352, Y11);                 \
+	ADDQ           $384, DI;             \
+tail: \
+	MOVQ           rest+32(FP), R15;     \
+	TESTQ          R15, R15;             \
+	JEQ            done;                 \
+octet: \
+	BEGIN(0, Y0);                        \
+	BEGIN(32, Y1);                       \
+	BEGIN(64, Y2);                       \
+	BEGIN(96, Y3);                       \
+	TAILROUND(op, 16);                   \
+	TAILROUND(op, 32);                   \
+	TAILROUND(op, 48);                   \
+	TAILROUND(op, 64);                   \
+	TAILROUND(op, 80);                   \
+	TAILROUND(op, 96);                   \
+	TAILROUND(op, 112);                  \
+	TAILROUND(op, 128);                  \
+	TAILROUND(op, 144);                  \
+	TAILROUND(op, 160);                  \
+	TAILROUND(op, 176);                  \
+	TAILROUND(op, 192);                  \
+	TAILROUND(op, 208);                  \
+	MOVQ           R11, R10;             \
+	END(last, 0, Y0);                    \
+	END(last, 32, Y1);                   \
+	END(last, 64, Y2);                   \
+	END(last, 96, Y3);                   \
+	ADDQ           $128, SI;             \
+	ADDQ           $128, DI;             \
+	ADDQ           $128, R11;            \
+	DECQ           R15;                  \
+	JNE            octet;                \
+done: \
+	MOVQ           tweaks+48(FP), DX;    \
+	MOVQ           (R11), R8;            \
+	MOVQ           8(R11), R9;           \
+	MOVQ           R8, (DX);             \
+	MOVQ           R9, 8(DX);            \
+	XORL           R8, R8;               \
+	XORL           R9, R9;               \
+	LEAQ           31(SP), R10;          \
+	ANDQ           $~31, R10;            \
+	VPXOR          X0, X0, X0;           \
+	WIPE(0);                             \
+	WIPE(256);                           \
+	WIPE(512);                           \
+	WIPE(768);                           \
+	VMOVDQU        Y0, 1024(R10);        \
+	VMOVDQU        Y0, 1056(R10);        \
+	VMOVDQU        Y0, 1088(R10);        \
+	VMOVDQU        Y0, 1120(R10);        \
+	VPXOR          X12, X12, X12;        \
+	VPXOR          X13, X13, X13;        \
+	VPXOR          X14, X14, X14;        \
+	VPXOR          X15, X15, X15;        \
+	VZEROUPPER;                          \
+	RET;                                 \
+	NEXT(unit1, back1);                  \
+	NEXT(unit2, back2);                  \
+	NEXT(unit3, back3);                  \
+	NEXT(unit4, back4);                  \
+	NEXT(unit5, back5);                  \
+	NEXT(unit6, back6)
 
-// func encryptVAES(keys *[scheduleBytes]byte, dst, src *byte, blocks int, tweak *[BlockBytes]byte)
-TEXT ·encryptVAES(SB), 0, $544-40
+// func encryptVAES(keys *[scheduleBytes]byte, dst, src *byte, groups, rest, perUnit int, tweaks *[BlockBytes]byte)
+TEXT ·encryptVAES(SB), 0, $1184-56
 	RUN(VAESENC, VAESENCLAST)
 
-// func decryptVAES(keys *[scheduleBytes]byte, dst, src *byte, blocks int, tweak *[BlockBytes]byte)
-TEXT ·decryptVAES(SB), 0, $544-40
+// func decryptVAES(keys *[scheduleBytes]byte, dst, src *byte, groups, rest, perUnit int, tweaks *[BlockBytes]byte)
+TEXT ·decryptVAES(SB), 0, $1184-56
 	RUN(VAESDEC, VAESDECLAST)
+
+// NUMBERS puts a pair of unit numbers into a register.
+#define NUMBERS(at, y) \
+	VPXOR at(DX), Y12, y
+
+// TWEAKS ends a pair of first tweaks.
+#define TWEAKS(at, y) \
+	VAESENCLAST Y14, y, y; \
+	VMOVDQU     y, at(DX)
+
+#define TWEAKROUND(at) \
+	VBROADCASTI128 at(AX), Y15;           \
+	ROUND4(VAESENC, Y15, Y0, Y1, Y2, Y3); \
+	ROUND4(VAESENC, Y15, Y4, Y5, Y6, Y7)
+
+// func tweaksVAES(keys *[scheduleBytes]byte, tweaks *[BlockBytes]byte, batches int)
+TEXT ·tweaksVAES(SB), NOSPLIT, $0-24
+	MOVQ           keys+0(FP), AX
+	MOVQ           tweaks+8(FP), DX
+	MOVQ           batches+16(FP), CX
+	VBROADCASTI128 (AX), Y12
+	VBROADCASTI128 224(AX), Y14
+
+batch:
+	NUMBERS(0, Y0)
+	NUMBERS(32, Y1)
+	NUMBERS(64, Y2)
+	NUMBERS(96, Y3)
+	NUMBERS(128, Y4)
+	NUMBERS(160, Y5)
+	NUMBERS(192, Y6)
+	NUMBERS(224, Y7)
+	TWEAKROUND(16)
+	TWEAKROUND(32)
+	TWEAKROUND(48)
+	TWEAKROUND(64)
+	TWEAKROUND(80)
+	TWEAKROUND(96)
+	TWEAKROUND(112)
+	TWEAKROUND(128)
+	TWEAKROUND(144)
+	TWEAKROUND(160)
+	TWEAKROUND(176)
+	TWEAKROUND(192)
+	TWEAKROUND(208)
+	TWEAKS(0, Y0)
+	TWEAKS(32, Y1)
+	TWEAKS(64, Y2)
+	TWEAKS(96, Y3)
+	TWEAKS(128, Y4)
+	TWEAKS(160, Y5)
+	TWEAKS(192, Y6)
+	TWEAKS(224, Y7)
+	ADDQ           $256, DX
+	DECQ           CX
+	JNE            batch
+	VPXOR          X12, X12, X12
+	VPXOR          X14, X14, X14
+	VPXOR          X15, X15, X15
+	VZEROUPPER
+	RET
 
 // func cpuidLeaf7() (ecx uint32)
 TEXT ·cpuidLeaf7(SB), NOSPLIT, $0-4

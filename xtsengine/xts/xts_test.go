@@ -60,8 +60,13 @@ func TestAgainstReference(t *testing.T) {
 			t.Fatal(err)
 		}
 		c := mustOpen(t, key, p)
-		for _, unitBytes := range []int{16, 112, 128, 240, 512, 1024, 1536, 4096, 65536} {
+		for _, unitBytes := range []int{16, 112, 128, 240, 384, 512, 640, 1024, 1536, 4096, 65536} {
 			for _, units := range []int{1, 2, 4, 5, 6, 7, 8, 9, 17} {
+				checkRun(t, r, ref, c, unitBytes, units)
+			}
+		}
+		for _, unitBytes := range []int{128, 256, 640} { // more than one batch of first tweaks
+			for _, units := range []int{64, 65, 131} {
 				checkRun(t, r, ref, c, unitBytes, units)
 			}
 		}
