@@ -2,7 +2,7 @@
 // transport find out what they speak and who they are, asks a Resolver for the session that
 // answers them, and serves their calls through package rpc.
 //
-//	listener → transport.Front (sniff, TLS) → Resolver → Session → rpc.ServeConn
+//	listener → transport.Lobby → transport.Front (sniff, TLS) → Resolver → Session → rpc.ServeConn
 //
 // Plaintext connections take the same way with Identity.Secure unset: whether to serve them is
 // the session's decision, made inside NFS, because a client whose connection is merely closed tries
@@ -10,14 +10,14 @@
 //
 // # Bounds
 //
-// Connections being admitted are bounded by transport.Front, those being served by
-// Options.MaxConnections, the calls of each by rpc.Options. One above MaxConnections is closed
-// at once and counted.
+// Connections that have said nothing yet are bounded by transport.Lobby, those being admitted by
+// transport.Front, those being served by Options.MaxConnections, the calls of each by rpc.Options. One
+// above MaxConnections is closed at once and counted.
 //
 // # Goroutines
 //
-// Serve owns one goroutine a listener and one a connection, besides those of rpc.ServeConn.
-// Close drains: no more accepting, no more reading, what was begun is answered within
+// Serve owns one goroutine a listener and one a connection that has left the lobby, besides those of
+// rpc.ServeConn; New starts the lobby's. Close drains: no more accepting, no more reading, what was begun is answered within
 // Options.DrainTimeout, then connections are closed under the rest. Serve and Close both return
 // only when every goroutine has gone.
 //

@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,6 +24,9 @@ var ErrClosed = errors.New("proxy: server is closed")
 
 // errCrowded says why a connection above the limit was closed.
 var errCrowded = errors.New("proxy: too many connections")
+
+// notAdmitted is in the log for connections that came to nothing.
+const notAdmitted = "connection not admitted"
 
 // Stats are counters since the start, and Active, which is now.
 type Stats struct {
@@ -47,15 +50,19 @@ type Server struct {
 	o     Options
 	log   *zap.Logger
 	front *transport.Front
+	lobby *transport.Lobby
 
-	ctx    context.Context // ends when draining begins
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
+	ctx       context.Context // ends when draining begins
+	cancel    context.CancelFunc
+	wg        sync.WaitGroup
+	accepting context.Context // ends before ctx
+	stop      context.CancelFunc
+	acceptors sync.WaitGroup
 
 	mu        sync.Mutex
 	closing   bool
 	serving   bool
-	listeners []net.Listener
+	listeners []*listener
 	broken    chan error            // has room for one
 	conns     map[net.Conn]struct{} // every open connection, as accepted
 
@@ -63,7 +70,7 @@ type Server struct {
 	accepted, acceptErrors, refused, unresolved, served, forced atomic.Uint64
 }
 
-// New checks the options. The listeners belong to the Server from then on, and only then.
+// New checks the options. The listeners belong to the Server from then on, and only then; it is to be closed.
 func New(o Options) (*Server, error) {
 	o.EnsureDefaults()
 	if err := o.Validate(); err != nil {
@@ -80,9 +87,16 @@ func New(o Options) (*Server, error) {
 	sampled := zap.WrapCore(func(c zapcore.Core) zapcore.Core {
 		return zapcore.NewSamplerWithOptions(c, time.Second, logFirst, logEvery)
 	})
-	s := &Server{o: o, log: o.Log.WithOptions(sampled), front: front, conns: make(map[net.Conn]struct{})}
-	s.listeners, s.broken = slices.Clone(o.Listeners), make(chan error, 1)
+	s := &Server{o: o, log: o.Log.WithOptions(sampled), front: front, conns: make(map[net.Conn]struct{}), broken: make(chan error, 1)}
+	if s.listeners, err = openListeners(o.Listeners); err != nil {
+		return nil, err
+	}
+	if s.lobby, err = front.OpenLobby(s.adopt, s.turnedAway); err != nil {
+		closeListeners(s.listeners, false)
+		return nil, err
+	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.accepting, s.stop = context.WithCancel(s.ctx)
 	return s, nil
 }
 
@@ -130,16 +144,20 @@ func (s *Server) Add(l net.Listener) error {
 	if s.closing {
 		return ErrClosed
 	}
-	s.listeners = append(s.listeners, l)
+	added, err := openListener(l)
+	if err != nil {
+		return err
+	}
+	s.listeners = append(s.listeners, added)
 	if s.serving {
-		s.acceptFrom(l)
+		s.acceptFrom(added)
 	}
 	return nil
 }
 
 // acceptFrom starts the goroutine of a listener. s.mu is held.
-func (s *Server) acceptFrom(l net.Listener) {
-	s.wg.Go(func() {
+func (s *Server) acceptFrom(l *listener) {
+	s.acceptors.Go(func() {
 		if err := s.accept(l); err != nil {
 			select {
 			case s.broken <- err:
@@ -172,10 +190,11 @@ func (s *Server) Close() error {
 	s.closing = true
 	listeners := s.listeners // does not grow any more
 	s.mu.Unlock()
+	s.stop()
+	closeListeners(listeners, true)
+	s.acceptors.Wait() // each has a listener's socket until it returns
 	s.cancel()
-	for _, l := range listeners {
-		l.Close()
-	}
+	s.lobby.Close()
 	// The calls' own context ends with DrainTimeout; a little more lets their replies go out.
 	force := time.AfterFunc(s.o.DrainTimeout+forceGrace, s.closeConns)
 	defer force.Stop()
@@ -196,20 +215,19 @@ func (s *Server) closeConns() {
 }
 
 // accept takes connections from l until the server closes or l breaks.
-func (s *Server) accept(l net.Listener) error {
+func (s *Server) accept(l *listener) error {
 	pause := time.Duration(0)
 	for {
-		conn, err := l.Accept()
+		n, err := s.lobby.Accept(l.raw)
+		s.accepted.Add(uint64(n))
 		if err == nil {
 			pause = 0
-			s.accepted.Add(1)
-			s.adopt(conn)
 			continue
 		}
-		if s.ctx.Err() != nil {
+		if s.accepting.Err() != nil {
 			return nil
 		}
-		if errors.Is(err, net.ErrClosed) {
+		if brokenListener(err) {
 			return fmt.Errorf("proxy: listener %s: %w", l.Addr(), err)
 		}
 		s.acceptErrors.Add(1)
@@ -217,13 +235,20 @@ func (s *Server) accept(l net.Listener) error {
 		pause = min(max(2*pause, minAcceptPause), maxAcceptPause)
 		select {
 		case <-time.After(pause):
-		case <-s.ctx.Done():
+		case <-s.accepting.Done():
 			return nil
 		}
 	}
 }
 
-// adopt starts the goroutine of a new connection.
+// turnedAway puts into the log whom the lobby has let go.
+func (s *Server) turnedAway(peer netip.AddrPort, err error) {
+	if line := s.log.Check(zap.InfoLevel, notAdmitted); line != nil {
+		line.Write(zap.Stringer("peer", peer), zap.Error(err))
+	}
+}
+
+// adopt starts the goroutine of a connection that has left the lobby.
 func (s *Server) adopt(conn net.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -247,7 +272,7 @@ func (s *Server) run(raw net.Conn) {
 	log := s.log.With(zap.Stringer("peer", raw.RemoteAddr()))
 	conn, id, err := s.front.Admit(s.ctx, raw)
 	if err != nil {
-		log.Info("connection not admitted", zap.Error(err))
+		log.Info(notAdmitted, zap.Error(err))
 		return
 	}
 	defer conn.Close()

@@ -17,6 +17,7 @@ import (
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
+	"golang.org/x/sys/unix"
 
 	"github.com/nfseal/nfseal/proxy"
 	"github.com/nfseal/nfseal/proxy/rpc"
@@ -406,8 +407,15 @@ func TestBrokenListenerEndsServe(t *testing.T) {
 	var listener net.Listener
 	f := start(t, func(o *proxy.Options, _ *fixture) { listener = o.Listeners[0] })
 	mustServe(t, f.plain(t))
-	listener.Close()
-	if err := <-f.served; !errors.Is(err, net.ErrClosed) {
+	raw, err := listener.(*net.TCPListener).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var broken error
+	if err := raw.Control(func(fd uintptr) { broken = unix.Shutdown(int(fd), unix.SHUT_RDWR) }); err != nil || broken != nil {
+		t.Fatal(err, broken)
+	}
+	if err := <-f.served; !errors.Is(err, unix.EINVAL) {
 		t.Errorf("Serve: %v", err)
 	}
 }

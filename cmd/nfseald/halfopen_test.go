@@ -1,18 +1,21 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/nfseal/nfseal/appliance/api"
 	"github.com/nfseal/nfseal/proxy/nfsclient/bench"
@@ -24,12 +27,21 @@ const (
 	halfOpenRounds = 3
 	dripEvery      = 5 * time.Second // a byte of a ClientHello; the programs that do this take 10 to 15
 	dialAgainAfter = 2 * time.Second // when the server has closed one
+	// crowdPeriod is what a connection takes from one dialling to the next. First and measured dialling are spread over it.
+	crowdPeriod = transport.DefaultSniffTimeout + dialAgainAfter
 )
 
-// TestHalfOpenThroughput measures a mount over TLS alone, beside 10,000 connections, every other of them silent, the
-// rest dripping a ClientHello, and beside the same 10,000 at a listener that does nothing with them, in turns. Those
-// that the daemon closes come back. The load and the 10,000 are in this process and cost the machine what they cost,
-// which the third tells.
+// The programs that this test's own runs beside itself, by the environment's word for them.
+const (
+	asPlainListener = "NFSEAL_TEST_AS_PLAIN_LISTENER"
+	asCrowd         = "NFSEAL_TEST_AS_CROWD" // = the address to connect to
+)
+
+// TestHalfOpenThroughput measures a mount over TLS, in turns alone, beside 10,000 connections to a plain listener,
+// which takes them and closes each after as long as the daemon does, and beside the same 10,000 to the daemon. Every
+// other one is silent, the rest drip a ClientHello, and all that are closed come back. Each measurement takes as long as
+// a connection from one dialling to the next. Crowd and plain listener are processes of their own on the same machine:
+// what they cost is told, as is what the daemon takes for the crowd alone.
 func TestHalfOpenThroughput(t *testing.T) {
 	if os.Getenv("NFSEAL_LONG") == "" {
 		t.Skip("a measurement: runs in make bench-halfopen")
@@ -43,62 +55,84 @@ func TestHalfOpenThroughput(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	target := d.benchTarget(t, made.FileSystemID)
-	workloads := []string{"read-1m-d8", "getattr-d16"}
-	rates := map[string]map[string][]float64{"quiet": {}, "elsewhere": {}, "crowded": {}}
-	measure := func(name string) {
-		t.Helper()
-		report, err := bench.Run(t.Context(), bench.Options{
-			Targets: []bench.Target{target}, Workloads: workloads, Rounds: 1, Duration: 2 * time.Second, FileBytes: 128 << 20,
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, w := range workloads {
-			rate := report.Median(target.Name, w).OpsPerSecond
-			rates[name][w] = append(rates[name][w], rate)
-			t.Logf("%-8s %-12s %9.0f op/s", name, w, rate)
-		}
-	}
+	h := &halfOpen{target: d.benchTarget(t, made.FileSystemID), daemon: d.cmd.Process.Pid,
+		rates: map[string]map[string][]float64{}, costs: map[string][]float64{}}
 	for range halfOpenRounds {
-		measure("quiet")
-		address, endListener := startIdleListener(t)
-		end := beginCrowd(t, address)
-		measure("elsewhere")
-		end()
-		endListener()
-		before := d.resident(t)
-		end = beginCrowd(t, target.Address)
-		each := (d.resident(t) - before) / halfOpenConns
-		sleepUntil(t.Context(), transport.DefaultSniffTimeout) // so that some are closed while it is measured
-		measure("crowded")
-		t.Logf("%d connections were made, a half-open one took %d bytes of the daemon's memory", end(), each)
+		h.measure(t, "alone")
+		address, listener := startPlainListener(t)
+		h.crowded(t, "elsewhere", address, listener.Process.Pid)
+		end(listener)
+		h.crowded(t, "crowded", h.target.Address, h.daemon)
 	}
-	for _, w := range workloads {
-		crowded := middle(rates["crowded"][w])
-		fmt.Printf("ratio %-32s %6.3f goal 0.95\n", "halfopen-throughput-"+w, crowded/middle(rates["quiet"][w]))
-		fmt.Printf("ratio %-32s %6.3f goal 0.95\n", "halfopen-to-idle-listener-"+w, crowded/middle(rates["elsewhere"][w]))
+	for _, w := range halfOpenWorkloads {
+		crowded := middle(h.rates["crowded"][w])
+		fmt.Printf("ratio %-36s %6.3f goal 0.95\n", "halfopen-throughput-"+w, crowded/middle(h.rates["alone"][w]))
+		fmt.Printf("ratio %-36s %6.3f goal 0.95\n", "halfopen-to-plain-listener-"+w, crowded/middle(h.rates["elsewhere"][w]))
+	}
+	fmt.Printf("ratio %-36s %6.3f\n", "halfopen-cpu-to-plain-listener", middle(h.costs["crowded"])/middle(h.costs["elsewhere"]))
+}
+
+var halfOpenWorkloads = []string{"read-1m-d8", "getattr-d16"}
+
+// halfOpen is the measurement.
+type halfOpen struct {
+	target bench.Target
+	daemon int
+	rates  map[string]map[string][]float64 // by name and workload
+	costs  map[string][]float64            // a listener's processor time for a half-open connection, seconds
+}
+
+func (h *halfOpen) measure(t *testing.T, name string) {
+	t.Helper()
+	report, err := bench.Run(t.Context(), bench.Options{
+		Targets: []bench.Target{h.target}, Workloads: halfOpenWorkloads, Rounds: 1, Duration: crowdPeriod, FileBytes: 128 << 20,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h.rates[name] == nil {
+		h.rates[name] = map[string][]float64{}
+	}
+	for _, w := range halfOpenWorkloads {
+		rate := report.Median(h.target.Name, w).OpsPerSecond
+		h.rates[name][w] = append(h.rates[name][w], rate)
+		t.Logf("%-9s %-12s %9.0f op/s", name, w, rate)
 	}
 }
 
-// asIdleListener has the test's program run idle instead.
-const asIdleListener = "NFSEAL_TEST_AS_IDLE_LISTENER"
-
-// idle takes connections from the listener that it got as descriptor 3, and leaves them alone.
-func idle() {
-	const listener = 3
-	if err := syscall.SetNonblock(listener, false); err != nil {
-		panic(err)
-	}
-	for {
-		if _, _, err := syscall.Accept(listener); err != nil {
-			panic(err)
-		}
-	}
+// crowded measures beside a crowd at address, where the process pid listens: first that one's cost alone.
+func (h *halfOpen) crowded(t *testing.T, name, address string, pid int) {
+	t.Helper()
+	crowd := startCrowd(t, address)
+	defer end(crowd)
+	const periods = 2
+	before, crowdBefore := processorTime(t, pid), processorTime(t, crowd.Process.Pid)
+	time.Sleep(periods * crowdPeriod)
+	cost := (processorTime(t, pid) - before) / (periods * halfOpenConns)
+	own := (processorTime(t, crowd.Process.Pid) - crowdBefore) / (periods * halfOpenConns)
+	h.costs[name] = append(h.costs[name], cost)
+	t.Logf("%-9s a half-open connection takes %.1f us of the listener's processor time, %.1f us of the crowd's; the listener has %d MiB resident",
+		name, cost*1e6, own*1e6, resident(t, pid)>>20)
+	h.measure(t, name)
 }
 
-// startIdleListener runs idle in a process of its own, whose descriptors are not the daemon's or this one's, until end.
-func startIdleListener(t *testing.T) (address string, end func()) {
+// helper runs this test's program as something else, until end.
+func helper(t *testing.T, what string, files ...*os.File) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), what)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.ExtraFiles = files
+	return cmd
+}
+
+func end(cmd *exec.Cmd) {
+	cmd.Process.Kill()
+	cmd.Wait()
+}
+
+// startPlainListener runs plainListener in a process of its own.
+func startPlainListener(t *testing.T) (address string, cmd *exec.Cmd) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -110,17 +144,109 @@ func startIdleListener(t *testing.T) (address string, end func()) {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), asIdleListener+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	cmd.ExtraFiles = []*os.File{file}
+	cmd = helper(t, asPlainListener+"=1", file)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	return l.Addr().String(), func() {
-		cmd.Process.Kill()
-		cmd.Wait()
+	return l.Addr().String(), cmd
+}
+
+// plainListener does the least that a server does for connections that come to nothing, as cheaply as it goes: it takes
+// them from the listener that it got as descriptor 3, and closes each after DefaultSniffTimeout. It does not return.
+func plainListener() {
+	const listener, look = 3, 100 * time.Millisecond
+	type conn struct {
+		fd    int
+		until time.Time
 	}
+	check := func(err error) {
+		if err != nil {
+			panic(err)
+		}
+	}
+	check(syscall.SetNonblock(listener, true))
+	var conns []conn
+	for {
+		_, err := unix.Poll([]unix.PollFd{{Fd: listener, Events: unix.POLLIN}}, int(look.Milliseconds()))
+		if err != nil && err != unix.EINTR {
+			panic(err)
+		}
+		for {
+			fd, _, err := unix.Accept4(listener, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+			if err == unix.EAGAIN {
+				break
+			}
+			check(err)
+			conns = append(conns, conn{fd, time.Now().Add(transport.DefaultSniffTimeout)})
+		}
+		for len(conns) > 0 && time.Now().After(conns[0].until) {
+			check(unix.Close(conns[0].fd))
+			conns = conns[1:]
+		}
+	}
+}
+
+// startCrowd runs crowd in a process of its own, and returns when each of its connections has been made once.
+func startCrowd(t *testing.T, address string) *exec.Cmd {
+	t.Helper()
+	cmd := helper(t, asCrowd+"="+address)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		end(cmd)
+		t.Fatal("the crowd ended:", err)
+	}
+	return cmd
+}
+
+// crowd keeps connections half open, dials again when they are closed, and says so when each has been made once. It does
+// not return.
+func crowd(address string) {
+	var first sync.WaitGroup
+	first.Add(halfOpenConns)
+	for i := range halfOpenConns {
+		go func() {
+			time.Sleep(crowdPeriod / halfOpenConns * time.Duration(i))
+			for n := 0; ; n++ {
+				conn, err := net.Dial("tcp", address)
+				if n == 0 {
+					first.Done()
+				}
+				if err == nil {
+					hold(conn, i%2 == 0)
+				}
+				time.Sleep(dialAgainAfter)
+			}
+		}()
+	}
+	first.Wait()
+	fmt.Println("all have connected")
+	select {}
+}
+
+// hold keeps a connection half open until the server closes it: silent, or with the beginning of a ClientHello, byte by
+// byte.
+func hold(conn net.Conn, silent bool) {
+	defer conn.Close()
+	hello := append([]byte{0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3}, make([]byte, 501)...)
+	if silent {
+		hello = nil
+	}
+	for i := range hello {
+		if _, err := conn.Write(hello[i : i+1]); err != nil {
+			return
+		}
+		conn.SetReadDeadline(time.Now().Add(dripEvery))
+		if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+			return
+		}
+	}
+	conn.Read(make([]byte, 1))
 }
 
 func middle(v []float64) float64 {
@@ -154,73 +280,20 @@ func (d *daemon) benchTarget(t *testing.T, id string) bench.Target {
 	}
 }
 
-// beginCrowd returns when all have connected once; end waits until all have gone, and says how many connections it were.
-func beginCrowd(t *testing.T, address string) (end func() uint64) {
+// processorTime is what a process has used, in seconds, all of its threads together.
+func processorTime(t *testing.T, pid int) float64 {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	var all, first sync.WaitGroup
-	var made atomic.Uint64
-	first.Add(halfOpenConns)
-	dialling := make(chan struct{}, 64) // a listener's queue is short
-	for i := range halfOpenConns {
-		all.Go(func() {
-			for n := 0; ctx.Err() == nil; n++ {
-				dialling <- struct{}{}
-				conn, err := net.Dial("tcp", address)
-				<-dialling
-				if n == 0 {
-					first.Done()
-				}
-				if err != nil {
-					continue
-				}
-				made.Add(1)
-				hold(ctx, conn, i%2 == 0)
-				sleepUntil(ctx, dialAgainAfter)
-			}
-		})
+	used, err := bench.ProcessorTime([]int{pid})
+	if err != nil {
+		t.Fatal(err)
 	}
-	first.Wait()
-	return func() uint64 {
-		cancel()
-		all.Wait()
-		return made.Load()
-	}
+	return used.Seconds()
 }
 
-// hold keeps a connection half open until the server closes it.
-func hold(ctx context.Context, conn net.Conn, silent bool) {
-	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	defer stop()
-	if !silent {
-		go drip(ctx, conn)
-	}
-	conn.Read(make([]byte, 1))
-}
-
-// drip sends the beginning of a ClientHello of 512 bytes, byte by byte.
-func drip(ctx context.Context, conn net.Conn) {
-	hello := append([]byte{0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3}, make([]byte, 501)...)
-	for i := range hello {
-		if _, err := conn.Write(hello[i : i+1]); err != nil {
-			return
-		}
-		sleepUntil(ctx, dripEvery)
-	}
-}
-
-func sleepUntil(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
-	}
-}
-
-// resident is the memory of the daemon, in bytes.
-func (d *daemon) resident(t *testing.T) int {
+// resident is the memory of a process, in bytes.
+func resident(t *testing.T, pid int) int {
 	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", d.cmd.Process.Pid))
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
 	if err != nil {
 		t.Fatal(err)
 	}

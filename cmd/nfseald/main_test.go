@@ -30,8 +30,11 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asDaemon) != "" {
 		main()
 	}
-	if os.Getenv(asIdleListener) != "" {
-		idle()
+	if os.Getenv(asPlainListener) != "" {
+		plainListener()
+	}
+	if address := os.Getenv(asCrowd); address != "" {
+		crowd(address)
 	}
 	os.Exit(m.Run())
 }

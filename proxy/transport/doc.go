@@ -15,9 +15,10 @@
 // (RFC 5531 §11), and 0x16...... would be a non-final fragment of 369 MB at least.
 //
 // A connection is "pending" until it has shown its first byte and, for TLS, finished the
-// handshake, which begins when the first record has arrived as a whole. Pending connections have a deadline and a bounded number; when the number is
-// reached the oldest one is closed to make room, since a real client is through in milliseconds
-// and a silent one never will be.
+// handshake, which begins when the first record has arrived as a whole. Until then it waits in a Lobby, as a descriptor in
+// an epoll set, and costs no goroutine; then Admit takes it on. Pending connections have a deadline and a bounded number;
+// when the number is reached the oldest one is closed to make room, since a real client is through in milliseconds and a
+// silent one never will be.
 //
 // The TLS policy: 1.2 with ECDHE and AES-256-GCM, 1.3 with AES-256-GCM unless it is switched off, no
 // tickets, no renegotiation, a client certificate is asked for and taken without a chain check, unless
@@ -32,5 +33,5 @@
 // *Error whose Cause is one of the Cause constants and whose text is one sentence for the
 // person at the terminal.
 //
-// Goroutines: Front and Dial start none that outlive the call. Locks: Front.mu is a leaf.
+// Goroutines: Front and Dial start none that outlive the call, a Lobby has one until Close. Locks: Front.mu and Lobby.mu are leaves.
 package transport

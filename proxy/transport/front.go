@@ -25,7 +25,7 @@ type FrontOptions struct {
 	ClientCAs *x509.CertPool
 	// KTLS decides who carries sessions; nil leaves all in user space.
 	KTLS *ktls.Carrier
-	// MaxPending bounds the connections in Admit.
+	// MaxPending bounds the connections in Admit, and those in the Lobby.
 	MaxPending int
 	// SniffTimeout and HandshakeTimeout bound how long one may take.
 	SniffTimeout, HandshakeTimeout time.Duration
@@ -83,6 +83,8 @@ type Front struct {
 	mu      sync.Mutex
 	pending list.List // of *pendingConn, oldest first
 
+	waiting atomic.Int64 // in the Lobby
+
 	tls, plain                             atomic.Uint64
 	silent, gone, handshake, slow, crowded atomic.Uint64
 	probes, probesRefused, alpn            atomic.Uint64
@@ -109,7 +111,7 @@ func (f *Front) Stats() FrontStats {
 	pending := f.pending.Len()
 	f.mu.Unlock()
 	stats := FrontStats{
-		Pending: int64(pending), TLS: f.tls.Load(), Plain: f.plain.Load(),
+		Pending: int64(pending) + f.waiting.Load(), TLS: f.tls.Load(), Plain: f.plain.Load(),
 		Silent: f.silent.Load(), Gone: f.gone.Load(), Handshake: f.handshake.Load(),
 		Slow: f.slow.Load(), Crowded: f.crowded.Load(),
 		Probes: f.probes.Load(), ProbesRefused: f.probesRefused.Load(), ALPN: f.alpn.Load(),

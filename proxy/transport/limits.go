@@ -31,6 +31,13 @@ const (
 	// DefaultHandshakeTimeout is how long a TLS handshake may take after the first bytes.
 	DefaultHandshakeTimeout = 10 * time.Second
 
+	// A Lobby in which more than lobbyCalm wait lets connections gather for lobbyPause; it looks for those whose time is
+	// over once in lobbyGrain, and at lobbyBatch at a time.
+	lobbyCalm  = 256
+	lobbyPause = 10 * time.Millisecond
+	lobbyGrain = 100 * time.Millisecond
+	lobbyBatch = 256
+
 	// nameTimeout bounds the look-up of a client's names, maxClientNames how many are looked up.
 	nameTimeout    = 5 * time.Second
 	maxClientNames = 4
