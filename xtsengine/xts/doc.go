@@ -17,8 +17,8 @@
 //	generic  crypto/aes a block at a time; for other processors, and the yardstick of the tests
 //	AES-NI   8 blocks interleaved in xmm registers (needs AVX for its three operands)
 //	VAES     24 blocks interleaved in ymm registers, tweaks doubled in integer registers (VAES with
-//	         AVX2 and BMI2), over whole units of a multiple of 128 bytes and whole octets of blocks;
-//	         AES-NI for all else
+//	         AVX2 and BMI2), over whole units of a multiple of 128 bytes and more than that, and over
+//	         whole octets of blocks; AES-NI for all else
 //	VAES-512 64 blocks interleaved in zmm registers (VAES with AVX-512 F and BW), over whole units
 //	         of a multiple of 512 bytes; VAES for all else
 //

@@ -84,10 +84,13 @@ func (c *Cipher) wholeUnits(dst, src []byte, unitBytes int, first Unit, decrypt 
 	switch {
 	case c.path == pathVAES512 && unitBytes%groupBytes == 0:
 		return c.wideUnits(dst, src, unitBytes, first, decrypt)
-	case c.path >= pathVAES && unitBytes%octetBytes == 0 && len(src) >= 2*unitBytes:
+	case c.path < pathVAES || unitBytes%octetBytes != 0 || unitBytes == octetBytes:
+		return 0
+	case len(src) < 2*unitBytes:
+		return c.octetUnit(dst, src, unitBytes, first, decrypt)
+	default:
 		return c.octetUnits(dst, src, unitBytes, first, decrypt)
 	}
-	return 0
 }
 
 // wideUnits is wholeUnits on zmm registers.
@@ -128,13 +131,29 @@ func (c *Cipher) octetUnits(dst, src []byte, unitBytes int, first Unit, decrypt 
 	return done
 }
 
+// octetUnit is octetUnits for a run of one.
+func (c *Cipher) octetUnit(dst, src []byte, unitBytes int, first Unit, decrypt bool) (done int) {
+	if len(src) < unitBytes {
+		return 0
+	}
+	var t [BlockBytes]byte
+	first.put(&t)
+	if n := unitBytes / octetBytes; decrypt {
+		decryptVAES(&c.dec, &dst[0], &src[0], n/groupOctets, n%groupOctets, math.MaxInt, &t, &c.tweak)
+	} else {
+		encryptVAES(&c.enc, &dst[0], &src[0], n/groupOctets, n%groupOctets, math.MaxInt, &t, &c.tweak)
+	}
+	clear(t[:])
+	return unitBytes
+}
+
 // octets does n octets of blocks in units of perUnit each, with the units' first tweaks, and leaves the
 // tweak of the block after them in the first.
 func (c *Cipher) octets(dst, src *byte, n, perUnit int, tweaks *[BlockBytes]byte, decrypt bool) {
 	if decrypt {
-		decryptVAES(&c.dec, dst, src, n/groupOctets, n%groupOctets, perUnit, tweaks)
+		decryptVAES(&c.dec, dst, src, n/groupOctets, n%groupOctets, perUnit, tweaks, nil)
 	} else {
-		encryptVAES(&c.enc, dst, src, n/groupOctets, n%groupOctets, perUnit, tweaks)
+		encryptVAES(&c.enc, dst, src, n/groupOctets, n%groupOctets, perUnit, tweaks, nil)
 	}
 }
 
@@ -217,14 +236,15 @@ func invertAESNI(keys, inverse *[scheduleBytes]byte)
 
 // Assembly, VAES on ymm registers: groups·groupOctets + rest octets of blocks in units of perUnit octets
 // each. tweaks are the units' first ones, with tweaksAhead more behind the last of the run if it
-// reaches the end of its unit. The tweak of the block after the run is left in the first of them.
-// groups ≥ 0, 0 ≤ rest < groupOctets, perUnit ≥ 1; dst is src or does not overlap it.
+// reaches the end of its unit; the first is encrypted with tweak before if that is not nil. The tweak
+// of the block after the run is left in the first of them.
+// groups ≥ 0, 0 ≤ rest < groupOctets, perUnit ≥ 2; dst is src or does not overlap it.
 
 //go:noescape
-func encryptVAES(keys *[scheduleBytes]byte, dst, src *byte, groups, rest, perUnit int, tweaks *[BlockBytes]byte)
+func encryptVAES(keys *[scheduleBytes]byte, dst, src *byte, groups, rest, perUnit int, tweaks *[BlockBytes]byte, tweak *[scheduleBytes]byte)
 
 //go:noescape
-func decryptVAES(keys *[scheduleBytes]byte, dst, src *byte, groups, rest, perUnit int, tweaks *[BlockBytes]byte)
+func decryptVAES(keys *[scheduleBytes]byte, dst, src *byte, groups, rest, perUnit int, tweaks *[BlockBytes]byte, tweak *[scheduleBytes]byte)
 
 // tweaksVAES encrypts batches·tweaksTogether unit numbers in place. batches ≥ 1.
 //
