@@ -353,8 +353,12 @@ func (a *Appliance) prepareServers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	upgrades, err := openUpgrades(a.o.Upgrades)
+	if err != nil {
+		return err
+	}
 	a.apiServer, err = api.New(api.Options{
-		Backend: a, Audit: a.audit, Keys: a.kmsKeys, Region: a.o.Region, Clock: a.o.Clock, Log: a.log.With(zap.String("component", "api")),
+		Backend: a, Audit: a.audit, Keys: a.kmsKeys, Upgrades: upgrades, Region: a.o.Region, Clock: a.o.Clock, Log: a.log.With(zap.String("component", "api")),
 	})
 	if err != nil {
 		return err

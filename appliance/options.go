@@ -97,6 +97,8 @@ type Options struct {
 	// KeyCheckSeconds is how often it is looked whether the keys of file systems can still be used, 1 to 60,
 	// beside at once when a key changes; 10 by default.
 	KeyCheckSeconds int
+	// Upgrades is where bundles with another version of the image go; nowhere by default.
+	Upgrades UpgradeOptions
 	// Log is where the appliance logs; nowhere by default.
 	Log *zap.Logger
 	// Clock is time.Now by default.

@@ -3,6 +3,8 @@ package api
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -288,11 +290,17 @@ func (c *Client) send(ctx context.Context, method, path string, header http.Head
 	}
 	maps.Copy(request.Header, header)
 	if c.sign != nil {
-		if err := c.sign(request, payload); err != nil {
+		digest := sha256.Sum256(payload)
+		if err := c.sign(request, hex.EncodeToString(digest[:])); err != nil {
 			return err
 		}
 	}
-	response, err := c.http.Do(request)
+	return c.answerOf(c.http, request, into)
+}
+
+// answerOf sends a request and reads its answer.
+func (c *Client) answerOf(h *http.Client, request *http.Request, into any) error {
+	response, err := h.Do(request)
 	if err != nil {
 		return fmt.Errorf("api: no answer at %s: %w", c.where, cause(err))
 	}

@@ -78,13 +78,16 @@ func (s *Server) door(w http.ResponseWriter, r *http.Request) {
 	to.serve(s, w, r.WithContext(context.WithValue(r.Context(), callerKey{}, caller)))
 }
 
-// admit reads the body of r, and says who signed it.
+// admit says who signed r, whose body it reads, unless that has a proof of its own.
 func (s *Server) admit(r *http.Request, signature *iam.Signature) (*iam.Caller, error) {
-	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxBodyBytes))
-	if err != nil {
-		return nil, badRequest("the request body can't be read: it may have %d bytes, in %v", maxBodyBytes, readTimeout)
+	var body []byte
+	if !isUpgrade(r) {
+		var err error
+		if body, err = io.ReadAll(http.MaxBytesReader(nil, r.Body, maxBodyBytes)); err != nil {
+			return nil, badRequest("the request body can't be read: it may have %d bytes, in %v", maxBodyBytes, readTimeout)
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
 	}
-	r.Body = io.NopCloser(bytes.NewReader(body))
 	if signature.Region != s.o.Region {
 		return nil, &Error{
 			Status: http.StatusForbidden, Code: "InvalidSignatureException",
@@ -95,7 +98,12 @@ func (s *Server) admit(r *http.Request, signature *iam.Signature) (*iam.Caller, 
 	if err != nil {
 		return nil, err
 	}
-	if err := signature.Verify(r, body, caller.Secret, s.o.Clock()); err != nil {
+	if isUpgrade(r) {
+		err = signature.VerifyHead(r, caller.Secret, s.o.Clock())
+	} else {
+		err = signature.Verify(r, body, caller.Secret, s.o.Clock())
+	}
+	if err != nil {
 		return nil, err
 	}
 	if !s.throttle.admit(caller.Principal.ARN, s.o.Clock()) {

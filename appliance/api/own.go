@@ -14,6 +14,7 @@ func (s *Server) ownMux() *http.ServeMux {
 	s.handleReads(mux)
 	s.handleUsers(mux)
 	s.handleIntegrity(mux)
+	s.handleUpgrades(mux)
 	mux.HandleFunc(ownPath, s.efs)
 	mux.HandleFunc("/", unknown)
 	return mux
@@ -29,6 +30,7 @@ func (s *Server) handleReads(mux *http.ServeMux) {
 	for pattern, read := range map[string]efsOperation{
 		"GET " + ownPath + "status":                {"DescribeStatus", (*Server).prepareStatus},
 		"GET " + ownPath + "network":               {"DescribeNetwork", (*Server).prepareNetwork},
+		"GET " + upgradePath:                       {"DescribeUpgrade", (*Server).prepareUpgradeState},
 		"GET " + compliancePath:                    {"DescribeCompliance", (*Server).prepareCompliance},
 		"GET " + integrityPath + "{id}" + "/scrub": {"DescribeScrub", (*Server).prepareScrubOf},
 	} {

@@ -1,10 +1,8 @@
 package api
 
 import (
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
@@ -24,8 +22,8 @@ type Remote struct {
 	Credentials aws.CredentialsProvider // asked for each call
 }
 
-// signer signs a request whose body is payload.
-type signer func(r *http.Request, payload []byte) error
+// signer signs a request; payload is the SHA-256 of its body in hexadecimal, or iam.UnsignedPayload.
+type signer func(r *http.Request, payload string) error
 
 // NewRemoteClient returns a client that calls from afar, with signatures of version 4. It connects when it is used.
 func NewRemoteClient(o Remote) (*Client, error) {
@@ -47,13 +45,12 @@ func NewRemoteClient(o Remote) (*Client, error) {
 
 func (o *Remote) signer() signer {
 	s := v4.NewSigner()
-	return func(r *http.Request, payload []byte) error {
+	return func(r *http.Request, payload string) error {
 		credentials, err := o.Credentials.Retrieve(r.Context())
 		if err != nil {
 			return fmt.Errorf("api: no credentials: %w", err)
 		}
-		digest := sha256.Sum256(payload)
-		return s.SignHTTP(r.Context(), credentials, r, hex.EncodeToString(digest[:]), serviceAt(r.URL.Path), o.Region, time.Now())
+		return s.SignHTTP(r.Context(), credentials, r, payload, serviceAt(r.URL.Path), o.Region, time.Now())
 	}
 }
 

@@ -30,10 +30,12 @@ type Recorder interface {
 type Options struct {
 	Backend Backend
 	Audit   Recorder
-	Keys    *kms.Keys   // of the KMS API; nil: it is not served
-	Log     *zap.Logger // default: nothing is logged
-	Region  string
-	Clock   func() time.Time // default time.Now
+	Keys    *kms.Keys // of the KMS API; nil: it is not served
+	// Upgrades takes bundles with another version; nil where that is the business of others, as of a package manager.
+	Upgrades Upgrades
+	Log      *zap.Logger // default: nothing is logged
+	Region   string
+	Clock    func() time.Time // default time.Now
 }
 
 // EnsureDefaults fills in what was left zero.

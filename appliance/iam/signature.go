@@ -134,14 +134,31 @@ func (s *Signature) read(credential, date, headers, digest string) (err error) {
 // Verify says whether the holder of secret signed r with this body, for about now. Its errors are
 // ErrTime, ErrIncomplete and ErrSignature; it takes no longer for one wrong secret than for another.
 func (s *Signature) Verify(r *http.Request, body []byte, secret Secret, now time.Time) error {
+	sum := sha256.Sum256(body)
+	return s.verify(r, hex.EncodeToString(sum[:]), secret, now)
+}
+
+// UnsignedPayload as X-Amz-Content-Sha256 says that the signature is not over the body (Amazon S3 API Reference,
+// Signature Calculations).
+const UnsignedPayload = "UNSIGNED-PAYLOAD"
+
+// VerifyHead is Verify for a request whose body is not signed and has a proof of its own. Its X-Amz-Content-Sha256 has to
+// be UnsignedPayload.
+func (s *Signature) VerifyHead(r *http.Request, secret Secret, now time.Time) error {
+	if r.Header.Get("X-Amz-Content-Sha256") != UnsignedPayload {
+		return fmt.Errorf("%w: X-Amz-Content-Sha256 is not %s", ErrSignature, UnsignedPayload)
+	}
+	return s.verify(r, UnsignedPayload, secret, now)
+}
+
+// verify checks a signature over head and payload, which is what X-Amz-Content-Sha256 may say.
+func (s *Signature) verify(r *http.Request, payload string, secret Secret, now time.Time) error {
 	if err := s.timely(now); err != nil {
 		return err
 	}
 	if err := s.covers(r); err != nil {
 		return err
 	}
-	sum := sha256.Sum256(body)
-	payload := hex.EncodeToString(sum[:])
 	if said := r.Header.Get("X-Amz-Content-Sha256"); said != "" && said != payload {
 		return fmt.Errorf("%w: X-Amz-Content-Sha256 is not that of the body", ErrSignature)
 	}

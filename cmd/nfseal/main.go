@@ -99,6 +99,8 @@ func commands() []command {
 		{"volume grow", "SIZE|device [--unit ID]", "enlarge the volume while the daemon runs, to a size or to what its device has", volumeGrow},
 		{"status", "", "how the daemon, its units and file systems are", status},
 		{"net show", "[--measure TIME]", "mount target addresses, steering, the gate and what they counted", netShow},
+		{"upgrade show", "", "how the last upgrade of the image went", upgradeShow},
+		{"upgrade", "FILE", "bring another version to the image: its bundle is checked and written beside the one that runs, which comes back if it does not prove itself; the machine starts again", upgrade},
 		{"config check", "FILE", "say what is wrong in a configuration file, with line and column; the daemon is not asked", configCheck},
 		{"check", "", "what is on and what is not, and whether the data directory is sound", check},
 		{"compliance", "", "what each rule says of file systems, keys and the appliance; the exit status is 3 if one is not met", compliance},

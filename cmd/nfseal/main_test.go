@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -45,6 +46,7 @@ func TestScripts(t *testing.T) {
 			directory := apitest.NewDirectory(t)
 			s, err := api.New(api.Options{
 				Backend: &shelf{Directory: directory}, Audit: forgetful{}, Keys: apitest.NewKeys(t, "local-1", time.Now), Region: "local-1",
+				Upgrades: &bundles{},
 			})
 			if err != nil {
 				return err
@@ -66,6 +68,25 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 	})
+}
+
+// bundles takes one that says good.
+type bundles struct{ state api.UpgradeState }
+
+func (b *bundles) TakeUpgrade(_ context.Context, r io.Reader) error {
+	text, err := io.ReadAll(r)
+	b.state = api.UpgradeState{State: api.UpgradeFailed, Version: "0.9", Detail: "it is older than what runs"}
+	if strings.TrimSpace(string(text)) == "good" {
+		b.state = api.UpgradeState{State: api.UpgradeWritten, Version: "1.1"}
+	}
+	return err
+}
+
+func (b *bundles) UpgradeState(context.Context) (api.UpgradeState, error) {
+	if b.state.State == "" {
+		return api.UpgradeState{State: api.UpgradeNone}, nil
+	}
+	return b.state, nil
 }
 
 // farFrom opens the front door of s too: far names it in the environment, ca.pem has its certificate, and the

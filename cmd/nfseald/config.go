@@ -90,6 +90,8 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 	f.BoolVar(&o.NoDelegations, "no-delegations", false, "grant NFS clients no delegations")
 	f.IntVar(&o.GraceSeconds, "grace", 0, "NFS grace period after a restart in `seconds` (default 20)")
 	f.IntVar(&o.KeyCheckSeconds, "key-check", 0, "how often it is looked whether the KMS keys of file systems can be used, in `seconds`, 1 to 60, beside at once when a key changes (default 10)")
+	f.StringVar(&o.Upgrades.Dir, "upgrade-dir", "", "`directory` where bundles with another version of the image are left (default: none are taken)")
+	f.StringVar(&o.Upgrades.State, "upgrade-state", "", "`file` that says what became of them")
 	f.StringVar(&c.logFormat, "log", "console", "log `format`: console or json")
 	f.BoolVar(&c.check, "check", false, "look at the data directory and the host, change nothing, and exit")
 	f.BoolVar(&c.fsck, "fsck", false, "check all file systems of the data directory, change nothing, print what was found as JSON, and exit")

@@ -13,6 +13,7 @@ import (
 	"github.com/nfseal/nfseal/image/gpt"
 	"github.com/nfseal/nfseal/image/lock"
 	"github.com/nfseal/nfseal/image/sbom"
+	"github.com/nfseal/nfseal/image/update"
 )
 
 const (
@@ -114,7 +115,7 @@ func (b *builder) esp(k *kernel, r rootImage, kernelImage string) (string, error
 	for _, c := range [][2]string{
 		{k.loader, "::/EFI/BOOT/BOOTX64.EFI"},
 		{conf, "::/loader/loader.conf"},
-		{kernelImage, "::/EFI/Linux/nfseal_" + b.version + ".efi"},
+		{kernelImage, "::/EFI/Linux/" + update.EntryName(b.version)},
 	} {
 		if err := b.do("mcopy", "-i", file, c[0], c[1]); err != nil {
 			return "", err
@@ -145,7 +146,11 @@ func (b *builder) finish(raw string, all []lock.Package, p programs) error {
 	if err := os.WriteFile(filepath.Join(b.out, imageName+".spdx.json"), text, 0o644); err != nil {
 		return err
 	}
-	return b.sums(imageName+".qcow2", imageName+".raw", imageName+".spdx.json")
+	names := []string{imageName + ".qcow2", imageName + ".raw", imageName + ".spdx.json"}
+	if b.sign != "" {
+		names = append(names, bundleName)
+	}
+	return b.sums(names...)
 }
 
 // sums writes SHA256SUMS, and says what there is.

@@ -6,8 +6,9 @@
 //	kernel + stage1 and its modules in an initramfs + root hash → unified kernel image
 //	boot loader + unified kernel image → EFI system partition
 //	→ nfseal.raw, nfseal.qcow2, nfseal.spdx.json, SHA256SUMS
+//	root + unified kernel image + signature → nfseal.update, for nfseal upgrade (package update)
 //
-//	go run ./image/build [-out out/image] [-cache out/cache] [-version V] [lock]
+//	go run ./image/build [-out out/image] [-cache out/cache] [-version V] [-update-keys DIR] [-sign KEY] [lock]
 //
 // The same commit gives the same bytes: every package is in the lock with its hash, identifiers are made of
 // hashes, and all times are SOURCE_DATE_EPOCH, the commit's time by default. With the word lock it makes

@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/nfseal/nfseal/image/update"
 )
 
 // A builder makes one image.
@@ -21,6 +23,8 @@ type builder struct {
 	cache   string // for what the next build can use
 	work    string // removed at the end
 	version string
+	keys    string    // directory with the public keys that the image takes updates by; "" for none
+	sign    string    // the builder's private key; "" makes no bundle
 	made    time.Time // of every file
 	began   time.Time
 	steps   int
@@ -41,6 +45,8 @@ func run(ctx context.Context, args []string) error {
 	f.StringVar(&b.out, "out", "out/image", "`directory` for the image")
 	f.StringVar(&b.cache, "cache", "out/cache", "`directory` for packages, and what is made of them alone")
 	f.StringVar(&b.version, "version", "", "`version` of the image (default that of git)")
+	f.StringVar(&b.keys, "update-keys", "", "`directory` with public keys (*.pem, Ed25519) that the image takes updates by")
+	f.StringVar(&b.sign, "sign", "", "make a bundle for nfseal upgrade too, signed with the Ed25519 `key` in PEM; the image takes updates by its public half")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
@@ -81,14 +87,32 @@ func (b *builder) prepare() error {
 		return err
 	}
 	if b.version == "" {
-		out, err := b.output("git", "describe", "--tags", "--always", "--dirty")
-		if err != nil {
+		if b.version, err = b.describe(); err != nil {
 			return err
 		}
-		b.version = strings.TrimSpace(out)
+	}
+	if !update.ValidVersion(b.version) {
+		return fmt.Errorf("the version %q has other signs than letters, digits and .~^-", b.version)
 	}
 	b.made, err = b.sourceDate()
 	return err
+}
+
+// describe makes a version of the commit. Without a tag it counts commits, so that a later one is a newer version.
+func (b *builder) describe() (string, error) {
+	out, err := b.output("git", "describe", "--tags", "--dirty")
+	if err == nil {
+		return strings.TrimPrefix(strings.TrimSpace(out), "v"), nil
+	}
+	count, err := b.output("git", "rev-list", "--count", "HEAD")
+	if err != nil {
+		return "", err
+	}
+	name, err := b.output("git", "describe", "--always", "--dirty")
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("0.0.%s-g%s", strings.TrimSpace(count), strings.TrimSpace(name)), nil
 }
 
 // sourceDate is the time that all files have (reproducible-builds.org, SOURCE_DATE_EPOCH).
@@ -132,6 +156,9 @@ func (b *builder) image() error {
 	}
 	raw, err := b.disk(k, root, kernelImage)
 	if err != nil {
+		return err
+	}
+	if err := b.bundle(root, kernelImage); err != nil {
 		return err
 	}
 	return b.finish(raw, p.all, programs)

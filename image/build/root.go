@@ -41,6 +41,8 @@ var enabled = map[string]string{
 	"nfseald.service":                      "multi-user.target.wants",
 	"nfseal-boot.service":                  "multi-user.target.wants",
 	"nfseal-console.service":               "multi-user.target.wants",
+	"nfseal-upgrade.path":                  "multi-user.target.wants",
+	"nfseal-bless.service":                 "multi-user.target.wants",
 }
 
 // masked are units that would ask for a user, or write where nothing can be written.
@@ -106,6 +108,7 @@ func (b *builder) root(d debs, k *kernel, p programs) (rootImage, error) {
 			return copyFile(serviceUnit, filepath.Join(tree, "usr/lib/systemd/system/nfseald.service"), 0o644)
 		},
 		func() error { return b.identify(tree) },
+		func() error { return b.addKeys(filepath.Join(tree, updateKeys)) },
 		func() error { return choose(tree) },
 	} {
 		if err := change(); err != nil {

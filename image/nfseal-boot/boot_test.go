@@ -94,6 +94,19 @@ func TestPrintTo(t *testing.T) {
 // daemon answers as the daemon's socket does for users, and keeps what it is asked.
 func daemon(t *testing.T) (*api.Client, *[]string) {
 	t.Helper()
+	client, _, asked := answeringAll(t)
+	return client, asked
+}
+
+// answering gives a client whose calls are answered by the map.
+func answering(t *testing.T) (*api.Client, map[string]any) {
+	t.Helper()
+	client, answers, _ := answeringAll(t)
+	return client, answers
+}
+
+func answeringAll(t *testing.T) (*api.Client, map[string]any, *[]string) {
+	t.Helper()
 	socket := filepath.Join(t.TempDir(), "api.sock")
 	l, err := net.Listen("unix", socket)
 	if err != nil {
@@ -122,7 +135,7 @@ func daemon(t *testing.T) (*api.Client, *[]string) {
 			t.Error(err)
 		}
 	})
-	return client, &asked
+	return client, answers, &asked
 }
 
 func TestFirstAdministratorIsShownOnce(t *testing.T) {

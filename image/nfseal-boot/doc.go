@@ -4,6 +4,10 @@
 //	                      mounts them for the daemon, and waits as long as there is no disk for them
 //	nfseal-boot console   shows on all consoles what the machine is, and what it is doing; after the first
 //	                      start, once, the key of the first administrator
+//	nfseal-boot upgrade   as root: writes the bundle that the daemon has left beside the version that runs (package
+//	                      update), and has the machine start it
+//	nfseal-boot bless     as root, after the daemon: lets a version that is on trial prove itself, by serving a client on
+//	                      this machine through TLS; one that does not has the machine start again
 //
 // The disk is chosen by the systemd credential nfseal.disk, "serial:…" or "wwid:…", which the firmware's
 // tables (SMBIOS type 11, io.systemd.credential:nfseal.disk=…) can carry.

@@ -37,5 +37,11 @@ func run(args []string) error {
 	if len(args) == 1 && args[0] == "console" {
 		return showConsole(ctx)
 	}
-	return fmt.Errorf("usage: %s disks | console", filepath.Base(os.Args[0]))
+	if len(args) == 1 && args[0] == "upgrade" {
+		return upgrade()
+	}
+	if len(args) == 1 && args[0] == "bless" {
+		return bless(ctx)
+	}
+	return fmt.Errorf("usage: %s disks | console | upgrade | bless", filepath.Base(os.Args[0]))
 }

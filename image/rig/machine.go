@@ -29,11 +29,13 @@ const (
 
 // Options say what a Machine is made of.
 type Options struct {
-	System string // disk image, raw or qcow2; it is not written to
-	Data   string // raw disk image, "" for none
-	Dir    string // for the firmware's variables and the serial console
-	MemMB  int    // 1024 if 0
-	Accel  string // as QEMU has it, "tcg,thread=multi" if empty
+	System string // disk image, raw or qcow2; it is not written to, unless
+	// KeepSystem says that it is raw, and keeps what the machine writes.
+	KeepSystem bool
+	Data       string // raw disk image, "" for none
+	Dir        string // for the firmware's variables and the serial console
+	MemMB      int    // 1024 if 0
+	Accel      string // as QEMU has it, "tcg,thread=multi" if empty
 }
 
 // EnsureDefaults fills in what was left out.
@@ -105,11 +107,15 @@ func Start(n *uml.Network, o Options) (*Machine, error) {
 // arguments are QEMU's. A write that the image was told is durable is in the file when QEMU is killed:
 // what the host's cache has stays.
 func (o *Options) arguments(vars, serial string) []string {
+	system := "snapshot=on,file=" + o.System
+	if o.KeepSystem {
+		system = "format=raw,file=" + o.System
+	}
 	args := []string{
 		"-machine", "q35", "-accel", o.Accel, "-cpu", "max", "-smp", "2", "-m", fmt.Sprint(o.MemMB),
 		"-drive", "if=pflash,format=raw,unit=0,readonly=on,file=" + firmwareCode,
 		"-drive", "if=pflash,format=raw,unit=1,file=" + vars,
-		"-drive", "if=none,id=system,snapshot=on,file=" + o.System, "-device", "nvme,serial=system,drive=system",
+		"-drive", "if=none,id=system," + system, "-device", "nvme,serial=system,drive=system",
 		"-netdev", "tap,id=net,ifname=" + tap + ",script=no,downscript=no", "-device", "virtio-net-pci,netdev=net",
 		"-device", "virtio-rng-pci", "-display", "none", "-monitor", "none", "-serial", "file:" + serial, "-no-reboot",
 	}
@@ -158,6 +164,16 @@ func (m *Machine) Await(ctx context.Context, expression string) ([]string, error
 			return nil, fmt.Errorf("rig: no %s on the console, and the machine is off: %w\n%s", expression, m.err, m.Console())
 		case <-time.After(200 * time.Millisecond):
 		}
+	}
+}
+
+// AwaitOff waits until the machine is off, which it is too when it wanted to start again.
+func (m *Machine) AwaitOff(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return fmt.Errorf("rig: the machine stays on: %w\n%s", ctx.Err(), m.Console())
+	case <-m.gone:
+		return m.err
 	}
 }
 
