@@ -144,6 +144,18 @@ image-lock: ## as root: image/packages.lock anew, with the versions that Debian'
 	@scripts/deps.sh image
 	@$(GO) run ./image/build lock
 
+.PHONY: vmdk
+vmdk: ## as root: the disk image as streamOptimized VMDK, for VMware, in out/image
+	@scripts/deps.sh image
+	@[ -e out/image/nfseal.raw ] || $(MAKE) --no-print-directory image
+	@$(GO) run ./image/build vmdk
+
+.PHONY: vagrant-box
+vagrant-box: ## as root: a Vagrant box of the disk image for libvirt, in out/image; image/vagrant uses it
+	@scripts/deps.sh image
+	@[ -e out/image/nfseal.qcow2 ] || $(MAKE) --no-print-directory image
+	@$(GO) run ./image/build box
+
 .PHONY: vm
 vm: ## the image in QEMU, on this terminal, its data in out/vm; Ctrl-A X ends it; VM_ACCEL=tcg where KVM boots nothing
 	@scripts/deps.sh image

@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/ed25519"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -45,6 +46,10 @@ func (b *builder) addKeys(dir string) error {
 // bundle makes what nfseal upgrade takes, if there is a key to sign it with.
 func (b *builder) bundle(r rootImage, kernelImage string) error {
 	if b.sign == "" {
+		// One of an image that was built before is not of this one.
+		if err := os.Remove(filepath.Join(b.out, bundleName)); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 		return nil
 	}
 	b.step("bundle for upgrades")

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -35,7 +36,7 @@ func (b *builder) disk(k *kernel, r rootImage, kernelImage string) (string, erro
 	if err != nil {
 		return "", err
 	}
-	raw := filepath.Join(b.out, imageName+".raw")
+	raw := filepath.Join(b.out, rawName)
 	size := int64(2*edgeBytes) + espBytes + (r.size+mib-1)/mib*mib
 	f, err := os.Create(raw)
 	if err != nil {
@@ -127,7 +128,7 @@ func (b *builder) esp(k *kernel, r rootImage, kernelImage string) (string, error
 // finish makes what stands beside the raw image.
 func (b *builder) finish(raw string, all []lock.Package, p programs) error {
 	b.step("qcow2, SBOM and hashes")
-	qcow2 := filepath.Join(b.out, imageName+".qcow2")
+	qcow2 := filepath.Join(b.out, qcow2Name)
 	if err := b.do("qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-m", "1", "-c", "-o", "compression_type=zstd", raw, qcow2); err != nil {
 		return err
 	}
@@ -146,18 +147,26 @@ func (b *builder) finish(raw string, all []lock.Package, p programs) error {
 	if err := os.WriteFile(filepath.Join(b.out, imageName+".spdx.json"), text, 0o644); err != nil {
 		return err
 	}
-	names := []string{imageName + ".qcow2", imageName + ".raw", imageName + ".spdx.json"}
-	if b.sign != "" {
-		names = append(names, bundleName)
+	// Other formats of an image that was built before are not of this one.
+	for _, name := range []string{vmdkName, boxName} {
+		if err := os.Remove(filepath.Join(b.out, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 	}
-	return b.sums(names...)
+	return b.sums()
 }
 
-// sums writes SHA256SUMS, and says what there is.
-func (b *builder) sums(names ...string) error {
+// outputs are all files that may stand in the directory for the image.
+var outputs = []string{boxName, qcow2Name, rawName, imageName + ".spdx.json", bundleName, vmdkName}
+
+// sums writes SHA256SUMS of those that are there, and says what there is.
+func (b *builder) sums() error {
 	var lines strings.Builder
-	for _, name := range names {
+	for _, name := range outputs {
 		path := filepath.Join(b.out, name)
+		if !isFile(path) {
+			continue
+		}
 		sum, err := hashFile(path)
 		if err != nil {
 			return err

@@ -8,9 +8,10 @@
 //	→ nfseal.raw, nfseal.qcow2, nfseal.spdx.json, SHA256SUMS
 //	root + unified kernel image + signature → nfseal.update, for nfseal upgrade (package update)
 //
-//	go run ./image/build [-out out/image] [-cache out/cache] [-version V] [-update-keys DIR] [-sign KEY] [lock]
+//	go run ./image/build [-out out/image] [-cache out/cache] [-version V] [-update-keys DIR] [-sign KEY] [lock | vmdk | box]
 //
 // The same commit gives the same bytes: every package is in the lock with its hash, identifiers are made of
 // hashes, and all times are SOURCE_DATE_EPOCH, the commit's time by default. With the word lock it makes
-// packages.lock anew, of what the mirror has today.
+// packages.lock anew, of what the mirror has today; with vmdk or box it makes a streamOptimized VMDK (package vmdk) or a
+// Vagrant box for libvirt of the image that is there.
 package main

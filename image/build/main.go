@@ -62,8 +62,12 @@ func run(ctx context.Context, args []string) error {
 		return b.image()
 	case "lock":
 		return b.renewLock()
+	case "vmdk":
+		return b.vmdk()
+	case "box":
+		return b.box()
 	}
-	return fmt.Errorf("%q is not lock", f.Arg(0))
+	return fmt.Errorf("%q is none of lock, vmdk and box", f.Arg(0))
 }
 
 // prepare settles directories, version and time.

@@ -243,7 +243,7 @@ func TestUpgrades(t *testing.T) {
 // TestRefusals: whatever is wrong with a bundle, what runs is as it was, and nothing is there to be started instead.
 func TestRefusals(t *testing.T) {
 	b, other := newBuilder(t), newBuilder(t)
-	runs, next := b.version("1.5", 3*mib), b.version("1.6", 2*mib)
+	runs, next := b.version("1.5", 96<<10), b.version("1.6", 64<<10)
 	good := b.bundle(next)
 	change := func(name string, to func([]byte) []byte) []byte {
 		all := members(t, good)
@@ -257,9 +257,9 @@ func TestRefusals(t *testing.T) {
 		all[signatureName] = ed25519.Sign(b.key, append([]byte(Context), all[manifestName]...))
 		return pack(t, all, order...)
 	}
-	foreign := b.version("1.6", 2*mib)
-	foreign.kernel = b.version("1.6", 2*mib).kernel
-	misnamed := b.version("1.7", 2*mib)
+	foreign := b.version("1.6", 64<<10)
+	foreign.kernel = b.version("1.6", 64<<10).kernel
+	misnamed := b.version("1.7", 64<<10)
 	misnamed.name = "1.8"
 	for name, c := range map[string]struct {
 		bundle []byte
@@ -281,11 +281,11 @@ func TestRefusals(t *testing.T) {
 		"root longer":               {change(rootName, func(s []byte) []byte { return append(s, make([]byte, 4096)...) }), ErrDamaged, "the manifest says"},
 		"without root":              {pack(t, members(t, good), order[:3]...), ErrDamaged, "no root.img"},
 		"other order":               {pack(t, members(t, good), manifestName, kernelName, signatureName, rootName), ErrDamaged, "stands where"},
-		"truncated in the root":     {good[:len(good)-mib], nil, "write the root"},
+		"truncated in the root":     {good[:len(good)-20<<10], nil, "write the root"},
 		"truncated in the kernel":   {good[:2048+600], ErrDamaged, ""},
-		"older":                     {b.bundle(b.version("1.4.9", 2*mib)), ErrOlder, "1.5 runs"},
-		"the same":                  {b.bundle(b.version("1.5", 2*mib)), ErrOlder, ""},
-		"before a release":          {b.bundle(b.version("1.5~rc2", 2*mib)), ErrOlder, ""},
+		"older":                     {b.bundle(b.version("1.4.9", 64<<10)), ErrOlder, "1.5 runs"},
+		"the same":                  {b.bundle(b.version("1.5", 64<<10)), ErrOlder, ""},
+		"before a release":          {b.bundle(b.version("1.5~rc2", 64<<10)), ErrOlder, ""},
 		"kernel of another root":    {b.bundle(foreign), ErrDamaged, "does not belong"},
 		"kernel of another version": {b.bundle(misnamed), ErrDamaged, "does not belong"},
 		"other format":              {resigned(`"format": 1`, `"format": 2`), nil, "format 2"},
@@ -344,7 +344,7 @@ func TestNoKeysTakeNothing(t *testing.T) {
 // TestInterrupted takes the power away after each write to the disk: what ran still runs, and the next attempt goes on.
 func TestInterrupted(t *testing.T) {
 	b := newBuilder(t)
-	runs, next := b.version("1", 2*mib), b.version("2", 2*mib)
+	runs, next := b.version("1", 96<<10), b.version("2", 64<<10)
 	m := b.machine(runs, 20*mib)
 	bundle := b.bundle(next)
 	// The root is written and has its entry; the kernel image is half written.

@@ -117,7 +117,7 @@ var rules = []rule{
 	{"bpf/steer", []string{"bpf/bpffs"},
 		"a kernel program and its wrapper: proxy uses it, so it may not know proxy"},
 
-	{"image/build", []string{"image/gpt", "image/initramfs", "image/lock", "image/modules", "image/sbom", "image/uki", "image/update", "image/verity"},
+	{"image/build", []string{"image/gpt", "image/initramfs", "image/lock", "image/modules", "image/sbom", "image/uki", "image/update", "image/verity", "image/vmdk"},
 		"it puts built programs and packages together, and knows nothing of what they do"},
 	{"image/stage1", []string{"image/disks", "image/gpt", "image/verity"},
 		"what runs before the root is verified must be small enough to be read whole"},
@@ -145,6 +145,8 @@ var rules = []rule{
 		"a leaf: sections of a program, whatever is in them"},
 	{"image/verity", nil,
 		"a leaf: it opens what it is told, and trusts nothing that it reads"},
+	{"image/vmdk", nil,
+		"a leaf: a disk in another format, whatever is on it"},
 	{"internal/hugemem", nil,
 		"a leaf: memory, whatever it is for"},
 	{"internal/tree", nil,
