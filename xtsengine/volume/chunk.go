@@ -12,6 +12,9 @@ type chunkMap struct {
 	// cursor is where the search goes on: next-fit.
 	cursor uint32
 
+	// retired says that the chunk is under the retired key: nothing is allocated from it.
+	retired bool
+
 	// freed says that something was freed which the device has not been told of.
 	freed bool
 
@@ -136,8 +139,11 @@ type chunkIndex struct {
 	heads [32]*chunkMap
 }
 
-// update puts a chunk where its longest run belongs.
+// update puts a chunk where its longest run belongs; a retired one belongs nowhere.
 func (x *chunkIndex) update(c *chunkMap) {
+	if c.retired {
+		return
+	}
 	class := int8(bits.Len32(c.longest)) - 1
 	if class == c.class {
 		return

@@ -94,10 +94,10 @@ func (s *Space) setLocked(c *chunkMap, start, count uint32, used bool) {
 		cursor := c.cursor // the allocator goes on where it was
 		c.take(start, count)
 		c.cursor = cursor
-		s.free -= uint64(count)
+		s.countLocked(c, -int64(count))
 	} else {
 		c.give(start, count)
-		s.free += uint64(count)
+		s.countLocked(c, int64(count))
 	}
 	s.index.update(c)
 }

@@ -109,10 +109,10 @@ func (s *Space) seal(j *job, c *cursor) {
 		length := c.contiguous(min(transferBytes, windowBytes-staged))
 		buf := blockdev.Alloc(length)
 		for at := 0; at < length; {
-			plain := c.next(min(length-at, hotBytes))
+			plain, cipher, tags := s.piece(c, min(length-at, hotBytes))
 			sealed := buf[at : at+len(plain.Buf)]
-			s.cipher.Encrypt(sealed, plain.Buf, BlockBytes, xts.UnitOf(uint64(plain.Block)))
-			s.tags.Tags(plain.Tags, sealed, BlockBytes, uint64(plain.Block), plain.Generation)
+			cipher.Encrypt(sealed, plain.Buf, BlockBytes, xts.UnitOf(uint64(plain.Block)))
+			tags.Tags(plain.Tags, sealed, BlockBytes, uint64(plain.Block), plain.Generation)
 			at += len(sealed)
 		}
 		j.requests = append(j.requests, blockdev.Request{Offset: int64(first) * BlockBytes, Buf: buf})
@@ -167,13 +167,13 @@ func (s *Space) unseal(j *job, c *cursor) error {
 	for i := range j.requests {
 		buf := j.requests[i].Buf
 		for at := 0; at < len(buf); {
-			plain := c.next(min(len(buf)-at, hotBytes))
+			plain, cipher, tags := s.piece(c, min(len(buf)-at, hotBytes))
 			sealed := buf[at : at+len(plain.Buf)]
-			if bad := s.tags.Verify(plain.Tags, sealed, BlockBytes, uint64(plain.Block), plain.Generation); bad >= 0 {
+			if bad := tags.Verify(plain.Tags, sealed, BlockBytes, uint64(plain.Block), plain.Generation); bad >= 0 {
 				s.volume.counters.tagErrors.Add(1)
 				return &TagError{plain.Block + Block(bad)}
 			}
-			s.cipher.Decrypt(plain.Buf, sealed, BlockBytes, xts.UnitOf(uint64(plain.Block)))
+			cipher.Decrypt(plain.Buf, sealed, BlockBytes, xts.UnitOf(uint64(plain.Block)))
 			at += len(sealed)
 		}
 	}

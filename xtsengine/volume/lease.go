@@ -77,7 +77,7 @@ func (v *Volume) releaseLocked(page uint32, chunks []uint32) error {
 }
 
 // lease gives s further chunks, durably, or fails with ErrNoSpace. It takes them from the free ones,
-// else from another space that does not need them.
+// else what the space has retired and not in use any more, else from another space that does not need them.
 func (v *Volume) lease(s *Space) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -89,7 +89,10 @@ func (v *Volume) lease(s *Space) error {
 	}
 	chunks := v.findFreeLocked(s.leaseWish())
 	if len(chunks) == 0 {
-		chunk, ok := v.reclaimLocked(s)
+		chunk, ok := s.giveUpRetired()
+		if !ok {
+			chunk, ok = v.reclaimLocked(s)
+		}
 		if !ok {
 			return ErrNoSpace
 		}
@@ -137,7 +140,7 @@ func (v *Volume) findFreeLocked(want int) []uint32 {
 // block (see Space.Free), so that the change of owner can be one durable update of the table.
 func (v *Volume) reclaimLocked(except *Space) (uint32, bool) {
 	for _, other := range v.spaces {
-		if other == except {
+		if other == except { // once or twice: a space that was given a new key has two owners
 			continue
 		}
 		if chunk, ok := other.giveUpChunk(); ok {

@@ -21,8 +21,11 @@ type Space struct {
 
 	// gate is held shared by every transfer and alone by Close. It comes before mu.
 	gate sync.RWMutex
-	// closed is changed under gate and mu, and read under either.
+	// closed is changed under gate and mu, and read under either. So are owner, cipher, tags and retired,
+	// under Volume.mu too.
 	closed bool
+	// retired is what the blocks of retired chunks are under; nil if there are none. See Rekey.
+	retired *SpaceKey
 
 	// leasing lets one Alloc at a time ask the volume for chunks. It comes before Volume.mu.
 	leasing sync.Mutex
@@ -34,13 +37,19 @@ type Space struct {
 	current *chunkMap // where the last run came from
 	free    uint64    // blocks
 	freed   freedChunks
-	loaded  bool
+	// stranded is how many blocks of free are in retired chunks, of which there are retiring.
+	stranded uint64
+	retiring int
+	loaded   bool
 }
 
 // SpaceStat counts blocks.
 type SpaceStat struct {
-	// Leased is Used and Free together.
+	// Leased is Used, Free and Stranded together.
 	Leased, Used, Free uint64
+	// Retired is how many of Used are in retired chunks, Stranded what is free in those, and can't be
+	// allocated: see Space.Rekey.
+	Retired, Stranded uint64
 	// VolumeFree is what is leased to nobody.
 	VolumeFree uint64
 }
@@ -64,18 +73,34 @@ func (v *Volume) OpenSpace(owner SpaceID, c *xts.Cipher, tags *mac.Key) (*Space,
 		return nil, fmt.Errorf("%w: %v", ErrSpaceOpen, owner)
 	}
 	s := &Space{volume: v, owner: owner, cipher: c, tags: tags, chunks: map[uint32]*chunkMap{}}
-	for chunk, have := range v.owners {
-		if have == owner {
-			s.chunks[uint32(chunk)] = newChunkMap(uint32(chunk), v.chunkBlocks)
-			s.free += uint64(v.chunkBlocks)
-		}
-	}
+	s.loadChunksLocked(owner, false)
 	v.spaces[owner] = s
 	return s, nil
 }
 
-// Owner names the space.
-func (s *Space) Owner() SpaceID { return s.owner }
+// loadChunksLocked takes in what an owner has on the volume, whose mu is held.
+func (s *Space) loadChunksLocked(owner SpaceID, retired bool) {
+	blocks := s.volume.chunkBlocks
+	for chunk, have := range s.volume.owners {
+		if have != owner {
+			continue
+		}
+		c := newChunkMap(uint32(chunk), blocks)
+		c.retired = retired
+		s.chunks[uint32(chunk)] = c
+		s.countLocked(c, int64(blocks))
+		if retired {
+			s.retiring++
+		}
+	}
+}
+
+// Owner names the space: who has the chunks that blocks are allocated from.
+func (s *Space) Owner() SpaceID {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.owner
+}
 
 // Close waits for the transfers under way and ends the use of the cipher. The leases stay.
 func (s *Space) Close() error {
@@ -92,6 +117,9 @@ func (s *Space) Close() error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	delete(v.spaces, s.owner)
+	if s.retired != nil {
+		delete(v.spaces, s.retired.Owner)
+	}
 	return nil
 }
 
@@ -117,8 +145,9 @@ func (s *Space) MarkUsed(r Run) error {
 		}
 	}
 	for part, rest := s.split(r); part.count > 0; part, rest = s.split(rest) {
-		s.chunks[part.chunk].take(part.start, part.count)
-		s.free -= uint64(part.count)
+		c := s.chunks[part.chunk]
+		c.take(part.start, part.count)
+		s.countLocked(c, -int64(part.count))
 	}
 	return nil
 }
@@ -209,7 +238,7 @@ func (s *Space) tryAlloc(want uint32, anything bool) (Run, bool, error) {
 	c.take(start, count)
 	s.index.update(c)
 	s.current = c
-	s.free -= uint64(count)
+	s.countLocked(c, -int64(count))
 	return Run{Block(c.chunk)*Block(c.blocks()) + Block(start), count}, true, nil
 }
 
@@ -239,9 +268,9 @@ func (s *Space) chooseLocked(want uint32, anything bool) (c *chunkMap, start, le
 	if c, start, length = s.index.fit(want); c != nil {
 		return c, start, length
 	}
-	leased := uint64(len(s.chunks)) * uint64(s.volume.chunkBlocks)
+	leased := uint64(len(s.chunks)-s.retiring) * uint64(s.volume.chunkBlocks)
 	c, start, length = s.index.largest()
-	if c != nil && (anything || (length >= min(want, fragmentBlocks) && s.free >= leased/fragmentShare)) {
+	if c != nil && (anything || (length >= min(want, fragmentBlocks) && s.free-s.stranded >= leased/fragmentShare)) {
 		return c, start, length
 	}
 	return nil, 0, 0
@@ -263,10 +292,18 @@ func (s *Space) Free(r Run) error {
 		c := s.chunks[part.chunk]
 		c.give(part.start, part.count)
 		s.index.update(c)
-		s.free += uint64(part.count)
+		s.countLocked(c, int64(part.count))
 		s.freed.note(c)
 	}
 	return nil
+}
+
+// countLocked notes that so many blocks more are free in a chunk.
+func (s *Space) countLocked(c *chunkMap, blocks int64) {
+	s.free = uint64(int64(s.free) + blocks)
+	if c.retired {
+		s.stranded = uint64(int64(s.stranded) + blocks)
+	}
 }
 
 // checkLocked says whether a run lies in the space's chunks and, if asked, is used.
@@ -292,7 +329,9 @@ func (s *Space) Stat() SpaceStat {
 	return SpaceStat{
 		Leased:     leased,
 		Used:       leased - s.free,
-		Free:       s.free,
+		Free:       s.free - s.stranded,
+		Retired:    uint64(s.retiring)*uint64(volume.ChunkBlocks) - s.stranded,
+		Stranded:   s.stranded,
 		VolumeFree: uint64(volume.FreeChunks) * uint64(volume.ChunkBlocks),
 	}
 }
@@ -338,7 +377,10 @@ func (s *Space) giveUpChunk() (uint32, bool) {
 func (s *Space) dropLocked(c *chunkMap) {
 	s.index.remove(c)
 	delete(s.chunks, c.chunk)
-	s.free -= uint64(c.free)
+	s.countLocked(c, -int64(c.free))
+	if c.retired {
+		s.retiring--
+	}
 	if s.current == c {
 		s.current = nil
 	}
