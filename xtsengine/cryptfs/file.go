@@ -37,9 +37,10 @@ var bufferPool = sync.Pool{New: func() any { return new(buffers) }}
 // file is an open file.
 type file struct {
 	fs       *FS
-	base     vfs.File
-	inode    *inode // nil for what a crash left of a file that was being created
+	base     vfs.File // under inode.mu, for Rewrite changes it
+	inode    *inode   // nil for what a crash left of a file that was being created
 	writable bool
+	appended bool // written at its end only, by who keeps no number of its descriptor
 	// size is the logical size as last seen. The one writer's is exact; others look again when
 	// they read past it.
 	size atomic.Int64
@@ -51,6 +52,9 @@ var _ vfs.File = (*file)(nil)
 
 // Close implements io.Closer. It does not sync.
 func (f *file) Close() error {
+	if f.inode != nil {
+		f.inode.forget(f)
+	}
 	err := f.base.Close()
 	if f.inode != nil {
 		f.fs.release(f.inode)
@@ -275,29 +279,54 @@ func (f *file) edge(b *buffers, off int64, keep bool) (block [aesBytes]byte, err
 	return block, nil
 }
 
+// below calls use with the file below, which stays the same meanwhile.
+func (f *file) below(use func(base vfs.File) error) error {
+	if f.inode != nil {
+		f.inode.mu.RLock()
+		defer f.inode.mu.RUnlock()
+	}
+	return use(f.base)
+}
+
 // Preallocate implements vfs.File.
 func (f *file) Preallocate(offset, length int64) error {
-	return f.base.Preallocate(headerBytes+offset, length)
+	return f.below(func(base vfs.File) error { return base.Preallocate(headerBytes+offset, length) })
 }
 
 // Stat implements vfs.File: the size is the logical one.
-func (f *file) Stat() (vfs.FileInfo, error) { return wrapInfo(f.base.Stat()) }
+func (f *file) Stat() (info vfs.FileInfo, err error) {
+	err = f.below(func(base vfs.File) error {
+		info, err = wrapInfo(base.Stat())
+		return err
+	})
+	return info, err
+}
 
 // Sync implements vfs.File.
-func (f *file) Sync() error { return f.base.Sync() }
+func (f *file) Sync() error { return f.below(vfs.File.Sync) }
 
 // SyncTo implements vfs.File.
 func (f *file) SyncTo(length int64) (fullSync bool, err error) {
-	return f.base.SyncTo(headerBytes + length + fillerBytes)
+	err = f.below(func(base vfs.File) error {
+		fullSync, err = base.SyncTo(headerBytes + length + fillerBytes)
+		return err
+	})
+	return fullSync, err
 }
 
 // SyncData implements vfs.File.
-func (f *file) SyncData() error { return f.base.SyncData() }
+func (f *file) SyncData() error { return f.below(vfs.File.SyncData) }
 
 // Prefetch implements vfs.File.
 func (f *file) Prefetch(offset, length int64) error {
-	return f.base.Prefetch(headerBytes+offset, length)
+	return f.below(func(base vfs.File) error { return base.Prefetch(headerBytes+offset, length) })
 }
 
-// Fd implements vfs.File: what it returns is good for advice, not for reading.
-func (f *file) Fd() uintptr { return f.base.Fd() }
+// Fd implements vfs.File: what it returns is good for advice, not for reading, and Rewrite may end it.
+func (f *file) Fd() (fd uintptr) {
+	_ = f.below(func(base vfs.File) error { // which can't fail
+		fd = base.Fd()
+		return nil
+	})
+	return fd
+}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -15,9 +16,13 @@ import (
 
 // FS encrypts what is stored in another file system. It implements vfs.FS of Pebble.
 type FS struct {
-	base  vfs.FS
-	key   *keyring.DataKey
-	check checkKey
+	base vfs.FS
+	// keys changes under naming, held alone.
+	keys atomic.Pointer[keyPair]
+
+	// naming is held shared while names change or are opened, and alone while Rewrite puts one file in the
+	// place of another. It comes before every inode.mu.
+	naming sync.RWMutex
 
 	mu     sync.Mutex
 	inodes map[fileSalt]*inode // those of open files
@@ -29,12 +34,13 @@ var _ vfs.FS = (*FS)(nil)
 // the files that it creates, as vfs.Default and vfs.MemFS do. The caller keeps key, which must stay
 // open as long as files are created or opened; an open file does not need it.
 func New(base vfs.FS, key *keyring.DataKey) (*FS, error) {
-	b, err := derive(key, nil, checkKeyInfo, len(checkKey{}))
+	present, err := newFileKeys(key)
 	if err != nil {
 		return nil, err
 	}
-	defer clear(b)
-	return &FS{base: base, key: key, check: checkKey(b), inodes: make(map[fileSalt]*inode)}, nil
+	fs := &FS{base: base, inodes: make(map[fileSalt]*inode)}
+	fs.keys.Store(&keyPair{present: present})
+	return fs, nil
 }
 
 // String implements fmt.Stringer without the keys.
@@ -51,6 +57,13 @@ func (fs *FS) MarshalJSON() ([]byte, error) { return []byte(`"` + fs.String() + 
 
 // Create implements vfs.FS. The file's header is durable on return.
 func (fs *FS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	fs.naming.RLock()
+	defer fs.naming.RUnlock()
+	return fs.create(name, category)
+}
+
+// create does it; naming is held.
+func (fs *FS) create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
 	base, err := fs.base.Create(name, category)
 	if err != nil {
 		return nil, err
@@ -63,19 +76,22 @@ func (fs *FS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, err
 	if category == logCategory {
 		return fs.newLog(base, n, headerBytes), nil
 	}
-	return &file{fs: fs, base: base, inode: n, writable: true}, nil
+	f := &file{fs: fs, base: base, inode: n, writable: true, appended: category == manifestCategory}
+	n.add(f)
+	return f, nil
 }
 
 // initialize gives an empty file its header.
 func (fs *FS) initialize(base vfs.File) (*inode, error) {
 	var salt fileSalt
 	_, _ = rand.Read(salt[:]) // never fails
-	n, err := fs.acquire(salt)
+	keys := fs.keys.Load().present
+	n, err := fs.acquire(salt, keys)
 	if err != nil {
 		return nil, err
 	}
 	header := make([]byte, headerBytes)
-	encodeHeader(header, &salt, &fs.check)
+	encodeHeader(header, &salt, &keys.check)
 	if _, err = base.WriteAt(header, 0); err == nil {
 		err = base.Sync()
 	}
@@ -88,6 +104,8 @@ func (fs *FS) initialize(base vfs.File) (*inode, error) {
 
 // Open implements vfs.FS.
 func (fs *FS) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
+	fs.naming.RLock()
+	defer fs.naming.RUnlock()
 	base, err := fs.base.Open(name)
 	if err != nil {
 		return nil, err
@@ -99,6 +117,8 @@ func (fs *FS) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
 func (fs *FS) OpenReadWrite(
 	name string, category vfs.DiskWriteCategory, opts ...vfs.OpenOption,
 ) (vfs.File, error) {
+	fs.naming.RLock()
+	defer fs.naming.RUnlock()
 	base, err := fs.base.OpenReadWrite(name, category)
 	if err != nil {
 		return nil, err
@@ -128,11 +148,11 @@ func (fs *FS) load(base vfs.File, write bool) (vfs.File, error) {
 		return base, nil
 	}
 	f := &file{fs: fs, base: base, writable: write}
-	empty, salt, err := fs.readHeader(base, info.Size())
+	salt, keys, err := fs.readHeader(base, info.Size())
 	switch {
 	case err != nil:
-	case !empty:
-		f.inode, err = fs.acquire(salt)
+	case keys != nil:
+		f.inode, err = fs.acquire(salt, keys)
 	case write:
 		f.inode, err = fs.initialize(base)
 	}
@@ -140,27 +160,29 @@ func (fs *FS) load(base vfs.File, write bool) (vfs.File, error) {
 		return nil, err
 	}
 	f.size.Store(logicalBytes(info.Size()))
+	if f.inode != nil {
+		f.inode.add(f)
+	}
 	return f, nil
 }
 
-// readHeader returns the salt of a file of size physical bytes. empty says that the file is what a
-// crash during its creation left, and has none.
-func (fs *FS) readHeader(base vfs.File, size int64) (empty bool, salt fileSalt, err error) {
+// readHeader returns the salt of a file of size physical bytes, and the key that it is under. A file that a
+// crash during its creation left has none: then keys is nil.
+func (fs *FS) readHeader(base vfs.File, size int64) (salt fileSalt, keys *fileKeys, err error) {
 	if size == 0 {
-		return true, salt, nil
+		return salt, nil, nil
 	}
 	if size < headerBytes {
-		return false, salt, fmt.Errorf("%w: %d bytes are less than a header", ErrFormat, size)
+		return salt, nil, fmt.Errorf("%w: %d bytes are less than a header", ErrFormat, size)
 	}
 	var h [usedBytes]byte
 	if _, err := base.ReadAt(h[:], 0); err != nil {
-		return false, salt, fmt.Errorf("read header: %w", err)
+		return salt, nil, fmt.Errorf("read header: %w", err)
 	}
 	if size == headerBytes && isZero(h[:]) {
-		return true, salt, nil
+		return salt, nil, nil
 	}
-	salt, err = decodeHeader(h[:], &fs.check)
-	return false, salt, err
+	return fs.keys.Load().decode(h[:])
 }
 
 // ReuseForWrite implements vfs.FS. The blocks of a log are used again, under a new key; other files
@@ -168,13 +190,15 @@ func (fs *FS) readHeader(base vfs.File, size int64) (empty bool, salt fileSalt, 
 func (fs *FS) ReuseForWrite(
 	oldname, newname string, category vfs.DiskWriteCategory,
 ) (vfs.File, error) {
+	fs.naming.RLock()
+	defer fs.naming.RUnlock()
 	if category == logCategory {
 		return fs.reuse(oldname, newname)
 	}
 	if err := fs.base.Remove(oldname); err != nil {
 		return nil, err
 	}
-	return fs.Create(newname, category)
+	return fs.create(newname, category)
 }
 
 // Stat implements vfs.FS: the size is the logical one.
@@ -183,19 +207,35 @@ func (fs *FS) Stat(name string) (vfs.FileInfo, error) {
 }
 
 // Link implements vfs.FS.
-func (fs *FS) Link(oldname, newname string) error { return fs.base.Link(oldname, newname) }
+func (fs *FS) Link(oldname, newname string) error {
+	fs.naming.RLock()
+	defer fs.naming.RUnlock()
+	return fs.base.Link(oldname, newname)
+}
 
 // OpenDir implements vfs.FS.
 func (fs *FS) OpenDir(name string) (vfs.File, error) { return fs.base.OpenDir(name) }
 
 // Remove implements vfs.FS.
-func (fs *FS) Remove(name string) error { return fs.base.Remove(name) }
+func (fs *FS) Remove(name string) error {
+	fs.naming.RLock()
+	defer fs.naming.RUnlock()
+	return fs.base.Remove(name)
+}
 
 // RemoveAll implements vfs.FS.
-func (fs *FS) RemoveAll(name string) error { return fs.base.RemoveAll(name) }
+func (fs *FS) RemoveAll(name string) error {
+	fs.naming.RLock()
+	defer fs.naming.RUnlock()
+	return fs.base.RemoveAll(name)
+}
 
 // Rename implements vfs.FS.
-func (fs *FS) Rename(oldname, newname string) error { return fs.base.Rename(oldname, newname) }
+func (fs *FS) Rename(oldname, newname string) error {
+	fs.naming.RLock()
+	defer fs.naming.RUnlock()
+	return fs.base.Rename(oldname, newname)
+}
 
 // MkdirAll implements vfs.FS.
 func (fs *FS) MkdirAll(dir string, perm os.FileMode) error { return fs.base.MkdirAll(dir, perm) }

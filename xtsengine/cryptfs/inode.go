@@ -18,27 +18,44 @@ const (
 
 // inode is what all handles of one file share, known by its salt: names come and go.
 type inode struct {
-	salt   fileSalt
-	cipher *xts.Cipher
 	// mu is held to write while data is written, and to read while data is read: an AES block is
-	// read whole or not at all.
-	mu   sync.RWMutex
-	refs int // guarded by FS.mu
+	// read whole or not at all. It guards cipher and handles too.
+	mu      sync.RWMutex
+	cipher  *xts.Cipher
+	handles map[*file]struct{}
+
+	// FS.mu guards these.
+	salt fileSalt
+	keys *fileKeys // what cipher comes from
+	refs int
+}
+
+// add and forget keep the open handles of a file.
+func (n *inode) add(f *file) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.handles[f] = struct{}{}
+}
+
+func (n *inode) forget(f *file) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.handles, f)
 }
 
 // acquire returns the inode of the file with this salt; release gives it back.
-func (fs *FS) acquire(salt fileSalt) (*inode, error) {
+func (fs *FS) acquire(salt fileSalt, keys *fileKeys) (*inode, error) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	if n := fs.inodes[salt]; n != nil {
 		n.refs++
 		return n, nil
 	}
-	c, err := fileCipher(fs.key, &salt)
+	c, err := fileCipher(keys.key, &salt)
 	if err != nil {
 		return nil, err
 	}
-	n := &inode{salt: salt, cipher: c, refs: 1}
+	n := &inode{salt: salt, keys: keys, cipher: c, handles: map[*file]struct{}{}, refs: 1}
 	fs.inodes[salt] = n
 	return n, nil
 }

@@ -11,6 +11,8 @@ import (
 const (
 	// logCategory is how Pebble asks for the files of its log.
 	logCategory vfs.DiskWriteCategory = "pebble-wal"
+	// manifestCategory is how it asks for the list of its files.
+	manifestCategory vfs.DiskWriteCategory = "pebble-manifest"
 	// A log file doubles when it is full, within these bounds of growth in bytes. A sync within what
 	// is there already overwrites allocated blocks: it changes neither the size nor the extents of
 	// the file below, which saves that file system a commit of its own journal.
@@ -39,6 +41,7 @@ func (fs *FS) newLog(base vfs.File, n *inode, stored int64) *logFile {
 	f := &logFile{file: file{fs: fs, base: base, inode: n, writable: true}, stored: stored}
 	f.size.Store(logicalBytes(stored))
 	f.direct = openDirect(base, headerBytes)
+	n.add(&f.file)
 	return f
 }
 

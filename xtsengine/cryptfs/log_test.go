@@ -289,7 +289,7 @@ func (l *tornLog) crash() []byte {
 func (l *tornLog) recovered(number int) [][]byte {
 	after := vfs.NewMem()
 	writeFile(l.t, after, "log", l.crash())
-	f, err := newFS(l.t, after, l.fs.key).Open("log")
+	f, err := newFS(l.t, after, l.fs.keys.Load().present.key).Open("log")
 	if err != nil {
 		l.t.Fatalf("open: %v", err)
 	}

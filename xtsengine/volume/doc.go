@@ -44,10 +44,13 @@
 //
 // Which blocks of a chunk are used is not stored: the owner says it at load (Space.MarkUsed).
 //
+// A space can go on under another key (Space.Rekey): what it has is retired and keeps its key, what it gets
+// belongs to another owner.
+//
 // # Locks
 //
 //	Space.leasing → Volume.mu → Space.mu
-//	Space.gate → Space.mu
+//	Space.gate → Volume.mu → Space.mu
 //
 // Volume.mu is held while metadata is written, Space.mu never during I/O. The package starts no
 // goroutine.
