@@ -65,6 +65,12 @@
 // crash during Create can leave (a file of no bytes, or a header of zeros with nothing behind it)
 // reads as an empty file. Any other damage to a header is ErrFormat.
 //
+// # Another key
+//
+// After Rekey files are made under another metadata key, and those that are there can be read, under the one
+// before, until Rewrite has copied them. A file's inode stays the same for its handles: Rewrite, alone with it, gives
+// each of them the copy.
+//
 // # What it does not do
 //
 // XTS does not authenticate. Pebble's checksums find accidents, not an adversary who can write to
@@ -74,6 +80,6 @@
 //
 // As Pebble's vfs asks: reads at any time, one writer a file. Reads and writes of one file through
 // any number of handles of one FS exclude each other, so that a checkpoint never sees half of an
-// AES block that is being appended to. Lock order: FS.mu and inode.mu are never held together.
+// AES block that is being appended to. Lock order: FS.naming, inode.mu, FS.mu.
 // There are no goroutines.
 package cryptfs

@@ -38,6 +38,12 @@
 //
 // Access times are not kept up by Read (as with noatime); SetAttr sets them.
 //
+// # New keys
+//
+// MoveContent and RewriteMetadata bring content and metadata under new keys while everything goes on:
+// docs/adr/0021-new-data-keys.md. The one is to inode.flushing what a flush is, the other works on files below
+// Pebble. Table 14 is theirs alone; its records are references that table 12 counts.
+//
 // # Failures
 //
 // An error of the volume while data is flushed is the answer of that Commit; the data stays unstable
@@ -68,6 +74,7 @@
 //
 // In this order; those of one line exclude each other:
 //
+//	Store.rekeying  one MoveContent or RewriteMetadata at a time
 //	Store.life      shared by operations, alone by Close and Check
 //	background.pause   shared by a round of the background, alone by Check
 //	inode.gate      shared by Write, alone by a change of size, Allocate, Deallocate, and Clone for its target

@@ -32,6 +32,8 @@ type flush struct {
 	windows    []changedWindow
 	gone       []volume.Run // replaced blocks of the volume
 	hidden     extents      // replaced blocks in the metadata store
+	adds       []volume.Run // further references that are taken, and
+	entries    []movedRun   // what is put into the table of moved runs: see contentMove
 	batch      *pebble.Batch
 	delta      int64 // change of the number of blocks
 	moved      int64 // change of the number of journalled blocks
@@ -209,6 +211,7 @@ func (s *Store) switchOver(f *flush) error {
 		delBlocks(f.batch, f.i.number, &f.hidden[k])
 	}
 	f.putBlocks()
+	putMoved(f.batch, f.entries)
 	i := f.i
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -224,7 +227,7 @@ func (s *Store) switchOver(f *flush) error {
 		i.size = size
 	}
 	s.meter(f.batch, nil, usage{data: f.delta * blockBytes})
-	gone, err := s.applyShared(f.batch, f.gone, nil)
+	gone, err := s.applyShared(f.batch, f.gone, f.adds)
 	if err != nil {
 		i.rec.blocks = was
 		return err

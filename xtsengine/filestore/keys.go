@@ -17,6 +17,7 @@ const (
 	tableTag
 	tableShared
 	tableXattr
+	tableMoved
 )
 
 // The counters.

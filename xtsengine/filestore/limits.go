@@ -138,6 +138,13 @@ const (
 	maxMetaFailures = 100
 	failureTime     = 10 * time.Millisecond
 
+	// A new key's content is moved to at most one part in rekeyShare of the free space before what that
+	// frees is free. rekeyRecords bounds the records of moved runs that one batch deletes. After a round in
+	// which nothing could be done the next one is rekeyIdleTime later.
+	rekeyShare    = 2
+	rekeyRecords  = 1024
+	rekeyIdleTime = 100 * time.Millisecond
+
 	// shards is how many parts the table of inodes has.
 	shards = 64
 	// evictSteps bounds the search for an inode that can leave the cache.

@@ -14,8 +14,10 @@ import (
 // Options says what a store stands on and how much memory it may use. Create needs ID, Meta and
 // MetaDir; Open needs Space, UnitUUID and Epoch too.
 type Options struct {
-	// ID names the file system; it is the owner of Space.
+	// ID names the file system, and never changes.
 	ID volume.SpaceID
+	// SpaceOwner is the owner of Space; default ID. With another data key it is another one.
+	SpaceOwner volume.SpaceID
 	// Space is where file content goes: freshly opened, for Open marks in it what is in use. It stays
 	// the caller's, who closes it after Close.
 	Space *volume.Space
@@ -135,6 +137,7 @@ func orDefault[T comparable](v *T, def T) {
 
 // EnsureDefaults fills in what was left out.
 func (o *Options) EnsureDefaults() {
+	orDefault(&o.SpaceOwner, o.ID)
 	orDefault(&o.CacheBytes, 256<<20)
 	orDefault(&o.MemTableBytes, 16<<20)
 	orDefault(&o.CachedInodes, 1<<16)
@@ -195,7 +198,7 @@ func (o *Options) validateInspect() error {
 	if o.Space == nil {
 		return errors.New("filestore: options: Space is missing")
 	}
-	if o.Space.Owner() != o.ID {
+	if o.Space.Owner() != o.SpaceOwner {
 		return ErrWrongSpace
 	}
 	return nil

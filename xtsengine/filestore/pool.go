@@ -252,6 +252,42 @@ func (p *pool) spare(want uint64, none error) (volume.Run, error) {
 	return run, nil
 }
 
+// exchange takes fresh blocks for those that lie in chunks which are to be empty. What there is no space for
+// stays, with volume.ErrNoSpace.
+func (p *pool) exchange(chunks *volume.Chunks) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for k := 0; k < len(p.runs); k++ {
+		first, in, rest := chunks.Cut(p.runs[k])
+		if rest.Count > 0 {
+			p.runs[k] = first
+			p.runs = append(p.runs, rest)
+		}
+		if !in {
+			continue
+		}
+		fresh, err := p.freshFor(first)
+		if err != nil {
+			return err
+		}
+		p.runs[k] = fresh[0]
+		p.runs = append(p.runs, fresh[1:]...)
+	}
+	return nil
+}
+
+// freshFor gives a run back and returns as many other blocks.
+func (p *pool) freshFor(run volume.Run) (fresh []volume.Run, err error) {
+	for left := run.Count; left > 0; {
+		got, err := p.space.Alloc(left)
+		if err != nil {
+			return nil, errors.Join(err, p.freeAll(fresh))
+		}
+		fresh, left = append(fresh, got), left-got.Count
+	}
+	return fresh, p.space.Free(run)
+}
+
 // skip returns a run without its first blocks.
 func skip(run volume.Run, blocks uint32) volume.Run {
 	return volume.Run{Start: run.Start + volume.Block(blocks), Count: run.Count - blocks}

@@ -31,6 +31,7 @@ type rig struct {
 	opts   Options
 	cipher *xts.Cipher
 	tags   *mac.Key
+	old    *volume.SpaceKey // retired, if not nil
 
 	vol   *volume.Volume
 	space *volume.Space
@@ -98,12 +99,27 @@ func (r *rig) tryOpen() error {
 	if r.vol, err = volume.Open(r.dev, volume.Options{}); err != nil {
 		return err
 	}
-	if r.space, err = r.vol.OpenSpace(testID, r.cipher, r.tags); err != nil {
+	if r.space, err = r.openSpace(); err != nil {
 		return err
 	}
 	r.opts.Space = r.space
 	r.Store, err = Open(bg, r.opts)
 	return err
+}
+
+// openSpace opens the space with the keys that there are.
+func (r *rig) openSpace() (*volume.Space, error) {
+	if r.opts.SpaceOwner == (volume.SpaceID{}) {
+		r.opts.SpaceOwner = testID
+	}
+	if r.old == nil {
+		return r.vol.OpenSpace(r.opts.SpaceOwner, r.cipher, r.tags)
+	}
+	return r.vol.OpenRekeyed(r.spaceKey(), *r.old)
+}
+
+func (r *rig) spaceKey() volume.SpaceKey {
+	return volume.SpaceKey{Owner: r.opts.SpaceOwner, Cipher: r.cipher, Tags: r.tags}
 }
 
 // close stops the store and checks it first.

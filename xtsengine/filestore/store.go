@@ -61,7 +61,8 @@ type Store struct {
 	metaFull  atomic.Bool
 	extents   atomic.Int64 // extents in memory
 
-	visits     sync.WaitGroup // checks and scrubs: see visit
+	visits     sync.WaitGroup // checks, scrubs and what gives the store new keys: see visit
+	rekeying   sync.Mutex     // held by MoveContent and RewriteMetadata
 	background background
 	reaper     reaper
 	stats      counters
@@ -140,6 +141,9 @@ func (s *Store) load(ctx context.Context) error {
 		return err
 	}
 	if err := s.loadExtents(ctx); err != nil {
+		return err
+	}
+	if err := s.loadMovedRuns(); err != nil {
 		return err
 	}
 	s.opts.Space.Loaded()
