@@ -117,17 +117,17 @@ func (t *table) grant(s *session) nfs4.Grant {
 	return t.grantLocked(s)
 }
 
-// identity names what s is restricted by and who it is, for nfs4.ConnInfo. It holds as long as the user has
-// its name, whichever of its keys signs.
+// identity names what s is restricted by and who it is, for nfs4.ConnInfo. It holds as long as the user
+// or role has its name, whichever of its keys or sessions signs.
 func (s *session) identity() string {
 	var parts []string
 	if s.point != nil {
 		parts = append(parts, s.point.ID)
 	}
-	if s.keyID != "" {
-		name := s.keyID // whose user was deleted meanwhile
-		if u := s.t.directory.holder(s.keyID); u != nil {
-			name = userARN(u.name)
+	if s.proved != nil {
+		name := s.proved.keyID // whose user was deleted meanwhile
+		if c, err := s.t.directory.caller(s.proved); err == nil {
+			name = c.Holder()
 		}
 		parts = append(parts, name)
 	}

@@ -231,11 +231,9 @@ func (a *Appliance) openUnits(ctx context.Context, fresh NewVolume) error {
 	}
 	a.table = &table{
 		allowPlaintext: a.o.AllowPlaintext, nowhere: nowhere,
-		arnOf: func(id string) string { return api.FileSystemARN(a.o.Region, id) },
-		directory: &directory{
-			region: a.o.Region, now: a.o.Clock, users: make(map[string]*user), keys: make(map[string]*accessKey),
-		},
-		refusing: a.refusing, record: a.audit.Append, log: a.log, refusals: make(map[string]uint64),
+		arnOf:     func(id string) string { return api.FileSystemARN(a.o.Region, id) },
+		directory: newDirectory(a.o.Region, a.o.Clock, a.openToken),
+		refusing:  a.refusing, record: a.audit.Append, log: a.log, refusals: make(map[string]uint64),
 		served: make(map[string]*nfs4.Service), policies: make(map[string]*policy.Document),
 		points:   make(map[string]*catalog.AccessPoint),
 		sessions: make(map[string]map[*session]struct{}),
@@ -255,7 +253,7 @@ func (a *Appliance) openUnits(ctx context.Context, fresh NewVolume) error {
 	if err := a.announcePolicies(ctx); err != nil {
 		return err
 	}
-	if err := a.announceUsers(ctx); err != nil {
+	if err := errors.Join(a.announceUsers(ctx), a.announceRoles(ctx)); err != nil {
 		return err
 	}
 	if err := a.announceAccessPoints(ctx); err != nil {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/nfseal/nfseal/appliance/api"
 	"github.com/nfseal/nfseal/appliance/catalog"
+	"github.com/nfseal/nfseal/appliance/iam"
 )
 
 // awsCLI runs the unmodified aws CLI against the front door.
@@ -106,6 +107,11 @@ func newAWS(t *testing.T, a *running, document string) *awsCLI {
 	return c
 }
 
+// with is the CLI with other variables in its environment, as processes of their own.
+func (c *awsCLI) with(env ...string) *awsCLI {
+	return &awsCLI{program: c.program, env: append(slices.Clone(c.env), env...), flags: c.flags}
+}
+
 // try returns what the CLI printed, and whether it succeeded.
 func (c *awsCLI) try(args ...string) (string, bool) {
 	args = append(slices.Clone(c.flags), args...)
@@ -162,12 +168,11 @@ func TestAWSCLIOnEFS(t *testing.T) {
 	aws.do(t, nil, "efs", "delete-file-system", "--file-system-id", made.FileSystemId)
 	var who struct{ Account, Arn, UserId string }
 	aws.do(t, &who, "sts", "get-caller-identity")
-	if who.Account != api.OwnerID || who.Arn != userARN("admin") || !strings.HasPrefix(who.UserId, "AIDA") {
+	if who.Account != api.OwnerID || who.Arn != iam.UserARN("admin") || !strings.HasPrefix(who.UserId, "AIDA") {
 		t.Errorf("who calls: %+v", who)
 	}
 	aws.refused(t, "AccessDenied", "sts", "assume-role", "--role-arn", "arn:aws:iam::000000000000:role/r", "--role-session-name", "session")
-	stranger := *aws
-	stranger.shell, stranger.env = nil, append(stranger.env, "AWS_SECRET_ACCESS_KEY=another")
+	stranger := aws.with("AWS_SECRET_ACCESS_KEY=another")
 	stranger.refused(t, "InvalidSignatureException", "efs", "describe-file-systems")
 }
 

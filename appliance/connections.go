@@ -37,14 +37,14 @@ func (t *table) connectionEvent(name string, s *session, g nfs4.Grant) audit.Eve
 
 // principal is whom the client proved to be.
 func (s *session) principal() audit.Identity {
-	if s.keyID == "" {
+	if s.proved == nil {
 		return audit.Identity{Type: "Anonymous"}
 	}
-	i := audit.Identity{Type: "IAMUser", Principal: s.keyID}
-	if u := s.t.directory.holder(s.keyID); u != nil {
-		i.Principal = userARN(u.name)
+	caller, err := s.t.directory.caller(s.proved)
+	if err != nil { // it is gone, or its time is over
+		return audit.Identity{Type: "IAMUser", Principal: s.proved.keyID, AccessKeyID: s.proved.keyID}
 	}
-	return i
+	return audit.Identity{Type: caller.Type, Principal: caller.Principal.ARN, AccessKeyID: caller.KeyID}
 }
 
 // recordNew puts the connection of s on record, or keeps its client out.

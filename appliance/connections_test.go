@@ -51,7 +51,7 @@ func TestConnectionsAreOnRecord(t *testing.T) {
 		about    int
 	}{
 		{audit.Identity{Type: "Anonymous"}, all, "", 2},
-		{audit.Identity{Type: "IAMUser", Principal: "arn:aws:iam::000000000000:user/bob"}, all, "", 1},
+		{audit.Identity{Type: "IAMUser", Principal: "arn:aws:iam::000000000000:user/bob", AccessKeyID: keyID}, all, "", 1},
 		{audit.Identity{Type: "Anonymous"}, audit.Permissions{}, "AccessDenied", 1},
 	} {
 		e := got[i].Event

@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nfseal/nfseal/appliance/api"
 	"github.com/nfseal/nfseal/appliance/iam"
 	"github.com/nfseal/nfseal/appliance/policy"
 	"github.com/nfseal/nfseal/proxy/transport"
@@ -15,16 +14,18 @@ import (
 
 // Why a client is refused before any policy is asked.
 var (
-	errDates       = errors.New("the client's certificate is not valid now: compare the clocks, or mount anew")
-	errToken       = errors.New("session tokens are not known here: use a user's own access key")
-	errKeyUnknown  = errors.New("the access key is not known or was deleted")
-	errWrongSystem = errors.New("the certificate's proof is not for this file system")
+	errDates        = errors.New("the client's certificate is not valid now: compare the clocks, or mount anew")
+	errToken        = errors.New("the session token is not one that was given here for the access key")
+	errTokenExpired = errors.New("the session token has expired: get new credentials")
+	errKeyUnknown   = errors.New("the access key is not known or was deleted")
+	errWrongSystem  = errors.New("the certificate's proof is not for this file system")
 )
 
 // reasons are the labels of refusals in the metric.
 var reasons = map[error]string{
 	transport.ErrClaims: "malformed", errDates: "dates", errAccessPoint: "access_point", errPointRoot: "root_directory", errUnrecorded: "audit", errToken: "session_token",
-	errKeyUnknown: "access_key", errWrongSystem: "file_system", transport.ErrProofOld: "proof_old",
+	errTokenExpired: "session_expired",
+	errKeyUnknown:   "access_key", errWrongSystem: "file_system", transport.ErrProofOld: "proof_old",
 	transport.ErrProofFuture: "proof_future", transport.ErrProofSignature: "proof_signature",
 }
 
@@ -38,19 +39,28 @@ func reasonOf(err error) string {
 	return "other"
 }
 
-// directory holds who may be whom: users with their keys and policies, in memory. Its mu is a leaf.
+// directory holds who may be whom, in memory: users with their keys and policies, and roles. Its mu is a leaf.
 type directory struct {
 	region string
 	now    func() time.Time
+	open   func(token string) (*iam.Session, error) // iam.ErrUnknownKey
 
 	mu    sync.RWMutex
-	users map[string]*user
+	users map[string]*bearer
+	roles map[string]*bearer
 	keys  map[string]*accessKey // by id
 }
 
-type user struct {
-	name     string
-	id       string // iam.UserID
+func newDirectory(region string, now func() time.Time, open func(string) (*iam.Session, error)) *directory {
+	return &directory{
+		region: region, now: now, open: open,
+		users: make(map[string]*bearer), roles: make(map[string]*bearer), keys: make(map[string]*accessKey),
+	}
+}
+
+// bearer is a user or a role.
+type bearer struct {
+	id       string // iam.UserID or iam.RoleID
 	policies []*policy.Document
 }
 
@@ -59,9 +69,15 @@ type accessKey struct {
 	secret iam.Secret
 }
 
-// set gives the user name these keys, by id, and policies, in place of what it had; with a nil u the
+// credentials are what somebody proved to have, or claims to: a user's access key, or a session's.
+type credentials struct {
+	keyID   string
+	session *iam.Session // nil for a user's own key
+}
+
+// setUser gives the user name these keys, by id, and policies, in place of what it had; with a nil u the
 // user is gone.
-func (d *directory) set(name string, u *user, keys map[string]iam.Secret) {
+func (d *directory) setUser(name string, u *bearer, keys map[string]iam.Secret) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for id, k := range d.keys {
@@ -79,50 +95,104 @@ func (d *directory) set(name string, u *user, keys map[string]iam.Secret) {
 	}
 }
 
-// authenticate says who a client is: "" for an anonymous one, else the access key that it proved to
-// have. It refuses a client that claims what it can't prove.
-func (d *directory) authenticate(c *transport.Claims, fileSystem string) (keyID string, err error) {
+// setRole does the same for a role, which has no keys.
+func (d *directory) setRole(name string, r *bearer) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.roles, name)
+	if r != nil {
+		d.roles[name] = r
+	}
+}
+
+// claimed is what an access key and a session token claim to be: iam.ErrUnknownKey if they don't go together.
+func (d *directory) claimed(keyID, token string) (*credentials, error) {
+	if token == "" {
+		return &credentials{keyID: keyID}, nil
+	}
+	session, err := d.open(token)
+	if err != nil {
+		return nil, err
+	}
+	if session.KeyID != keyID {
+		return nil, iam.ErrUnknownKey
+	}
+	return &credentials{keyID, session}, nil
+}
+
+// caller is who has credentials, as policies see it now. iam.ErrExpired, or iam.ErrUnknownKey if the key, the
+// user or the role is gone.
+func (d *directory) caller(c *credentials) (*iam.Caller, error) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if c.session != nil {
+		return d.sessionCallerLocked(c.session)
+	}
+	key := d.keys[c.keyID]
+	if key == nil || d.users[key.user] == nil {
+		return nil, iam.ErrUnknownKey
+	}
+	u := d.users[key.user]
+	caller := iam.NewUser(key.user, u.id, u.policies)
+	caller.KeyID, caller.Secret = c.keyID, key.secret
+	return caller, nil
+}
+
+func (d *directory) sessionCallerLocked(s *iam.Session) (*iam.Caller, error) {
+	if !d.now().Before(s.Expires) {
+		return nil, iam.ErrExpired
+	}
+	var caller *iam.Caller
+	var h *bearer
+	if s.Role != "" {
+		if h = d.roles[s.Role]; h != nil {
+			caller = iam.NewRole(s.Role, h.id, s.Name, h.policies)
+		}
+	} else if source := d.keys[s.Source]; source != nil && source.user == s.User {
+		if h = d.users[s.User]; h != nil {
+			caller = iam.NewUser(s.User, h.id, h.policies)
+		}
+	}
+	if caller == nil || h.id != s.HolderID {
+		return nil, iam.ErrUnknownKey
+	}
+	return caller, caller.In(s)
+}
+
+// authenticate says who a client is: nil for an anonymous one, else what it proved to have. It refuses a
+// client that claims what it can't prove.
+func (d *directory) authenticate(c *transport.Claims, fileSystem string) (*credentials, error) {
 	now := d.now()
 	switch {
 	case now.Before(c.NotBefore) || now.After(c.NotAfter):
-		return "", errDates
+		return nil, errDates
 	case c.Proof == nil:
-		return "", nil
+		return nil, nil
 	case c.FileSystem != fileSystem:
-		return "", errWrongSystem
-	case c.Proof.SessionToken != "":
-		return "", errToken
+		return nil, errWrongSystem
 	}
-	d.mu.RLock()
-	key := d.keys[c.Proof.AccessKeyID]
-	d.mu.RUnlock()
-	if key == nil {
-		return "", errKeyUnknown
+	claimed, err := d.claimed(c.Proof.AccessKeyID, c.Proof.SessionToken)
+	if err != nil {
+		return nil, errToken
+	}
+	caller, err := d.caller(claimed)
+	switch {
+	case errors.Is(err, iam.ErrExpired):
+		return nil, errTokenExpired
+	case err != nil:
+		return nil, errKeyUnknown
 	}
 	connect := transport.Connect{
 		AccessKeyID: c.Proof.AccessKeyID, Region: d.region, FileSystem: fileSystem, KeyHash: c.KeyHash[:], Time: c.Proof.Time,
+		SessionToken: c.Proof.SessionToken,
 	}
-	if err := connect.Verify(key.secret.Reveal(), c.Proof.Signature, now); err != nil {
-		return "", err
+	if err := connect.Verify(caller.Secret.Reveal(), c.Proof.Signature, now); err != nil {
+		return nil, err
 	}
-	return c.Proof.AccessKeyID, nil
+	return claimed, nil
 }
 
-// holder is whose access key it is; nil if the key is gone.
-func (d *directory) holder(keyID string) *user {
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	key := d.keys[keyID]
-	if key == nil {
-		return nil
-	}
-	return d.users[key.user]
-}
-
-// userARN is the resource name of a user.
-func userARN(name string) string { return "arn:aws:iam::" + api.OwnerID + ":user/" + name }
-
-// parsePolicies understands all policies of a user. One that is damaged makes the user powerless: what
+// parsePolicies understands all policies of a user or role. One that is damaged makes it powerless: what
 // it may have denied is not known.
 func parsePolicies(texts map[string]string) ([]*policy.Document, error) {
 	var list []*policy.Document
@@ -138,21 +208,9 @@ func parsePolicies(texts map[string]string) ([]*policy.Document, error) {
 
 // Caller implements api.Backend.
 func (a *Appliance) Caller(_ context.Context, keyID, token string) (*iam.Caller, error) {
-	if token != "" {
-		return nil, iam.ErrUnknownKey // there are no sessions yet
+	claimed, err := a.table.directory.claimed(keyID, token)
+	if err != nil {
+		return nil, err
 	}
-	d := a.table.directory
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	key := d.keys[keyID]
-	if key == nil || d.users[key.user] == nil {
-		return nil, iam.ErrUnknownKey
-	}
-	u := d.users[key.user]
-	request := policy.Request{Context: make(map[string][]string)}
-	u.speak(&request)
-	return &iam.Caller{
-		KeyID: keyID, ID: u.id, Secret: key.secret, Type: "IAMUser",
-		Principal: request.Principal, Policies: u.policies, Context: request.Context,
-	}, nil
+	return a.table.directory.caller(claimed)
 }

@@ -3,9 +3,9 @@ package appliance
 import (
 	"strconv"
 
-	"github.com/nfseal/nfseal/appliance/api"
 	"github.com/nfseal/nfseal/appliance/audit"
 	"github.com/nfseal/nfseal/appliance/catalog"
+	"github.com/nfseal/nfseal/appliance/iam"
 	"github.com/nfseal/nfseal/appliance/policy"
 	"github.com/nfseal/nfseal/proxy/nfs4"
 	"github.com/nfseal/nfseal/proxy/transport"
@@ -22,22 +22,17 @@ const (
 	keySourceIP        = "aws:SourceIp"
 	keyViaMountTarget  = "elasticfilesystem:AccessedViaMountTarget"
 	keyAccessPointARN  = "elasticfilesystem:AccessPointArn"
-
-	keyUsername         = "aws:username"
-	keyUserID           = "aws:userid"
-	keyPrincipalARN     = "aws:PrincipalArn"
-	keyPrincipalAccount = "aws:PrincipalAccount"
-	keyPrincipalType    = "aws:PrincipalType"
 )
 
 // session is one connection to a file system; what it may do follows the file system's policy.
 type session struct {
 	*nfs4.Binding
-	t     *table
-	id    string
-	who   transport.Identity
-	keyID string               // access key that the client proved to have, "" for an anonymous one
-	point *catalog.AccessPoint // through which the client came, nil without one
+	t   *table
+	id  string
+	who transport.Identity
+	// proved is what the client proved to have, nil for an anonymous one.
+	proved *credentials
+	point  *catalog.AccessPoint // through which the client came, nil without one
 	// refused is why the client is let do nothing whatever a policy says, nil if it is not.
 	refused error
 	granted nfs4.Grant // guarded by table.mu
@@ -105,46 +100,48 @@ func (t *table) grantLocked(s *session) nfs4.Grant {
 	if s.point != nil && t.points[s.point.ID] == nil {
 		return nfs4.Grant{} // it was deleted
 	}
-	var holder *user
-	if s.keyID != "" {
-		if holder = t.directory.holder(s.keyID); holder == nil {
-			return nfs4.Grant{} // the key was deleted
+	caller := &iam.Caller{} // anonymous
+	if s.proved != nil {
+		var err error
+		if caller, err = t.directory.caller(s.proved); err != nil {
+			return nfs4.Grant{} // the key was deleted, or the session is over
 		}
 	}
 	d := t.policies[s.id]
 	if d == nil {
 		return nfs4.Grant{Mount: true, Write: true, Root: true}
 	}
-	request := policy.Request{
-		Resource: t.arnOf(s.id),
-		Context: map[string][]string{
-			keySecureTransport: {strconv.FormatBool(s.who.Secure)},
-			keySourceIP:        {s.who.Peer.Addr().Unmap().WithZone("").String()},
-			keyViaMountTarget:  {"true"},
-		},
-	}
+	request := caller.Request("", t.arnOf(s.id))
+	request.Context[keySecureTransport] = []string{strconv.FormatBool(s.who.Secure)}
+	request.Context[keySourceIP] = []string{s.who.Peer.Addr().Unmap().WithZone("").String()}
+	request.Context[keyViaMountTarget] = []string{"true"}
 	if s.point != nil {
 		request.Context[keyAccessPointARN] = []string{t.pointARN(s.point.ID)}
 	}
-	var own []*policy.Document
-	if holder != nil {
-		own = holder.policies
-		holder.speak(&request)
-	}
 	may := func(action string) bool {
 		request.Action = action
-		return policy.Evaluate(&request, own, d, policy.Either).Allowed()
+		return policy.Evaluate(&request, caller.Policies, d, policy.Either).Allowed()
 	}
 	return nfs4.Grant{Mount: may(actionMount), Write: may(actionWrite), Root: may(actionRoot)}
 }
 
-// speak makes u the principal of a request.
-func (u *user) speak(r *policy.Request) {
-	arn := userARN(u.name)
-	r.Principal = policy.Principal{ARN: arn, Account: api.OwnerID}
-	r.Context[keyUsername] = []string{u.name}
-	r.Context[keyUserID] = []string{u.id}
-	r.Context[keyPrincipalARN] = []string{arn}
-	r.Context[keyPrincipalAccount] = []string{api.OwnerID}
-	r.Context[keyPrincipalType] = []string{"User"}
+// hangUpExpired ends the connections whose credentials' time is over: a client that has new ones comes back with
+// them, and whoever has not is refused.
+func (t *table) hangUpExpired() {
+	now := t.directory.now()
+	var over []*session
+	t.mu.RLock()
+	for _, sessions := range t.sessions {
+		for s := range sessions {
+			if p := s.proved; p != nil && p.session != nil && !now.Before(p.session.Expires) {
+				over = append(over, s)
+			}
+		}
+	}
+	t.mu.RUnlock()
+	for _, s := range over {
+		if s.who.HangUp != nil {
+			s.who.HangUp()
+		}
+	}
 }

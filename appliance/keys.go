@@ -93,7 +93,7 @@ func (u *Unit) destroyCopies(key string) error {
 	return nil
 }
 
-// keyWatch is the goroutine that has file systems follow their keys.
+// keyWatch is the goroutine that has file systems follow their keys, and connections the end of their credentials.
 type keyWatch struct {
 	cancel context.CancelFunc
 	ended  chan struct{}
@@ -123,6 +123,7 @@ func (w *keyWatch) close() {
 func (a *Appliance) awaitKeys(ctx context.Context) {
 	wait, cancel := context.WithTimeout(ctx, time.Duration(a.o.KeyCheckSeconds)*time.Second)
 	defer cancel()
+	a.table.hangUpExpired()
 	_, _, revision, err := a.store.Get(ctx, "")
 	if err == nil {
 		err = a.followKeys(ctx)

@@ -88,7 +88,7 @@ func (t *table) Resolve(ctx context.Context, who transport.Identity) (proxy.Sess
 	if !exists {
 		service = t.nowhere
 	} else if refused == nil && who.ClientCertificate != nil {
-		s.keyID, s.refused = t.directory.authenticate(&claims, s.id)
+		s.proved, s.refused = t.directory.authenticate(&claims, s.id)
 	}
 	conn := nfs4.ConnInfo{Peer: who.Peer, Secure: who.Secure, HangUp: who.HangUp}
 	if exists && s.refused == nil {

@@ -47,7 +47,7 @@ func (a *Appliance) announceUser(ctx context.Context, u *catalog.User) error {
 		keys[k.ID] = iam.NewSecret(string(secret))
 		clear(secret)
 	}
-	a.table.directory.set(u.Name, &user{name: u.Name, id: iam.UserID(u.Name, u.Created), policies: policies}, keys)
+	a.table.directory.setUser(u.Name, &bearer{iam.UserID(u.Name, u.Created), policies}, keys)
 	return nil
 }
 
@@ -84,7 +84,7 @@ func (a *Appliance) DeleteUser(ctx context.Context, name string) error {
 	if err := a.catalog.DeleteUser(ctx, name); err != nil {
 		return err
 	}
-	a.table.directory.set(name, nil, nil)
+	a.table.directory.setUser(name, nil, nil)
 	a.table.refresh()
 	return nil
 }
@@ -128,7 +128,7 @@ func (a *Appliance) changeUser(ctx context.Context, name string, change func(*ca
 		return err
 	}
 	if err := a.announceUser(ctx, &u); err != nil {
-		a.table.directory.set(name, nil, nil)
+		a.table.directory.setUser(name, nil, nil)
 		a.table.refresh()
 		return err
 	}

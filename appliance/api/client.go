@@ -266,6 +266,40 @@ func (c *Client) DeleteUserPolicy(ctx context.Context, user, name string) error 
 	return c.do(ctx, http.MethodDelete, userPath(user)+"/policies/"+url.PathEscape(name), nil, nil)
 }
 
+// CreateRole makes a role.
+func (c *Client) CreateRole(ctx context.Context, r CreateRoleRequest) (RoleDescription, error) {
+	var d RoleDescription
+	return d, c.do(ctx, http.MethodPost, rolesPath, r, &d)
+}
+
+// Roles lists all roles.
+func (c *Client) Roles(ctx context.Context) ([]RoleDescription, error) {
+	var all ListRolesResponse
+	return all.Roles, c.do(ctx, http.MethodGet, rolesPath, nil, &all)
+}
+
+// DeleteRole forgets a role.
+func (c *Client) DeleteRole(ctx context.Context, name string) error {
+	return c.do(ctx, http.MethodDelete, rolePath(name), nil, nil)
+}
+
+// PutTrustPolicy says who may assume a role.
+func (c *Client) PutTrustPolicy(ctx context.Context, role, text string) error {
+	return c.do(ctx, http.MethodPut, rolePath(role)+"/trust", PutUserPolicyRequest{Policy: text}, nil)
+}
+
+// PutRolePolicy gives a role a policy.
+func (c *Client) PutRolePolicy(ctx context.Context, role, name, text string) error {
+	return c.do(ctx, http.MethodPut, rolePath(role)+"/policies/"+url.PathEscape(name), PutUserPolicyRequest{Policy: text}, nil)
+}
+
+// DeleteRolePolicy takes a policy from a role.
+func (c *Client) DeleteRolePolicy(ctx context.Context, role, name string) error {
+	return c.do(ctx, http.MethodDelete, rolePath(role)+"/policies/"+url.PathEscape(name), nil, nil)
+}
+
+func rolePath(name string) string { return rolesPath + "/" + url.PathEscape(name) }
+
 func userPath(name string) string { return usersPath + "/" + url.PathEscape(name) }
 
 func policyPath(id string) string { return efsPath + "file-systems/" + url.PathEscape(id) + "/policy" }

@@ -21,8 +21,10 @@ import (
 // Principals knows who may call from afar.
 type Principals interface {
 	// Caller is who has the access key keyID; with a session token if that is not empty.
-	// iam.ErrUnknownKey if nobody has.
+	// iam.ErrUnknownKey if nobody has, iam.ErrExpired if nobody has it any more.
 	Caller(ctx context.Context, keyID, token string) (*iam.Caller, error)
+	// Issue returns the token of a session, by which Caller knows it until its end.
+	Issue(s *iam.Session) (token string, err error)
 }
 
 // service is one of AWS's that the front door answers for.
@@ -106,7 +108,7 @@ func (s *Server) admit(r *http.Request, signature *iam.Signature) (*iam.Caller, 
 	if err != nil {
 		return nil, err
 	}
-	if !s.throttle.admit(caller.Principal.ARN, s.o.Clock()) {
+	if !s.throttle.admit(caller.Holder(), s.o.Clock()) {
 		return nil, &Error{Status: http.StatusTooManyRequests, Code: "ThrottlingException", Message: "Rate exceeded"}
 	}
 	return caller, nil
@@ -124,6 +126,11 @@ func doorError(err error) *Error {
 		return refusal(http.StatusBadRequest, "IncompleteSignatureException")
 	case errors.Is(err, iam.ErrSignature), errors.Is(err, iam.ErrTime):
 		return refusal(http.StatusForbidden, "InvalidSignatureException")
+	case errors.Is(err, iam.ErrExpired):
+		return &Error{
+			Status: http.StatusForbidden, Code: "ExpiredTokenException",
+			Message: "The security token included in the request is expired",
+		}
 	case errors.Is(err, iam.ErrUnknownKey):
 		return &Error{
 			Status: http.StatusForbidden, Code: "UnrecognizedClientException",
@@ -149,10 +156,7 @@ func (s *Server) authorize(r *http.Request, call *audit.Event) error {
 	}
 	action := call.Source + ":" + call.Name
 	resource, fileSystem := s.resourceOf(r.Context(), call.Parameters)
-	request := caller.Request(action, resource)
-	request.Context["aws:SecureTransport"] = []string{strconv.FormatBool(r.TLS != nil)}
-	request.Context["aws:SourceIp"] = []string{peerAddress(r)}
-	request.Context["aws:CurrentTime"] = []string{s.o.Clock().UTC().Format("2006-01-02T15:04:05Z")}
+	request := s.request(r, caller, action, resource)
 	if encrypted := call.Parameters["encrypted"]; encrypted != "" {
 		request.Context["elasticfilesystem:Encrypted"] = []string{encrypted}
 	}
@@ -167,6 +171,15 @@ func (s *Server) authorize(r *http.Request, call *audit.Event) error {
 		Status: http.StatusForbidden, Code: "AccessDeniedException",
 		Message: "User: " + caller.Principal.ARN + " is not authorized to perform: " + action + " on the specified resource",
 	}
+}
+
+// request is what a caller asks for, with the condition keys that are about the call.
+func (s *Server) request(r *http.Request, caller *iam.Caller, action, resource string) policy.Request {
+	request := caller.Request(action, resource)
+	request.Context["aws:SecureTransport"] = []string{strconv.FormatBool(r.TLS != nil)}
+	request.Context["aws:SourceIp"] = []string{peerAddress(r)}
+	request.Context["aws:CurrentTime"] = []string{s.o.Clock().UTC().Format(iam.TimeLayout)}
+	return request
 }
 
 // policyOn is the policy of a file system; nil if it has none, or if there is no such file system, which

@@ -12,10 +12,11 @@ import (
 	"unicode/utf8"
 
 	"github.com/nfseal/nfseal/appliance/catalog"
+	"github.com/nfseal/nfseal/appliance/iam"
 )
 
 // OwnerID stands for the account in ARNs: an appliance has only one.
-const OwnerID = "000000000000"
+const OwnerID = iam.Account
 
 const efsPath = "/2015-02-01/"
 

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"strconv"
 	"strings"
 
 	"github.com/nfseal/nfseal/appliance/audit"
@@ -209,10 +208,7 @@ func keyDenied(caller *iam.Caller, action, resource string) error {
 }
 
 func (s *Server) keyRequest(r *http.Request, caller *iam.Caller, action, resource string, ec map[string]string, more map[string][]string) policy.Request {
-	request := caller.Request("kms:"+action, resource)
-	request.Context["aws:SecureTransport"] = []string{strconv.FormatBool(r.TLS != nil)}
-	request.Context["aws:SourceIp"] = []string{peerAddress(r)}
-	request.Context["aws:CurrentTime"] = []string{s.o.Clock().UTC().Format("2006-01-02T15:04:05Z")}
+	request := s.request(r, caller, "kms:"+action, resource)
 	request.Context["kms:CallerAccount"] = []string{OwnerID}
 	for name, values := range more {
 		request.Context[name] = values

@@ -12,7 +12,8 @@ const ownService = "nfseal"
 func (s *Server) ownMux() *http.ServeMux {
 	mux := http.NewServeMux()
 	s.handleReads(mux)
-	s.handleUsers(mux)
+	s.handleIAM(mux, userOperations)
+	s.handleIAM(mux, roleOperations)
 	s.handleIntegrity(mux)
 	s.handleUpgrades(mux)
 	mux.HandleFunc(ownPath, s.efs)

@@ -211,7 +211,7 @@ func newEvent(r *http.Request, source, name, requestID string) audit.Event {
 		Source: source, Name: name, RequestID: requestID, Address: peerAddress(r), Parameters: map[string]string{},
 	}
 	if c := callerOf(r.Context()); c != nil {
-		e.Identity = audit.Identity{Type: c.Type, Principal: c.Principal.ARN}
+		e.Identity = audit.Identity{Type: c.Type, Principal: c.Principal.ARN, AccessKeyID: c.KeyID}
 	} else {
 		e.Identity = audit.Identity{Type: "LocalUser", Principal: peerOf(r)}
 	}

@@ -2,25 +2,56 @@ package api
 
 import (
 	"encoding/xml"
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 
+	"github.com/nfseal/nfseal/appliance/audit"
 	"github.com/nfseal/nfseal/appliance/iam"
 )
 
 // STS speaks the query protocol of AWS: a form that names the operation, answered in XML.
-const (
-	stsVersion = "2011-06-15"
-	whoAmI     = "GetCallerIdentity"
-)
+const stsVersion = "2011-06-15"
 
-// stsOfRoles are the operations of STS that give credentials or read some. There are no roles and no
-// sessions here, so nobody may do any of them.
-var stsOfRoles = []string{
-	"AssumeRole", "AssumeRoleWithSAML", "AssumeRoleWithWebIdentity", "AssumeRoot", "DecodeAuthorizationMessage",
-	"GetAccessKeyInfo", "GetDelegatedAccessToken", "GetFederationToken", "GetSessionToken", "GetWebIdentityToken",
+// stsCall is one call under way.
+type stsCall struct {
+	r      *http.Request
+	form   url.Values
+	caller *iam.Caller
+	event  *audit.Event
+	// session is what the answer will give credentials for, nil for none.
+	session *iam.Session
+}
+
+// denied says that the caller may not do what it asks for.
+func (c *stsCall) denied() error {
+	message := "User: " + c.caller.Principal.ARN + " is not authorized to perform: sts:" + c.event.Name
+	if role := c.form.Get("RoleArn"); role != "" {
+		message += " on resource: " + clip(role)
+	}
+	return &Error{Status: http.StatusForbidden, Code: "AccessDenied", Message: message}
+}
+
+// stsOperation is one operation of STS: prepare understands and judges a call, answer carries it out once that is on
+// record.
+type stsOperation struct {
+	prepare func(s *Server, c *stsCall) error
+	answer  func(s *Server, c *stsCall) (any, error)
+}
+
+var stsOperations = map[string]stsOperation{
+	"AssumeRole":      {(*Server).prepareAssumeRole, (*Server).assumeRole},
+	"GetSessionToken": {(*Server).prepareSessionToken, (*Server).sessionToken},
+	// It needs no permission, and no policy can take it away.
+	"GetCallerIdentity": {func(*Server, *stsCall) error { return nil }, (*Server).callerIdentity},
+}
+
+// stsNobodyMay are the operations of STS that nobody may do here: what they are about is not kept here.
+var stsNobodyMay = []string{
+	"AssumeRoleWithSAML", "AssumeRoleWithWebIdentity", "AssumeRoot", "DecodeAuthorizationMessage", "GetAccessKeyInfo", "GetDelegatedAccessToken",
+	"GetFederationToken", "GetWebIdentityToken",
 }
 
 type callerIdentity struct {
@@ -41,29 +72,49 @@ type stsError struct {
 	RequestID string   `xml:"RequestId"`
 }
 
-// sts answers the STS API. GetCallerIdentity needs no permission, and no policy can take it away.
+// sts answers the STS API.
 func (s *Server) sts(w http.ResponseWriter, r *http.Request) {
-	id, caller := named(w), callerOf(r.Context())
+	id := named(w)
 	form, err := stsForm(r)
 	if err != nil {
 		writeSTSError(w, asError(err))
 		return
 	}
 	event := newEvent(r, "sts", form.Get("Action"), id)
-	if role := form.Get("RoleArn"); role != "" {
-		event.Parameters["roleArn"] = clip(role)
-	}
-	err = stsRefusal(form, caller)
-	if recordErr := s.record(&event, err); recordErr != nil {
-		err = recordErr
-	}
+	body, err := s.performSTS(&stsCall{r: r, form: form, caller: callerOf(r.Context()), event: &event})
 	if err != nil {
 		writeSTSError(w, asError(err))
 		return
 	}
-	answer := callerIdentity{ARN: caller.Principal.ARN, UserID: caller.ID, Account: caller.Principal.Account}
-	answer.Metadata.RequestID = id
-	writeXML(w, http.StatusOK, answer)
+	writeXML(w, http.StatusOK, body)
+}
+
+// performSTS does one operation: understand, judge, record, carry out, and record a failure.
+func (s *Server) performSTS(c *stsCall) (any, error) {
+	op, there := stsOperations[c.event.Name]
+	var err error
+	if there {
+		err = op.prepare(s, c)
+	} else {
+		err = c.denied()
+	}
+	if recordErr := s.record(c.event, err); recordErr != nil {
+		return nil, recordErr
+	}
+	if err != nil {
+		return nil, err
+	}
+	body, err := op.answer(s, c)
+	if err != nil {
+		return nil, errors.Join(s.record(c.event, err), err)
+	}
+	return body, nil
+}
+
+func (s *Server) callerIdentity(c *stsCall) (any, error) {
+	answer := callerIdentity{ARN: c.caller.Principal.ARN, UserID: c.caller.ID, Account: c.caller.Principal.Account}
+	answer.Metadata.RequestID = c.event.RequestID
+	return answer, nil
 }
 
 // stsForm is the form of a request, in its query, its body, or both. It names one of the operations of STS.
@@ -72,7 +123,7 @@ func stsForm(r *http.Request) (url.Values, error) {
 		return nil, &Error{Status: http.StatusBadRequest, Code: "MalformedQueryString", Message: "the form can't be read"}
 	}
 	action, version := r.Form.Get("Action"), r.Form.Get("Version")
-	if version == stsVersion && (action == whoAmI || slices.Contains(stsOfRoles, action)) {
+	if _, there := stsOperations[action]; version == stsVersion && (there || slices.Contains(stsNobodyMay, action)) {
 		return r.Form, nil
 	}
 	return nil, &Error{
@@ -81,24 +132,13 @@ func stsForm(r *http.Request) (url.Values, error) {
 	}
 }
 
-// stsRefusal says why an operation is not done; nil for the one that is.
-func stsRefusal(form url.Values, caller *iam.Caller) error {
-	if form.Get("Action") == whoAmI {
-		return nil
-	}
-	message := "User: " + caller.Principal.ARN + " is not authorized to perform: sts:" + form.Get("Action")
-	if role := form.Get("RoleArn"); role != "" {
-		message += " on resource: " + clip(role)
-	}
-	return &Error{Status: http.StatusForbidden, Code: "AccessDenied", Message: message + ": there are no roles and no sessions here"}
-}
-
 // stsCodes are the names that the query protocol has for reasons that others have too.
 var stsCodes = map[string]string{
 	"MissingAuthenticationTokenException": "MissingAuthenticationToken",
 	"IncompleteSignatureException":        "IncompleteSignature",
 	"InvalidSignatureException":           "SignatureDoesNotMatch",
 	"UnrecognizedClientException":         "InvalidClientTokenId",
+	"ExpiredTokenException":               "ExpiredToken",
 	"ThrottlingException":                 "Throttling",
 	"InternalServerError":                 "InternalFailure",
 	"BadRequest":                          "ValidationError",

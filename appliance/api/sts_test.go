@@ -81,8 +81,8 @@ func TestSTSRefuses(t *testing.T) {
 		status int
 		code   string
 	}{
-		{config, v4.NewSigner(), "Action=AssumeRole&Version=2011-06-15&RoleArn=arn:aws:iam::000000000000:role/r&RoleSessionName=s", 403, "AccessDenied"},
-		{config, v4.NewSigner(), "Action=GetSessionToken&Version=2011-06-15", 403, "AccessDenied"},
+		{config, v4.NewSigner(), "Action=AssumeRole&Version=2011-06-15&RoleArn=arn:aws:iam::000000000000:role/r&RoleSessionName=night", 403, "AccessDenied"},
+		{config, v4.NewSigner(), "Action=GetFederationToken&Version=2011-06-15&Name=s", 403, "AccessDenied"},
 		{config, v4.NewSigner(), "Action=GetCallerIdentity&Version=2012-10-17", 400, "InvalidAction"},
 		{config, v4.NewSigner(), "Action=ListUsers&Version=2011-06-15", 400, "InvalidAction"},
 		{config, v4.NewSigner(), "", 400, "InvalidAction"},

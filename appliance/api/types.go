@@ -119,6 +119,7 @@ type Status struct {
 type Backend interface {
 	Integrity
 	Principals
+	Roles
 	// CreateFileSystem makes a file system, ready for use. With a creation token that is in use the
 	// error is catalog.ErrTokenExists and the result that file system.
 	CreateFileSystem(ctx context.Context, f catalog.FileSystem) (catalog.FileSystem, error)

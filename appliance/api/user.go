@@ -20,7 +20,7 @@ type CreateUserRequest struct {
 	UserName string `json:"UserName"`
 }
 
-// PutUserPolicyRequest is the body of PutUserPolicy.
+// PutUserPolicyRequest is the body of PutUserPolicy, and of what gives roles theirs.
 type PutUserPolicyRequest struct {
 	Policy string `json:"Policy"`
 }
@@ -46,17 +46,20 @@ type ListUsersResponse struct {
 	Users []UserDescription `json:"Users"`
 }
 
-// handleUsers adds the operations on users to mux.
-func (s *Server) handleUsers(mux *http.ServeMux) {
-	for pattern, op := range map[string]efsOperation{
-		"GET " + usersPath:                                  {"ListUsers", (*Server).prepareListUsers},
-		"POST " + usersPath:                                 {"CreateUser", (*Server).prepareCreateUser},
-		"DELETE " + usersPath + "/{user}":                   {"DeleteUser", (*Server).prepareDeleteUser},
-		"POST " + usersPath + "/{user}/access-keys":         {"CreateAccessKey", (*Server).prepareCreateAccessKey},
-		"DELETE " + usersPath + "/{user}/access-keys/{key}": {"DeleteAccessKey", (*Server).prepareDeleteAccessKey},
-		"PUT " + usersPath + "/{user}/policies/{policy}":    {"PutUserPolicy", (*Server).preparePutUserPolicy},
-		"DELETE " + usersPath + "/{user}/policies/{policy}": {"DeleteUserPolicy", (*Server).prepareDeleteUserPolicy},
-	} {
+// userOperations are those on users, by method and path.
+var userOperations = map[string]efsOperation{
+	"GET " + usersPath:                                  {"ListUsers", (*Server).prepareListUsers},
+	"POST " + usersPath:                                 {"CreateUser", (*Server).prepareCreateUser},
+	"DELETE " + usersPath + "/{user}":                   {"DeleteUser", (*Server).prepareDeleteUser},
+	"POST " + usersPath + "/{user}/access-keys":         {"CreateAccessKey", (*Server).prepareCreateAccessKey},
+	"DELETE " + usersPath + "/{user}/access-keys/{key}": {"DeleteAccessKey", (*Server).prepareDeleteAccessKey},
+	"PUT " + usersPath + "/{user}/policies/{policy}":    {"PutUserPolicy", (*Server).preparePutUserPolicy},
+	"DELETE " + usersPath + "/{user}/policies/{policy}": {"DeleteUserPolicy", (*Server).prepareDeleteUserPolicy},
+}
+
+// handleIAM adds operations on users or roles to mux.
+func (s *Server) handleIAM(mux *http.ServeMux, operations map[string]efsOperation) {
+	for pattern, op := range operations {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			status, body, err := s.perform(r, newEvent(r, "iam", op.name, named(w)), op)
 			answer(w, status, body, err)
@@ -178,15 +181,15 @@ func firstOf(errs ...error) error {
 	return nil
 }
 
-// userError gives an error about users the code that IAM has for it.
+// userError gives an error about users or roles the code that IAM has for it.
 func userError(err error) error {
 	code := func(status int, code string) error {
 		return &Error{Status: status, Code: code, Message: err.Error()}
 	}
 	switch {
-	case errors.Is(err, catalog.ErrUserExists):
+	case errors.Is(err, catalog.ErrUserExists), errors.Is(err, catalog.ErrRoleExists):
 		return code(http.StatusConflict, "EntityAlreadyExists")
-	case errors.Is(err, catalog.ErrNoUser), errors.Is(err, catalog.ErrNoAccessKey), errors.Is(err, catalog.ErrNoPolicy):
+	case errors.Is(err, catalog.ErrNoUser), errors.Is(err, catalog.ErrNoRole), errors.Is(err, catalog.ErrNoAccessKey), errors.Is(err, catalog.ErrNoPolicy):
 		return code(http.StatusNotFound, "NoSuchEntity")
 	case errors.Is(err, catalog.ErrUserLimit):
 		return code(http.StatusConflict, "LimitExceeded")

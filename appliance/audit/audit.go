@@ -59,6 +59,8 @@ type Identity struct {
 	Type      string `json:"type"` // AWSService for the daemon itself, LocalUser for the API socket
 	Principal string `json:"principalId,omitempty"`
 	InvokedBy string `json:"invokedBy,omitempty"`
+	// AccessKeyID is what was signed with: of a session, the one that AssumeRole's record has.
+	AccessKeyID string `json:"accessKeyId,omitempty"`
 }
 
 // Record is an Event in its place in the chain.

@@ -24,6 +24,7 @@
 //	token/<creation token>  id
 //	policy/<id>         the file system's policy as it was put, in JSON with a format
 //	user/<name>         User, as JSON: sealed access keys, policies as they were put
+//	role/<name>         Role, as JSON: who may assume it, and its policies, as they were put
 //	ap/<file system>/<id>  AccessPoint, as JSON
 //	apid/<id>, aptoken/<client token>  the file system, the access point
 //	apcount/<file system>  how many access points it has, decimal

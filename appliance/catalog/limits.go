@@ -10,9 +10,10 @@ const (
 	MaxFileSystems = 1000
 	// MaxTags is how many tags a file system may have (EFS).
 	MaxTags = 50
-	// MaxUsers is how many users there may be, MaxAccessKeys and MaxUserPolicies how many of those
-	// each may have (IAM allows two keys).
+	// MaxUsers and MaxRoles are how many users and roles there may be, MaxAccessKeys and MaxUserPolicies how
+	// many of those each may have (IAM allows two keys).
 	MaxUsers        = 1000
+	MaxRoles        = 1000
 	MaxAccessKeys   = 2
 	MaxUserPolicies = 10
 	// MaxAccessPoints is how many access points a file system may have (EFS).

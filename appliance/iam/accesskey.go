@@ -44,9 +44,14 @@ func NewAccessKey() (id string, secret Secret) {
 
 // UserID is the unique id of the user of a name that was made at a time: AIDA and 17 letters and digits, as AWS gives
 // users. A user that is made again under the name has another.
-func UserID(name string, created time.Time) string {
-	sum := sha256.Sum256([]byte("user\x00" + name + "\x00" + created.UTC().Format(time.RFC3339Nano)))
-	return "AIDA" + base32.StdEncoding.EncodeToString(sum[:])[:17]
+func UserID(name string, created time.Time) string { return "AIDA" + uniqueID("user", name, created) }
+
+// RoleID is the same for a role: AROA and 17 letters and digits.
+func RoleID(name string, created time.Time) string { return "AROA" + uniqueID("role", name, created) }
+
+func uniqueID(kind, name string, created time.Time) string {
+	sum := sha256.Sum256([]byte(kind + "\x00" + name + "\x00" + created.UTC().Format(time.RFC3339Nano)))
+	return base32.StdEncoding.EncodeToString(sum[:])[:17]
 }
 
 var (
@@ -58,8 +63,8 @@ var (
 // ValidKeyID says whether id has the shape of an access key id.
 func ValidKeyID(id string) bool { return keyIDPattern.MatchString(id) }
 
-// ValidUser says whether name can be a user's.
+// ValidUser says whether name can be a user's, or a role's.
 func ValidUser(name string) bool { return userPattern.MatchString(name) }
 
-// ValidPolicyName says whether name can be that of a user's policy.
+// ValidPolicyName says whether name can be that of a policy of a user or role.
 func ValidPolicyName(name string) bool { return policyName.MatchString(name) }

@@ -1,26 +1,117 @@
 package iam
 
-import "github.com/nfseal/nfseal/appliance/policy"
+import (
+	"time"
+
+	"github.com/nfseal/nfseal/appliance/policy"
+)
+
+// Account is the number of the only account that there is.
+const Account = "000000000000"
+
+// The condition keys that are about who asks.
+const (
+	keyUsername         = "aws:username"
+	keyUserID           = "aws:userid"
+	keyPrincipalARN     = "aws:PrincipalArn"
+	keyPrincipalAccount = "aws:PrincipalAccount"
+	keyPrincipalType    = "aws:PrincipalType"
+	keyTokenIssueTime   = "aws:TokenIssueTime"
+	keyMFAPresent       = "aws:MultiFactorAuthPresent"
+)
+
+// TimeLayout is how dates stand in the context of a request.
+const TimeLayout = "2006-01-02T15:04:05Z"
 
 // Caller is who an access key belongs to, and what speaks for it.
 type Caller struct {
 	KeyID     string
-	ID        string // UserID
+	ID        string // as aws:userid has it
+	User      string // the name of the user, "" if it is none
 	Secret    Secret
-	Type      string // as records have it: IAMUser
+	Type      string // as records have it: IAMUser, AssumedRole
 	Principal policy.Principal
 	Policies  []*policy.Document
+	// Session is what the credentials stand for if they are temporary, else nil; Limit is its policy.
+	Session *Session
+	Limit   *policy.Document
 	// Context has the condition keys that are about the principal.
 	Context map[string][]string
+}
+
+// NewUser returns the caller who is the user name, of the unique id, with these policies.
+func NewUser(name, id string, policies []*policy.Document) *Caller {
+	arn := UserARN(name)
+	return &Caller{
+		ID: id, User: name, Type: "IAMUser", Principal: policy.Principal{ARN: arn, Account: Account}, Policies: policies,
+		Context: map[string][]string{
+			keyUsername: {name}, keyUserID: {id}, keyPrincipalARN: {arn}, keyPrincipalAccount: {Account}, keyPrincipalType: {"User"},
+		},
+	}
+}
+
+// NewRole returns the caller who has assumed the role name, of the unique id, with the role's policies, in a
+// session called session.
+func NewRole(name, id, session string, policies []*policy.Document) *Caller {
+	role := RoleARN(name)
+	id += ":" + session
+	return &Caller{
+		ID: id, Type: "AssumedRole", Policies: policies,
+		Principal: policy.Principal{ARN: SessionARN(name, session), Role: role, Account: Account},
+		Context: map[string][]string{
+			keyUserID: {id}, keyPrincipalARN: {role}, keyPrincipalAccount: {Account}, keyPrincipalType: {"AssumedRole"},
+		},
+	}
+}
+
+// In makes s the session that c calls in. An error is that of the session's policy.
+func (c *Caller) In(s *Session) error {
+	c.KeyID, c.Secret, c.Session = s.KeyID, s.Secret, s
+	c.Context[keyTokenIssueTime] = []string{s.Issued.UTC().Format(TimeLayout)}
+	c.Context[keyMFAPresent] = []string{"false"}
+	if s.Policy == "" {
+		return nil
+	}
+	var err error
+	c.Limit, err = ParseSessionPolicy(s.Policy)
+	return err
+}
+
+// Expires is when c may call no more; zero if that is at no time.
+func (c *Caller) Expires() time.Time {
+	if c.Session == nil {
+		return time.Time{}
+	}
+	return c.Session.Expires
+}
+
+// Holder is the ARN of the user or role behind c, of which there are few: a role has any number of sessions.
+func (c *Caller) Holder() string {
+	if c.Principal.Role != "" {
+		return c.Principal.Role
+	}
+	return c.Principal.ARN
 }
 
 // Request is what the caller asks for, to be judged by policies. The context may be added to.
 func (c *Caller) Request(action, resource string) policy.Request {
 	r := policy.Request{
-		Principal: c.Principal, Action: action, Resource: resource, Context: make(map[string][]string, len(c.Context)+8),
+		Principal: c.Principal, Action: action, Resource: resource, Session: c.Limit,
+		Context: make(map[string][]string, len(c.Context)+8),
 	}
 	for name, values := range c.Context {
 		r.Context[name] = values
 	}
 	return r
+}
+
+// UserARN is the resource name of a user.
+func UserARN(name string) string { return "arn:aws:iam::" + Account + ":user/" + name }
+
+// RoleARN is the resource name of a role.
+func RoleARN(name string) string { return "arn:aws:iam::" + Account + ":role/" + name }
+
+// SessionARN is the resource name of a role's session.
+func SessionARN(role, session string) string {
+	return "arn:aws:sts::" + Account + ":assumed-role/" + role + "/" + session
 }

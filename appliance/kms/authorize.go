@@ -46,6 +46,9 @@ func judge(own *policy.Document, r *Request, grants func() ([]Grant, error)) (Au
 	case policy.ExplicitDeny:
 		return Nothing, nil
 	}
+	if !r.Policy.WithinSession() {
+		return Nothing, nil
+	}
 	all, err := grants()
 	if err != nil {
 		return Nothing, err

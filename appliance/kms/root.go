@@ -29,8 +29,9 @@ func ParseKeyID(s string) (KeyID, error) {
 
 // RootKey is the root key, ready for use. Every formatter shows its id alone.
 type RootKey struct {
-	id   KeyID
-	aead cipher.AEAD // makes and prepends its own random nonce
+	id     KeyID
+	aead   cipher.AEAD // makes and prepends its own random nonce
+	tokens cipher.AEAD // the same, of session tokens
 }
 
 // ID returns the name of the key.
@@ -57,12 +58,25 @@ func NewRootKey(secret []byte) (*RootKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kms: %w", err)
 	}
-	wrapping, err := hkdf.Key(sha256.New, secret, nil, "nfseal root key wrapping v1", 32)
+	aead, err := derive(secret, "nfseal root key wrapping v1")
+	if err != nil {
+		return nil, err
+	}
+	tokens, err := derive(secret, "nfseal root key session tokens v1")
+	if err != nil {
+		return nil, err
+	}
+	return &RootKey{KeyID(id), aead, tokens}, nil
+}
+
+// derive makes the cipher of one purpose.
+func derive(secret []byte, purpose string) (cipher.AEAD, error) {
+	key, err := hkdf.Key(sha256.New, secret, nil, purpose, 32)
 	if err != nil {
 		return nil, fmt.Errorf("kms: %w", err)
 	}
-	defer clear(wrapping)
-	block, err := aes.NewCipher(wrapping)
+	defer clear(key)
+	block, err := aes.NewCipher(key)
 	if err != nil {
 		return nil, fmt.Errorf("kms: %w", err)
 	}
@@ -70,5 +84,18 @@ func NewRootKey(secret []byte) (*RootKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kms: %w", err)
 	}
-	return &RootKey{id: KeyID(id), aead: aead}, nil
+	return aead, nil
+}
+
+// SealToken encrypts what a session token holds. That is no record here: whoever lets the token go out
+// records that, and nobody can be let fill the log with tokens that are none.
+func (k *RootKey) SealToken(text []byte) []byte { return k.tokens.Seal(nil, nil, text, nil) }
+
+// OpenToken is the inverse of SealToken; ErrInvalidCiphertext. The caller wipes what it gets.
+func (k *RootKey) OpenToken(sealed []byte) ([]byte, error) {
+	text, err := k.tokens.Open(nil, nil, sealed, nil)
+	if err != nil {
+		return nil, ErrInvalidCiphertext
+	}
+	return text, nil
 }

@@ -1,5 +1,5 @@
 // Package policy evaluates policies of the AWS policy language: identity policies, the resource
-// policies of file systems and the policies of KMS keys. It is pure: it keeps nothing, asks nobody
+// policies of file systems, the policies of KMS keys, the trust policies of roles and those of sessions. It is pure: it keeps nothing, asks nobody
 // and reads no clock. What is asked is a [Request]; what a policy says is a [Document]; the answer
 // is a [Decision].
 //
@@ -27,7 +27,8 @@
 // An explicit deny wins, wherever it stands. Otherwise a request is allowed if an identity policy
 // or the resource's policy allows it ([Either]: file systems), or if the resource's policy allows
 // it itself or hands the decision to the identity policies by naming the account
-// ([ResourceFirst]: KMS keys). What nothing allows is denied.
+// ([ResourceFirst]: KMS keys and roles). What nothing allows is denied. The policy of a session has to
+// allow it too, but where the resource's policy names the session itself by its ARN.
 //
 // The source is the reference of AWS IAM's JSON policy elements and its evaluation logic.
 package policy

@@ -3,6 +3,8 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -19,6 +21,8 @@ const (
 	// Resource policies belong to a resource: they name principals, and without a Resource mean
 	// the one they belong to.
 	Resource
+	// Trust policies belong to a role: they name those who may assume it, and speak of sts: alone.
+	Trust
 )
 
 // Document is a policy that was understood whole. It does not change.
@@ -155,6 +159,9 @@ func readStatement(kind Kind, o *object) (*statement, error) {
 	if err := s.readActions(o); err != nil {
 		return nil, err
 	}
+	if kind == Trust && !s.actions.forSTS() {
+		return nil, errors.New("a role's trust policy may have no actions but those of sts")
+	}
 	if err := s.readResources(kind, o); err != nil {
 		return nil, err
 	}
@@ -199,8 +206,11 @@ func (s *statement) readResources(kind Kind, o *object) error {
 	if err != nil {
 		return err
 	}
-	if m == nil && kind == Identity {
+	switch {
+	case m == nil && kind == Identity:
 		return errors.New("needs Resource or NotResource")
+	case m != nil && kind == Trust:
+		return errors.New("names a resource, which a role's trust policy does not")
 	}
 	if m != nil {
 		for _, r := range m.patterns {
@@ -211,6 +221,13 @@ func (s *statement) readResources(kind Kind, o *object) error {
 	}
 	s.resources = m
 	return nil
+}
+
+// forSTS says whether all actions are of STS.
+func (m *matcher) forSTS() bool {
+	return !m.negated && !slices.ContainsFunc(m.patterns, func(a string) bool {
+		return !strings.HasPrefix(strings.ToLower(a), "sts:")
+	})
 }
 
 // readMatcher reads the member name or its negation; nil if neither is there.

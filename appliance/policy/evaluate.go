@@ -10,6 +10,14 @@ type Request struct {
 	// Context has the condition keys of the request, in any case, each with one value or several.
 	// A key without values counts as absent.
 	Context map[string][]string
+	// Session is the policy that the principal's session was begun with, nil for none: it allows nothing by
+	// itself, and what it does not allow the session may not do.
+	Session *Document
+}
+
+// WithinSession says whether the session's policy lets r be done, if there is one.
+func (r *Request) WithinSession() bool {
+	return r.Session == nil || r.Session.judge(r).effect == Allow
 }
 
 // values of a condition key; keys are compared without regard to case.
@@ -70,6 +78,11 @@ func Evaluate(r *Request, identity []*Document, resource *Document, mode Mode) D
 	if own.effect == ExplicitDeny {
 		return Decision{Effect: ExplicitDeny, Sid: own.sid, Resource: true}
 	}
+	limit := r.Session.judge(r)
+	if limit.effect == ExplicitDeny {
+		return Decision{Effect: ExplicitDeny, Sid: limit.sid}
+	}
+	within := r.Session == nil || limit.effect == Allow
 	var theirs verdict
 	for _, d := range identity {
 		v := d.judge(r)
@@ -81,9 +94,9 @@ func Evaluate(r *Request, identity []*Document, resource *Document, mode Mode) D
 		}
 	}
 	switch {
-	case own.effect == Allow:
+	case own.effect == Allow && (within || own.session):
 		return Decision{Effect: Allow, Sid: own.sid, Resource: true}
-	case theirs.effect == Allow && (mode == Either || own.delegates):
+	case theirs.effect == Allow && within && (mode == Either || own.delegates):
 		return Decision{Effect: Allow, Sid: theirs.sid}
 	}
 	return Decision{}
@@ -94,6 +107,7 @@ type verdict struct {
 	effect    Effect
 	sid       string
 	delegates bool // to the identity policies of the account
+	session   bool // it allows, and names the session itself
 }
 
 // judge goes through all statements: the first that denies decides, else the first that allows.
@@ -114,6 +128,7 @@ func (d *Document) judge(r *Request) verdict {
 		case v.effect != Allow:
 			v.effect, v.sid = Allow, s.sid
 		}
+		v.session = v.session || how == asSession && !s.deny
 	}
 	return v
 }

@@ -14,12 +14,15 @@ import (
 type world struct {
 	identity []*Document
 	resource *Document
+	session  *Document
 	mode     Mode
 	cases    int
 }
 
-// TestTables goes through testdata/*.txt. A line "== NAME" begins anew; "identity", "resource" and
-// "key" (a resource policy of mode ResourceFirst) give documents in one line; "bad KIND" gives one
+var kinds = map[string]Kind{"identity": Identity, "session": Identity, "resource": Resource, "key": Resource, "trust": Trust}
+
+// TestTables goes through testdata/*.txt. A line "== NAME" begins anew; "identity", "session", "resource",
+// "key" and "trust" (resource policies of mode ResourceFirst) give documents in one line; "bad KIND" gives one
 // that is refused. A line that begins with an outcome is a case:
 //
 //	allow|deny|implicit ACTION RESOURCE PRINCIPAL [key=value[|value…]]…
@@ -72,28 +75,27 @@ func (w *world) take(line string) error {
 		return nil
 	case "bad":
 		return w.takeBad(rest)
-	case "identity", "resource", "key":
+	case "identity", "session", "resource", "key", "trust":
 		return w.takeDocument(word, rest)
 	}
 	return w.takeCase(word, rest)
 }
 
 func (w *world) takeDocument(word, text string) error {
-	kind := Resource
-	if word == "identity" {
-		kind = Identity
-	}
+	kind := kinds[word]
 	d, err := Parse(kind, text)
 	if err != nil {
 		return err
 	}
-	if kind == Identity {
+	switch word {
+	case "identity":
 		w.identity = append(w.identity, d)
-		return nil
-	}
-	w.resource = d
-	if word == "key" {
-		w.mode = ResourceFirst
+	case "session":
+		w.session = d
+	case "key", "trust":
+		w.resource, w.mode = d, ResourceFirst
+	default:
+		w.resource = d
 	}
 	return nil
 }
@@ -101,7 +103,7 @@ func (w *world) takeDocument(word, text string) error {
 func (w *world) takeBad(rest string) error {
 	w.cases++
 	word, text, _ := strings.Cut(rest, " ")
-	kind := map[string]Kind{"identity": Identity, "resource": Resource}[word]
+	kind := kinds[word]
 	if _, err := Parse(kind, text); !errors.Is(err, ErrMalformed) {
 		return fmt.Errorf("taken: %v", err)
 	}
@@ -119,7 +121,7 @@ func (w *world) takeCase(word, rest string) error {
 	if err != nil {
 		return err
 	}
-	r := &Request{Action: fields[0], Resource: fields[1], Principal: who, Context: map[string][]string{}}
+	r := &Request{Action: fields[0], Resource: fields[1], Principal: who, Session: w.session, Context: map[string][]string{}}
 	for _, f := range fields[3:] {
 		key, values, _ := strings.Cut(f, "=")
 		r.Context[key] = strings.Split(values, "|")

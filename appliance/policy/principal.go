@@ -31,9 +31,10 @@ type principals struct {
 type named uint8
 
 const (
-	notNamed named = iota
-	asMember       // as one of an account: its identity policies decide
-	asItself       // by ARN, as a service, or as everybody
+	notNamed  named = iota
+	asMember        // as one of an account: its identity policies decide
+	asItself        // by ARN, as a service, or as everybody
+	asSession       // by the ARN of the role's session
 )
 
 func (s *statement) readPrincipals(kind Kind, o *object) error {
@@ -123,6 +124,8 @@ func (p *principals) names(who *Principal) named {
 
 func (p *principals) match(who *Principal) named {
 	switch {
+	case who.Role != "" && p.arns[who.ARN]:
+		return asSession
 	case p.everybody, who.ARN != "" && p.arns[who.ARN], who.Role != "" && p.arns[who.Role],
 		who.Service != "" && p.services[who.Service]:
 		return asItself

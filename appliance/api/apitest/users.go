@@ -2,6 +2,7 @@ package apitest
 
 import (
 	"context"
+	"maps"
 	"testing"
 	"time"
 
@@ -12,10 +13,13 @@ import (
 	"github.com/nfseal/nfseal/appliance/policy"
 )
 
-// Directory is the operations of an api.Backend on users, over a catalog in memory.
+// Directory is the operations of an api.Backend on users and roles, over a catalog in memory.
 type Directory struct {
-	c       *catalog.Catalog
-	callers map[string]*iam.Caller // by access key
+	// Now is the time by which sessions end; time.Now at first.
+	Now      func() time.Time
+	c        *catalog.Catalog
+	callers  map[string]*iam.Caller  // by access key
+	sessions map[string]*iam.Session // by token
 }
 
 // NewDirectory returns none; the end of the test closes what they are kept in.
@@ -30,7 +34,7 @@ func NewDirectory(t testing.TB) *Directory {
 			t.Error(err)
 		}
 	})
-	return &Directory{catalog.New(store), make(map[string]*iam.Caller)}
+	return &Directory{time.Now, catalog.New(store), make(map[string]*iam.Caller), make(map[string]*iam.Session)}
 }
 
 // CreateUser implements api.Backend.
@@ -83,19 +87,80 @@ func (u *Directory) Signer(t testing.TB, name, document string) (id string, secr
 		t.Fatal(err)
 	}
 	id, secret = iam.NewAccessKey()
-	u.callers[id] = &iam.Caller{
-		KeyID: id, ID: iam.UserID(name, time.Unix(1700000000, 0)), Secret: secret, Type: "IAMUser", Policies: []*policy.Document{d},
-		Principal: policy.Principal{ARN: "arn:aws:iam::000000000000:user/" + name, Account: "000000000000"},
-		Context:   map[string][]string{"aws:username": {name}},
-	}
+	caller := iam.NewUser(name, iam.UserID(name, time.Unix(1700000000, 0)), []*policy.Document{d})
+	caller.KeyID, caller.Secret = id, secret
+	u.callers[id] = caller
 	return id, secret
 }
 
-// Caller implements api.Backend, for those whom Signer made.
-func (u *Directory) Caller(_ context.Context, keyID, token string) (*iam.Caller, error) {
+// Caller implements api.Backend, for those whom Signer made, and for roles.
+func (u *Directory) Caller(ctx context.Context, keyID, token string) (*iam.Caller, error) {
+	if token != "" {
+		return u.sessionCaller(ctx, keyID, token)
+	}
 	c := u.callers[keyID]
-	if c == nil || token != "" {
+	if c == nil {
 		return nil, iam.ErrUnknownKey
 	}
 	return c, nil
+}
+
+func (u *Directory) sessionCaller(ctx context.Context, keyID, token string) (*iam.Caller, error) {
+	s := u.sessions[token]
+	switch {
+	case s == nil || s.KeyID != keyID:
+		return nil, iam.ErrUnknownKey
+	case !u.Now().Before(s.Expires):
+		return nil, iam.ErrExpired
+	case s.Role == "":
+		c := *u.callers[s.Source]
+		c.Context = maps.Clone(c.Context)
+		return &c, c.In(s)
+	}
+	r, err := u.c.Role(ctx, s.Role)
+	if err != nil {
+		return nil, iam.ErrUnknownKey
+	}
+	var policies []*policy.Document
+	for _, text := range r.Policies {
+		d, err := policy.Parse(policy.Identity, text)
+		if err != nil {
+			return nil, err
+		}
+		policies = append(policies, d)
+	}
+	c := iam.NewRole(s.Role, s.HolderID, s.Name, policies)
+	return c, c.In(s)
+}
+
+// Issue implements api.Backend.
+func (u *Directory) Issue(s *iam.Session) (string, error) {
+	token := iam.Token([]byte("token of " + s.KeyID))
+	u.sessions[token] = s
+	return token, nil
+}
+
+// CreateRole implements api.Backend.
+func (u *Directory) CreateRole(ctx context.Context, r catalog.Role) (catalog.Role, error) {
+	r.Created = time.Unix(1700000000, 0).UTC()
+	return r, u.c.CreateRole(ctx, r)
+}
+
+// Roles implements api.Backend.
+func (u *Directory) Roles(ctx context.Context) ([]catalog.Role, error) { return u.c.Roles(ctx) }
+
+// Role implements api.Backend.
+func (u *Directory) Role(ctx context.Context, name string) (catalog.Role, error) {
+	return u.c.Role(ctx, name)
+}
+
+// ChangeRole implements api.Backend.
+func (u *Directory) ChangeRole(ctx context.Context, name string, change func(*catalog.Role) error) error {
+	_, err := u.c.ChangeRole(ctx, name, change)
+	return err
+}
+
+// DeleteRole implements api.Backend.
+func (u *Directory) DeleteRole(ctx context.Context, name string) error {
+	return u.c.DeleteRole(ctx, name)
 }
