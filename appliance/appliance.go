@@ -364,6 +364,7 @@ func (a *Appliance) prepareServers(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.Handle(ocspPath, a.authority.Responder())
 	mux.Handle(ocspPath+"/", a.authority.Responder())
+	mux.HandleFunc("GET "+caPath, a.giveCA)
 	a.responder = &http.Server{
 		Handler: mux, ReadTimeout: ocspTimeout, WriteTimeout: ocspTimeout, IdleTimeout: ocspTimeout,
 		MaxHeaderBytes: 8 << 10, ErrorLog: zap.NewStdLog(a.log.With(zap.String("component", "ocsp"))),

@@ -33,6 +33,7 @@ func (a *Appliance) Status(ctx context.Context) (api.Status, error) {
 		Units:         make([]api.UnitStatus, 0, len(a.units)),
 		FileSystems:   make([]api.FileSystemStatus, 0, len(records)),
 		MountTemplate: a.mountCommand("<fs-id>"),
+		Host:          hostStatus(),
 	}
 	views := make(map[string]unitView, len(a.units))
 	for _, u := range a.units {

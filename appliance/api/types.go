@@ -113,6 +113,17 @@ type Status struct {
 	Units         []UnitStatus       `json:"units"`
 	FileSystems   []FileSystemStatus `json:"fileSystems"`
 	MountTemplate string             `json:"mountTemplate"` // mount command with <fs-id> to be filled in
+	Host          HostStatus         `json:"host"`
+}
+
+// HostStatus is what the kernel says of the machine that the daemon runs on.
+type HostStatus struct {
+	MemoryBytes          uint64 `json:"memoryBytes"`
+	MemoryAvailableBytes uint64 `json:"memoryAvailableBytes"`
+	// DaemonBytes is the memory that the daemon has resident.
+	DaemonBytes uint64 `json:"daemonBytes"`
+	// KernelTLS are the kernel's counters of TLS sessions, by its names (Documentation/networking/tls.rst).
+	KernelTLS map[string]uint64 `json:"kernelTls,omitempty"`
 }
 
 // Backend is what the API acts on: the appliance.

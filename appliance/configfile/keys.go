@@ -81,6 +81,7 @@ var Keys = []Key{
 		{Name: "gate-interfaces", Flag: "gate-interface", Kind: networkInterface, List: true, Example: "[eth0]", Doc: "Interfaces that let in nothing but what is needed."},
 		{Name: "allow-from", Flag: "allow-from", Kind: prefix, List: true, Example: "[192.0.2.0/24]", Doc: "Clients that the gate lets connect to mount-addresses."},
 		{Name: "gate-open", Flag: "gate-open", Kind: openPort, List: true, Example: "[tcp/22]", Doc: "Ports that the gate lets everybody reach."},
+		{Name: "gate-open-host", Flag: "gate-open-host", Kind: openPort, List: true, Example: "[tcp/2049]", Doc: "Ports that the gate lets everybody reach on addresses that are no mount target."},
 		{Name: "new-connections", Flag: "gate-new-connections", Kind: pace, Example: "100/500", Doc: "New connections a second, and burst, that the gate lets one source open."},
 		{Name: "cookies-above", Flag: "gate-cookies-above", Kind: number(1, 1<<30), Example: "10000", Doc: "New connections a second and processor above which the gate answers with SYN cookies."},
 		{Name: "spread", Flag: "gate-spread", Kind: number(1, 4096), Example: "4", Doc: "Processors that the gate shares admitted packets out to."},

@@ -44,7 +44,7 @@ type EdgeOptions struct {
 	GateInterfaces []Selector
 	// AllowFrom may connect to Addresses; without any, everybody may. Targets of State have their own groups.
 	AllowFrom []netip.Prefix
-	// GateOpen are open to everybody through the gate, on every address of the machine.
+	// GateOpen are open to everybody through the gate, on every address of the machine unless they say otherwise.
 	GateOpen []OpenPort
 	// NewConnections, CookiesAbove and SpreadCPUs are as in package gate.
 	NewConnections Pace
@@ -69,6 +69,8 @@ type Pace = gate.Pace
 type OpenPort struct {
 	UDP  bool
 	Port uint16
+	// HostOnly leaves mount targets out, which have security groups.
+	HostOnly bool
 }
 
 // DefaultPinDir is where a BPF file system is mounted if the system has none.

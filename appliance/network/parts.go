@@ -242,10 +242,10 @@ const groupClients = "clients"
 func (e *Edge) rules() gate.Rules {
 	r := gate.Rules{
 		Groups: append([]gate.Group(nil), e.state.Groups...), NewConnections: e.o.NewConnections, CookiesAbove: e.o.CookiesAbove,
-		DHCP: true, Echo: true,
+		DHCP: true, Echo: true, Time: true,
 	}
 	for _, p := range e.o.GateOpen {
-		r.Open = append(r.Open, gate.OpenPort{UDP: p.UDP, Ports: gate.Ports{Low: p.Port, High: p.Port}})
+		r.Open = append(r.Open, gate.OpenPort{UDP: p.UDP, Ports: gate.Ports{Low: p.Port, High: p.Port}, HostOnly: p.HostOnly})
 	}
 	for i := range e.state.Targets {
 		t := &e.state.Targets[i]

@@ -93,11 +93,17 @@ func settingsOf(r *Rules, o *Options) programSettings {
 	if r.Echo {
 		s.Flags |= uint32(programSettingADMIT_ECHO)
 	}
+	if r.Time {
+		s.Flags |= uint32(programSettingADMIT_TIME)
+	}
 	for i, p := range r.Open {
 		s.Open[i].Low, s.Open[i].High = p.Ports.Low, p.Ports.High
 		s.Open[i].Protocol = protocolTCP
 		if p.UDP {
 			s.Open[i].Protocol = protocolUDP
+		}
+		if p.HostOnly {
+			s.Open[i].HostOnly = 1
 		}
 	}
 	return s

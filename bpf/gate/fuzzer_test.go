@@ -56,7 +56,7 @@ func (f *fuzzer) ports() Ports {
 
 // rules have the same target IDs each time, so that their counters go on.
 func (f *fuzzer) rules() Rules {
-	r := Rules{DHCP: f.one(2), Echo: f.one(2), Ephemeral: Ports{32768, 60999}, SampleEvery: 1 << f.IntN(5)}
+	r := Rules{DHCP: f.one(2), Echo: f.one(2), Time: f.one(2), Ephemeral: Ports{32768, 60999}, SampleEvery: 1 << f.IntN(5)}
 	var ids []string
 	for i := range 1 + f.IntN(5) {
 		g := Group{ID: fmt.Sprint("sg-", i)}
@@ -83,7 +83,7 @@ func (f *fuzzer) rules() Rules {
 		r.Targets = append(r.Targets, Target{fmt.Sprint("fsmt-", i/2), a, slices.Clone(ids[:f.IntN(len(ids)+1)])})
 	}
 	for range f.IntN(4) {
-		r.Open = append(r.Open, OpenPort{f.one(2), f.ports()})
+		r.Open = append(r.Open, OpenPort{f.one(2), f.ports(), f.one(2)})
 	}
 	return r
 }

@@ -14,9 +14,12 @@
 #include "limits.h"
 #include "cookies.h"
 
+#define NTP_PORT 123
+
 /* is_reply says whether a socket of this host has opened a connection to the packet's source, or for UDP is
  * connected to it: not a listener, and with exactly these addresses and ports. Connections that the host has
- * accepted are not on ephemeral ports. */
+ * accepted are not on ephemeral ports. Clients of NTP may leave their sockets unconnected, as systemd's does, and
+ * judge themselves who answers. */
 static __always_inline int is_reply(struct xdp_md *ctx, struct packet *p, struct settings *s)
 {
 	struct bpf_sock_tuple tuple = {};
@@ -48,7 +51,7 @@ static __always_inline int is_reply(struct xdp_md *ctx, struct packet *p, struct
 		sock = bpf_sk_lookup_udp(ctx, &tuple, bytes, BPF_F_CURRENT_NETNS, 0);
 		if (!sock)
 			return 0;
-		ours = sock->dst_port != 0;
+		ours = sock->dst_port != 0 || (s->flags & ADMIT_TIME && p->source_port == NTP_PORT);
 	}
 	bpf_sk_release(sock);
 	return ours;
@@ -73,7 +76,7 @@ static __always_inline int by_address(struct packet *p, struct settings *s)
 		p->slot = t->slot;
 		verdict = by_rules(p, t);
 	}
-	if (verdict >= FIRST_DROP && is_open(p->protocol, p->target_port, s))
+	if (verdict >= FIRST_DROP && is_open(p->protocol, p->target_port, !!t, s))
 		return PASS_OPEN;
 	return verdict;
 }
@@ -116,7 +119,7 @@ static __always_inline int judge_udp(struct xdp_md *ctx, struct packet *p, struc
 	t = find_target(p->half, p->target, s);
 	if (t)
 		p->slot = t->slot;
-	if (is_open(p->protocol, p->target_port, s))
+	if (is_open(p->protocol, p->target_port, !!t, s))
 		return PASS_OPEN;
 	if (is_reply(ctx, p, s))
 		return PASS_REPLY;

@@ -77,8 +77,9 @@ func testRules() Rules {
 			{"fsmt-2", addr("10.9.0.2"), []string{"sg-b", "sg-a"}},
 			{"fsmt-3", addr("10.9.0.3"), nil},
 		},
-		Open:      []OpenPort{{Ports: Ports{443, 444}}, {UDP: true, Ports: Ports{5000, 5000}}},
+		Open:      []OpenPort{{Ports: Ports{443, 444}}, {UDP: true, Ports: Ports{5000, 5000}}, {Ports: Ports{2050, 2050}, HostOnly: true}},
 		DHCP:      true,
+		Time:      true,
 		Echo:      true,
 		Ephemeral: Ports{32768, 60999},
 	}
@@ -118,6 +119,8 @@ func shapes() []shape {
 		{"stranger where all may", frame(ip4(stranger4, addr("10.9.0.2"), syn)), PassRule, "fsmt-2"},
 		{"target without groups", frame(ip4(friend4, addr("10.9.0.3"), syn)), DropSource, "fsmt-3"},
 		{"no target", frame(ip4(friend4, host4, syn)), DropAddress, ""},
+		{"port that is open on the host", frame(ip4(stranger4, host4, tcp(999, 2050, flagSYN))), PassOpen, ""},
+		{"the same port of a target", frame(ip4(stranger4, target4, tcp(999, 2050, flagSYN))), DropSource, "fsmt-1"},
 		{"open port", frame(ip4(stranger4, host4, tcp(999, 444, flagSYN))), PassOpen, ""},
 		{"open port of a target", frame(ip4(stranger4, target4, tcp(999, 443, flagSYN))), PassOpen, "fsmt-1"},
 		{"options", frame(ip4With(friend4, target4, data, nop, 1, 0)), PassRule, "fsmt-1"},
@@ -225,7 +228,7 @@ type cell struct {
 
 func newBench(t *testing.T, r Rules, scope Scope) *bench {
 	b := &bench{t: t, gate: load(t, Options{MaxFragments: 1 << 18}), want: make(map[cell]uint64)}
-	b.model = &model{scope: scope, sockets: make(map[socketPair]bool), fragments: make(map[modelFragment]string)}
+	b.model = &model{scope: scope, sockets: make(map[socketPair]bool), bound: make(map[netip.AddrPort]bool), fragments: make(map[modelFragment]string)}
 	b.apply(r)
 	return b
 }
@@ -332,6 +335,8 @@ func TestReplies(t *testing.T) {
 			{"datagram", ip4(udpOut.source.Addr(), udpOut.target.Addr(), udp(udpOut.source.Port(), udpOut.target.Port(), nil)), PassReply},
 			{"of another", ip4(stranger4, udpOut.target.Addr(), udp(udpOut.source.Port(), udpOut.target.Port(), nil)), DropAddress},
 			{"to an unconnected socket", ip4(udpOut.target.Addr(), udpOut.source.Addr(), udp(9, udpOut.source.Port(), nil)), DropAddress},
+			{"the time to an unconnected socket", ip4(udpOut.target.Addr(), udpOut.source.Addr(), udp(123, udpOut.source.Port(), nil)), PassReply},
+			{"the time to nobody", ip4(udpOut.target.Addr(), udpOut.source.Addr(), udp(123, udpOut.source.Port()^1, nil)), DropAddress},
 		} {
 			if verdict, _ := b.run(frame(c.network)); verdict != c.verdict {
 				t.Errorf("%s: %v, want %v", c.name, verdict, c.verdict)
@@ -362,6 +367,7 @@ func loopbackSockets(t *testing.T, m *model) (tcpOut, tcpIn, udpOut socketPair) 
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { packets.Close() })
+	m.bound[netip.MustParseAddrPort(packets.LocalAddr().String())] = true
 	connected, err := net.Dial("udp4", packets.LocalAddr().String())
 	if err != nil {
 		t.Fatal(err)

@@ -39,12 +39,14 @@ enum verdict {
 struct open_port {
 	__u16 low, high;
 	__u8 protocol;
-	__u8 unused[3];
+	__u8 host_only; /* not on mount targets: there the groups alone decide */
+	__u8 unused[2];
 };
 
 enum setting {
 	ADMIT_DHCP = 1,
 	ADMIT_ECHO = 2,
+	ADMIT_TIME = 4,
 };
 
 /* The settings of a half. Times in nanoseconds. */

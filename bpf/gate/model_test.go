@@ -10,7 +10,8 @@ import (
 type model struct {
 	rules     Rules
 	scope     Scope
-	sockets   map[socketPair]bool // TCP and connected UDP sockets of the host
+	sockets   map[socketPair]bool     // TCP and connected UDP sockets of the host
+	bound     map[netip.AddrPort]bool // its UDP sockets that are connected to nobody
 	fragments map[modelFragment]string
 }
 
@@ -254,7 +255,7 @@ func (r Ports) has(port uint16) bool { return r.Low <= port && port <= r.High }
 
 func (m *model) open(p *modelPacket) bool {
 	for _, o := range m.rules.Open {
-		if o.UDP == (p.protocol == 17) && o.Ports.has(p.ports[1]) {
+		if o.UDP == (p.protocol == 17) && o.Ports.has(p.ports[1]) && !(o.HostOnly && m.findTarget(p) != nil) {
 			return true
 		}
 	}
@@ -262,8 +263,9 @@ func (m *model) open(p *modelPacket) bool {
 }
 
 func (m *model) reply(p *modelPacket) bool {
-	return m.rules.Ephemeral.has(p.ports[1]) && m.sockets[socketPair{p.protocol,
-		netip.AddrPortFrom(p.source, p.ports[0]), netip.AddrPortFrom(p.target, p.ports[1])}]
+	source, target := netip.AddrPortFrom(p.source, p.ports[0]), netip.AddrPortFrom(p.target, p.ports[1])
+	time := m.rules.Time && p.protocol == 17 && p.ports[0] == 123 && m.bound[target]
+	return m.rules.Ephemeral.has(p.ports[1]) && (time || m.sockets[socketPair{p.protocol, source, target}])
 }
 
 // byRules tries each rule of each group of the target.

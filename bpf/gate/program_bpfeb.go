@@ -126,6 +126,7 @@ type programSetting uint32
 const (
 	programSettingADMIT_DHCP programSetting = 1
 	programSettingADMIT_ECHO programSetting = 2
+	programSettingADMIT_TIME programSetting = 4
 )
 
 type programSettings struct {
@@ -155,7 +156,8 @@ type programSettings struct {
 		Low      uint16
 		High     uint16
 		Protocol uint8
-		Unused   [3]uint8
+		HostOnly uint8
+		Unused   [2]uint8
 	}
 }
 

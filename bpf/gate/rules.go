@@ -38,6 +38,8 @@ type Target struct {
 type OpenPort struct {
 	UDP   bool
 	Ports Ports
+	// HostOnly leaves the targets out: NFS at the host's own addresses, where security groups decide about targets.
+	HostOnly bool
 }
 
 // A Pace bounds the new connections (SYNs) of one source, for IPv6 of its /64. Zero bounds nothing.
@@ -53,6 +55,8 @@ type Rules struct {
 	Open    []OpenPort // at most 16
 	// DHCP and Echo admit answers of DHCP servers, and ping both ways.
 	DHCP, Echo bool
+	// Time admits what NTP servers send to a socket of the host that is not connected to them.
+	Time bool
 	// NewConnections is for what rules and open ports admit.
 	NewConnections Pace
 	// CookiesAbove so many admitted SYNs a second and CPU, the gate answers further ones with SYN

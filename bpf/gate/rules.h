@@ -252,12 +252,13 @@ static __always_inline void read_plain(struct xdp_md *ctx, struct plain *p)
 	p->family = family;
 }
 
-static __always_inline int is_open(__u8 protocol, __u16 port, struct settings *s)
+/* is_open: on_target says whether the packet is for a mount target. */
+static __always_inline int is_open(__u8 protocol, __u16 port, int on_target, struct settings *s)
 {
 	for (__u32 i = 0; i < OPEN_PORTS && i < s->open_count; i++) {
 		struct open_port *o = &s->open[i];
 
-		if (o->protocol == protocol && port >= o->low && port <= o->high)
+		if (o->protocol == protocol && port >= o->low && port <= o->high && !(on_target && o->host_only))
 			return 1;
 	}
 	return 0;
@@ -275,7 +276,7 @@ static __always_inline int refused(struct plain *p, __u32 half, struct settings 
 	__u16 port = p->flow.ports;
 	struct target *t;
 
-	if (is_open(NEXT_TCP, port, s) || (!p->opening && is_ephemeral(port, s)))
+	if (is_open(NEXT_TCP, port, 0, s) || (!p->opening && is_ephemeral(port, s)))
 		return 0;
 	if (may_know(p->family, half, p->flow.be_source, s) && class_of(p->family, half, p->flow.be_source))
 		return 0;

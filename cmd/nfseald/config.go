@@ -33,6 +33,8 @@ type config struct {
 	moveTo *trust.Options
 	// file is the configuration file; "" for none.
 	file string
+	// failureFile is where it is said why the daemon could not start or go on; "" for nowhere.
+	failureFile string
 	// recoveryFile is where a new recovery key is written; "" shows it.
 	recoveryFile string
 }
@@ -66,6 +68,7 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 	f.StringVar(&o.Root.VaultTokenFile, "vault-token-file", "", "`file` of mode 0600 with the token for -root vault:…")
 	f.StringVar(&o.Root.VaultCAFile, "vault-ca", "", "PEM `file` of the CAs that the certificate of -root vault:… may come from (default those of the system)")
 	f.StringVar(&c.recoveryFile, "recovery-file", "", "write the recovery key of a new root key to this `file`, which must not exist, instead of showing it on the terminal")
+	f.StringVar(&c.failureFile, "failure-file", "", "write why the daemon could not start or go on to this `file` too, for a console")
 	f.Func("key-file", "root key `file`, as -root file:PATH; keep it on other storage than the data", func(path string) error { return rootOfTrust(o)("file:" + path) })
 	f.Func("listen", "`address` host:port for NFS, may be given more than once (default "+appliance.DefaultListen+")", list(&o.Listen))
 	f.StringVar(&o.OCSPListen, "ocsp-listen", appliance.DefaultOCSPListen, "`address` host:port for the OCSP responder")

@@ -85,7 +85,7 @@ func TestConfigFileRefused(t *testing.T) {
 
 // forCommands are flags that say what is to be done once, or that the image alone has: they have no place in a file.
 var forCommands = []string{
-	"check", "config", "fsck", "key-file", "move-root", "recovery-file", "remove-network", "repair", "takeover", "upgrade-dir", "upgrade-state", "version",
+	"check", "config", "failure-file", "fsck", "key-file", "move-root", "recovery-file", "remove-network", "repair", "takeover", "upgrade-dir", "upgrade-state", "version",
 }
 
 // TestEveryFlagIsInTheFile: a setting that only the command line knew could not be set in the image.

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/nfseal/nfseal/appliance"
+	"github.com/nfseal/nfseal/appliance/durable"
 )
 
 // version is set by the linker.
@@ -60,10 +61,22 @@ func run(args []string, stdout, stderr io.Writer) int {
 		serve = removeNetwork
 	}
 	if err := serve(c, stdout, stderr); err != nil {
-		fmt.Fprintln(stderr, "nfseald:", strings.ReplaceAll(err.Error(), "\n", "; "))
+		why := strings.ReplaceAll(err.Error(), "\n", "; ")
+		fmt.Fprintln(stderr, "nfseald:", why)
+		noteFailure(c.failureFile, why, stderr)
 		return exitFailure
 	}
 	return exitOK
+}
+
+// noteFailure leaves what a console can show where the log can't be read; "" leaves nothing.
+func noteFailure(path, why string, stderr io.Writer) {
+	if path == "" {
+		return
+	}
+	if err := durable.WriteFile(path, []byte(why+"\n"), 0o600); err != nil {
+		fmt.Fprintln(stderr, "nfseald:", err)
+	}
 }
 
 // serve runs the daemon until a signal.

@@ -346,4 +346,9 @@ func TestCommandLine(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "missing")); err == nil {
 		t.Error("-check made a directory")
 	}
+	failure := filepath.Join(t.TempDir(), "failure")
+	_, stderr, _ := output(t, flagsFor(dir, "-failure-file", failure)...)
+	if text, err := os.ReadFile(failure); err != nil || stderr != "nfseald: "+string(text) {
+		t.Errorf("%q, %v; said %q", text, err, stderr)
+	}
 }

@@ -37,6 +37,12 @@ func networkFlags(f *flag.FlagSet, o *appliance.Options) {
 		n.GateOpen = append(n.GateOpen, p)
 		return err
 	})
+	f.Func("gate-open-host", "`tcp/port` or udp/port that the gate lets everybody reach on addresses that are no mount target, as tcp/2049; may be given more than once", func(s string) error {
+		p, err := parseOpenPort(s)
+		p.HostOnly = true
+		n.GateOpen = append(n.GateOpen, p)
+		return err
+	})
 	f.Func("gate-new-connections", "`rate/burst` of new connections a second that the gate lets one source open, as 100/500 (default no limit)", func(s string) (err error) {
 		n.NewConnections, err = parsePace(s)
 		return err

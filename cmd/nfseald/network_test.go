@@ -13,7 +13,7 @@ func TestNetworkFlags(t *testing.T) {
 	c, err := parse([]string{
 		"-mount-address", "eth1,10.0.0.1/24,gateway=10.0.0.254,mtu=9000,up", "-mount-address", "mac=52:54:00:00:00:01,fd00::1/64",
 		"-steer", "require", "-workers", "3", "-gate", "auto", "-gate-interface", "eth1", "-allow-from", "10.0.0.0/8",
-		"-gate-open", "tcp/22", "-gate-open", "udp/53", "-takeover",
+		"-gate-open", "tcp/22", "-gate-open", "udp/53", "-gate-open-host", "tcp/2049", "-takeover",
 		"-gate-interface", "pci=0000:01:00.0", "-gate-new-connections", "100/500", "-gate-cookies-above", "1000", "-gate-spread", "2",
 	}, io.Discard)
 	if err != nil {
@@ -37,7 +37,7 @@ func TestNetworkFlags(t *testing.T) {
 		n.NewConnections != (network.Pace{PerSecond: 100, Burst: 500}) || n.CookiesAbove != 1000 || n.SpreadCPUs != 2 {
 		t.Errorf("gate %+v", n)
 	}
-	if !reflect.DeepEqual(n.GateOpen, []network.OpenPort{{Port: 22}, {UDP: true, Port: 53}}) {
+	if !reflect.DeepEqual(n.GateOpen, []network.OpenPort{{Port: 22}, {UDP: true, Port: 53}, {Port: 2049, HostOnly: true}}) {
 		t.Errorf("open %+v", n.GateOpen)
 	}
 	for _, args := range [][]string{
