@@ -10,12 +10,13 @@ import (
 	"testing"
 
 	"github.com/nfseal/nfseal/proxy/tlsrecord"
+	"github.com/nfseal/nfseal/proxy/tlsrecord/sessiontest"
 )
 
 // keysFor runs a handshake and gives our end's keys; the peer echoes.
 func keysFor(t *testing.T, version uint16, a, b net.Conn) *tlsrecord.Keys {
 	t.Helper()
-	server, client := configs(t, version)
+	server, client := sessiontest.Configs(t, version)
 	go func() {
 		conn := tls.Client(b, client)
 		io.Copy(conn, conn)
@@ -57,7 +58,7 @@ func TestWhoCarries(t *testing.T) {
 			carrier := &Carrier{o: c.o, support: c.support}
 			a, b := net.Pipe()
 			if !c.pipe {
-				x, y := wire(t)
+				x, y := sessiontest.Wire(t)
 				a, b = x, y
 			}
 			defer a.Close()
@@ -93,7 +94,7 @@ func TestRefusedByTheKernel(t *testing.T) {
 		t.Skip("this kernel has TLS (runs on one that has none: make test)")
 	}
 	carrier := &Carrier{o: Options{Use: UseAuto}, support: Support{TLS12: true}}
-	a, b := wire(t)
+	a, b := sessiontest.Wire(t)
 	s, err := carrier.Carry(keysFor(t, tls.VersionTLS12, a, b))
 	if err != nil {
 		t.Fatal(err)
@@ -107,7 +108,7 @@ func TestRefusedByTheKernel(t *testing.T) {
 
 // TestNilCarrier: without one, user space carries.
 func TestNilCarrier(t *testing.T) {
-	a, b := wire(t)
+	a, b := sessiontest.Wire(t)
 	s, err := (*Carrier)(nil).Carry(keysFor(t, tls.VersionTLS12, a, b))
 	if err != nil {
 		t.Fatal(err)

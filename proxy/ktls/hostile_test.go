@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/nfseal/nfseal/proxy/tlsrecord"
+	"github.com/nfseal/nfseal/proxy/tlsrecord/sessiontest"
 )
 
 // sealer makes and opens the records of one direction, right ones and wrong ones.
@@ -94,8 +95,8 @@ type hostile struct {
 
 func newHostile(t *testing.T, p path) *hostile {
 	t.Helper()
-	a, b := wire(t)
-	serverConfig, clientConfig := configs(t, p.version)
+	a, b := sessiontest.Wire(t)
+	serverConfig, clientConfig := sessiontest.Configs(t, p.version)
 	h := &hostile{raw: b, carrier: p.carrier}
 	result := make(chan error, 1)
 	go func() {
@@ -229,11 +230,14 @@ func TestHostileRecords(t *testing.T) {
 	eachPath(t, func(t *testing.T, p path) {
 		for name, c := range hostileRecords {
 			if c.only == 0 || c.only == p.version {
-				t.Run(name, func(t *testing.T) { c.try(t, newHostile(t, p), receive) })
+				t.Run(name, func(t *testing.T) { c.try(t, newHostile(t, p), received) })
 			}
 		}
 	})
 }
+
+// received is what a session receives.
+func received(from net.Conn) ([]byte, error) { return sessiontest.Receive(from) }
 
 // try has all that arrives received to the end.
 func (c *hostileCase) try(t *testing.T, h *hostile, receive func(net.Conn) ([]byte, error)) {
@@ -278,7 +282,7 @@ func testEmptyRecords(t *testing.T, p path) {
 	}
 	all = append(all, h.to.record(alerts, 1, 0)...)
 	h.raw.Write(all)
-	if got, err := receive(h.ours); err != nil || string(got) != strings.Repeat("x", 3*tlsrecord.MaxUseless) {
+	if got, err := sessiontest.Receive(h.ours); err != nil || string(got) != strings.Repeat("x", 3*tlsrecord.MaxUseless) {
 		t.Errorf("%q, %v", got, err)
 	}
 }

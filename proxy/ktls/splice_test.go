@@ -1,21 +1,18 @@
 package ktls
 
 import (
-	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"net"
-	"os"
 	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/nfseal/nfseal/proxy/tlsrecord"
+	"github.com/nfseal/nfseal/proxy/tlsrecord/sessiontest"
 )
 
 // eachVersion runs f where the kernel carries sessions: only such can be spliced.
@@ -29,56 +26,7 @@ func eachVersion(t *testing.T, f func(t *testing.T, p path)) {
 
 // receiveSpliced gets what a session receives by way of another connection.
 func receiveSpliced(t *testing.T) func(net.Conn) ([]byte, error) {
-	return func(from net.Conn) ([]byte, error) {
-		a, b := wire(t)
-		var moved atomic.Uint64
-		ended := make(chan error, 1)
-		go func() {
-			ended <- from.(*Conn).MoveTo(a, &moved)
-			a.Close()
-		}()
-		got, err := io.ReadAll(b)
-		if err != nil {
-			return got, err
-		}
-		if err = <-ended; moved.Load() != uint64(len(got)) {
-			t.Errorf("%d bytes are counted, %d arrived", moved.Load(), len(got))
-		}
-		return got, err
-	}
-}
-
-// TestSplice: the same bytes arrive both ways at once, to an orderly end, and all are counted.
-func TestSplice(t *testing.T) { eachVersion(t, testSplice) }
-
-func testSplice(t *testing.T, p path) {
-	data := random(3<<20 + 777)
-	for _, both := range []bool{false, true} {
-		ours, peer := p.ends(t, false, both)
-		local, app := wire(t)
-		var up, down atomic.Uint64
-		errs := make(chan error, 6)
-		go func() { errs <- errors.Join(ours.(*Conn).MoveFrom(local, &up), ours.CloseWrite()) }()
-		go func() { errs <- errors.Join(ours.(*Conn).MoveTo(local, &down), local.CloseWrite()) }()
-		for _, ends := range [][2]duplex{{app, peer.(duplex)}, {peer.(duplex), app}} {
-			go func() { errs <- send(ends[0], data) }()
-			go func() {
-				got, err := receive(ends[1])
-				if err == nil && !bytes.Equal(got, data) {
-					err = fmt.Errorf("%d bytes arrived, not the %d that were sent", len(got), len(data))
-				}
-				errs <- err
-			}()
-		}
-		for range 6 {
-			if err := <-errs; err != nil {
-				t.Error(err)
-			}
-		}
-		if n := uint64(len(data)); up.Load() != n || down.Load() != n {
-			t.Errorf("%d and %d bytes are counted of %d", up.Load(), down.Load(), n)
-		}
-	}
+	return func(from net.Conn) ([]byte, error) { return sessiontest.MoveAll(t, from.(*Conn)) }
 }
 
 // TestSpliceWhatWasRead: what was received before, in part, comes first.
@@ -92,7 +40,7 @@ func testSpliceWhatWasRead(t *testing.T, p path) {
 		t.Fatalf("%q, %v", buf, err)
 	}
 	peer.Write([]byte("and more"))
-	peer.(duplex).CloseWrite()
+	peer.CloseWrite()
 	if got, err := receiveSpliced(t)(ours); err != nil || string(got) != "and tail, and more" {
 		t.Errorf("%q, %v", got, err)
 	}
@@ -169,7 +117,7 @@ func testSpliceKeyUpdate(t *testing.T, p path) {
 func TestSpliceManyRecords(t *testing.T) {
 	h := newHostile(t, path{v13, carrierFor(t, true), true})
 	h.ours.(*Conn).out.records = tlsrecord.UpdateRecords
-	local, app := wire(t)
+	local, app := sessiontest.Wire(t)
 	var moved atomic.Uint64
 	up, down := make(chan error, 1), make(chan error, 1)
 	go func() { down <- h.ours.(*Conn).MoveTo(local, &moved) }()
@@ -195,61 +143,12 @@ func TestSpliceManyRecords(t *testing.T) {
 	<-down
 }
 
-// TestSpliceEnds: a deadline or Close ends both directions, whatever they wait for, and no file descriptor is left.
-func TestSpliceEnds(t *testing.T) { eachVersion(t, testSpliceEnds) }
-
-func testSpliceEnds(t *testing.T, p path) {
-	for name, end := range map[string]func(ours Session, local *net.TCPConn){
-		"deadline": func(ours Session, local *net.TCPConn) {
-			ours.SetDeadline(time.Unix(1, 0))
-			local.SetDeadline(time.Unix(1, 0))
-		},
-		"close": func(ours Session, local *net.TCPConn) {
-			local.Close()
-			ours.Close()
-		},
-	} {
-		for _, stuck := range []bool{false, true} {
-			ours, peer := p.ends(t, false, false)
-			local, app := wire(t)
-			before := openFiles(t)
-			var moved atomic.Uint64
-			errs := make(chan error, 2)
-			go func() { errs <- ours.(*Conn).MoveFrom(local, &moved) }()
-			go func() { errs <- ours.(*Conn).MoveTo(local, &moved) }()
-			if stuck { // nobody reads what arrives
-				go app.Write(make([]byte, 16<<20))
-				go peer.Write(make([]byte, 16<<20))
-			}
-			time.Sleep(100 * time.Millisecond)
-			end(ours, local)
-			for range 2 {
-				if err := <-errs; !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, net.ErrClosed) {
-					t.Errorf("%s, stuck %v: %v", name, stuck, err)
-				}
-			}
-			if n := openFiles(t); n > before {
-				t.Errorf("%s: %d files are open, and were %d", name, n, before)
-			}
-		}
-	}
-}
-
-func openFiles(t *testing.T) int {
-	t.Helper()
-	files, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(files)
-}
-
 // TestNoPipe: without a pipe nothing is moved, and the session goes on.
 func TestNoPipe(t *testing.T) { eachVersion(t, testNoPipe) }
 
 func testNoPipe(t *testing.T, p path) {
 	ours, peer := p.ends(t, false, false)
-	local, app := wire(t)
+	local, app := sessiontest.Wire(t)
 	app.Write([]byte("data"))
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
@@ -282,7 +181,7 @@ func TestSpliceNoAllocation(t *testing.T) { eachVersion(t, testSpliceNoAllocatio
 func testSpliceNoAllocation(t *testing.T, p path) {
 	ours, peer := p.ends(t, false, true)
 	go io.Copy(struct{ io.Writer }{peer}, struct{ io.Reader }{peer})
-	local, app := wire(t)
+	local, app := sessiontest.Wire(t)
 	var moved atomic.Uint64
 	go ours.(*Conn).MoveFrom(local, &moved)
 	go ours.(*Conn).MoveTo(local, &moved)

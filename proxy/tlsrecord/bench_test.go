@@ -4,6 +4,8 @@ import (
 	"crypto/tls"
 	"io"
 	"testing"
+
+	"github.com/nfseal/nfseal/proxy/tlsrecord/sessiontest"
 )
 
 // TestNoAllocation: reads and writes of all sizes take their memory from the pool.
@@ -41,9 +43,9 @@ func BenchmarkCarry(b *testing.B) {
 	for i := range 4 {
 		version, kind := versions[i/2], []string{"ours", "crypto/tls"}[i%2]
 		b.Run(tls.VersionName(version)+" "+kind, func(b *testing.B) {
-			rawServer, rawClient := wire(b)
+			rawServer, rawClient := sessiontest.Wire(b)
 			s, c := shake(b, version, kind, kind, rawServer, rawClient)
-			data, into := random(1<<20), make([]byte, 1<<20)
+			data, into := sessiontest.Random(1<<20), make([]byte, 1<<20)
 			b.SetBytes(1 << 20)
 			b.ReportAllocs()
 			go func() {

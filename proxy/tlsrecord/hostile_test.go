@@ -14,17 +14,19 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/nfseal/nfseal/proxy/tlsrecord/sessiontest"
 )
 
 // secretPair returns two directions with different keys.
 func secretPair(v13 bool) (a, b *direction) {
 	a, b = &direction{seq: 1, v13: v13}, &direction{seq: 1, v13: v13}
 	for i, d := range []*direction{a, b} {
-		copy(d.key[:], random(32+i))
-		copy(d.secret[:], random(48+i))
-		copy(d.iv[:saltBytes], random(4+i))
+		copy(d.key[:], sessiontest.Random(32+i))
+		copy(d.secret[:], sessiontest.Random(48+i))
+		copy(d.iv[:saltBytes], sessiontest.Random(4+i))
 		if v13 {
-			copy(d.iv[:], random(12+i))
+			copy(d.iv[:], sessiontest.Random(12+i))
 		}
 	}
 	return a, b
@@ -46,7 +48,7 @@ type hostile struct {
 
 func newHostile(t testing.TB, v13 bool) *hostile {
 	t.Helper()
-	a, b := wire(t)
+	a, b := sessiontest.Wire(t)
 	in, out := secretPair(v13)
 	h := &hostile{raw: b}
 	var err error
@@ -472,7 +474,7 @@ func testIdleMemory(t *testing.T, v13 bool) {
 
 // TestAlertOfOthers: crypto/tls understands why it is dropped.
 func TestAlertOfOthers(t *testing.T) {
-	a, b := wire(t)
+	a, b := sessiontest.Wire(t)
 	s, c := shake(t, tls.VersionTLS12, "ours", "crypto/tls", a, b)
 	b.Write(make([]byte, 0))
 	b.Write([]byte{TypeApplication, 3, 3, 0, 24, 1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16})

@@ -2,81 +2,24 @@ package tlsrecord
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
-	"net"
-	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
-)
 
-// tcp is wire with the ends' own type.
-func tcp(t testing.TB) (a, b *net.TCPConn) {
-	t.Helper()
-	x, y := wire(t)
-	return x.(*net.TCPConn), y.(*net.TCPConn)
-}
+	"github.com/nfseal/nfseal/proxy/tlsrecord/sessiontest"
+)
 
 // moveAll gets all that a session receives by way of another connection.
 func moveAll(t *testing.T) func(*Conn) outcome {
 	return func(from *Conn) (o outcome) {
-		a, b := tcp(t)
-		var moved atomic.Uint64
-		ended := make(chan error, 1)
-		go func() {
-			ended <- from.MoveTo(a, &moved)
-			a.Close()
-		}()
-		got, err := io.ReadAll(b)
-		if err != nil {
-			t.Error(err)
+		got, err := sessiontest.MoveAll(t, from)
+		if err == nil {
+			err = io.EOF
 		}
-		o.text, o.err = string(got), <-ended
-		if o.err == nil {
-			o.err = io.EOF
-		}
-		if moved.Load() != uint64(len(got)) {
-			t.Errorf("%d bytes are counted, %d arrived", moved.Load(), len(got))
-		}
-		return o
-	}
-}
-
-// TestMove: the same bytes arrive both ways at once, to an orderly end, and all are counted.
-func TestMove(t *testing.T) { eachVersion(t, testMove) }
-
-func testMove(t *testing.T, version uint16) {
-	data := random(8<<20 + 777)
-	for _, peer := range []string{"ours", "crypto/tls"} {
-		rawServer, rawClient := wire(t)
-		s, c := shake(t, version, peer, "ours", rawServer, rawClient)
-		ours := c.(*Conn)
-		local, app := tcp(t)
-		var up, down atomic.Uint64
-		errs := make(chan error, 6)
-		go func() { errs <- errors.Join(ours.MoveFrom(local, &up), ours.CloseWrite()) }()
-		go func() { errs <- errors.Join(ours.MoveTo(local, &down), local.CloseWrite()) }()
-		for _, ends := range [][2]duplex{{app, s}, {s, app}} {
-			go func() { errs <- send(ends[0], data) }()
-			go func() {
-				got, err := receive(ends[1])
-				if err == nil && !bytes.Equal(got, data) {
-					err = fmt.Errorf("%d bytes arrived, not the %d that were sent", len(got), len(data))
-				}
-				errs <- err
-			}()
-		}
-		for range 6 {
-			if err := <-errs; err != nil {
-				t.Error(err)
-			}
-		}
-		if n := uint64(len(data)); up.Load() != n || down.Load() != n {
-			t.Errorf("%d and %d bytes are counted of %d", up.Load(), down.Load(), n)
-		}
+		return outcome{text: string(got), err: err}
 	}
 }
 
@@ -85,8 +28,8 @@ func TestMoveFillsRecords(t *testing.T) { eachKind(t, testMoveFillsRecords) }
 
 func testMoveFillsRecords(t *testing.T, v13 bool) {
 	h := newHostile(t, v13)
-	local, app := tcp(t)
-	data := random(2*MaxPlaintextBytes + 100)
+	local, app := sessiontest.Wire(t)
+	data := sessiontest.Random(2*MaxPlaintextBytes + 100)
 	if _, err := app.Write(data); err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +86,7 @@ func testMoveSmallRecords(t *testing.T, v13 bool) {
 // TestMoveKeyUpdate: keys change on the way, when the peer announces it and when it asks for it.
 func TestMoveKeyUpdate(t *testing.T) {
 	h := newHostile(t, true)
-	local, app := tcp(t)
+	local, app := sessiontest.Wire(t)
 	var moved atomic.Uint64
 	ended := make(chan error, 2)
 	go func() { ended <- h.conn.MoveTo(local, &moved) }()
@@ -166,47 +109,4 @@ func TestMoveKeyUpdate(t *testing.T) {
 	h.conn.raw.Close()
 	<-ended
 	<-ended
-}
-
-// TestMoveEnds: a deadline or Close ends both directions, whatever they wait for.
-func TestMoveEnds(t *testing.T) { eachKind(t, testMoveEnds) }
-
-func testMoveEnds(t *testing.T, v13 bool) {
-	for name, end := range map[string]func(ours *Conn, local *net.TCPConn){
-		"deadline": func(ours *Conn, local *net.TCPConn) {
-			ours.SetDeadline(time.Unix(1, 0))
-			local.SetDeadline(time.Unix(1, 0))
-		},
-		"close": func(ours *Conn, local *net.TCPConn) {
-			local.Close()
-			ours.Close()
-		},
-	} {
-		for _, stuck := range []bool{false, true} {
-			h := newHostile(t, v13)
-			local, app := tcp(t)
-			var moved atomic.Uint64
-			errs := make(chan error, 2)
-			go func() { errs <- h.conn.MoveFrom(local, &moved) }()
-			go func() { errs <- h.conn.MoveTo(local, &moved) }()
-			if stuck { // nobody reads what arrives
-				go app.Write(make([]byte, 64<<20))
-				go func() {
-					for plain := make([]byte, MaxPlaintextBytes); ; {
-						if _, err := h.raw.Write(h.record(TypeApplication, plain)); err != nil {
-							return
-						}
-					}
-				}()
-			}
-			time.Sleep(100 * time.Millisecond)
-			end(h.conn, local)
-			for range 2 {
-				if err := <-errs; !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, net.ErrClosed) {
-					t.Errorf("%s, stuck %v: %v", name, stuck, err)
-				}
-			}
-			h.raw.Close()
-		}
-	}
 }

@@ -95,13 +95,13 @@ func smallFiles(t *testing.T, n int) string {
 	return root
 }
 
-// A copy of 2,500 files, 10,000 in make test-long, compared after a remount and after a restart of the daemon; then neither
+// A copy of 1,000 files, 10,000 in make test-long, compared after a remount and after a restart of the daemon; then neither
 // their names nor their contents are to be found in anything that the daemon has stored.
 func TestCopyOfManyFiles(t *testing.T) {
 	w := getWorld(t)
 	s := startServer(t, w)
 	dir := s.mount(w.guest, s.fs)
-	n := 2500
+	n := 1000
 	if os.Getenv("NFSEAL_LONG") != "" {
 		n = 10_000
 	}

@@ -73,8 +73,11 @@ func TestKernelTLS(t *testing.T) {
 		}
 	}
 	for _, version := range []string{"1.2", "1.3"} {
-		for _, test := range []string{"BothWays", "HostileRecords", "OpenSSLServer", "OpenSSLClient", "NoAllocation", "KeyUpdate"} {
-			if want := fmt.Sprintf("--- PASS: Test%s/kernel,_TLS_%s ", test, version); !strings.Contains(out, want) {
+		for _, test := range []string{
+			"Sessions/%s/BothWays", "Sessions/%s/OpenSSLServer", "Sessions/%s/OpenSSLClient", "Sessions/%s/NoAllocation",
+			"Sessions/%s/Move", "HostileRecords/%s", "KeyUpdate/%s",
+		} {
+			if want := fmt.Sprintf("--- PASS: Test"+test+" ", "kernel,_TLS_"+version); !strings.Contains(out, want) {
 				t.Errorf("not run: %q", want)
 			}
 		}

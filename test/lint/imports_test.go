@@ -62,6 +62,8 @@ var rules = []rule{
 		"the data plane never imports the control plane: it declares Resolver, and appliance implements it"},
 	{"proxy/tlsrecord", []string{"internal/hugemem"},
 		"the records of an established session: who may have one is decided above"},
+	{"proxy/tlsrecord/sessiontest", []string{"proxy/transport/transporttest"},
+		"a contract for whoever carries sessions, so it knows none of them"},
 	{"proxy/ktls", []string{"proxy/tlsrecord"},
 		"it carries sessions whose keys it is given, and goes back to their own records where the kernel can't"},
 	{"proxy/transport", []string{"proxy/ktls", "proxy/tlsrecord", "proxy/rpc", "proxy/xdr"},

@@ -1,4 +1,4 @@
-package ktls
+package sessiontest
 
 import (
 	"bufio"
@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -25,7 +26,7 @@ func openssl(t *testing.T, version uint16, args ...string) *exec.Cmd {
 	if err != nil {
 		t.Skip("openssl isn't installed (Debian package openssl; runs in make test)")
 	}
-	args = append(args, map[uint16]string{v12: "-tls1_2", v13: "-tls1_3"}[version])
+	args = append(args, map[uint16]string{tls.VersionTLS12: "-tls1_2", tls.VersionTLS13: "-tls1_3"}[version])
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
 	return exec.CommandContext(ctx, program, args...)
@@ -49,17 +50,20 @@ func certificateFile(t *testing.T, c tls.Certificate) string {
 	return file
 }
 
-// TestOpenSSLServer: lines go there and come back reversed. Its TLS 1.3 gives tickets first, which are passed over.
-func TestOpenSSLServer(t *testing.T) { eachPath(t, testOpenSSLServer) }
-
-func testOpenSSLServer(t *testing.T, p path) {
-	serverConfig, clientConfig := configs(t, p.version)
+// OpenSSLServer starts `openssl s_server` with a certificate, and returns where it listens and its input.
+func OpenSSLServer(t *testing.T, version uint16, certificate tls.Certificate, args ...string) (address string, stdin io.Writer) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+	address = l.Addr().String()
 	l.Close()
-	cmd := openssl(t, p.version, "s_server", "-rev", "-accept", l.Addr().String(), "-cert", certificateFile(t, serverConfig.Certificates[0]))
+	cmd := openssl(t, version, append([]string{"s_server", "-accept", address, "-cert", certificateFile(t, certificate)}, args...)...)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -75,18 +79,33 @@ func testOpenSSLServer(t *testing.T, p path) {
 		}
 	}
 	go io.Copy(io.Discard, said)
-	raw, err := net.Dial("tcp", l.Addr().String())
+	return address, in
+}
+
+// OpenSSLPeer is a session with OpenSSLServer, and the server's input.
+func (p Path) OpenSSLPeer(t *testing.T, args ...string) (Session, io.Writer) {
+	t.Helper()
+	server, client := Configs(t, p.Version)
+	address, stdin := OpenSSLServer(t, p.Version, server.Certificates[0], args...)
+	raw, err := net.Dial("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn, err := p.carry(t, raw, clientConfig, false)
+	conn, err := p.shake(t, raw, client, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	t.Cleanup(func() { conn.Close() })
 	conn.SetDeadline(time.Now().Add(30 * time.Second))
+	return conn, stdin
+}
+
+// testOpenSSLServer: lines go there and come back reversed, in records of OpenSSL's making. Its TLS 1.3 gives tickets
+// first, which are passed over.
+func testOpenSSLServer(t *testing.T, p Path) {
+	conn, _ := p.OpenSSLPeer(t, "-rev")
 	lines := bufio.NewReaderSize(conn, 1<<16)
-	for i := range 50 {
+	for i := range 100 {
 		text := strings.Repeat(fmt.Sprintf("%d-", i), 1+i*5)
 		if _, err := conn.Write([]byte(text + "\n")); err != nil {
 			t.Fatal(err)
@@ -105,23 +124,21 @@ func testOpenSSLServer(t *testing.T, p path) {
 	}
 }
 
-// TestOpenSSLClient: what our server gets from it and sends to it is the same, with all that comes after.
-func TestOpenSSLClient(t *testing.T) { eachPath(t, testOpenSSLClient) }
-
-func testOpenSSLClient(t *testing.T, p path) {
-	serverConfig, _ := configs(t, p.version)
+// testOpenSSLClient: what our server gets from it and sends to it is the same, with all that comes after.
+func testOpenSSLClient(t *testing.T, p Path) {
+	serverConfig, _ := Configs(t, p.Version)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	data := random(300_000)
+	data := Random(300_000)
 	for i, b := range data {
 		data[i] = 'a' + b%10 // some letters are commands
 	}
 	served := make(chan error, 1)
-	go func() { served <- serveOne(t, p, l, serverConfig, data) }()
-	cmd := openssl(t, p.version, "s_client", "-quiet", "-no_ign_eof", "-connect", l.Addr().String())
+	go func() { served <- p.serveOne(t, l, serverConfig, data) }()
+	cmd := openssl(t, p.Version, "s_client", "-quiet", "-no_ign_eof", "-connect", l.Addr().String())
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -138,13 +155,13 @@ func testOpenSSLClient(t *testing.T, p path) {
 }
 
 // serveOne takes data from a client, sends it back and ends.
-func serveOne(t *testing.T, p path, l net.Listener, config *tls.Config, data []byte) error {
+func (p Path) serveOne(t *testing.T, l net.Listener, config *tls.Config, data []byte) error {
 	raw, err := l.Accept()
 	if err != nil {
 		return err
 	}
 	defer raw.Close()
-	conn, err := p.carry(t, raw, config, true)
+	conn, err := p.shake(t, raw, config, true)
 	if err != nil {
 		return err
 	}
@@ -155,7 +172,7 @@ func serveOne(t *testing.T, p path, l net.Listener, config *tls.Config, data []b
 		return err
 	}
 	if !bytes.Equal(got, data) {
-		return fmt.Errorf("other bytes arrived")
+		return errors.New("other bytes arrived")
 	}
 	_, err = conn.Write(got)
 	return err
