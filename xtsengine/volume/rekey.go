@@ -196,8 +196,10 @@ func (s *Space) Rekeying() bool {
 	return s.retired != nil
 }
 
-// Chunks is a set of chunks of one space.
+// Chunks is a set of retired chunks of one space. A chunk leaves it when it is given back, for blocks under
+// another key may be there from then on.
 type Chunks struct {
+	space  *Space
 	blocks Block
 	set    map[uint32]struct{}
 	// Used is how many of their blocks were in use when they were chosen.
@@ -211,7 +213,7 @@ func (c *Chunks) Count() int { return len(c.set) }
 func (c *Chunks) Cut(r Run) (first Run, in bool, rest Run) {
 	has := func(at Block) bool { // a chunk's number fits in 32 bits, and so does that of every block
 		_, ok := c.set[uint32(min(at/c.blocks, maxChunks))]
-		return ok
+		return ok && c.space.isRetired(at)
 	}
 	in = has(r.Start)
 	end := (r.Start/c.blocks + 1) * c.blocks
@@ -228,7 +230,7 @@ func (s *Space) RetiredChunks(budget uint64) Chunks {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	total := s.volume.chunkBlocks
-	chosen := Chunks{blocks: Block(total), set: map[uint32]struct{}{}}
+	chosen := Chunks{space: s, blocks: Block(total), set: map[uint32]struct{}{}}
 	var list []*chunkMap
 	for _, c := range s.chunks {
 		if c.retired {

@@ -228,8 +228,10 @@ func TestRekeyOnFullVolume(t *testing.T) {
 	if chosen.Count() != 1 || chosen.Used != 64 {
 		t.Fatalf("%d chunks with %d used blocks are chosen, want one", chosen.Count(), chosen.Used)
 	}
+	var emptied Run
 	for at := 0; at < len(r.runs); {
 		if _, in, _ := chosen.Cut(r.runs[at].run); in {
+			emptied = r.runs[at].run
 			r.drop(at)
 		} else {
 			at++
@@ -237,6 +239,11 @@ func TestRekeyOnFullVolume(t *testing.T) {
 	}
 	if !r.add(64) {
 		t.Fatal("no block, though a retired chunk is empty")
+	}
+	if fresh := r.runs[len(r.runs)-1].run; fresh.Start/64 != emptied.Start/64 {
+		t.Fatalf("%v is not in the chunk of %v", fresh, emptied)
+	} else if _, in, _ := chosen.Cut(fresh); in {
+		t.Fatal("a chunk that was given back is still one of those to be emptied")
 	}
 	r.check()
 }
