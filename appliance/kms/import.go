@@ -194,15 +194,18 @@ func (k *Keys) setMaterial(key *Key, material []byte, validTo time.Time) error {
 	if err := firstFault(key.mustBeExternal(), key.NotPending()); err != nil {
 		return err
 	}
-	digest := sha256.Sum256(append([]byte("nfseal imported material v1\x00"+key.ID+"\x00"), material...))
-	if key.MaterialDigest != nil && subtle.ConstantTimeCompare(key.MaterialDigest, digest[:]) == 0 {
+	h := sha256.New() // not of one slice: that would be a copy of the material
+	h.Write([]byte("nfseal imported material v1\x00" + key.ID + "\x00"))
+	h.Write(material)
+	digest := h.Sum(nil)
+	if key.MaterialDigest != nil && subtle.ConstantTimeCompare(key.MaterialDigest, digest) == 0 {
 		return fault("IncorrectKeyMaterialException", "the key was made with other material, without which what it has encrypted can't be read")
 	}
 	sealed, err := k.o.Root.seal(kindSecret, material, materialContext(key.ID, 1))
 	if err != nil {
 		return err
 	}
-	key.MaterialDigest, key.ValidTo = digest[:], validTo.UTC()
+	key.MaterialDigest, key.ValidTo = digest, validTo.UTC()
 	key.Versions[0] = Version{Created: key.Versions[0].Created, Sealed: sealed}
 	if key.State == PendingImport {
 		key.State = Enabled
