@@ -12,6 +12,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 
 	"github.com/nfseal/nfseal/appliance/iam"
 )
@@ -95,6 +98,38 @@ func TestOnlyBundlesAreUnsigned(t *testing.T) {
 	}
 	if err := admin.CreateUser(t.Context(), "bob"); !isCode(err, "InvalidSignatureException") {
 		t.Errorf("%v", err)
+	}
+}
+
+// Nor may one for another service, at the path of bundles.
+func TestOtherServicesTakeNoUnsignedBody(t *testing.T) {
+	d, _, _ := newUpgradeDoor(t)
+	config := d.config(t, "admin", everything)
+	credentials, err := config.Credentials.Retrieve(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, service := range []string{"kms", "sts", "elasticfilesystem"} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPut, d.URL+upgradePath, strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("X-Amz-Target", targetPrefix+"CreateKey")
+		r.Header.Set("X-Amz-Content-Sha256", iam.UnsignedPayload)
+		if err := v4.NewSigner().SignHTTP(t.Context(), credentials, r, iam.UnsignedPayload, service, "local-1", time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := d.Client().Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(answer.Body)
+		if err := errors.Join(err, answer.Body.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if answer.StatusCode != http.StatusForbidden || len(d.log.events) != 0 {
+			t.Errorf("%s: %s %s, and %d calls on record", service, answer.Status, body, len(d.log.events))
+		}
 	}
 }
 
