@@ -32,6 +32,6 @@
 //
 // # Locks
 //
-// File.gate is held shared by every call and alone by Close; File.growing comes after it. ring.mu and
-// those of the buffers are leaves.
+// File.gate is held shared by every call and alone by Close; File.growing comes after it, and
+// ring.entering. ring.mu comes after that; it and those of the buffers are leaves.
 package blockdev

@@ -15,6 +15,9 @@ const (
 	// aloneBytes is up to which size a transfer that is alone on a device is done by its caller.
 	aloneBytes = 64 << 10
 
+	// flushTurns is how often a caller lets others run while one of them submits, before it sleeps.
+	flushTurns = 16
+
 	// defaultQueueDepth is how many transfers a device has under way at most.
 	defaultQueueDepth = 64
 	// maxQueueDepth is the largest depth that Options may ask for.

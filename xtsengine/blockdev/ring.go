@@ -84,7 +84,10 @@ type ring struct {
 	// busy counts the plans under way.
 	busy atomic.Int32
 
-	// mu guards submission.
+	// entering is held by the caller that is in the system call that submits.
+	entering sync.Mutex
+
+	// mu guards queueing.
 	mu              sync.Mutex
 	queues, entries []byte // mapped
 	submissions     []submission
@@ -249,19 +252,38 @@ func (r *ring) submit(p *plan, next int, free uint32) int {
 	r.mu.Unlock()
 	if r.busy.Load() > 1 {
 		runtime.Gosched()
-		if int32(atomic.LoadUint32(r.sqHead)-mine) >= 0 {
-			return next // one of them has submitted it
-		}
 	}
-	r.mu.Lock()
-	refused := r.enter()
-	r.mu.Unlock()
-	for _, n := range refused { // for want of resources: without the ring, then
-		r.plans[n].transfer().run()
-		r.finished(n)
-	}
+	r.flush(mine)
 	return next
 }
+
+// flush has the kernel take what is queued up to a tail. One caller is in the system call at a time, and others queue on
+// meanwhile; whoever finds its own not taken by then has the next call be for all of them.
+func (r *ring) flush(tail uint32) {
+	for turns := 0; r.waits(tail); turns++ {
+		if !r.entering.TryLock() {
+			if turns < flushTurns {
+				runtime.Gosched()
+				continue
+			}
+			r.entering.Lock()
+		}
+		refused := r.enter(tail)
+		r.entering.Unlock()
+		for _, n := range refused { // for want of resources: without the ring, then
+			r.plans[n].transfer().run()
+			r.finished(n)
+		}
+	}
+}
+
+// waits says whether the kernel has not taken all up to a tail, nor has anybody taken it back.
+func (r *ring) waits(tail uint32) bool {
+	return r.queued() > 0 && int32(tail-atomic.LoadUint32(r.sqHead)) > 0
+}
+
+// queued is how many transfers wait for the kernel to take them.
+func (r *ring) queued() uint32 { return atomic.LoadUint32(r.sqTail) - atomic.LoadUint32(r.sqHead) }
 
 // queue puts a transfer where the next enter submits it; mu is held.
 func (r *ring) queue(p *plan, index int, slot uint32) {
@@ -286,14 +308,11 @@ func (r *ring) queue(p *plan, index int, slot uint32) {
 	atomic.StoreUint32(r.sqTail, tail+1)
 }
 
-// enter submits what is queued; mu is held. It returns the slots of what the kernel refuses to take
-// for want of resources.
-func (r *ring) enter() (refused []uint32) {
-	for {
-		queued := *r.sqTail - atomic.LoadUint32(r.sqHead)
-		if queued == 0 {
-			return nil
-		}
+// enter submits what is queued, up to a tail at least; entering is held. It returns the slots of what the
+// kernel refuses to take for want of resources.
+func (r *ring) enter(tail uint32) (refused []uint32) {
+	for r.waits(tail) {
+		queued := r.queued()
 		_, _, errno := unix.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), uintptr(queued), 0, 0, 0, 0)
 		switch errno {
 		case 0, unix.EINTR:
@@ -304,10 +323,13 @@ func (r *ring) enter() (refused []uint32) {
 			panic("blockdev: io_uring_enter: " + errno.Error())
 		}
 	}
+	return nil
 }
 
-// takeBack takes what the kernel did not take out of the queue again; mu is held.
+// takeBack takes what the kernel did not take out of the queue again; entering is held.
 func (r *ring) takeBack() (slots []uint32) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	head, tail := atomic.LoadUint32(r.sqHead), *r.sqTail
 	for at := head; at != tail; at++ {
 		slots = append(slots, uint32(r.submissions[at&r.sqMask].user))

@@ -148,12 +148,21 @@ func TestRing(t *testing.T) {
 	var p plan
 	p.prepare(int(f.Fd()), batch, true)
 	p.begin()
+	r.entering.Lock()
 	r.mu.Lock()
 	for i := range p.transfers {
 		r.queue(&p, i, <-r.slots)
 	}
-	slots := r.takeBack()
+	tail := *r.sqTail
 	r.mu.Unlock()
+	if !r.waits(tail) {
+		t.Fatal("what is queued does not wait")
+	}
+	slots := r.takeBack()
+	r.entering.Unlock()
+	if r.waits(tail) {
+		t.Fatal("what is taken back waits")
+	}
 	if len(slots) != 4 {
 		t.Fatalf("took back %d", len(slots))
 	}
