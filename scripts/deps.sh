@@ -62,6 +62,8 @@ fi
 if [ "$want" = kernel ]; then
 	need qemu-system-x86 has qemu-system-x86_64
 	need cpio has cpio
+	need kmod has depmod
+	need xz-utils has xz
 fi
 if [ "$want" = bench ]; then
 	# To compare with.

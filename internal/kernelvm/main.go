@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -27,7 +28,7 @@ func run() error {
 	if err := mountAll(); err != nil {
 		return err
 	}
-	if err := loadModules(); err != nil {
+	if err := errors.Join(loadModules(), raiseLoopback()); err != nil {
 		return err
 	}
 	version, err := os.ReadFile("/proc/version")
@@ -84,6 +85,15 @@ func loadModules() error {
 		}
 	}
 	return err
+}
+
+// raiseLoopback gives tests 127.0.0.1.
+func raiseLoopback() error {
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return err
+	}
+	return netlink.LinkSetUp(lo)
 }
 
 func runTest(path string, arguments, environment []string) error {

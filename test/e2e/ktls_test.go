@@ -36,11 +36,11 @@ func guestTests(t *testing.T, w *world, pkg, run string, env ...string) string {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	var out bytes.Buffer
 	code, err := w.guest.Exec(ctx, uml.Command{
-		Args: []string{binary, "-test.v", "-test.timeout=90s", "-test.run=" + run}, Dir: "/tmp",
+		Args: []string{binary, "-test.v", "-test.timeout=4m", "-test.run=" + run}, Dir: "/tmp",
 		Env: append(env, "NFSEAL_KTLS=require"), Stdout: &out, Stderr: &out,
 	})
 	if err != nil || code != 0 {

@@ -170,7 +170,7 @@ func testReadDeadline(t *testing.T, p Path) {
 func testWriteDeadline(t *testing.T, p Path) {
 	ours, _ := p.ends(t, true, false)
 	ours.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
-	if _, err := ours.Write(make([]byte, 64<<20)); !errors.Is(err, os.ErrDeadlineExceeded) {
+	if _, err := ours.Write(make([]byte, 16<<20)); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Fatal(err)
 	}
 	ours.SetWriteDeadline(time.Time{})
@@ -189,7 +189,7 @@ func testCloseUnderCalls(t *testing.T, p Path) {
 		}
 	})
 	wg.Go(func() {
-		if _, err := ours.Write(make([]byte, 64<<20)); err == nil {
+		if _, err := ours.Write(make([]byte, 16<<20)); err == nil {
 			t.Error("wrote all")
 		}
 	})
