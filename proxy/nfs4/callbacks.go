@@ -278,4 +278,5 @@ func (c *callbacks) Gone(session wire.SessionID) {
 	if b != nil {
 		b.unbindAll()
 	}
+	c.s.forgetMarks(c.ctx, session[:])
 }

@@ -62,6 +62,13 @@ type compound struct {
 	readWriter wire.ReadWriter
 	plus       readingPlus
 
+	// For requests in sessions that must not be carried out twice (marks.go).
+	operations xdr.Decoder // at the operations behind SEQUENCE
+	markKey    markKey
+	marking    vfs.MarkContext
+	carriedOut []carriedOut   // of this COMPOUND, those that left marks
+	repeating  *formerRequest // not nil: this is a retry from before the start (again.go)
+
 	// For requests of minor version 0 that may come twice (once.go).
 	xid      uint32
 	whole    xdr.Decoder // over all of the arguments
@@ -95,7 +102,8 @@ func newCompound(s *Service) *compound {
 // release gives c back to the pool without anything of the call.
 func (c *compound) release() {
 	c.b, c.ctx, c.out = nil, nil, nil
-	c.args, c.whole = xdr.Decoder{}, xdr.Decoder{}
+	c.args, c.whole, c.operations = xdr.Decoder{}, xdr.Decoder{}, xdr.Decoder{}
+	c.marking.Context = nil
 	c.w = wire.CompoundWriter{}
 	c.head = wire.CompoundArgs{}
 	c.principal = state.Principal{}
@@ -115,7 +123,7 @@ func (c *compound) serve(ctx context.Context, b *Binding, call *rpc.Call, out *x
 	}
 	c.identify(&call.Auth)
 	c.current, c.saved, c.fresh = place{}, place{}, false
-	c.inSession, c.index = false, 0
+	c.inSession, c.index, c.carriedOut = false, 0, c.carriedOut[:0]
 	c.limit, c.tooBig = out.Limit(), wire.NFS4ERR_REP_TOO_BIG
 	call.Succeed(out)
 	c.replyStart = out.Len()
@@ -177,6 +185,10 @@ func (c *compound) sequenceFirst() {
 	case state.Execute:
 		c.inSession = true
 		c.index = 1
+		if c.ticket.Restarted { // or a mark from before could pass for that of a request to come
+			key := markKeyOf(c.a.sequence.SessionID, c.a.sequence.SlotID)
+			c.s.forgetMarks(c.ctx, key[:])
+		}
 		st = c.run()
 		c.s.state.Finish(&c.ticket, c.out.Bytes()[c.replyStart:], st != wire.NFS4_OK)
 	case state.Replayed:
@@ -188,6 +200,9 @@ func (c *compound) sequenceFirst() {
 		c.uncached()
 		c.ticket = state.Ticket{}
 	default:
+		if st == wire.NFS4ERR_BADSESSION && c.repeatFormer() {
+			return
+		}
 		c.w.EndOp(c.at, st)
 		c.w.End(st)
 	}
@@ -245,10 +260,7 @@ func (c *compound) result(op wire.Op, def *opDef, st wire.Status) wire.Status {
 		c.out.SetLimit(c.limit - tailBytes)
 	}
 	if st == wire.NFS4_OK {
-		st = c.admit(def)
-	}
-	if st == wire.NFS4_OK {
-		st = def.run(c)
+		st = c.execute(op, def)
 	}
 	if c.is40() {
 		st = status40(st)
@@ -272,6 +284,21 @@ func (c *compound) result(op wire.Op, def *opDef, st wire.Status) wire.Status {
 // resultHeaderBytes is the number and the status in front of a result.
 const resultHeaderBytes = 8
 
+// execute runs an operation that is served, or answers for one that was carried out before.
+func (c *compound) execute(op wire.Op, def *opDef) wire.Status {
+	if c.repeating != nil {
+		return c.executeAgain(op, def)
+	}
+	if st := c.admit(def); st != wire.NFS4_OK {
+		return st
+	}
+	st := def.run(c)
+	if st == wire.NFS4_OK {
+		c.noteMark()
+	}
+	return st
+}
+
 // admit says what is missing for an operation to be executed at all.
 func (c *compound) admit(def *opDef) wire.Status {
 	switch {
@@ -285,6 +312,8 @@ func (c *compound) admit(def *opDef) wire.Status {
 		return wire.NFS4ERR_ROFS
 	case c.out.Room() < def.resultBytes:
 		return c.tooBig // before anything has happened
+	case len(c.carriedOut) == maxMarks && repeats[c.op] != nil:
+		return wire.NFS4ERR_TOO_MANY_OPS
 	case c.is40():
 		return c.admit40(def)
 	}

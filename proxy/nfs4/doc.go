@@ -63,6 +63,11 @@
 // to free what nobody holds (EndRecovery). Who comes later may reclaim what nobody had in conflict
 // since, in this epoch (state/absence.go).
 //
+// # Retries across a restart
+//
+// An operation in a session that must not be carried out twice leaves a mark with its effect (marks.go), and a
+// retry after a restart is answered out of it (again.go).
+//
 // # Ownership
 //
 // ownership.Term.Valid is asked before and after each call. When the term is over, or the file system

@@ -207,6 +207,7 @@ type spyFS struct {
 	creates, removes, records int
 	writes, recoveries        atomic.Int32
 	fail                      error  // of GetAttr, Write and the client records
+	failCreate                string // a name that Create fails for
 	beforeRead                func() // may be nil
 	holds                     map[vfs.FileID]int
 }
@@ -220,6 +221,9 @@ func (f *spyFS) GetAttr(ctx context.Context, id vfs.FileID, out *vfs.Attr) error
 
 func (f *spyFS) Create(ctx context.Context, cred *vfs.Cred, dir vfs.FileID, name string, req *vfs.CreateRequest, out *vfs.CreateResult) error {
 	f.creates++
+	if name == f.failCreate {
+		return vfs.ErrIO
+	}
 	return f.FS.Create(ctx, cred, dir, name, req, out)
 }
 

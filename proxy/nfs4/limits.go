@@ -35,6 +35,10 @@ const (
 	// twice: how many, and the longest reply.
 	maxOnceRequests = 1024
 	maxOnceBytes    = 2 << 10
+	// maxFormerRequests bounds what is kept of requests of former starts that may come once more: the last
+	// of so many slots. formerLeases is for how many lease periods after the start.
+	maxFormerRequests = 1 << 16
+	formerLeases      = 240
 	// maxDepth is how far up a directory's root is looked for.
 	maxDepth = 4096
 	// maxMinorVersion is the latest minor version that is served.

@@ -46,7 +46,7 @@ func opCreate(c *compound) wire.Status {
 		return st
 	}
 	var made vfs.CreateResult
-	if err := c.s.fs.Create(c.ctx, &c.cred, c.current.id, string(a.Name), &req, &made); err != nil {
+	if err := c.s.fs.Create(c.marked(), &c.cred, c.current.id, string(a.Name), &req, &made); err != nil {
 		return c.fail(err)
 	}
 	c.attr = made.Attr
@@ -71,7 +71,7 @@ func opLink(c *compound) wire.Status {
 	}
 	c.fresh = false
 	var file vfs.Attr
-	ci, err := c.s.fs.Link(c.ctx, &c.cred, c.saved.id, c.current.id, string(a.Name), &file)
+	ci, err := c.s.fs.Link(c.marked(), &c.cred, c.saved.id, c.current.id, string(a.Name), &file)
 	if err != nil {
 		return c.fail(err)
 	}

@@ -128,7 +128,7 @@ func (c *compound) findOrCreate(o *opening) wire.Status {
 		Attr:     o.set,
 	}
 	var made vfs.CreateResult
-	err := c.s.fs.Create(c.ctx, &c.cred, c.current.id, string(o.a.Name), &req, &made)
+	err := c.s.fs.Create(c.marked(), &c.cred, c.current.id, string(o.a.Name), &req, &made)
 	if err != nil {
 		return c.failCreate(o, err)
 	}

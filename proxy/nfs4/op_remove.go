@@ -32,7 +32,7 @@ func opRemove(c *compound) wire.Status {
 	}
 	c.fresh = false
 	var removed vfs.Attr
-	ci, err := c.s.fs.Remove(c.ctx, &c.cred, c.current.id, string(a.Name), &removed)
+	ci, err := c.s.fs.Remove(c.marked(), &c.cred, c.current.id, string(a.Name), &removed)
 	if err != nil {
 		return c.fail(err)
 	}
@@ -65,7 +65,7 @@ func opRename(c *compound) wire.Status {
 	}
 	c.fresh = false
 	var replaced vfs.Attr
-	src, dst, err := c.s.fs.Rename(c.ctx, &c.cred, c.saved.id, string(a.OldName), c.current.id,
+	src, dst, err := c.s.fs.Rename(c.marked(), &c.cred, c.saved.id, string(a.OldName), c.current.id,
 		string(a.NewName), &replaced)
 	if err != nil {
 		return c.failRename(err)

@@ -18,6 +18,7 @@ func (c *compound) enterSession() (state.Verdict, wire.Status) {
 	if c.malformed() {
 		return state.Refused, wire.NFS4ERR_BADXDR
 	}
+	c.operations = c.args
 	c.sequence = state.SequenceRequest{
 		Session:      a.SessionID,
 		Identity:     c.b.conn.Identity,

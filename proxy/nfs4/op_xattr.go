@@ -38,7 +38,7 @@ func opSetXattr(c *compound) wire.Status {
 		return st
 	}
 	c.fresh = false
-	ci, err := c.s.fs.SetXattr(c.ctx, &c.cred, c.current.id, string(a.Name), a.Value, xattrModes[a.Option])
+	ci, err := c.s.fs.SetXattr(c.marked(), &c.cred, c.current.id, string(a.Name), a.Value, xattrModes[a.Option])
 	return c.answerChange(ci, err)
 }
 
@@ -53,7 +53,7 @@ func opRemoveXattr(c *compound) wire.Status {
 		return st
 	}
 	c.fresh = false
-	ci, err := c.s.fs.RemoveXattr(c.ctx, &c.cred, c.current.id, string(a.Name))
+	ci, err := c.s.fs.RemoveXattr(c.marked(), &c.cred, c.current.id, string(a.Name))
 	return c.answerChange(ci, err)
 }
 

@@ -41,6 +41,10 @@ type Service struct {
 	// records serialises the storing and deleting of client records.
 	records sync.Mutex
 
+	// former is what was carried out before the start, sorted by key; nil after formerUntil.
+	former      atomic.Pointer[[]formerRequest]
+	formerUntil time.Time
+
 	mu       sync.Mutex
 	bindings map[*Binding]struct{}
 }
@@ -53,6 +57,10 @@ func New(o Options) (*Service, error) {
 		return nil, err
 	}
 	known, err := readRecords(o.FS)
+	if err != nil {
+		return nil, err
+	}
+	former, err := readMarks(context.Background(), o.FS)
 	if err != nil {
 		return nil, err
 	}
@@ -70,6 +78,10 @@ func New(o Options) (*Service, error) {
 		kick:      make(chan struct{}, 1),
 		bindings:  make(map[*Binding]struct{}),
 	}
+	if len(former) > 0 {
+		s.former.Store(&former)
+	}
+	s.formerUntil = o.Now().Add(formerLeases * time.Duration(o.LeaseSeconds) * time.Second)
 	s.copyBuffers.New = func() any { p := make([]byte, MaxIOBytes); return &p }
 	s.compounds.New = func() any { return newCompound(s) }
 	s.callbacks = newCallbacks(s)
@@ -177,6 +189,7 @@ func (s *Service) reap(recovered bool) {
 			return
 		case <-tick.C:
 			s.endGraceIfDue(ctx)
+			s.forgetFormer(ctx)
 			for _, id := range s.state.Lapsed() {
 				s.expire(ctx, id)
 			}

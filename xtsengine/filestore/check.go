@@ -33,6 +33,8 @@ type Report struct {
 	SharedBlocks, ReservedBlocks uint64
 	Xattrs                       uint64
 	Orphans                      uint64
+	// Marks are notes of operations that were carried out (vfs.Mark).
+	Marks uint64
 }
 
 func (r *Report) problem(format string, args ...any) {
@@ -107,7 +109,7 @@ func (s *Store) newChecker(ctx context.Context, db pebble.Reader, mode checkMode
 // check does all of it, in an order in which each step can rely on those before.
 func (c *checker) check() (*Report, error) {
 	for _, step := range []func() error{c.readInodes, c.readOrphans, c.readNames, c.readCookies, c.readExtents,
-		c.readStored, c.readShares, c.readMoved, c.readXattrs, c.checkInodes, c.checkRuns, c.checkCounters, c.checkMetered} {
+		c.readStored, c.readShares, c.readMoved, c.readXattrs, c.readMarks, c.checkInodes, c.checkRuns, c.checkCounters, c.checkMetered} {
 		if err := step(); err != nil {
 			return nil, err
 		}

@@ -151,14 +151,16 @@ type crashWorker struct {
 	verifier [8]byte
 	dirs     []vfs.FileID
 
-	names map[crashName]*crashFile
-	prev  map[crashName]*crashFile // before the operation under way
-	held  []*crashFile             // without names, held
+	number byte
+	names  map[crashName]*crashFile
+	prev   map[crashName]*crashFile // before the operation under way
+	held   []*crashFile             // without names, held
+	marks  crashMarks
 }
 
 func newCrashWorker(r *rig, w *world, number int, seed uint64) *crashWorker {
 	c := &crashWorker{r: r, w: w, rng: rand.New(rand.NewPCG(seed, 6)), verifier: r.WriteVerifier(),
-		names: map[crashName]*crashFile{}}
+		number: byte(number), names: map[crashName]*crashFile{}}
 	c.prev = c.names
 	for k := range 2 {
 		out, err := c.create(r.Root(), fmt.Sprintf("%d-%d", number, k), vfs.Directory)
@@ -173,7 +175,7 @@ func newCrashWorker(r *rig, w *world, number int, seed uint64) *crashWorker {
 func (c *crashWorker) create(dir vfs.FileID, name string, kind vfs.Kind) (vfs.Attr, error) {
 	var out vfs.CreateResult
 	req := vfs.CreateRequest{Kind: kind, Mode: vfs.Guarded, Attr: vfs.SetAttr{Mask: vfs.SetMode, Mode: 0o755}}
-	err := c.r.Create(bg, nil, dir, name, &req, &out)
+	err := c.r.Create(c.leaving(), nil, dir, name, &req, &out)
 	return out.Attr, err
 }
 
@@ -223,6 +225,7 @@ func (c *crashWorker) one() error {
 // begin starts a change of names.
 func (c *crashWorker) begin() {
 	c.prev, c.names = c.names, maps.Clone(c.names)
+	c.marks.begin()
 }
 
 // end notes that it was acknowledged, if it was, and before the crash.
@@ -231,6 +234,7 @@ func (c *crashWorker) end(err error) bool {
 		return false
 	}
 	c.prev = c.names
+	c.marks.acknowledged = true
 	return true
 }
 
@@ -325,7 +329,7 @@ func (c *crashWorker) doRemove(name crashName, f *crashFile) error {
 	c.begin()
 	delete(c.names, name)
 	var out vfs.Attr
-	_, err := c.r.Remove(bg, nil, c.dirs[name.dir], name.name, &out)
+	_, err := c.r.Remove(c.leaving(), nil, c.dirs[name.dir], name.name, &out)
 	if c.end(err) && hold {
 		c.held = append(c.held, f)
 	}
@@ -341,7 +345,7 @@ func (c *crashWorker) doRename(name crashName, f *crashFile) error {
 	delete(c.names, name)
 	c.names[to] = f
 	var out vfs.Attr
-	_, _, err := c.r.Rename(bg, nil, c.dirs[name.dir], name.name, c.dirs[to.dir], to.name, &out)
+	_, _, err := c.r.Rename(c.leaving(), nil, c.dirs[name.dir], name.name, c.dirs[to.dir], to.name, &out)
 	c.end(err)
 	return err
 }
@@ -395,10 +399,7 @@ func (c *crashWorker) verify() {
 	if err := c.list(found); err != nil {
 		c.r.t.Error(err)
 	}
-	model := c.names
-	if !sameNames(found, model) {
-		model = c.prev
-	}
+	model := c.markedModel()
 	if !sameNames(found, model) {
 		c.r.t.Errorf("names after the crash: %v; want\n%v or\n%v", found, c.names, c.prev)
 		return

@@ -25,13 +25,13 @@ func (s *Store) Create(ctx context.Context, cred *vfs.Cred, dir vfs.FileID, name
 	d := s.pin(dir.Inode)
 	defer s.unpin(d)
 	return s.withinQuota(func() error {
-		return retry(ctx, func() error { return s.create(d, cred, dir, name, req, out) })
+		return retry(ctx, func() error { return s.create(d, cred, dir, name, req, out, vfs.MarkOf(ctx)) })
 	})
 }
 
 // create takes an existing file or makes one.
 func (s *Store) create(d *inode, cred *vfs.Cred, dir vfs.FileID, name string, req *vfs.CreateRequest,
-	out *vfs.CreateResult) error {
+	out *vfs.CreateResult, mark *vfs.Mark) error {
 	child, e, err := s.findIn(d, cred, dir, name)
 	if err != nil {
 		return err
@@ -40,7 +40,7 @@ func (s *Store) create(d *inode, cred *vfs.Cred, dir vfs.FileID, name string, re
 		defer s.unpin(child)
 		return s.takeExisting(d, child, e.id, req, out)
 	}
-	b, err := s.makeFile(d, cred, dir, name, req, out)
+	b, err := s.makeFile(d, cred, dir, name, req, out, mark)
 	if err != nil {
 		return err
 	}
@@ -80,7 +80,7 @@ func (i *inode) madeBy(verifier [8]byte) bool {
 
 // makeFile is Create for a name that was free a moment ago. It returns the batch to settle.
 func (s *Store) makeFile(d *inode, cred *vfs.Cred, dir vfs.FileID, name string, req *vfs.CreateRequest,
-	out *vfs.CreateResult) (*pebble.Batch, error) {
+	out *vfs.CreateResult, mark *vfs.Mark) (*pebble.Batch, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := s.checkFree(d, cred, dir, name); err != nil {
@@ -113,6 +113,7 @@ func (s *Store) makeFile(d *inode, cred *vfs.Cred, dir vfs.FileID, name string, 
 	defer s.unpin(child)
 	child.put(b)
 	s.meter(b, &admitted, usage{meta: int64(more)})
+	leaveMark(b, mark, vfs.Done{File: child.rec.attr.ID, Change: out.Dir})
 	if err := s.apply(b); err != nil {
 		child.dead.Store(true)
 		return nil, err
@@ -221,7 +222,7 @@ func (s *Store) Link(ctx context.Context, cred *vfs.Cred, id, dir vfs.FileID, na
 	var b *pebble.Batch
 	var info vfs.ChangeInfo
 	err := s.withinQuota(func() (err error) {
-		b, info, err = s.link(i, d, cred, id, dir, name, out)
+		b, info, err = s.link(i, d, cred, id, dir, name, out, vfs.MarkOf(ctx))
 		return err
 	})
 	if err != nil {
@@ -231,7 +232,7 @@ func (s *Store) Link(ctx context.Context, cred *vfs.Cred, id, dir vfs.FileID, na
 }
 
 func (s *Store) link(i, d *inode, cred *vfs.Cred, id, dir vfs.FileID, name string,
-	out *vfs.Attr) (*pebble.Batch, vfs.ChangeInfo, error) {
+	out *vfs.Attr, mark *vfs.Mark) (*pebble.Batch, vfs.ChangeInfo, error) {
 	var info vfs.ChangeInfo
 	locked := lockAll(i, d)
 	defer unlockAll(locked)
@@ -257,6 +258,7 @@ func (s *Store) link(i, d *inode, cred *vfs.Cred, id, dir vfs.FileID, name strin
 	s.addEntry(b, d, &dirent{id: id, kind: i.rec.attr.Kind, name: name})
 	info = s.touchDir(b, d, dirChange)
 	s.meter(b, &admitted, usage{meta: int64(vfs.MeteredName(name))})
+	leaveMark(b, mark, vfs.Done{Change: info})
 	if err := s.apply(b); err != nil {
 		return nil, info, err
 	}

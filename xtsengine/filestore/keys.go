@@ -18,6 +18,7 @@ const (
 	tableShared
 	tableXattr
 	tableMoved
+	tableMark
 )
 
 // The counters.

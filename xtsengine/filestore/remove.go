@@ -30,7 +30,7 @@ func (s *Store) Remove(ctx context.Context, cred *vfs.Cred, dir vfs.FileID, name
 			return vfs.ErrNotFound
 		}
 		defer s.unpin(child)
-		info, err = s.remove(d, child, cred, dir, &e, removed)
+		info, err = s.remove(d, child, cred, dir, &e, removed, vfs.MarkOf(ctx))
 		return err
 	})
 	return info, err
@@ -38,9 +38,9 @@ func (s *Store) Remove(ctx context.Context, cred *vfs.Cred, dir vfs.FileID, name
 
 // remove takes the entry e, which stands for child, out of d.
 func (s *Store) remove(d, child *inode, cred *vfs.Cred, dir vfs.FileID, e *dirent,
-	removed *vfs.Attr) (vfs.ChangeInfo, error) {
+	removed *vfs.Attr, mark *vfs.Mark) (vfs.ChangeInfo, error) {
 	g := new(grave)
-	b, info, err := s.applyRemove(d, child, cred, dir, e, removed, g)
+	b, info, err := s.applyRemove(d, child, cred, dir, e, removed, g, mark)
 	if err != nil {
 		return info, err
 	}
@@ -52,7 +52,7 @@ func (s *Store) remove(d, child *inode, cred *vfs.Cred, dir vfs.FileID, e *diren
 }
 
 func (s *Store) applyRemove(d, child *inode, cred *vfs.Cred, dir vfs.FileID, e *dirent, removed *vfs.Attr,
-	g *grave) (b *pebble.Batch, info vfs.ChangeInfo, err error) {
+	g *grave, mark *vfs.Mark) (b *pebble.Batch, info vfs.ChangeInfo, err error) {
 	locked := lockAll(d, child)
 	defer unlockAll(locked)
 	if err := d.checkDir(dir, cred, vfs.MayExecute); err != nil {
@@ -80,6 +80,7 @@ func (s *Store) applyRemove(d, child *inode, cred *vfs.Cred, dir vfs.FileID, e *
 	s.unlink(b, d, &u)
 	dropEntry(b, d, e)
 	info = s.touchDir(b, d, change)
+	leaveMark(b, mark, vfs.Done{Change: info})
 	if err := s.applyGrave(b, g, -int64(vfs.MeteredName(e.name))); err != nil {
 		child.rec, d.rec = was, dirWas
 		return nil, info, err

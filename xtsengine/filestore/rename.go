@@ -14,6 +14,7 @@ type renaming struct {
 	srcDir, dstDir   vfs.FileID
 	srcName, dstName string
 	replaced         *vfs.Attr
+	mark             *vfs.Mark // nil: none
 
 	sd, dd, sn, dn *inode
 	from, to       dirent
@@ -40,7 +41,8 @@ func (s *Store) Rename(ctx context.Context, cred *vfs.Cred, srcDir vfs.FileID, s
 		}
 	}
 	s.stats.namespace.Add(1)
-	r := renaming{cred: cred, srcDir: srcDir, dstDir: dstDir, srcName: srcName, dstName: dstName, replaced: replaced}
+	r := renaming{cred: cred, srcDir: srcDir, dstDir: dstDir, srcName: srcName, dstName: dstName, replaced: replaced,
+		mark: vfs.MarkOf(ctx)}
 	r.sd, r.dd = s.pin(srcDir.Inode), s.pin(dstDir.Inode)
 	defer s.unpin(r.sd)
 	defer s.unpin(r.dd)
@@ -225,6 +227,7 @@ func (s *Store) applyMove(r *renaming) (*pebble.Batch, error) {
 	if r.sd != r.dd {
 		r.dst = s.touchDir(b, r.dd, change[2])
 	}
+	leaveMark(b, r.mark, vfs.Done{Change: r.src, Target: r.dst})
 	r.grave.admitted = &r.admitted
 	if err := s.applyGrave(b, &r.grave, r.more); err != nil {
 		r.restore(was)

@@ -135,18 +135,19 @@ type xattrChange struct {
 	value  []byte
 	mode   vfs.XattrMode
 	remove bool
+	mark   *vfs.Mark // nil: none
 }
 
 // SetXattr implements vfs.FileSystem.
 func (s *Store) SetXattr(ctx context.Context, cred *vfs.Cred, id vfs.FileID, name string, value []byte,
 	mode vfs.XattrMode) (vfs.ChangeInfo, error) {
-	c := xattrChange{cred: cred, id: id, name: name, value: value, mode: mode}
+	c := xattrChange{cred: cred, id: id, name: name, value: value, mode: mode, mark: vfs.MarkOf(ctx)}
 	return s.changeXattr(ctx, &c)
 }
 
 // RemoveXattr implements vfs.FileSystem.
 func (s *Store) RemoveXattr(ctx context.Context, cred *vfs.Cred, id vfs.FileID, name string) (vfs.ChangeInfo, error) {
-	c := xattrChange{cred: cred, id: id, name: name, mode: vfs.XattrReplace, remove: true}
+	c := xattrChange{cred: cred, id: id, name: name, mode: vfs.XattrReplace, remove: true, mark: vfs.MarkOf(ctx)}
 	return s.changeXattr(ctx, &c)
 }
 
@@ -219,6 +220,7 @@ func (s *Store) applyXattr(i *inode, c *xattrChange) (b *pebble.Batch, info vfs.
 	i.rec.xattrs = !last
 	s.touch(b, i, change)
 	s.meter(b, &admitted, usage{meta: delta})
+	leaveMark(b, c.mark, vfs.Done{Change: info})
 	return b, info, s.apply(b)
 }
 

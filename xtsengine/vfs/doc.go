@@ -13,6 +13,9 @@
 // not there. The write verifier changes at every start, which is how a client learns that its
 // unstable writes may be gone (RFC 8881 §18.32).
 //
+// An operation on names or extended attributes may be asked to leave a note of itself in the same instant
+// (Mark), by which it is known after a crash whether it was carried out.
+//
 // # Concurrency
 //
 // Every method may be called from any number of goroutines. An operation is atomic towards every

@@ -190,6 +190,10 @@ type FileSystem interface {
 
 	// ClientRecords is the stable storage for client recovery (RFC 8881 §8.4.2.1).
 	ClientRecords
+
+	// Marks are what Create, Link, Remove, Rename, SetXattr and RemoveXattr leave of themselves, if
+	// their context has a Mark.
+	Marks
 }
 
 // ClientRecords keeps what a server must remember of its clients across a restart. Keys are opaque,

@@ -61,6 +61,8 @@ type Ticket struct {
 	MaxCachedBytes int
 	// Slots is how many the session has, and Target how many of them the client is to use.
 	Slots, Target uint32
+	// Restarted says that the slot's sequence begins anew with this request: the session had the slot before.
+	Restarted bool
 	// Status is what the client is told besides (SEQ4_STATUS_).
 	Status uint32
 	// Reply is a copy of the first reply, when Sequence says Replayed. It begins where the bytes
@@ -96,7 +98,8 @@ func (m *Machine) Sequence(r *SequenceRequest, t *Ticket) (Verdict, wire.Status)
 		return Refused, wire.NFS4ERR_BADSLOT
 	}
 	sl := s.slots[r.Slot]
-	if sl.restarted(r.Sequence) {
+	restarted := sl.restarted(r.Sequence)
+	if restarted {
 		sl.sequence = 0
 	}
 	switch {
@@ -116,6 +119,7 @@ func (m *Machine) Sequence(r *SequenceRequest, t *Ticket) (Verdict, wire.Status)
 	s.client.running.Add(1)
 	s.client.renewed.Store(m.now())
 	*t = s.ticket(sl, r)
+	t.Restarted = restarted
 	return Execute, wire.NFS4_OK
 }
 

@@ -142,8 +142,11 @@ func TestSlotsComeBack(t *testing.T) {
 				t.Errorf("an old request: verdict %d, %v", v, s)
 			}
 			p.seq[3] = from
-			_, s := p.send(3, 3)
+			first, s := p.send(3, 3)
 			b.want(s, wire.NFS4_OK)
+			if second, _ := p.send(3, 3); first.Restarted != (from == 0) || second.Restarted {
+				t.Errorf("begins anew: %v, then %v", first.Restarted, second.Restarted)
+			}
 		})
 	}
 }

@@ -23,6 +23,7 @@ type FS struct {
 	usedBlks  uint64 // what files have and reserve
 	metered   uint64 // bytes that metadata count
 	clients   map[string][]byte
+	marks     map[string][]byte
 }
 
 // node is a file.
@@ -43,7 +44,8 @@ func New(o Options) (*FS, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	fs := &FS{opts: o, nodes: map[uint64]*node{}, nextInode: 1, clients: map[string][]byte{}}
+	fs := &FS{opts: o, nodes: map[uint64]*node{}, nextInode: 1, clients: map[string][]byte{},
+		marks: map[string][]byte{}}
 	now := fs.now()
 	root := fs.newNode(vfs.Attr{Kind: vfs.Directory, Mode: o.RootMode, Links: 2, Size: vfs.DirectoryBytes,
 		ATime: now, MTime: now, CTime: now, BTime: now}, vfs.FileID{})

@@ -26,7 +26,11 @@ func (fs *FS) Create(ctx context.Context, cred *vfs.Cred, dir vfs.FileID, name s
 	if e := d.dir.byName[name]; e != nil {
 		return takeExisting(d, fs.nodes[e.inode], req, out)
 	}
-	return fs.makeFile(d, cred, name, req, out)
+	if err := fs.makeFile(d, cred, name, req, out); err != nil {
+		return err
+	}
+	fs.leaveMark(ctx, vfs.Done{File: out.Attr.ID, Change: out.Dir})
+	return nil
 }
 
 // takeExisting is Create for a name that is there.
@@ -119,7 +123,9 @@ func (fs *FS) Link(ctx context.Context, cred *vfs.Cred, id, dir vfs.FileID, name
 	fs.touch(n, false)
 	fs.add(d, name, id.Inode)
 	n.fill(out)
-	return fs.touchDir(d), nil
+	info := fs.touchDir(d)
+	fs.leaveMark(ctx, vfs.Done{Change: info})
+	return info, nil
 }
 
 func checkLink(n, d *node, cred *vfs.Cred, name string) error {
@@ -163,7 +169,9 @@ func (fs *FS) Remove(ctx context.Context, cred *vfs.Cred, dir vfs.FileID, name s
 	}
 	fs.removeName(d, name)
 	fs.unlink(d, n, removed)
-	return fs.touchDir(d), nil
+	info := fs.touchDir(d)
+	fs.leaveMark(ctx, vfs.Done{Change: info})
+	return info, nil
 }
 
 // unlink takes a name of n, which is out of d already, off its count.
@@ -234,6 +242,7 @@ func (fs *FS) Rename(ctx context.Context, cred *vfs.Cred, srcDir vfs.FileID, src
 		}
 	}
 	src, dst = fs.move(sd, srcName, dd, dstName, sn, dn, replaced)
+	fs.leaveMark(ctx, vfs.Done{Change: src, Target: dst})
 	return src, dst, nil
 }
 

@@ -74,6 +74,7 @@ func (fs *FS) SetXattr(ctx context.Context, cred *vfs.Cred, id vfs.FileID, name 
 		n.xattrs[name] = x
 	}
 	x.value = bytes.Clone(value)
+	fs.leaveMark(ctx, vfs.Done{Change: info})
 	return info, nil
 }
 
@@ -155,5 +156,7 @@ func (fs *FS) RemoveXattr(ctx context.Context, cred *vfs.Cred, id vfs.FileID, na
 	}
 	fs.metered -= vfs.MeteredXattr(name, len(x.value))
 	delete(n.xattrs, name)
-	return fs.touchXattr(n), nil
+	info := fs.touchXattr(n)
+	fs.leaveMark(ctx, vfs.Done{Change: info})
+	return info, nil
 }

@@ -266,3 +266,23 @@ func (f *FS) EachClientRecord(ctx context.Context, visit func(key, value []byte)
 	defer f.mu.RUnlock()
 	return inner.EachClientRecord(ctx, visit)
 }
+
+// EachMark implements vfs.FileSystem.
+func (f *FS) EachMark(ctx context.Context, visit func(key, note []byte, done vfs.Done) error) error {
+	inner, err := f.enter()
+	if err != nil {
+		return err
+	}
+	defer f.mu.RUnlock()
+	return inner.EachMark(ctx, visit)
+}
+
+// DropMarks implements vfs.FileSystem.
+func (f *FS) DropMarks(ctx context.Context, from, to []byte) error {
+	inner, err := f.enter()
+	if err != nil {
+		return err
+	}
+	defer f.mu.RUnlock()
+	return inner.DropMarks(ctx, from, to)
+}

@@ -36,7 +36,8 @@ func Run(t *testing.T, make Maker) {
 		{"ReadDir", testReadDir}, {"ReadDirStable", testReadDirStable}, {"Cookies", testCookies},
 		{"ReadWrite", testReadWrite}, {"Sparse", testSparse}, {"Edges", testEdges}, {"Limits", testLimits},
 		{"WriteAccess", testWriteAccess}, {"SetID", testSetID}, {"Commit", testCommit},
-		{"Clients", testClients}, {"Cancelled", testCancelled}, {"Change", testChange},
+		{"Clients", testClients}, {"Marks", testMarks}, {"NoMarks", testNoMarks}, {"MarkRanges", testMarkRanges},
+		{"Cancelled", testCancelled}, {"Change", testChange},
 		{"Concurrent", testConcurrent}, {"RenameRace", testRenameRace},
 	})
 }
