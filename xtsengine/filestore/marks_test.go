@@ -54,6 +54,35 @@ func (c *crashWorker) markedModel() map[crashName]*crashFile {
 	return c.prev
 }
 
+// BenchmarkMark makes empty files, durably, from 1 and from 32 slots, without and with a mark.
+func BenchmarkMark(b *testing.B) {
+	for _, slots := range []int{1, 32} {
+		for _, with := range []bool{false, true} {
+			b.Run(fmt.Sprintf("%d/%v", slots, with), func(b *testing.B) {
+				r := newFileRig(b, 256<<20, nil)
+				before := r.db.Metrics().WAL.BytesIn
+				b.ReportAllocs()
+				b.ResetTimer()
+				each(b, slots, func(n int64) {
+					ctx := bg
+					if with {
+						key, note := be.AppendUint64(make([]byte, 12, 20), uint64(n)%uint64(slots)), make([]byte, 17)
+						ctx = &vfs.MarkContext{Context: bg, Mark: vfs.Mark{Key: key, Note: note}}
+					}
+					var out vfs.CreateResult
+					req := vfs.CreateRequest{Kind: vfs.Regular, Mode: vfs.Guarded}
+					if err := r.Create(ctx, nil, r.Root(), fmt.Sprintf("file %08d", n), &req, &out); err != nil {
+						b.Error(err)
+					}
+				})
+				b.StopTimer()
+				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "files/s")
+				b.ReportMetric(float64(r.db.Metrics().WAL.BytesIn-before)/float64(b.N), "log-B/file")
+			})
+		}
+	}
+}
+
 // Marks are there after a start, are counted by a check, and a damaged one is found.
 func TestMarksAreChecked(t *testing.T) {
 	r := newRig(t, 16<<20, nil)

@@ -4,6 +4,7 @@
 //	workload fill DIR            writes until there is no space, deletes, writes again
 //	workload make DIR N          makes N small files
 //	workload list DIR            prints a directory's names, one a line, in the server's order
+//	workload once DIR SIGNAL     operations that fail if they are carried out twice, when there is a file SIGNAL
 //	workload hammer DIR SECONDS SEED CRASHES
 //	                             random operations against a model in memory, then compares all; the
 //	                             server may be killed so often meanwhile

@@ -15,7 +15,7 @@ func main() {
 	}
 }
 
-var errUsage = errors.New("usage: workload ops DIR [NAME...] | ranges DIR [NAME...] | fill DIR | make DIR N | list DIR | hammer DIR SECONDS SEED CRASHES")
+var errUsage = errors.New("usage: workload ops DIR [NAME...] | ranges DIR [NAME...] | fill DIR | make DIR N | list DIR | once DIR SIGNAL | hammer DIR SECONDS SEED CRASHES")
 
 func run(args []string) error {
 	if len(args) < 2 {
@@ -39,6 +39,8 @@ func run(args []string) error {
 			return err
 		}
 		return makeFiles(dir, n)
+	case name == "once" && len(rest) == 1:
+		return once(dir, rest[0])
 	case name == "hammer" && len(rest) == 3:
 		seconds, err1 := strconv.Atoi(rest[0])
 		seed, err2 := strconv.ParseUint(rest[1], 10, 64)

@@ -46,3 +46,14 @@ func TestHammerOnTheLocalFileSystem(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+func TestOnceOnTheLocalFileSystem(t *testing.T) {
+	dir, err := os.MkdirTemp("/var/tmp", "nfseal-workload-") // which has extended attributes
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := once(dir, dir); err != nil {
+		t.Fatal(err)
+	}
+}
