@@ -226,6 +226,72 @@ func TestMarksGo(t *testing.T) {
 	})
 }
 
+// fillCache has so many other clients take a part of the reply cache that nothing is left of it, and returns their
+// sessions.
+func (r *rig) fillCache(fore wire.ChannelAttrs) (others []wire.SessionID) {
+	r.t.Helper()
+	for n := range 100 {
+		ex := last[wire.ExchangeIDRes](r.t, r.raw(exchangeID(fmt.Sprint(n))))
+		a := r.raw(call{wire.OP_CREATE_SESSION, &wire.CreateSessionArgs{ClientID: ex.ClientID, SequenceID: ex.SequenceID, Fore: fore, Back: wide}})
+		if a.status == wire.NFS4ERR_DELAY {
+			return others
+		}
+		wantStatus(r.t, a, wire.NFS4_OK)
+		others = append(others, last[wire.CreateSessionRes](r.t, a).SessionID)
+	}
+	r.t.Fatal("there is always room")
+	return nil
+}
+
+// A slot that the session had to give back, and has again, begins anew: a mark from before must not be the answer
+// to a request that was never carried out.
+func TestMarksGoWithTheirSlot(t *testing.T) {
+	r := newRig(t, func(o *nfs4.Options) { o.Limits.ReplyCacheBytes, o.Limits.Slots = 512<<10, 16 })
+	fore := wide
+	fore.MaxRequests, fore.MaxResponseSizeCached = 16, 8<<10
+	s := r.newSessionWith("client", fore)
+	s.ok(reclaimComplete)
+	lastSlot := s.fore.MaxRequests - 1
+	on := func(slot, sequence uint32, ops ...call) *answer {
+		seq := call{wire.OP_SEQUENCE, &wire.SequenceArgs{SessionID: s.id, SequenceID: sequence, SlotID: slot, HighestSlot: slot, CacheThis: true}}
+		return s.retry(encodeCompound("t", 1, append([]call{seq}, ops...)...))
+	}
+	again := []call{putRoot, mkdir("d", 0o700)}
+	wantStatus(t, on(lastSlot, 1, again...), wire.NFS4_OK)
+	s.ok(putRoot, remove("d"))
+	others := r.fillCache(fore)
+	s.ok(putRoot)
+	s.ok(putRoot)
+	if got := at[wire.SequenceRes](t, s.ok(putRoot), 0).HighestSlot; got >= lastSlot {
+		t.Fatalf("slot %d is still there", got)
+	}
+	for _, id := range others {
+		wantStatus(t, r.raw(call{wire.OP_DESTROY_SESSION, &wire.DestroySessionArgs{SessionID: id}}), wire.NFS4_OK)
+	}
+	// Whoever uses its last slot gets more.
+	used := map[uint32]uint32{}
+	n := uint32(0)
+	for range 100 {
+		if n = at[wire.SequenceRes](t, s.ok(putRoot), 0).HighestSlot; n == lastSlot {
+			break
+		}
+		if n > 0 {
+			used[n]++
+			wantStatus(t, on(n, used[n], putRoot), wire.NFS4_OK)
+		}
+	}
+	if n != lastSlot || r.marks() != 2 {
+		t.Fatalf("the last slot is %d, %d marks", n, r.marks())
+	}
+	wantStatus(t, on(lastSlot, 1, putRoot), wire.NFS4_OK)
+	if n := r.marks(); n != 1 {
+		t.Errorf("%d marks after the slot began anew", n)
+	}
+	r.restart()
+	s.b = r.b
+	wantStatus(t, on(lastSlot, 1, again...), wire.NFS4ERR_BADSESSION)
+}
+
 // A server that can't read what requests have left does not start; of another version it knows nothing.
 func TestDamagedMarks(t *testing.T) {
 	for _, c := range []struct {
