@@ -45,6 +45,7 @@ type Appliance struct {
 	kmsKeys    *kms.Keys
 	kms        *kms.Client // of file systems
 	keyWatch   keyWatch
+	advertised advertised
 	catalogKey *keyring.DataKey
 	store      *catalog.Local
 	catalog    *catalog.Catalog
@@ -86,6 +87,7 @@ func Open(ctx context.Context, o Options) (*Appliance, error) {
 		return nil, err
 	}
 	a := &Appliance{o: o, log: o.Log, started: o.Clock(), offered: make(chan *steer.Offer, 1)}
+	a.advertised.hosts, a.advertised.ocspHost = o.Advertise, o.OCSPHost
 	if err := a.open(ctx); err != nil {
 		return nil, errors.Join(err, a.Close())
 	}
@@ -175,6 +177,7 @@ func (a *Appliance) openForWriting(ctx context.Context, pending *pendingLog, fre
 		return err
 	}
 	a.keyWatch.start(a)
+	a.followAddresses()
 	return a.prepareServers(ctx)
 }
 
@@ -214,7 +217,7 @@ func (a *Appliance) listen(ctx context.Context) error {
 func (a *Appliance) openAuthority(ctx context.Context) error {
 	var err error
 	a.authority, err = pki.Open(ctx, pki.Options{
-		Dir: a.dir.pki(), Sealer: a.keys, Region: a.o.Region, Suffix: a.o.Suffix, OCSPURL: a.o.OCSPURL(),
+		Dir: a.dir.pki(), Sealer: a.keys, Region: a.o.Region, Suffix: a.o.Suffix, OCSPURL: a.ocspURL(),
 		Events: func(e pki.Event) {
 			a.log.Info("certificates", zap.String("what", e.What), zap.String("serial", e.Serial),
 				zap.Strings("names", e.Names), zap.Error(e.Err))
@@ -318,7 +321,7 @@ func (a *Appliance) unitOptions() UnitOptions {
 		Keys:          a.keys,
 		KMS:           a.kms,
 		Authority:     a.authority,
-		Names:         pki.AddressesOf(a.o.Advertise),
+		Names:         pki.AddressesOf(a.hosts()),
 		Caches:        a.caches,
 		Squash:        squash,
 		LeaseSeconds:  a.o.LeaseSeconds,
@@ -471,6 +474,7 @@ func (a *Appliance) close() error {
 	}
 	errs = append(errs, a.closeEdge())
 	a.keyWatch.close()
+	a.advertised.close()
 	a.admin.Lock()
 	defer a.admin.Unlock()
 	for _, u := range a.units {

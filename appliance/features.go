@@ -18,7 +18,7 @@ func (a *Appliance) Features() []api.Feature {
 		atRestFeature(),
 		rootFeature(a.dir.root),
 		a.transitFeature(),
-		{Name: "OCSP", On: true, Detail: "stapled, responder at " + a.o.OCSPURL()},
+		{Name: "OCSP", On: true, Detail: "stapled, responder at " + a.ocspURL()},
 		a.plaintextFeature(),
 		a.squashFeature(),
 	}

@@ -38,10 +38,23 @@ func (a *Appliance) certifyFront(ctx context.Context) (err error) {
 	if a.front.listener == nil {
 		return nil
 	}
-	names := append([]string{"localhost", "127.0.0.1", "::1"}, a.o.Advertise...)
-	slices.Sort(names)
-	a.front.certificate, err = a.authority.OpenServerCertificate(ctx, a.dir.tls(), pki.AddressesOf(slices.Compact(names)))
+	a.front.certificate, err = a.authority.OpenServerCertificate(ctx, a.dir.tls(), frontNames(a.hosts()))
 	return err
+}
+
+// frontNames are those of the front door of a machine that clients reach at hosts.
+func frontNames(hosts []string) pki.Request {
+	names := append([]string{"localhost", "127.0.0.1", "::1"}, hosts...)
+	slices.Sort(names)
+	return pki.AddressesOf(slices.Compact(names))
+}
+
+// setHosts replaces the certificate if it lacks one of hosts.
+func (f *frontDoor) setHosts(ctx context.Context, hosts []string) error {
+	if f.certificate == nil {
+		return nil
+	}
+	return f.certificate.SetRequest(ctx, frontNames(hosts))
 }
 
 // serveFront answers until the API's server is closed.

@@ -24,6 +24,8 @@ const (
 	minMemoryBytes        = 16 << 20
 	// minHeapBytes is the least soft limit for the Go runtime: with less, the collector would never rest.
 	minHeapBytes = 64 << 20
+	// addressLook is how often it is looked whether the machine has other addresses.
+	addressLook = 2 * time.Second
 	// maxUnits bounds the units of one appliance.
 	maxUnits = 64
 	// ocspTimeout bounds one request to the OCSP responder; maxOCSPConnections how many there are.

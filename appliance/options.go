@@ -99,6 +99,9 @@ type Options struct {
 	KeyCheckSeconds int
 	// Upgrades is where bundles with another version of the image go; nowhere by default.
 	Upgrades UpgradeOptions
+	// ownAddresses and ownOCSPHost say that Advertise and OCSPHost are the defaults, which follow the machine's
+	// addresses while it runs.
+	ownAddresses, ownOCSPHost bool
 	// Log is where the appliance logs; nowhere by default.
 	Log *zap.Logger
 	// Clock is time.Now by default.
@@ -149,10 +152,10 @@ func (o *Options) EnsureDefaults() {
 		o.Listen = []string{DefaultListen}
 	}
 	if len(o.Advertise) == 0 {
-		o.Advertise = reachableHosts(o.Listen)
+		o.Advertise, o.ownAddresses = reachableHosts(o.Listen), true
 	}
 	if o.OCSPHost == "" {
-		o.OCSPHost = o.Advertise[0]
+		o.OCSPHost, o.ownOCSPHost = o.Advertise[0], true
 	}
 	if o.Log == nil {
 		o.Log = zap.NewNop()
@@ -258,8 +261,10 @@ func parseSquash(s string) (nfs4.SquashMode, error) {
 }
 
 // OCSPURL is the address of the responder that goes into certificates.
-func (o *Options) OCSPURL() string {
-	host := o.OCSPHost
+func (o *Options) OCSPURL() string { return o.ocspURL(o.OCSPHost) }
+
+// ocspURL is that of a responder that clients reach at host, or host:port.
+func (o *Options) ocspURL(host string) string {
 	if _, _, err := net.SplitHostPort(host); err != nil {
 		_, port, _ := net.SplitHostPort(o.OCSPListen)
 		host = net.JoinHostPort(host, port)

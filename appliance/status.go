@@ -27,7 +27,7 @@ func (a *Appliance) Status(ctx context.Context) (api.Status, error) {
 		Suffix:        a.o.Suffix,
 		Addresses:     a.addresses(),
 		CAFile:        a.dir.caFile(),
-		OCSPURL:       a.o.OCSPURL(),
+		OCSPURL:       a.ocspURL(),
 		Connections:   a.server.Stats().Active,
 		Features:      a.Features(),
 		Units:         make([]api.UnitStatus, 0, len(a.units)),
@@ -129,8 +129,8 @@ func (a *Appliance) addresses() []string {
 // mount.nfseal looks for it.
 func (a *Appliance) mountCommand(id string) string {
 	options := []string{"tls"}
-	if _, err := netip.ParseAddr(a.o.Advertise[0]); err == nil {
-		options = append(options, "mounttargetip="+a.o.Advertise[0])
+	if host := a.hosts()[0]; isAddress(host) {
+		options = append(options, "mounttargetip="+host)
 	}
 	if a.o.Region != DefaultRegion {
 		options = append(options, "region="+a.o.Region)
@@ -144,12 +144,17 @@ func (a *Appliance) mountCommand(id string) string {
 	return "mount -t nfseal -o " + strings.Join(options, ",") + " " + id + ":/ /mnt"
 }
 
+func isAddress(host string) bool {
+	_, err := netip.ParseAddr(host)
+	return err == nil
+}
+
 // Banner is what an operator wants to see after a start.
 func (a *Appliance) Banner() []string {
 	return []string{
 		"NFS is served at " + fmt.Sprint(a.addresses()) + " as fs-….efs." + a.o.Region + "." + a.o.Suffix,
 		"CA file for clients: " + a.dir.caFile(),
-		"OCSP responder: " + a.o.OCSPURL(),
+		"OCSP responder: " + a.ocspURL(),
 		"API socket: " + a.dir.socket(),
 		"API for the aws CLI, with an access key of nfseal user: " + a.frontURL(),
 		"on another machine, with the CA file copied to /etc/nfseal/ca.pem: " + a.mountCommand("<fs-id>"),

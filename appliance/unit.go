@@ -362,6 +362,17 @@ func (u *Unit) releaseLocked() error {
 	return errors.Join(errs...)
 }
 
+// SetNames changes what the certificate holds besides the wildcard. One that lacks something is replaced.
+func (u *Unit) SetNames(ctx context.Context, names pki.Request) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.o.Names = names
+	if c := u.certificate.Load(); c != nil {
+		return c.SetRequest(ctx, names)
+	}
+	return nil
+}
+
 // Certificate is the unit's TLS certificate, nil when it does not serve.
 func (u *Unit) Certificate() *pki.ServerCertificate { return u.certificate.Load() }
 

@@ -44,7 +44,8 @@ type Authority struct {
 	// changed is closed and replaced at each revocation; mu guards the variable.
 	changed chan struct{}
 
-	ocsp responder
+	ocsp    responder
+	ocspURL atomic.Pointer[string] // as Options.OCSPURL, or as it was changed
 }
 
 // Open opens the authority in o.Dir, or makes one where there is none.
@@ -57,6 +58,7 @@ func Open(ctx context.Context, o Options) (*Authority, error) {
 		return nil, fmt.Errorf("pki: %w", err)
 	}
 	a := &Authority{o: o, changed: make(chan struct{})}
+	a.SetOCSPURL(o.OCSPURL)
 	if err := a.open(ctx); err != nil {
 		return nil, err
 	}
@@ -91,6 +93,10 @@ func (a *Authority) open(ctx context.Context) error {
 	}
 	return a.create(ctx, path)
 }
+
+// SetOCSPURL changes where clients reach the responder, for the certificates that are issued or looked at from now on.
+// Its path stays.
+func (a *Authority) SetOCSPURL(url string) { a.ocspURL.Store(&url) }
 
 func (a *Authority) indexPath() string { return filepath.Join(a.o.Dir, "index.json") }
 
@@ -207,7 +213,7 @@ func (a *Authority) leafTemplate(r Request) (*x509.Certificate, error) {
 		KeyUsage:              x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		BasicConstraintsValid: true,
-		OCSPServer:            []string{a.o.OCSPURL},
+		OCSPServer:            []string{*a.ocspURL.Load()},
 		DNSNames:              append([]string{a.o.Wildcard()}, r.Names...),
 	}
 	if a.o.CAURL != "" {

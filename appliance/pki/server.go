@@ -83,7 +83,7 @@ func (s *ServerCertificate) open(ctx context.Context) error {
 
 // fits says whether a stored certificate is what would be issued now, but for its dates.
 func (s *ServerCertificate) fits(cert *x509.Certificate) bool {
-	if cert.CheckSignatureFrom(s.a.cert) != nil || !slices.Equal(cert.OCSPServer, []string{s.a.o.OCSPURL}) {
+	if cert.CheckSignatureFrom(s.a.cert) != nil || !slices.Equal(cert.OCSPServer, []string{*s.a.ocspURL.Load()}) {
 		return false
 	}
 	if _, known := (*s.a.issued.Load())[serialText(cert.SerialNumber)]; !known {

@@ -33,6 +33,12 @@ const wayOut = "start with the recovery key, -root recovery:PATH, and seal anew 
 // defaultPCRs are the state of Secure Boot, and the kernel and initial RAM disk of a unified kernel image.
 var defaultPCRs = []uint{7, 11}
 
+// Registers that tell one system from another (see meaning).
+const (
+	bootLoaderPCR = 4
+	kernelPCR     = 11
+)
+
 // maxPCR is the last of the registers that a PC has.
 const maxPCR = 23
 
@@ -44,6 +50,7 @@ const sessionNonceBytes = 16
 type tpm struct {
 	device string // a character device, or a Unix socket at which a TPM answers
 	pcrs   []uint // of what is wrapped from now on
+	sealed []uint // of what was wrapped or unwrapped last
 }
 
 var _ Root = (*tpm)(nil)
@@ -84,7 +91,14 @@ func (t *tpm) Kind() Kind { return TPM }
 
 // Describe implements Root.
 func (t *tpm) Describe() string {
-	return "the TPM at " + t.device + ": who takes the disk, or starts this machine with another system, reads nothing; who takes the whole machine and starts it as it is has it serve"
+	of := t.sealed
+	if of == nil {
+		of = t.pcrs
+	}
+	if slices.Contains(of, bootLoaderPCR) || slices.Contains(of, kernelPCR) {
+		return "the TPM at " + t.device + ": who takes the disk, or starts this machine with another system, reads nothing; who takes the whole machine and starts it as it is has it serve"
+	}
+	return "the TPM at " + t.device + ": who takes the disk reads nothing; who takes the whole machine has it serve, and reads everything if Secure Boot lets another system start"
 }
 
 // Close implements Root.
@@ -162,6 +176,7 @@ func (t *tpm) Wrap(_ context.Context, secret, aad []byte) ([]byte, error) {
 	if w.Sealed, err = seal(TPM, key, secret, aad); err != nil {
 		return nil, err
 	}
+	t.sealed = w.indexes()
 	return encode(w)
 }
 
@@ -259,6 +274,7 @@ func (t *tpm) Unwrap(_ context.Context, wrapped, aad []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	t.sealed = w.indexes()
 	return open(TPM, key, w.Sealed, aad)
 }
 
