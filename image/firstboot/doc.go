@@ -1,8 +1,9 @@
-// Package firstboot finds the two partitions on which an appliance keeps what is its own, or makes them on
+// Package firstboot finds the three partitions on which an appliance keeps what is its own, or makes them on
 // an empty disk:
 //
-//	STATE    256 MiB, ext4: the root key; what the machine is
-//	DATA     the rest, ext4: the daemon's data directory, which is worth nothing without the root key
+//	STATE    256 MiB, ext4: the root key, unless a TPM keeps it; what the machine is
+//	DATA     a quarter, of a large disk a sixteenth, ext4: the daemon's data directory, worth nothing without the root key
+//	VOLUME   the rest, without a file system: the contents of files, which the daemon encrypts
 //
 // # What is never done
 //
@@ -15,5 +16,5 @@
 //
 // Partitions are made under names that say that they are new, and get their own names when both file
 // systems are whole: until then, nothing was ever kept in them, and the next start makes the file systems
-// anew.
+// anew, and fills both ends of VOLUME with zeros, by which the daemon knows that it may have it.
 package firstboot

@@ -85,6 +85,7 @@ func (m *machine) Reread(d disks.Disk, count int) error {
 func (m *machine) Format(device, label string) error {
 	return m.do("format", filepath.Base(device)+" "+label)
 }
+func (m *machine) Blank(device string) error { return m.do("blank", filepath.Base(device)) }
 func (m *machine) Check(device string) error { return m.do("check", filepath.Base(device)) }
 
 // prepare runs Prepare and gives what was asked of the System.
@@ -110,22 +111,27 @@ func (m *machine) system() {
 	m.set("vda", "vda1/partition", "1")
 }
 
-const made = "reread nvme0n1,format nvme0n1p1 nfseal-state,format nvme0n1p2 nfseal-data"
+const made = "reread nvme0n1,format nvme0n1p1 nfseal-state,format nvme0n1p2 nfseal-data,blank nvme0n1p3"
 
 func TestFirstAndSecondStart(t *testing.T) {
 	m := newMachine(t)
 	m.system()
 	m.add("nvme0n1", "S1", 4*gib)
 	p, did, err := m.prepare(Choice{})
-	if err != nil || did != made || !p.Fresh || p.Disk.Name != "nvme0n1" || filepath.Base(p.State) != "nvme0n1p1" || filepath.Base(p.Data) != "nvme0n1p2" {
+	if err != nil || did != made || !p.Fresh || p.Disk.Name != "nvme0n1" || filepath.Base(p.State) != "nvme0n1p1" || filepath.Base(p.Data) != "nvme0n1p2" || filepath.Base(p.Volume) != "nvme0n1p3" {
 		t.Fatalf("%+v, %s, %v", p, did, err)
 	}
 	table, err := p.Disk.Table()
-	if err != nil || len(table.Partitions) != 2 || table.Partitions[0].Name != stateName || table.Partitions[1].Name != dataName {
-		t.Errorf("%+v, %v", table, err)
+	if err != nil || len(table.Partitions) != 3 || p.VolumeID != table.Partitions[2].ID {
+		t.Fatalf("%+v, %+v, %v", p, table, err)
 	}
-	if _, size := table.Range(table.Partitions[0]); size != stateBytes {
-		t.Errorf("STATE has %d bytes", size)
+	for i, want := range []struct {
+		name string
+		size int64
+	}{{stateName, stateBytes}, {dataName, gib}, {volumeName, 3*gib - stateBytes - 2<<20}} {
+		if _, size := table.Range(table.Partitions[i]); table.Partitions[i].Name != want.name || size != want.size {
+			t.Errorf("partition %s of %d bytes, not %s of %d", table.Partitions[i].Name, size, want.name, want.size)
+		}
 	}
 	m.add("nvme1n1", "S2", 4*gib) // another empty disk changes nothing any more
 	p, did, err = m.prepare(Choice{})
@@ -244,11 +250,56 @@ func TestDisksOfAppliances(t *testing.T) {
 	m.write("nvme1n1", 0, content)
 	m.set("nvme1n1", "nvme1n1p1/partition", "1")
 	m.set("nvme1n1", "nvme1n1p2/partition", "2")
+	m.set("nvme1n1", "nvme1n1p3/partition", "3")
 	if _, did, err := m.prepare(Choice{}); !errors.Is(err, ErrAmbiguous) || did != "" {
 		t.Errorf("two disks of appliances: %s, %v", did, err)
 	}
 	if p, did, err := m.prepare(Choice{Serial: "S2"}); err != nil || p.Disk.Name != "nvme1n1" || strings.Contains(did, "format") {
 		t.Errorf("the chosen one of two: %s, %v", did, err)
+	}
+}
+
+// A disk from before there were volumes on partitions goes on as it is.
+func TestDiskWithoutAVolume(t *testing.T) {
+	m := newMachine(t)
+	m.add("nvme0n1", "S1", 4*gib)
+	table, err := gpt.New(gpt.Derive("x"), 4*gib, 512)
+	m.must(err)
+	_, err = table.Add(gpt.TypeState, gpt.Derive("y"), stateName, stateBytes)
+	m.must(err)
+	_, err = table.Add(gpt.TypeData, gpt.Derive("z"), dataName, 0)
+	m.must(err)
+	f, err := os.OpenFile(filepath.Join(m.tree.Dev, "nvme0n1"), os.O_WRONLY, 0)
+	m.must(err)
+	m.must(errors.Join(table.Write(f), f.Close()))
+	m.set("nvme0n1", "nvme0n1p1/partition", "1")
+	m.set("nvme0n1", "nvme0n1p2/partition", "2")
+	p, did, err := m.prepare(Choice{})
+	if err != nil || did != "check nvme0n1p1,check nvme0n1p2" || p.Volume != "" || p.Fresh {
+		t.Errorf("%+v, %s, %v", p, did, err)
+	}
+}
+
+func TestDataSize(t *testing.T) {
+	for disk, want := range map[int64]int64{2 * gib: gib / 2, 64 * gib: 16 * gib, 100 * gib: 16 * gib, 1 << 40: 64 * gib} {
+		if got := dataSize(disk); got != want {
+			t.Errorf("disk of %d: %d, not %d", disk, got, want)
+		}
+	}
+}
+
+func TestBlank(t *testing.T) {
+	device := filepath.Join(t.TempDir(), "volume")
+	if err := os.WriteFile(device, bytes.Repeat([]byte{1}, 3*edgeBytes), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := (Linux{}).Blank(device); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(device)
+	zeros := make([]byte, edgeBytes)
+	if err != nil || len(got) != 3*edgeBytes || !bytes.Equal(got[:edgeBytes], zeros) || !bytes.Equal(got[2*edgeBytes:], zeros) || got[edgeBytes] != 1 {
+		t.Errorf("%d bytes, %v", len(got), err)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 const (
 	stateName        = "nfseal-state"
 	dataName         = "nfseal-data"
+	volumeName       = "nfseal-volume"
 	unfinishedSuffix = "-new"
 )
 
@@ -24,6 +25,8 @@ type System interface {
 	Reread(disk disks.Disk, count int) error
 	// Format makes an empty file system, whatever was there.
 	Format(device, label string) error
+	// Blank fills both ends of a device with zeros, so that it is taken for empty.
+	Blank(device string) error
 	// Check repairs what a loss of power leaves, and refuses more.
 	Check(device string) error
 }
@@ -31,8 +34,10 @@ type System interface {
 // A Pair is where an appliance keeps what is its own.
 type Pair struct {
 	Disk        disks.Disk
-	State, Data string // devices
-	Fresh       bool   // made by this call
+	State, Data string   // devices
+	Volume      string   // device; "" if the disk is from before there were such: the volume is a file then
+	VolumeID    gpt.GUID // of its partition
+	Fresh       bool     // made by this call
 }
 
 // Prepare finds the partitions, or makes them on the disk that may be taken.
@@ -113,27 +118,40 @@ func matching(all []*candidate, c Choice) []*candidate {
 
 // ownPartitions looks for exactly one of each kind, nil if there is none at all.
 func ownPartitions(d disks.Disk, table *gpt.Table) (*candidate, error) {
-	states, datas, unfinished := 0, 0, 0
+	count := make(map[gpt.GUID]int)
+	own, unfinished := 0, 0
 	for _, p := range table.Partitions {
-		switch p.Type {
-		case gpt.TypeState:
-			states++
-		case gpt.TypeData:
-			datas++
-		default:
+		name := nameOf(p.Type)
+		if name == "" {
 			continue
 		}
-		if p.Name == stateName+unfinishedSuffix || p.Name == dataName+unfinishedSuffix {
+		count[p.Type]++
+		own++
+		if p.Name == name+unfinishedSuffix {
 			unfinished++
 		}
 	}
-	if states == 0 && datas == 0 {
+	if own == 0 {
 		return nil, nil
 	}
-	if states != 1 || datas != 1 || unfinished == 1 {
-		return nil, fmt.Errorf("firstboot: %s has %d partitions of kind STATE and %d of kind DATA, not one of each", d.Name, states, datas)
+	if count[gpt.TypeState] != 1 || count[gpt.TypeData] != 1 || count[gpt.TypeVolume] > 1 || unfinished > 0 && unfinished != own {
+		return nil, fmt.Errorf("firstboot: %s has %d partitions of kind STATE, %d of kind DATA and %d of kind VOLUME, not one of each",
+			d.Name, count[gpt.TypeState], count[gpt.TypeData], count[gpt.TypeVolume])
 	}
-	return &candidate{disk: d, table: table, unfinished: unfinished == 2}, nil
+	return &candidate{disk: d, table: table, unfinished: unfinished > 0}, nil
+}
+
+// nameOf is the name of an appliance's partition once it is whole, "" for all others.
+func nameOf(kind gpt.GUID) string {
+	switch kind {
+	case gpt.TypeState:
+		return stateName
+	case gpt.TypeData:
+		return dataName
+	case gpt.TypeVolume:
+		return volumeName
+	}
+	return ""
 }
 
 // partition writes the table of a disk that is taken.
@@ -142,16 +160,23 @@ func partition(d disks.Disk, s System) error {
 	if err != nil {
 		return err
 	}
-	if _, err := table.Add(gpt.TypeState, random(), stateName+unfinishedSuffix, stateBytes); err != nil {
-		return err
-	}
-	if _, err := table.Add(gpt.TypeData, random(), dataName+unfinishedSuffix, 0); err != nil {
-		return err
+	for _, p := range []struct {
+		kind gpt.GUID
+		size int64
+	}{{gpt.TypeState, stateBytes}, {gpt.TypeData, dataSize(d.SizeBytes)}, {gpt.TypeVolume, 0}} {
+		if _, err := table.Add(p.kind, random(), nameOf(p.kind)+unfinishedSuffix, p.size); err != nil {
+			return err
+		}
 	}
 	if err := write(d, table); err != nil {
 		return err
 	}
 	return s.Reread(d, len(table.Partitions))
+}
+
+// dataSize is the size of DATA on a disk of diskBytes.
+func dataSize(diskBytes int64) int64 {
+	return min(diskBytes/dataShare, max(dataBytes, diskBytes/dataShareOfLarge))
 }
 
 func random() gpt.GUID {
@@ -185,12 +210,14 @@ func (c *candidate) open(tree disks.Tree, s System) (*Pair, error) {
 			return nil, err
 		}
 	}
+	if p.Volume != "" {
+		if err := s.Blank(p.Volume); err != nil {
+			return nil, err
+		}
+	}
 	for i := range table.Partitions {
-		switch q := &table.Partitions[i]; q.Type {
-		case gpt.TypeState:
-			q.Name = stateName
-		case gpt.TypeData:
-			q.Name = dataName
+		if name := nameOf(table.Partitions[i].Type); name != "" {
+			table.Partitions[i].Name = name
 		}
 	}
 	return p, write(c.disk, table)
@@ -217,9 +244,11 @@ func (c *candidate) devices(tree disks.Tree) (*Pair, *gpt.Table, error) {
 				p.State = d.Partitions[q.Number]
 			case gpt.TypeData:
 				p.Data = d.Partitions[q.Number]
+			case gpt.TypeVolume:
+				p.Volume, p.VolumeID = d.Partitions[q.Number], q.ID
 			}
 		}
-		if p.State != "" && p.Data != "" {
+		if p.State != "" && p.Data != "" && (p.Volume != "" || p.VolumeID == gpt.GUID{}) {
 			return p, table, nil
 		}
 	}

@@ -3,6 +3,7 @@ package firstboot
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -55,6 +56,29 @@ func shown(d disks.Disk, count int) bool {
 // Format implements System.
 func (Linux) Format(device, label string) error {
 	return tool("/usr/sbin/mkfs.ext4", "-q", "-F", "-m", "0", "-L", label, device)
+}
+
+// Blank implements System.
+func (Linux) Blank(device string) error {
+	f, err := os.OpenFile(device, os.O_WRONLY|unix.O_EXCL, 0)
+	if err != nil {
+		return fmt.Errorf("firstboot: %w", err)
+	}
+	return errors.Join(blankEnds(f), f.Sync(), f.Close())
+}
+
+func blankEnds(f *os.File) error {
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return fmt.Errorf("firstboot: %w", err)
+	}
+	zeros := make([]byte, min(edgeBytes, size))
+	for _, offset := range []int64{0, size - int64(len(zeros))} {
+		if _, err := f.WriteAt(zeros, offset); err != nil {
+			return fmt.Errorf("firstboot: %w", err)
+		}
+	}
+	return nil
 }
 
 // Check implements System.

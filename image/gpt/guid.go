@@ -19,8 +19,10 @@ var (
 	TypeRoot = MustParseGUID("4f68bce3-e8cd-4db1-96e7-fbcaf984b709")
 	// TypeState holds what an appliance is: its root key and its configuration.
 	TypeState = MustParseGUID("6b0d5f0e-2c8a-4d37-9a61-6e6673656101")
-	// TypeData holds what it serves.
+	// TypeData holds the names, attributes and records of what it serves.
 	TypeData = MustParseGUID("6b0d5f0e-2c8a-4d37-9a61-6e6673656102")
+	// TypeVolume is the encrypted volume with the contents. image/files has the same in a rule of udev.
+	TypeVolume = MustParseGUID("6b0d5f0e-2c8a-4d37-9a61-6e6673656103")
 )
 
 // ParseGUID reads the usual text form, in either case.

@@ -36,8 +36,14 @@ const (
 type view struct {
 	state     string
 	addresses []string
-	apiPrint  string // SHA-256 of the API's certificate, "" while there is none
+	parts     []api.Feature // what of the daemon's is worth to be known here
+	apiPrint  string        // SHA-256 of the API's certificate, "" while there is none
 	caPrint   string
+}
+
+// shownParts are the parts of the daemon that are shown, and how they are called.
+var shownParts = map[string]string{
+	"root of trust": "root key", "XDP gate": "gate", "sk_lookup steering": "steering", "kernel TLS": "kernel TLS",
 }
 
 // text is the view for people.
@@ -49,6 +55,13 @@ func (v view) text() string {
 	}
 	if len(v.addresses) == 0 {
 		fmt.Fprintf(&b, "  address          none yet\n")
+	}
+	for _, p := range v.parts {
+		detail := p.Detail
+		if !p.On {
+			detail = "off: " + detail
+		}
+		fmt.Fprintf(&b, "  %-16s %s\n", shownParts[p.Name], detail)
 	}
 	if v.apiPrint == "" {
 		return b.String()
@@ -72,6 +85,9 @@ func showConsole(ctx context.Context) error {
 				return err
 			}
 			shown = text
+		}
+		if err := showRecovery(daemonDir, print); err != nil {
+			fmt.Fprintln(os.Stderr, "nfseal-boot: recovery key:", err)
 		}
 		if serving {
 			if err := introduce(ctx, client, stateDir, caFile, print); err != nil {
@@ -102,10 +118,15 @@ func look(ctx context.Context, client *api.Client) (v view, serving bool) {
 	defer cancel()
 	status, err := client.Status(ctx)
 	if err != nil {
-		v.state = "the daemon is starting"
+		v.state = notServing(daemonDir)
 		return v, false
 	}
 	v.state = describe(status, r.Disk)
+	for _, f := range status.Features {
+		if shownParts[f.Name] != "" {
+			v.parts = append(v.parts, f)
+		}
+	}
 	v.apiPrint, v.caPrint = fingerprints(ctx)
 	return v, true
 }
@@ -117,7 +138,32 @@ func describe(s api.Status, disk string) string {
 			return fmt.Sprintf("the unit %s is %s: %s", u.ID, u.State, u.Reason)
 		}
 	}
-	return fmt.Sprintf("serving, file systems: %d; data on %s, and its key beside it, on STATE", len(s.FileSystems), disk)
+	return fmt.Sprintf("serving, file systems: %d; data on %s", len(s.FileSystems), disk)
+}
+
+// notServing says what a daemon does that does not answer: what it has left in dir tells.
+func notServing(dir string) string {
+	why, err := os.ReadFile(filepath.Join(dir, "failure"))
+	if err != nil || len(why) == 0 {
+		return "the daemon is starting"
+	}
+	return "the daemon does not serve: " + strings.TrimSpace(string(why))
+}
+
+// showRecovery shows the recovery key that the daemon has left in dir, and then destroys it: it opens what the TPM
+// keeps, and is on no disk.
+func showRecovery(dir string, say func(string) error) error {
+	key, err := os.ReadFile(recoveryFile(dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := say(fmt.Sprintf("\nThe recovery key, for when the TPM refuses. It is shown only this once: write it down.\n  %s\n", strings.TrimSpace(string(key)))); err != nil {
+		return err
+	}
+	return os.Remove(recoveryFile(dir))
 }
 
 func readReport(dir string) (report, error) {

@@ -14,16 +14,17 @@ import (
 
 	"github.com/nfseal/nfseal/image/disks"
 	"github.com/nfseal/nfseal/image/firstboot"
-	"golang.org/x/sys/unix"
 )
 
 // tryAgain is when disks are looked at again after none could be taken.
 const tryAgain = 5 * time.Second
 
-// report is what the console is told of the disks.
+// report is what is known of the disks.
 type report struct {
 	Ready  bool   `json:"ready"`
 	Disk   string `json:"disk"`   // the name of the one with the data
+	Volume string `json:"volume"` // device of the volume, "" if it is a file
+	PCRs   string `json:"pcrs"`   // what a TPM is to seal to
 	Detail string `json:"detail"` // why it is not ready
 }
 
@@ -35,10 +36,14 @@ func prepareDisks(ctx context.Context, credentials string) error {
 	if err != nil {
 		return err
 	}
+	pcrs, err := readPCRs(credentials)
+	if err != nil {
+		return err
+	}
 	for said := ""; ; {
 		pair, err := firstboot.Prepare(disks.System, firstboot.Linux{}, choice)
 		if err == nil {
-			if err = use(pair); err == nil {
+			if err = use(ctx, pair, pcrs); err == nil {
 				return nil
 			}
 			return errors.Join(err, writeReport(runDir, report{Detail: err.Error()}))
@@ -70,31 +75,61 @@ func readChoice(credentials string) (firstboot.Choice, error) {
 	return firstboot.ParseChoice(string(text))
 }
 
-// use mounts the partitions and gives them to the daemon.
-func use(pair *firstboot.Pair) error {
+// use mounts the partitions and gives them, and what else is the daemon's, to it.
+func use(ctx context.Context, pair *firstboot.Pair, pcrs string) error {
 	uid, gid, err := daemonUser()
 	if err != nil {
 		return err
 	}
+	for _, dir := range []string{daemonDir, pinDir} {
+		if err := own(dir, uid, gid); err != nil {
+			return err
+		}
+	}
 	for _, m := range [][2]string{{pair.State, stateDir}, {pair.Data, dataDir}} {
-		if err := firstboot.Mount(m[0], m[1]); err != nil {
+		if err := mount(ctx, m[0], m[1]); err != nil {
 			return err
 		}
 		if err := errors.Join(os.Chown(m[1], uid, gid), os.Chmod(m[1], 0o700)); err != nil {
 			return err
 		}
 	}
-	size, err := volumeSize(dataDir)
-	if err != nil {
-		return err
-	}
-	if err := writeFile(filepath.Join(runDir, "daemon.env"), []byte("NFSEAL_VOLUME_SIZE="+size+"\n")); err != nil {
-		return err
+	r := report{Ready: true, Disk: pair.Disk.Name, PCRs: pcrs}
+	if pair.Volume != "" {
+		r.Volume = "/dev/disk/by-partuuid/" + pair.VolumeID.String()
+		if err := awaitOwner(ctx, r.Volume, uid); err != nil {
+			return err
+		}
 	}
 	if pair.Fresh {
 		fmt.Fprintf(os.Stderr, "nfseal-boot: %s (serial:%s) has been taken for the data\n", pair.Disk.Name, pair.Disk.Serial)
 	}
-	return writeReport(runDir, report{Ready: true, Disk: pair.Disk.Name})
+	// The daemon may use the devices that there are when it starts: a TPM whose driver is late would be none.
+	if exists(tpmTable) {
+		_ = await(ctx, tpmDevice) // what is wrong with it is said by who uses it
+	}
+	return writeReport(runDir, r)
+}
+
+// mount tries again for a while: after a new partition table the kernel takes devices away for a moment.
+func mount(ctx context.Context, device, dir string) error {
+	var err error
+	late := awaitFor(ctx, deviceWait, device, func() bool {
+		err = firstboot.Mount(device, dir)
+		return err == nil
+	})
+	if late != nil {
+		return err
+	}
+	return nil
+}
+
+// own makes a directory that nobody but the daemon's user may use; what is above it may be passed by all.
+func own(dir string, uid, gid int) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return errors.Join(os.Chmod(filepath.Dir(dir), 0o711), os.Chown(dir, uid, gid), os.Chmod(dir, 0o700))
 }
 
 func daemonUser() (uid, gid int, err error) {
@@ -106,18 +141,6 @@ func daemonUser() (uid, gid int, err error) {
 	gid, gidErr := strconv.Atoi(u.Gid)
 	return uid, gid, errors.Join(uidErr, gidErr)
 }
-
-// volumeSize is for a volume that is made now: three quarters of what is free. Names and attributes are
-// beside it; it can grow later.
-func volumeSize(dir string) (string, error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
-		return "", fmt.Errorf("free space of %s: %w", dir, err)
-	}
-	return fmt.Sprintf("%dMiB", volumeMiB(int64(st.Bavail)*st.Bsize)), nil
-}
-
-func volumeMiB(free int64) int64 { return max(free/4*3>>20, 16) }
 
 func writeReport(dir string, r report) error {
 	text, err := json.Marshal(r)

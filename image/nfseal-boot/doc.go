@@ -2,6 +2,8 @@
 //
 //	nfseal-boot disks     as root, before the daemon: finds STATE and DATA or makes them (package firstboot),
 //	                      mounts them for the daemon, and waits as long as there is no disk for them
+//	nfseal-boot daemon    as root, before each start of the daemon: what it is told of this machine, which are its
+//	                      volume, its network cards, and who keeps its root key: a TPM, or a file on STATE
 //	nfseal-boot console   shows on all consoles what the machine is, and what it is doing; after the first
 //	                      start, once, the key of the first administrator
 //	nfseal-boot upgrade   as root: writes the bundle that the daemon has left beside the version that runs (package
@@ -10,5 +12,6 @@
 //	                      this machine through TLS; one that does not has the machine start again
 //
 // The disk is chosen by the systemd credential nfseal.disk, "serial:…" or "wwid:…", which the firmware's
-// tables (SMBIOS type 11, io.systemd.credential:nfseal.disk=…) can carry.
+// tables (SMBIOS type 11, io.systemd.credential:nfseal.disk=…) can carry; nfseal.tpm-pcrs, as "7+11", are the
+// registers that a TPM seals a new root key to.
 package main

@@ -19,6 +19,10 @@ const (
 	dataDir  = "/var/lib/nfseal"
 	runDir   = "/run/nfseal"
 	user     = "nfseal"
+	// daemonDir is where the daemon leaves what the console shows.
+	daemonDir = runDir + "/daemon"
+	// pinDir is where the daemon pins programs of the kernel: package bpffs names it.
+	pinDir = "/sys/fs/bpf/nfseal"
 )
 
 func main() {
@@ -34,6 +38,9 @@ func run(args []string) error {
 	if len(args) == 1 && args[0] == "disks" {
 		return prepareDisks(ctx, os.Getenv("CREDENTIALS_DIRECTORY"))
 	}
+	if len(args) == 1 && args[0] == "daemon" {
+		return prepareDaemon(ctx)
+	}
 	if len(args) == 1 && args[0] == "console" {
 		return showConsole(ctx)
 	}
@@ -43,5 +50,5 @@ func run(args []string) error {
 	if len(args) == 1 && args[0] == "bless" {
 		return bless(ctx)
 	}
-	return fmt.Errorf("usage: %s disks | console | upgrade | bless", filepath.Base(os.Args[0]))
+	return fmt.Errorf("usage: %s disks | daemon | console | upgrade | bless", filepath.Base(os.Args[0]))
 }

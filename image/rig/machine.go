@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,6 +28,9 @@ const (
 	firmwareVars = "/usr/share/OVMF/OVMF_VARS_4M.fd"
 )
 
+// tpmTimeout is how long swtpm may take to listen.
+const tpmTimeout = 30 * time.Second
+
 // Options say what a Machine is made of.
 type Options struct {
 	System string // disk image, raw or qcow2; it is not written to, unless
@@ -34,8 +38,11 @@ type Options struct {
 	KeepSystem bool
 	Data       string // raw disk image, "" for none
 	Dir        string // for the firmware's variables and the serial console
-	MemMB      int    // 1024 if 0
-	Accel      string // as QEMU has it, "tcg,thread=multi" if empty
+	TPM        string // directory for the state of an emulated TPM, "" for none
+	// Credentials are systemd's, by name, as a hypervisor hands them over.
+	Credentials map[string]string
+	MemMB       int    // 1024 if 0
+	Accel       string // as QEMU has it, "tcg,thread=multi" if empty
 }
 
 // EnsureDefaults fills in what was left out.
@@ -51,6 +58,7 @@ func (o *Options) EnsureDefaults() {
 // A Machine is the image while it runs.
 type Machine struct {
 	cmd    *exec.Cmd
+	tpm    *exec.Cmd // nil without one
 	serial string
 	gone   chan struct{}
 	err    error // of the process, once gone is closed
@@ -89,19 +97,61 @@ func Start(n *uml.Network, o Options) (*Machine, error) {
 		return nil, fmt.Errorf("rig: %w", err)
 	}
 	m := &Machine{serial: filepath.Join(o.Dir, fmt.Sprintf("serial-%d.log", time.Now().UnixNano())), gone: make(chan struct{})}
-	m.cmd = exec.Command("qemu-system-x86_64", o.arguments(vars, m.serial)...)
+	args := o.arguments(vars, m.serial)
+	if o.TPM != "" {
+		socket, err := m.startTPM(n, o.TPM)
+		if err != nil {
+			return nil, err
+		}
+		args = append(args, "-chardev", "socket,id=tpm,path="+socket, "-tpmdev", "emulator,id=tpm,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm")
+	}
+	m.cmd = exec.Command("qemu-system-x86_64", args...)
 	var said strings.Builder
 	m.cmd.Stderr = &said
 	if err := n.Start(m.cmd); err != nil {
-		return nil, fmt.Errorf("rig: %w", err)
+		return nil, errors.Join(fmt.Errorf("rig: %w", err), m.stopTPM())
 	}
 	go func() {
 		if err := m.cmd.Wait(); err != nil {
 			m.err = fmt.Errorf("%w: %s", err, said.String())
 		}
+		m.err = errors.Join(m.err, m.stopTPM())
 		close(m.gone)
 	}()
 	return m, nil
+}
+
+// startTPM starts swtpm with the state in dir, and gives the socket at which QEMU finds it. It ends with the machine:
+// a TPM whose power is taken away forgets its registers and keeps its keys.
+func (m *Machine) startTPM(n *uml.Network, dir string) (socket string, err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("rig: %w", err)
+	}
+	socket = filepath.Join(dir, "socket")
+	if err := os.Remove(socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("rig: %w", err)
+	}
+	m.tpm = exec.Command("swtpm", "socket", "--tpm2", "--tpmstate", "dir="+dir, "--ctrl", "type=unixio,path="+socket)
+	if err := n.Start(m.tpm); err != nil {
+		return "", fmt.Errorf("rig: swtpm: %w", err)
+	}
+	for end := time.Now().Add(tpmTimeout); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		if _, err := os.Stat(socket); err == nil {
+			return socket, nil
+		}
+	}
+	return "", errors.Join(errors.New("rig: swtpm does not listen"), m.stopTPM())
+}
+
+func (m *Machine) stopTPM() error {
+	if m.tpm == nil {
+		return nil
+	}
+	if err := m.tpm.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("rig: swtpm: %w", err)
+	}
+	_ = m.tpm.Wait() // it was killed
+	return nil
 }
 
 // arguments are QEMU's. A write that the image was told is durable is in the file when QEMU is killed:
@@ -115,9 +165,12 @@ func (o *Options) arguments(vars, serial string) []string {
 		"-machine", "q35", "-accel", o.Accel, "-cpu", "max", "-smp", "2", "-m", fmt.Sprint(o.MemMB),
 		"-drive", "if=pflash,format=raw,unit=0,readonly=on,file=" + firmwareCode,
 		"-drive", "if=pflash,format=raw,unit=1,file=" + vars,
-		"-drive", "if=none,id=system," + system, "-device", "nvme,serial=system,drive=system",
+		"-drive", "if=none,id=system," + system, "-device", "nvme,serial=system,drive=system,bootindex=1",
 		"-netdev", "tap,id=net,ifname=" + tap + ",script=no,downscript=no", "-device", "virtio-net-pci,netdev=net",
 		"-device", "virtio-rng-pci", "-display", "none", "-monitor", "none", "-serial", "file:" + serial, "-no-reboot",
+	}
+	for name, value := range o.Credentials {
+		args = append(args, "-smbios", "type=11,value=io.systemd.credential:"+name+"="+value)
 	}
 	if o.Data != "" {
 		args = append(args, "-drive", "if=none,id=data,format=raw,file="+o.Data, "-device", "nvme,serial=data,drive=data")

@@ -2,6 +2,7 @@ package rig
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -13,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -25,7 +27,11 @@ import (
 const (
 	image = "../../out/image/nfseal.raw"
 	// bootTime is what a start may take on a busy machine that emulates the processor.
-	bootTime = 8 * time.Minute
+	bootTime = 10 * time.Minute
+	// clientTime is what the client may take for a job of its own there, such as reading all files again.
+	clientTime = 10 * time.Minute
+	// sayEvery is how often the log says what is waited for.
+	sayEvery = 20 * time.Second
 	dataSize = 3 << 30
 )
 
@@ -37,6 +43,9 @@ type world struct {
 	agent   string
 	options Options
 	machine *Machine
+	nfseal  string   // the operator's command
+	env     []string // of calls to the API
+	card    string   // the image's network card
 }
 
 func newWorld(t *testing.T) *world {
@@ -57,6 +66,7 @@ func newWorld(t *testing.T) *world {
 	w.must(err)
 	t.Cleanup(func() { w.network.Close() })
 	w.must(Connect(t.Context(), w.network, w.dir))
+	w.nfseal = w.build("nfseal")
 	w.options = Options{System: image, Dir: w.dir, Data: filepath.Join(w.dir, "data.raw")}
 	f, err := os.Create(w.options.Data)
 	w.must(err)
@@ -98,31 +108,63 @@ func (w *world) client() *uml.Guest {
 	var err error
 	w.agent, err = uml.BuildAgent(w.dir)
 	w.must(err)
-	helper := filepath.Join(w.dir, "mount.nfseal")
-	build := exec.Command("go", "build", "-o", helper, "github.com/nfseal/nfseal/cmd/mount.nfseal")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	out, err := build.CombinedOutput()
-	if err != nil {
-		w.t.Fatalf("%v: %s", err, out)
-	}
 	g, err := w.network.StartGuest(w.t.Context(), uml.Options{Agent: w.agent})
 	w.must(err)
-	w.run(g, "cp", helper, "/sbin/mount.nfseal")
+	w.run(g, "cp", w.build("mount.nfseal"), "/sbin/mount.nfseal")
 	return g
 }
 
+// build builds one of our commands.
+func (w *world) build(name string) string {
+	w.t.Helper()
+	program := filepath.Join(w.dir, name)
+	cmd := exec.Command("go", "build", "-o", program, "github.com/nfseal/nfseal/cmd/"+name)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		w.t.Fatalf("%v: %s", err, out)
+	}
+	return program
+}
+
+// during does f, which may take limit, and says meanwhile what is waited for, and how far it is.
+func (w *world) during(limit time.Duration, what string, progress func() string, f func(context.Context) error) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), limit)
+	defer cancel()
+	began := time.Now()
+	done := make(chan error, 1)
+	go func() { done <- f(ctx) }()
+	for {
+		select {
+		case err := <-done:
+			if err != nil {
+				w.t.Fatalf("%s: %v, after %v%s", what, err, time.Since(began).Round(time.Second), progress())
+			}
+			w.t.Logf("%s: done in %v%s", what, time.Since(began).Round(100*time.Millisecond), progress())
+			return
+		case <-time.After(sayEvery):
+			w.t.Logf("%s: waiting since %v%s", what, time.Since(began).Round(time.Second), progress())
+		}
+	}
+}
+
+func noProgress() string { return "" }
+
 func (w *world) run(g *uml.Guest, args ...string) string {
 	w.t.Helper()
-	out, err := g.Must(w.t.Context(), args...)
-	w.must(err)
+	var out string
+	w.during(clientTime, "client: "+args[0], noProgress, func(ctx context.Context) (err error) {
+		out, err = g.Must(ctx, args...)
+		return err
+	})
 	return out
 }
 
-// takeCA takes the CA's certificate from the console, and holds it against its fingerprint there.
+// takeCA takes the CA's certificate from the network, and holds it against its fingerprint on the console.
 func (w *world) takeCA() string {
 	w.t.Helper()
 	fingerprint := w.await(`CA certificate\s+SHA-256 ([0-9A-F:]{95})`)[1]
-	text := strings.ReplaceAll(w.await(`(?s)-----BEGIN CERTIFICATE-----.*-----END CERTIFICATE-----\r?\n`)[0], "\r", "")
+	text := w.asked("curl", "--silent", "--show-error", "--fail", "http://"+imageAddress+":2050/ca.pem")
 	block, _ := pem.Decode([]byte(text))
 	if block == nil {
 		w.t.Fatalf("%q is no certificate", text)
@@ -136,12 +178,10 @@ func (w *world) takeCA() string {
 }
 
 // createFileSystem has the aws CLI make a file system.
-func (w *world) createFileSystem(ca, id, secret string) string {
+func (w *world) createFileSystem() string {
 	w.t.Helper()
-	out, err := w.network.Run(w.t.Context(), "env", "AWS_ACCESS_KEY_ID="+id, "AWS_SECRET_ACCESS_KEY="+secret, "AWS_CA_BUNDLE="+ca,
-		"AWS_DEFAULT_REGION=local-1", "AWS_EC2_METADATA_DISABLED=true", "HOME="+w.dir, "aws", "--output", "json",
-		"--endpoint-url", "https://"+imageAddress+":2051", "efs", "create-file-system", "--creation-token", "rig", "--encrypted")
-	w.must(err)
+	out := w.asked("aws", "--output", "json", "--endpoint-url", "https://"+imageAddress+":2051", "efs", "create-file-system",
+		"--creation-token", "rig", "--encrypted")
 	var made struct {
 		FileSystemID string `json:"FileSystemId"`
 	}
@@ -198,47 +238,225 @@ func (l *lines) count() int {
 	return l.n
 }
 
-// The main job on the image: it takes the empty disk, a client mounts, the power fails while it writes, and
-// nothing is lost that was said to be stable.
+// The main job on the image: it takes the empty disk and the TPM, a client mounts, the power fails while it writes,
+// and nothing is lost that was said to be stable. Another kernel image on the same disks gets nothing from the TPM.
 func TestServesAndSurvivesALossOfPower(t *testing.T) {
 	w := newWorld(t)
+	w.options.TPM = filepath.Join(w.dir, "tpm")
+	w.options.Credentials = map[string]string{"nfseal.tpm-pcrs": "7+11"}
+	began := time.Now()
 	w.start()
+	recovery := w.await(`The recovery key.*\s+(\S+)\s`)[1]
 	key := w.await(`AWS_ACCESS_KEY_ID=(\S+)\s+AWS_SECRET_ACCESS_KEY=(\S+)\s`)
 	ca := w.takeCA()
-	fs := w.createFileSystem(ca, key[1], key[2])
+	w.signIn(ca, key[1], key[2])
+	w.checkParts()
+	fs := w.createFileSystem()
+	target := w.createTarget(fs)
 	w.await(`serving, file systems: 1`)
+	w.await(`root key\s+the TPM at /dev/tpmrm0`)
 
 	g := w.client()
 	w.run(g, "mkdir", "/mnt/seal")
-	w.run(g, "mount", "-t", "nfseal", "-o", "tls,cafile="+ca+",mounttargetip="+imageAddress, fs+":/", "/mnt/seal")
+	w.run(g, "mount", "-t", "nfseal", "-o", "tls,ktls=on,cafile="+ca+",mounttargetip="+target, fs+":/", "/mnt/seal")
+	t.Logf("from power on to the first mount: %v", time.Since(began).Round(time.Second))
 	t.Log(strings.TrimSpace(w.run(g, "grep", "/mnt/seal", "/proc/mounts")))
+	if stat := w.run(g, "cat", "/proc/net/tls_stat"); regexp.MustCompile(`TlsCurrTxSw\s+0`).MatchString(stat) {
+		t.Errorf("the client's kernel carries no session:\n%s", stat)
+	}
+	w.checkKernelTLS(ca, fs, target)
+	want := w.cutPowerDuringCopy(g)
+	w.await(`root key\s+the TPM at /dev/tpmrm0`)
+	w.same(g, "/mnt/seal/copy", want)
+	w.run(g, "umount", "/mnt/seal")
+	for _, secret := range []string{"AWS_SECRET_ACCESS_KEY", recovery} {
+		if strings.Contains(w.machine.Console(), secret) {
+			t.Errorf("%.21s is shown at the second start too", secret)
+		}
+	}
+	w.must(w.machine.Kill())
+	w.refusesAnotherKernelImage()
+}
+
+// cutPowerDuringCopy copies files into the mount, takes the power away meanwhile, and starts the image again. The copy
+// goes on by itself, to its end; what is to be there then is returned.
+func (w *world) cutPowerDuringCopy(g *uml.Guest) []tree.Entry {
+	w.t.Helper()
 	source, want := w.files(300)
 	var synced lines
+	progress := func() string { return fmt.Sprintf(", %d of %d lines", synced.count(), len(want)) }
 	copied := make(chan error, 1)
 	go func() {
-		code, err := g.Exec(t.Context(), uml.Command{Args: []string{w.agent, "copy", "-sync", source, "/mnt/seal/copy"}, Stdout: &synced})
+		code, err := g.Exec(w.t.Context(), uml.Command{Args: []string{w.agent, "copy", "-sync", source, "/mnt/seal/copy"}, Stdout: &synced})
 		if err == nil && code != 0 {
 			err = fmt.Errorf("status %d", code)
 		}
 		copied <- err
 	}()
-	for synced.count() < 100 {
-		select {
-		case err := <-copied:
-			t.Fatalf("the copy ended early, after %d files: %v", synced.count(), err)
-		case <-time.After(50 * time.Millisecond):
+	w.during(clientTime, "the first files are copied", progress, func(ctx context.Context) error {
+		for synced.count() < 100 {
+			select {
+			case err := <-copied:
+				return fmt.Errorf("the copy ended early: %w", err)
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(50 * time.Millisecond):
+			}
 		}
-	}
+		return nil
+	})
 	w.must(w.machine.Kill())
-	t.Logf("power cut after %d files", synced.count())
+	w.t.Logf("power cut after %d files", synced.count())
 	w.start()
 	w.await(`serving, file systems: 1`)
-	w.must(<-copied)
-	w.same(g, "/mnt/seal/copy", want)
-	w.run(g, "umount", "/mnt/seal")
-	if strings.Contains(w.machine.Console(), "AWS_SECRET_ACCESS_KEY") {
-		t.Error("the administrator's key is shown at the second start too")
+	w.during(clientTime, "the client goes on after the power cut", progress, func(ctx context.Context) error {
+		select {
+		case err := <-copied:
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	})
+	return want
+}
+
+// refusesAnotherKernelImage changes one letter of the command line in the kernel image, which nobody checks without
+// Secure Boot but the TPM: the root key stays closed.
+func (w *world) refusesAnotherKernelImage() {
+	w.t.Helper()
+	content, err := os.ReadFile(image)
+	w.must(err)
+	const was, is = " quiet loglevel=4", " quiet loglevel=5"
+	if n := bytes.Count(content, []byte(was)); n != 1 {
+		w.t.Fatalf("the command line is in the image %d times", n)
 	}
+	w.options.System = filepath.Join(w.dir, "other.raw")
+	w.must(os.WriteFile(w.options.System, bytes.Replace(content, []byte(was), []byte(is), 1), 0o600))
+	w.start()
+	w.await(`the daemon does not serve: .*PCR 11`)
+	w.must(w.machine.Kill())
+	w.must(os.Remove(w.options.System))
+}
+
+// signIn has all calls to the API use a key.
+func (w *world) signIn(ca, id, secret string) {
+	w.env = []string{
+		"AWS_ACCESS_KEY_ID=" + id, "AWS_SECRET_ACCESS_KEY=" + secret, "AWS_CA_BUNDLE=" + ca, "AWS_REGION=local-1", "AWS_DEFAULT_REGION=local-1",
+		"AWS_EC2_METADATA_DISABLED=true", "HOME=" + w.dir, "NFSEAL_ENDPOINT_URL=https://" + imageAddress + ":2051",
+	}
+}
+
+// asked runs a program on the image's network, which speaks to its API.
+func (w *world) asked(args ...string) string {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), clientTime)
+	defer cancel()
+	out, err := w.network.Run(ctx, append(append([]string{"env"}, w.env...), args...)...)
+	w.must(err)
+	return out
+}
+
+// status is the image's, as the operator's command has it.
+type status struct {
+	Features []struct {
+		Name, Detail string
+		On           bool
+	}
+	Host struct {
+		MemoryBytes, MemoryAvailableBytes, DaemonBytes int64
+		KernelTLS                                      map[string]int64
+	}
+}
+
+func (w *world) status() status {
+	w.t.Helper()
+	var s status
+	w.must(json.Unmarshal([]byte(w.asked(w.nfseal, "status", "--json")), &s))
+	return s
+}
+
+func (s *status) part(name string) (detail string, on bool) {
+	for _, f := range s.Features {
+		if f.Name == name {
+			return f.Detail, f.On
+		}
+	}
+	return "there is no such part", false
+}
+
+// maxIdleBytes is what an image that serves nobody yet may take of its memory.
+const maxIdleBytes = 300 << 20
+
+// checkParts looks at the image before it has anything to do.
+func (w *world) checkParts() {
+	w.t.Helper()
+	s := w.status()
+	detail, on := s.part("XDP gate")
+	if found := regexp.MustCompile(`(\S+) native`).FindStringSubmatch(detail); !on || found == nil {
+		w.t.Errorf("the gate: %s", detail)
+	} else {
+		w.card = found[1]
+	}
+	if detail, on := s.part("kernel TLS"); !on {
+		w.t.Errorf("kernel TLS: %s", detail)
+	}
+	used := s.Host.MemoryBytes - s.Host.MemoryAvailableBytes
+	w.t.Logf("memory at idle: %d MiB of %d, of which the daemon's %d", used>>20, s.Host.MemoryBytes>>20, s.Host.DaemonBytes>>20)
+	if used > maxIdleBytes {
+		w.t.Errorf("%d MiB of memory are used at idle", used>>20)
+	}
+	ctx, cancel := context.WithTimeout(w.t.Context(), 10*time.Second)
+	defer cancel()
+	if conn, err := w.network.Dial(ctx, "tcp", imageAddress+":5355"); err == nil {
+		conn.Close()
+		w.t.Error("a port is open that nobody needs")
+	}
+}
+
+var someID = regexp.MustCompile(`(subnet|sg|fsmt)-[0-9a-f]{17}`)
+
+// createTarget serves a file system at an address that is steered, to everybody on the networks of the rig.
+func (w *world) createTarget(fs string) string {
+	w.t.Helper()
+	const address = "10.96.0.20"
+	subnet := someID.FindString(w.asked(w.nfseal, "subnet", "create", "--interface", w.card, "--prefix", "10.96.0.0/24"))
+	group := someID.FindString(w.asked(w.nfseal, "group", "create", "clients"))
+	w.asked(w.nfseal, "group", "allow", group, "--from", "10.96.0.0/16", "--from", "10.99.0.0/16")
+	w.asked("aws", "--endpoint-url", "https://"+imageAddress+":2051", "efs", "create-mount-target", "--file-system-id", fs,
+		"--subnet-id", subnet, "--ip-address", address, "--security-groups", group)
+	s := w.status()
+	if detail, on := s.part("sk_lookup steering"); !on {
+		w.t.Errorf("steering: %s", detail)
+	}
+	return address
+}
+
+// checkKernelTLS has a client that speaks TLS 1.2, as amazon-efs-utils may, and looks whether the image's kernel takes
+// its session: of TLS 1.3 it takes none, for it takes no new keys before Linux 6.14.
+func (w *world) checkKernelTLS(ca, fs, target string) {
+	w.t.Helper()
+	before := w.status().Host.KernelTLS
+	client := exec.Command("openssl", "s_client", "-connect", target+":2049", "-tls1_2", "-quiet", "-verify_return_error", "-CAfile", ca,
+		"-servername", fs+".efs.local-1.nfseal.internal")
+	in, err := client.StdinPipe()
+	w.must(err)
+	w.must(w.network.Start(client))
+	defer func() {
+		w.must(errors.Join(in.Close(), client.Process.Kill()))
+		_ = client.Wait() // it was killed
+	}()
+	w.during(clientTime, "the image's kernel takes a session of TLS 1.2", noProgress, func(ctx context.Context) error {
+		for {
+			if now := w.status().Host.KernelTLS; now["TlsTxSw"] > before["TlsTxSw"] && now["TlsRxSw"] > before["TlsRxSw"] {
+				return nil
+			}
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("%w: %v", ctx.Err(), w.status().Host.KernelTLS)
+			case <-time.After(time.Second):
+			}
+		}
+	})
 }
 
 // A root that is not the one that was built is not run.

@@ -36,32 +36,6 @@ func (w *world) onDiskOfItsOwn(dir string) {
 	w.must(os.Truncate(w.options.System, 512<<20))
 }
 
-// operator runs nfseal from afar.
-type operator struct {
-	w               *world
-	program, ca     string
-	id, secret, dir string
-}
-
-func (w *world) operator(ca, id, secret string) *operator {
-	w.t.Helper()
-	o := &operator{w: w, program: filepath.Join(w.dir, "nfseal"), ca: ca, id: id, secret: secret, dir: w.dir}
-	build := exec.Command("go", "build", "-o", o.program, "github.com/nfseal/nfseal/cmd/nfseal")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		w.t.Fatalf("%v: %s", err, out)
-	}
-	return o
-}
-
-func (o *operator) run(args ...string) string {
-	o.w.t.Helper()
-	out, err := o.w.network.Run(o.w.t.Context(), append([]string{"env", "AWS_ACCESS_KEY_ID=" + o.id, "AWS_SECRET_ACCESS_KEY=" + o.secret,
-		"AWS_CA_BUNDLE=" + o.ca, "AWS_REGION=local-1", "HOME=" + o.dir, "NFSEAL_ENDPOINT_URL=https://" + imageAddress + ":2051", o.program}, args...)...)
-	o.w.must(err)
-	return out
-}
-
 // off waits until the machine has ended by itself: QEMU is told not to start it again.
 func (w *world) off() {
 	w.t.Helper()
@@ -70,14 +44,13 @@ func (w *world) off() {
 	w.must(w.machine.AwaitOff(ctx))
 }
 
-// served starts the old version, with a file system, and gives its operator.
-func (w *world) served() *operator {
+// serveOld starts the old version, with a file system.
+func (w *world) serveOld() {
 	w.t.Helper()
 	w.start()
 	key := w.await(`AWS_ACCESS_KEY_ID=(\S+)\s+AWS_SECRET_ACCESS_KEY=(\S+)\s`)
-	o := w.operator(w.takeCA(), key[1], key[2])
-	w.createFileSystem(o.ca, o.id, o.secret)
-	return o
+	w.signIn(w.takeCA(), key[1], key[2])
+	w.createFileSystem()
 }
 
 // A signed bundle brings the next version, which proves itself and stays.
@@ -85,15 +58,15 @@ func TestUpgrade(t *testing.T) {
 	dir := versions(t)
 	w := newWorld(t)
 	w.onDiskOfItsOwn(dir)
-	o := w.served()
+	w.serveOld()
 	began := time.Now()
-	t.Log(strings.TrimSpace(o.run("upgrade", filepath.Join(dir, "new", "nfseal.update"))))
+	t.Log(strings.TrimSpace(w.asked(w.nfseal, "upgrade", filepath.Join(dir, "new", "nfseal.update"))))
 	t.Logf("sent, checked and written after %v", time.Since(began).Round(time.Second))
 	w.off()
 	w.start()
 	w.await(`version 0\.2 has proved itself`)
 	w.await(`serving, file systems: 1`)
-	w.state(o, "blessed", "0.2")
+	w.state("blessed", "0.2")
 }
 
 // A version that does not start is tried three times, and then the one from before runs again, with its data.
@@ -101,8 +74,8 @@ func TestBadUpgradeFallsBack(t *testing.T) {
 	dir := versions(t)
 	w := newWorld(t)
 	w.onDiskOfItsOwn(dir)
-	o := w.served()
-	t.Log(strings.TrimSpace(o.run("upgrade", w.bad(dir))))
+	w.serveOld()
+	t.Log(strings.TrimSpace(w.asked(w.nfseal, "upgrade", w.bad(dir))))
 	w.off()
 	for try := range 3 {
 		w.start()
@@ -113,15 +86,15 @@ func TestBadUpgradeFallsBack(t *testing.T) {
 	w.start()
 	w.await(`nfseal 0\.1`)
 	w.await(`serving, file systems: 1`)
-	w.state(o, "back", "0.3")
+	w.state("back", "0.3")
 }
 
 // state waits until an upgrade is in a state.
-func (w *world) state(o *operator, state, version string) {
+func (w *world) state(state, version string) {
 	w.t.Helper()
 	var got struct{ State, Version string }
 	for range 60 {
-		w.must(json.Unmarshal([]byte(o.run("upgrade", "show", "--json")), &got))
+		w.must(json.Unmarshal([]byte(w.asked(w.nfseal, "upgrade", "show", "--json")), &got))
 		if got.State == state && got.Version == version {
 			return
 		}
