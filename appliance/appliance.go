@@ -23,9 +23,11 @@ import (
 	"github.com/nfseal/nfseal/appliance/pki"
 	"github.com/nfseal/nfseal/appliance/policy"
 	"github.com/nfseal/nfseal/bpf/steer"
+	"github.com/nfseal/nfseal/internal/cpuidle"
 	"github.com/nfseal/nfseal/proxy"
 	"github.com/nfseal/nfseal/proxy/ktls"
 	"github.com/nfseal/nfseal/proxy/nfs4"
+	"github.com/nfseal/nfseal/proxy/rpc"
 	"github.com/nfseal/nfseal/proxy/transport"
 	"github.com/nfseal/nfseal/xtsengine/filestore"
 	"github.com/nfseal/nfseal/xtsengine/keyring"
@@ -62,7 +64,9 @@ type Appliance struct {
 	offered   chan *steer.Offer // one that Run does not know of
 	ocsp, api net.Listener
 	front     frontDoor
-	carrier   *ktls.Carrier // of TLS sessions
+	carrier   *ktls.Carrier   // of TLS sessions
+	keeper    *cpuidle.Keeper // nil unless Options.IdlePoll, and where that has no use
+	keeperErr error           // why it is nil
 	server    *proxy.Server
 	apiServer *api.Server
 	responder *http.Server
@@ -101,6 +105,9 @@ func (a *Appliance) open(ctx context.Context) error {
 	var err error
 	if a.carrier, err = ktls.New(ktls.Options{Use: a.o.KTLS}); err != nil {
 		return err
+	}
+	if a.o.IdlePoll {
+		a.keeper, a.keeperErr = cpuidle.New()
 	}
 	var root *rootKey
 	if a.o.Takeover {
@@ -348,7 +355,12 @@ func (a *Appliance) prepareServers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var calls rpc.Options
+	if a.keeper != nil {
+		calls.Lone = a.keeper.Call
+	}
 	a.server, err = proxy.New(proxy.Options{
+		RPC:       calls,
 		Listeners: a.allNFS(), TLS: config, ClientCAs: clients, KTLS: a.carrier, Resolver: a.table, Log: a.log.With(zap.String("component", "proxy")),
 	})
 	if err != nil {
@@ -473,6 +485,9 @@ func (a *Appliance) close() error {
 		}
 	}
 	errs = append(errs, a.closeEdge())
+	if a.keeper != nil {
+		errs = append(errs, a.keeper.Close())
+	}
 	a.keyWatch.close()
 	a.advertised.close()
 	a.admin.Lock()

@@ -28,7 +28,7 @@ func (a *Appliance) Features() []api.Feature {
 			break // the units of one host share its kernel
 		}
 	}
-	list = append(list, a.lockedMemoryFeature())
+	list = append(list, a.lockedMemoryFeature(), a.idlePollFeature())
 	for _, p := range a.edge.Parts() {
 		list = append(list, api.Feature{Name: p.Name, On: p.On, Detail: p.Detail})
 	}
@@ -83,6 +83,17 @@ func (a *Appliance) lockedMemoryFeature() api.Feature {
 	f := api.Feature{Name: "keys in locked memory", On: a.catalogKey.Locked(), Detail: "mlock"}
 	if !f.On {
 		f.Detail = "the limit of locked memory (RLIMIT_MEMLOCK) is too small: keys may be swapped out"
+	}
+	return f
+}
+
+func (a *Appliance) idlePollFeature() api.Feature {
+	f := api.Feature{Name: "idle polling", On: a.keeper != nil, Detail: "idle processors may be halted"}
+	switch {
+	case f.On:
+		f.Detail = "idle processors poll while clients wait for each answer in turn, as -idle-poll asks"
+	case a.keeperErr != nil:
+		f.Detail = "asked for by -idle-poll: " + a.keeperErr.Error()
 	}
 	return f
 }

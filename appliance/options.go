@@ -94,6 +94,9 @@ type Options struct {
 	GraceSeconds int
 	// NoDelegations keeps NFS clients from caching files in a way that must be recalled.
 	NoDelegations bool
+	// IdlePoll keeps the processors of a virtual machine from being halted while clients wait for each answer in
+	// turn: see package cpuidle.
+	IdlePoll bool
 	// KeyCheckSeconds is how often it is looked whether the keys of file systems can still be used, 1 to 60,
 	// beside at once when a key changes; 10 by default.
 	KeyCheckSeconds int

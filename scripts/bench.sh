@@ -2,7 +2,7 @@
 # Measures nfseald over TLS and without it beside nfs-ganesha, plain, behind nginx, and behind stunnel with
 # its files in gocryptfs, driven by the same client in the same run. As root. In a network namespace of its own: loopback is not paced there, whatever the
 # system's congestion control is.
-# usage: scripts/bench.sh DIRECTORY [ARGUMENTS OF nfseal bench...]
+# usage: [NFSEALD_FLAGS="-idle-poll"] scripts/bench.sh DIRECTORY [ARGUMENTS OF nfseal bench...]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -26,7 +26,7 @@ ip -n "$netns" address add 10.99.250.1/32 dev lo
 ip netns exec "$netns" sysctl -qw net.ipv4.tcp_congestion_control=reno
 
 ip netns exec "$netns" bin/nfseald -data "$data" -listen 127.0.0.1:2049 -ocsp-listen 127.0.0.1:2050 \
-	-volume-size 8GiB -allow-plaintext >"$data.log" 2>&1 &
+	-volume-size 8GiB -allow-plaintext ${NFSEALD_FLAGS:-} >"$data.log" 2>&1 &
 daemon=$!
 for _ in $(seq 100); do
 	[ ! -S "$data/api.sock" ] || break

@@ -45,6 +45,10 @@ type Options struct {
 	DrainTimeout   time.Duration // for calls under way at the end
 	Takeover       time.Duration // negative: no call is handled by the reader
 
+	// Lone is called for each call that came while nothing else of its connection was under way, before it is
+	// handled, by many goroutines; nil is not called.
+	Lone func()
+
 	// Buffers is the pool to take records and replies from; nil makes one for this connection.
 	Buffers *Buffers
 	// Stats is counted up; nil counts for nobody.

@@ -158,6 +158,9 @@ func (s *server) see(t *task) bool {
 	}
 	s.o.Stats.Calls.Add(1)
 	s.busy.Add(1)
+	if alone && s.o.Lone != nil {
+		s.o.Lone()
+	}
 	if s.inline(t, alone) {
 		return s.handleInline(t, more, alone)
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -261,6 +262,29 @@ func TestServeQuick(t *testing.T) {
 	}
 	if n := s.stats.InFlight.Load(); n != 0 {
 		t.Errorf("%d calls under way at the end", n)
+	}
+}
+
+// Options.Lone hears of a call that nothing else is beside, and of none that came with others.
+func TestServeLone(t *testing.T) {
+	var lone atomic.Int32
+	s := serve(t, Options{Lone: func() { lone.Add(1) }})
+	for xid := range uint32(10) {
+		s.send(record(message(xid, procEcho, []byte("quick")), 1000))
+		s.echoedAll(xid, 1)
+	}
+	alone := lone.Load()
+	if alone < 5 { // a call that comes before the one ahead is wholly over is not alone
+		t.Errorf("heard of %d of 10 calls", alone)
+	}
+	var all []byte
+	for xid := range uint32(100) {
+		all = append(all, record(message(xid, procEcho, []byte("quick")), 1000)...)
+	}
+	s.send(all)
+	s.echoedAll(0, 100)
+	if n := lone.Load() - alone; n > 50 {
+		t.Errorf("heard of %d of 100 calls that came together", n)
 	}
 }
 

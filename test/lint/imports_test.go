@@ -23,7 +23,7 @@ var rules = []rule{
 	{"cmd/mount.nfseal", []string{"proxy/ktls", "proxy/tunnel", "proxy/tunnel/supervisor", "proxy/transport"},
 		"it is installed alone on client machines: no server code in it"},
 
-	{"appliance", []string{"appliance/...", "proxy/...", "xtsengine/...", "bpf/...", "ownership"},
+	{"appliance", []string{"appliance/...", "proxy/...", "xtsengine/...", "bpf/...", "ownership", "internal/cpuidle"},
 		"this room joins both worlds; nothing below it knows the other side"},
 	{"appliance/api", []string{"appliance/catalog", "appliance/audit", "appliance/compliance", "appliance/iam", "appliance/kms", "appliance/policy"},
 		"HTTP over the control plane's state; data paths are behind the interfaces that it declares"},
@@ -149,6 +149,8 @@ var rules = []rule{
 		"a leaf: it opens what it is told, and trusts nothing that it reads"},
 	{"image/vmdk", nil,
 		"a leaf: a disk in another format, whatever is on it"},
+	{"internal/cpuidle", nil,
+		"a leaf: what the kernel does with idle processors"},
 	{"internal/hugemem", nil,
 		"a leaf: memory, whatever it is for"},
 	{"internal/tree", nil,
