@@ -140,10 +140,12 @@ const (
 
 	// A new key's content is moved to at most one part in rekeyShare of the free space before what that
 	// frees is free. rekeyRecords bounds the records of moved runs that one batch deletes. After a round in
-	// which nothing could be done the next one is rekeyIdleTime later.
+	// which nothing could be done the next one is rekeyIdleTime later, and after more of them up to 32 times that.
+	// With damage, rekeyPatience such rounds are enough.
 	rekeyShare    = 2
 	rekeyRecords  = 1024
 	rekeyIdleTime = 100 * time.Millisecond
+	rekeyPatience = 8
 
 	// shards is how many parts the table of inodes has.
 	shards = 64

@@ -19,7 +19,7 @@ type MoveProgress struct {
 	MovedBytes uint64
 	// LeftBytes are what is in use of the retired chunks, TotalBytes what is in use at all.
 	LeftBytes, TotalBytes uint64
-	// BadBlocks could not be read, and keep their place and the old key; BadInode has one of them.
+	// BadBlocks can't be read, and keep their place and the old key; BadInode has one of them.
 	BadBlocks, BadInode uint64
 	// Full says that there was no space for the last copy; it is tried again.
 	Full bool
@@ -38,7 +38,13 @@ type contentMove struct {
 	step     func(MoveProgress) error
 	progress MoveProgress
 	chosen   volume.Chunks
-	bad      error // of the first bad block in this round
+	idles    int // rounds without progress, one after the other
+
+	// What can't be moved: in this round, and the chunks in which nothing else is.
+	bad       error
+	badBlocks uint64
+	stuck     volume.Chunks
+	stuckErr  error
 }
 
 // MoveContent copies all content that is in retired chunks of Options.Space to fresh blocks, which are under
@@ -71,8 +77,8 @@ func (s *Store) MoveContent(ctx context.Context, step func(MoveProgress) error) 
 // round does one pass, and says whether nothing is left.
 func (m *contentMove) round() (done bool, err error) {
 	s := m.s
-	before := m.progress
-	m.progress.BadBlocks, m.bad = 0, nil
+	before := m.progress.MovedBytes
+	m.bad, m.badBlocks = nil, 0
 	full, err := m.prepare()
 	if err != nil {
 		return false, err
@@ -91,11 +97,18 @@ func (m *contentMove) round() (done bool, err error) {
 		return m.end()
 	}
 	m.progress.Full = full
-	switch moved := m.progress.MovedBytes > before.MovedBytes; {
-	case moved:
+	if m.progress.MovedBytes > before {
+		m.idles = 0
 		return false, m.next()
-	case m.bad != nil && !full:
-		return false, m.bad
+	}
+	if m.idles++; m.bad != nil && !full && (m.badBlocks >= m.chosen.Used || m.idles > rekeyPatience) {
+		m.stuck.Join(&m.chosen)
+		m.progress.BadBlocks += m.badBlocks
+		m.stuckErr, m.idles = m.bad, 0
+		return false, m.next()
+	}
+	if m.stuckErr != nil && m.chosen.Count() == 0 {
+		return false, m.stuckErr
 	}
 	return false, m.idle() // what is left is unstable, or on its way to be freed
 }
@@ -115,9 +128,9 @@ func (m *contentMove) next() error {
 	return m.step(m.progress)
 }
 
-// idle waits a little.
+// idle waits a little, and longer if it did before.
 func (m *contentMove) idle() error {
-	timer := time.NewTimer(rekeyIdleTime)
+	timer := time.NewTimer(rekeyIdleTime << min(m.idles, 5))
 	defer timer.Stop()
 	select {
 	case <-m.s.background.stop:
@@ -145,7 +158,7 @@ func (m *contentMove) prepare() (full bool, err error) {
 		if err := s.flushAll(); err != nil && s.failed() != nil {
 			return err
 		}
-		all := s.opts.Space.RetiredChunks(1 << 62)
+		all := s.opts.Space.RetiredChunks(1<<62, nil)
 		err := s.pool.exchange(&all)
 		if full = errors.Is(err, volume.ErrNoSpace); full {
 			return nil
@@ -153,14 +166,14 @@ func (m *contentMove) prepare() (full bool, err error) {
 		return err
 	})
 	st := s.opts.Space.Stat()
-	m.chosen = s.opts.Space.RetiredChunks((st.Free + st.VolumeFree) / rekeyShare)
+	m.chosen = s.opts.Space.RetiredChunks((st.Free+st.VolumeFree)/rekeyShare, &m.stuck)
 	return full, err
 }
 
 // clean ends records that are not needed, and gives free chunks back.
 func (m *contentMove) clean() error {
 	return m.working(func() error {
-		all := m.s.opts.Space.RetiredChunks(1 << 62)
+		all := m.s.opts.Space.RetiredChunks(1<<62, nil)
 		if err := m.s.dropMoved(func(x *movedRun) bool { return !m.s.inRetired(&all, x.from) }); err != nil {
 			return err
 		}
@@ -567,7 +580,7 @@ func (m *contentMove) readEach(w *windowMove) (uint64, error) {
 				if m.s.failed() != nil {
 					return 0, err
 				}
-				m.progress.BadBlocks += uint64(x.count)
+				m.badBlocks += uint64(x.count)
 				m.progress.BadInode, m.bad = w.i.number, err
 				continue
 			}

@@ -2,6 +2,7 @@ package volume
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/nfseal/nfseal/xtsengine/mac"
@@ -196,44 +197,56 @@ func (s *Space) Rekeying() bool {
 	return s.retired != nil
 }
 
-// Chunks is a set of retired chunks of one space. A chunk leaves it when it is given back, for blocks under
-// another key may be there from then on.
+// Chunks is a set of retired chunks of one space. One that the space gives up leaves it, though the space may
+// get it again, for new content.
 type Chunks struct {
-	space  *Space
-	blocks Block
-	set    map[uint32]struct{}
+	space *Space
+	set   map[uint32]*chunkMap
 	// Used is how many of their blocks were in use when they were chosen.
 	Used uint64
 }
 
-// Count is how many there are.
+// Count is how many there were when they were chosen.
 func (c *Chunks) Count() int { return len(c.set) }
+
+// Join takes in what another set of the space has.
+func (c *Chunks) Join(other *Chunks) {
+	if c.set == nil {
+		c.space, c.set = other.space, map[uint32]*chunkMap{}
+	}
+	maps.Copy(c.set, other.set)
+}
 
 // Cut gives the first part of a run that is within the set, or outside of it, as in says, and the rest.
 func (c *Chunks) Cut(r Run) (first Run, in bool, rest Run) {
-	has := func(at Block) bool { // a chunk's number fits in 32 bits, and so does that of every block
-		_, ok := c.set[uint32(min(at/c.blocks, maxChunks))]
-		return ok && c.space.isRetired(at)
+	s := c.space
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	blocks := Block(s.volume.chunkBlocks)
+	has := func(at Block) bool { // a chunk's number fits in 32 bits
+		number := uint32(min(at/blocks, maxChunks))
+		m := c.set[number]
+		return m != nil && s.chunks[number] == m
 	}
 	in = has(r.Start)
-	end := (r.Start/c.blocks + 1) * c.blocks
+	end := (r.Start/blocks + 1) * blocks
 	for end < r.end() && has(end) == in {
-		end += c.blocks
+		end += blocks
 	}
 	count := uint32(min(end, r.end()) - r.Start)
 	return Run{r.Start, count}, in, Run{r.Start + Block(count), r.Count - count}
 }
 
 // RetiredChunks chooses retired chunks that have no more than so many blocks in use together, those with
-// the fewest first, and one at least if there is one.
-func (s *Space) RetiredChunks(budget uint64) Chunks {
+// the fewest first, and one at least if there is one; but none of except, which may be nil.
+func (s *Space) RetiredChunks(budget uint64, except *Chunks) Chunks {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	total := s.volume.chunkBlocks
-	chosen := Chunks{space: s, blocks: Block(total), set: map[uint32]struct{}{}}
+	chosen := Chunks{space: s, set: map[uint32]*chunkMap{}}
 	var list []*chunkMap
 	for _, c := range s.chunks {
-		if c.retired {
+		if c.retired && (except == nil || except.set[c.chunk] != c) {
 			list = append(list, c)
 		}
 	}
@@ -243,7 +256,7 @@ func (s *Space) RetiredChunks(budget uint64) Chunks {
 		if len(chosen.set) > 0 && chosen.Used+used > budget {
 			break
 		}
-		chosen.set[c.chunk] = struct{}{}
+		chosen.set[c.chunk] = c
 		chosen.Used += used
 	}
 	return chosen

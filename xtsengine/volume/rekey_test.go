@@ -109,7 +109,7 @@ func (r *rekeyRun) check() {
 		r.t.Fatalf("%+v with %d used blocks, rekeying %v", st, used, r.s.Rekeying())
 	}
 	retired := uint64(0)
-	if all := r.s.RetiredChunks(1 << 40); all.Count() > 0 {
+	if all := r.s.RetiredChunks(1<<40, nil); all.Count() > 0 {
 		for _, x := range r.runs {
 			for rest := x.run; rest.Count > 0; {
 				var in bool
@@ -184,7 +184,7 @@ func (r *rekeyRun) rekey() {
 // moveSome empties the chunks that are chosen, and ends the old key with the last.
 func (r *rekeyRun) moveSome() {
 	r.t.Helper()
-	chosen := r.s.RetiredChunks(uint64(r.rng.IntN(200)))
+	chosen := r.s.RetiredChunks(uint64(r.rng.IntN(200)), nil)
 	for at := 0; at < len(r.runs); {
 		if _, in, _ := chosen.Cut(r.runs[at].run); !in {
 			at++
@@ -192,7 +192,7 @@ func (r *rekeyRun) moveSome() {
 		}
 		r.drop(at)
 	}
-	if got := r.s.RetiredChunks(0); got.Count() > 0 && got.Used > 0 {
+	if got := r.s.RetiredChunks(0, nil); got.Count() > 0 && got.Used > 0 {
 		if err := r.s.EndRekey(); !errors.Is(err, ErrMisuse) {
 			r.t.Fatalf("the end of a key that is in use: %v", err)
 		}
@@ -224,7 +224,7 @@ func TestRekeyOnFullVolume(t *testing.T) {
 	if _, err := r.s.Alloc(1); !errors.Is(err, ErrNoSpace) {
 		t.Fatalf("a block under the new key on a full volume: %v", err)
 	}
-	chosen := r.s.RetiredChunks(0)
+	chosen := r.s.RetiredChunks(0, nil)
 	if chosen.Count() != 1 || chosen.Used != 64 {
 		t.Fatalf("%d chunks with %d used blocks are chosen, want one", chosen.Count(), chosen.Used)
 	}
@@ -237,6 +237,10 @@ func TestRekeyOnFullVolume(t *testing.T) {
 			at++
 		}
 	}
+	left := r.s.RetiredChunks(1<<40, &chosen)
+	if left.Count() != 4 {
+		t.Errorf("%d chunks are left, want 4", left.Count())
+	}
 	if !r.add(64) {
 		t.Fatal("no block, though a retired chunk is empty")
 	}
@@ -244,6 +248,10 @@ func TestRekeyOnFullVolume(t *testing.T) {
 		t.Fatalf("%v is not in the chunk of %v", fresh, emptied)
 	} else if _, in, _ := chosen.Cut(fresh); in {
 		t.Fatal("a chunk that was given back is still one of those to be emptied")
+	}
+	chosen.Join(&left)
+	if got := r.s.RetiredChunks(1<<40, &chosen); got.Count() != 0 {
+		t.Errorf("%d chunks beside all", got.Count())
 	}
 	r.check()
 }
