@@ -338,6 +338,7 @@ func (a *Appliance) unitOptions() UnitOptions {
 		Log:           a.log,
 		Served:        a.table.set,
 		Tampered:      a.tampered.note,
+		KeysEnded:     a.recordKeysEnded,
 		QuotaOf:       a.quotaOf,
 	}
 }

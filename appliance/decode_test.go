@@ -56,10 +56,12 @@ func TestWhatIsNotServedNowHangsUp(t *testing.T) {
 func FuzzKeysFile(f *testing.F) {
 	f.Add([]byte(`{"format":1,"id":"` + someID + `","metadataKey":"AA==","dataKey":"AA=="}`))
 	f.Add([]byte(`{"format":2,"id":"` + someID + `","key":"k","metadataKey":"AA==","dataKey":"AA=="}`))
+	f.Add([]byte(`{"format":3,"id":"` + someID + `","key":"k","handleKey":"AA==","dataKeys":[` +
+		`{"number":1,"state":"retired","metadataKey":"AA==","dataKey":"AA=="},{"number":2,"state":"current","metadataKey":"AA==","dataKey":"AA=="}]}`))
 	f.Add([]byte(`null`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		k, err := parseKeysFile(text, "keys.json", someID)
-		if err == nil && (k.ID != someID || k.Format < 1 || k.Format > keysFormat || len(k.DataKey) == 0) {
+		if err == nil && (k.ID != someID || k.Format < 1 || k.Format > keysFormat || len(k.current().DataKey) == 0) {
 			t.Fatalf("accepted %q", text)
 		}
 	})

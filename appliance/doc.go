@@ -21,7 +21,7 @@
 //	    volume         the encrypted blocks
 //	    tls/           server certificate, its key sealed
 //	    fs/<id>/
-//	      keys.json    the file system's two keys, wrapped, and what describes it
+//	      keys.json    the file system's two keys, wrapped, and what describes it; while it gets new ones, four
 //	      meta/        Pebble over cryptfs
 //
 // A daemon holds flock(2) on the directory itself, so that a start that is refused writes nothing;
@@ -43,6 +43,11 @@
 // A crash between any two steps is brought to an end by the next start. The keys go first: what is
 // left of a file system after that is noise.
 //
+// New data keys (rotation.go):
+//
+//	keys.json with both pairs → all new under the new pair → content, metadata → record →
+//	keys.json with the new pair, the one before overwritten
+//
 // # Units
 //
 // A Unit starts and stops while the appliance runs. When something in it fails for good (the device
@@ -53,5 +58,6 @@
 //
 // Order: Appliance.admin (one create, delete, start or stop at a time) → Unit.mu → Appliance.mu
 // (the table that connections are resolved by; a leaf). A Unit owns one goroutine that waits for a
-// fatal error or the end of its term, and stops the unit. Appliance.Run owns those of the servers.
+// fatal error or the end of its term, and stops the unit, and one for each scrub and each rotation of data keys; these take no
+// lock of the Unit, which waits for them before it closes their file system. Appliance.Run owns those of the servers.
 package appliance

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.uber.org/zap"
 
 	"github.com/nfseal/nfseal/appliance/catalog"
@@ -15,11 +14,9 @@ import (
 	"github.com/nfseal/nfseal/proxy/nfs4"
 	"github.com/nfseal/nfseal/xtsengine/cryptfs"
 	"github.com/nfseal/nfseal/xtsengine/filestore"
-	"github.com/nfseal/nfseal/xtsengine/mac"
 	enginevfs "github.com/nfseal/nfseal/xtsengine/vfs"
 	"github.com/nfseal/nfseal/xtsengine/vfs/sealfs"
 	"github.com/nfseal/nfseal/xtsengine/volume"
-	"github.com/nfseal/nfseal/xtsengine/xts"
 )
 
 // fsDir names what is in a file system's directory.
@@ -33,11 +30,12 @@ func (d fsDir) meta() string { return filepath.Join(string(d), "meta") }
 
 // engine is what it takes to read and write a file system. It is closed in the opposite order.
 type engine struct {
-	keys   *unlocked
-	cipher *xts.Cipher
-	tags   *mac.Key
-	space  *volume.Space
-	store  *filestore.Store // nil while the file system's key can't be used
+	keys    *unlocked
+	content *contentKeys
+	retired *contentKeys // nil if no keys are retired
+	space   *volume.Space
+	meta    *cryptfs.FS
+	store   *filestore.Store // nil while the file system's key can't be used
 }
 
 // fileSystem is one file system that is being served.
@@ -72,12 +70,12 @@ func (u *Unit) createFileSystem(ctx context.Context, f *catalog.FileSystem) erro
 		return err
 	}
 	defer keys.Close()
-	meta, err := cryptfs.New(vfs.Default, keys.metadata)
+	meta, err := keys.openMeta()
 	if err != nil {
 		return err
 	}
 	return filestore.Create(ctx, filestore.Options{
-		ID: spaceOf(f.ID), Meta: meta, MetaDir: dir.meta(), RootMode: 0o755, Clock: u.o.Clock,
+		ID: spaceOf(f.ID, 1), Meta: meta, MetaDir: dir.meta(), RootMode: 0o755, Clock: u.o.Clock,
 	})
 }
 
@@ -110,6 +108,9 @@ func (u *Unit) openFileSystem(ctx context.Context, id string) (*fileSystem, erro
 
 // fill opens what fs is made of, one after the other; after an error the rest is missing.
 func (u *Unit) fill(ctx context.Context, fs *fileSystem) error {
+	if err := durable.FinishDestroy(u.fsDir(fs.id).keys()); err != nil {
+		return fmt.Errorf("appliance: what is left of retired keys of %s can't be destroyed: %w", fs.id, err)
+	}
 	if err := u.unlock(ctx, fs.id, &fs.engine); err != nil {
 		return err
 	}
@@ -129,31 +130,35 @@ func (u *Unit) unlock(ctx context.Context, id string, fs *engine) error {
 	if fs.keys, err = u.wrapping().unlock(ctx, k); err != nil {
 		return err
 	}
-	useErr := fs.keys.data.Use(func(key []byte) { fs.cipher, err = xts.New(key) })
-	if err = errors.Join(useErr, err); err != nil {
+	if fs.meta, err = fs.keys.openMeta(); err != nil {
 		return err
 	}
-	if fs.tags, err = fs.keys.tagKey(id); err != nil {
+	if fs.content, err = fs.keys.contentKeys(id); err != nil {
 		return err
 	}
-	fs.space, err = u.volume.OpenSpace(spaceOf(id), fs.cipher, fs.tags)
+	own := fs.content.space(id, fs.keys.number)
+	if fs.keys.retired == nil {
+		fs.space, err = u.volume.OpenSpace(own.Owner, own.Cipher, own.Tags)
+		return err
+	}
+	if fs.retired, err = fs.keys.retired.contentKeys(id); err != nil {
+		return err
+	}
+	fs.space, err = u.volume.OpenRekeyed(own, fs.retired.space(id, fs.keys.retired.number))
 	return err
 }
 
 func (u *Unit) openStore(ctx context.Context, id string, fs *engine) error {
-	meta, err := cryptfs.New(vfs.Default, fs.keys.metadata)
-	if err != nil {
-		return err
-	}
 	quota, err := u.o.QuotaOf(ctx, id)
 	if err != nil {
 		return err
 	}
 	log := u.log.With(zap.String("file_system", id))
 	fs.store, err = filestore.Open(ctx, filestore.Options{
-		ID:         spaceOf(id),
+		ID:         spaceOf(id, 1),
+		SpaceOwner: fs.space.Owner(),
 		Space:      fs.space,
-		Meta:       meta,
+		Meta:       fs.meta,
 		MetaDir:    u.fsDir(id).meta(),
 		UnitUUID:   u.uuid,
 		Epoch:      u.term.Epoch(),
@@ -172,12 +177,9 @@ func (u *Unit) openStore(ctx context.Context, id string, fs *engine) error {
 }
 
 func (u *Unit) openService(fs *fileSystem) error {
-	handleKey, err := fs.keys.handleKey(fs.id)
-	if err != nil {
-		return err
-	}
 	log := u.log.With(zap.String("file_system", fs.id))
 	name := identity(u.id, fs.id)
+	var err error
 	fs.service, err = nfs4.New(nfs4.Options{
 		FS:            fs.files,
 		FSID:          fsidOf(fs.id),
@@ -185,7 +187,7 @@ func (u *Unit) openService(fs *fileSystem) error {
 		ServerScope:   name,
 		Epoch:         u.term.Epoch(),
 		Term:          u.term,
-		HandleKey:     handleKey,
+		HandleKey:     fs.keys.handle,
 		LeaseSeconds:  u.o.LeaseSeconds,
 		GraceSeconds:  u.o.GraceSeconds,
 		NoDelegations: u.o.NoDelegations,
@@ -221,11 +223,10 @@ func (e *engine) Close() error {
 	if e.space != nil {
 		errs = append(errs, e.space.Close())
 	}
-	if e.cipher != nil {
-		e.cipher.Close()
-	}
-	if e.tags != nil {
-		e.tags.Close()
+	for _, c := range []*contentKeys{e.content, e.retired} {
+		if c != nil {
+			c.Close()
+		}
 	}
 	if e.keys != nil {
 		errs = append(errs, e.keys.Close())
@@ -256,8 +257,10 @@ func (u *Unit) destruction(id string) []func() error {
 			return nil
 		},
 		func() error {
-			if err := u.volume.DestroySpace(spaceOf(id)); err != nil {
-				return fmt.Errorf("appliance: blocks of %s can't be freed: %w", id, err)
+			for _, owner := range spacesOf(id) {
+				if err := u.volume.DestroySpace(owner); err != nil {
+					return fmt.Errorf("appliance: blocks of %s can't be freed: %w", id, err)
+				}
 			}
 			return nil
 		},

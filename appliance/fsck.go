@@ -6,11 +6,8 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
-
 	"github.com/nfseal/nfseal/appliance/api"
 	"github.com/nfseal/nfseal/appliance/kms"
-	"github.com/nfseal/nfseal/xtsengine/cryptfs"
 	"github.com/nfseal/nfseal/xtsengine/filestore"
 	"github.com/nfseal/nfseal/xtsengine/volume"
 )
@@ -135,7 +132,9 @@ func (u *Unit) fsck(ctx context.Context, repair bool) (checks []api.Check, err e
 func (u *Unit) fsckVolume(ids []string, repair bool) (api.Check, error) {
 	known := map[volume.SpaceID]bool{}
 	for _, id := range ids {
-		known[spaceOf(id)] = true
+		for _, owner := range spacesOf(id) {
+			known[owner] = true
+		}
 	}
 	c := api.Check{Unit: u.id, Problems: []string{}}
 	for _, owner := range u.volume.Spaces() {
@@ -167,12 +166,8 @@ func (u *Unit) fsckFileSystem(ctx context.Context, id string, repair bool) (c ap
 	if err := u.unlock(ctx, id, &fs.engine); err != nil {
 		return c, err
 	}
-	meta, err := cryptfs.New(vfs.Default, fs.keys.metadata)
-	if err != nil {
-		return c, err
-	}
 	report, err := filestore.Inspect(ctx, filestore.Options{
-		ID: spaceOf(id), Space: fs.space, Meta: meta, MetaDir: u.fsDir(id).meta(),
+		ID: spaceOf(id, 1), SpaceOwner: fs.space.Owner(), Space: fs.space, Meta: fs.meta, MetaDir: u.fsDir(id).meta(),
 	}, repair)
 	if err != nil {
 		return c, err

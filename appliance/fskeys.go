@@ -2,12 +2,10 @@ package appliance
 
 import (
 	"context"
-	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
@@ -16,15 +14,15 @@ import (
 	"github.com/nfseal/nfseal/appliance/kms"
 	"github.com/nfseal/nfseal/proxy/nfs4"
 	"github.com/nfseal/nfseal/xtsengine/keyring"
-	"github.com/nfseal/nfseal/xtsengine/mac"
-	"github.com/nfseal/nfseal/xtsengine/volume"
 )
 
 // keysFormat is the newest version of keys.json. Version 1 has data keys under the root key, version 2
-// under a KMS key.
+// under a KMS key, version 3, of file systems that were given others, a list of them under either.
 const (
-	keysFormat     = 2
-	rootKeysFormat = 1
+	rootKeysFormat   = 1
+	kmsKeysFormat    = 2
+	listedKeysFormat = 3
+	keysFormat       = listedKeysFormat
 )
 
 // keysFile is keys.json: what a file system needs to be opened, together with the root key or a KMS key,
@@ -38,8 +36,13 @@ type keysFile struct {
 	ThroughputMode  string        `json:"throughputMode"`
 	Tags            []catalog.Tag `json:"tags,omitempty"`
 	Key             string        `json:"key,omitempty"` // of KMS; empty: the root key
-	MetadataKey     []byte        `json:"metadataKey"`   // wrapped
-	DataKey         []byte        `json:"dataKey"`       // wrapped
+	// MetadataKey and DataKey are wrapped; in listedKeysFormat DataKeys has them.
+	MetadataKey []byte     `json:"metadataKey,omitempty"`
+	DataKey     []byte     `json:"dataKey,omitempty"`
+	DataKeys    []dataKeys `json:"dataKeys,omitempty"`
+	// HandleKey is the key of file handles, sealed under the current metadata key; without it, it is derived
+	// from that.
+	HandleKey []byte `json:"handleKey,omitempty"`
 }
 
 // keyContext is the encryption context of a file system's data key.
@@ -64,7 +67,7 @@ type wrapping struct {
 // newKeysFile makes two fresh keys for f, wrapped.
 func (w *wrapping) newKeysFile(ctx context.Context, f *catalog.FileSystem) (*keysFile, error) {
 	k := &keysFile{
-		Format: keysFormat, ID: f.ID, CreationToken: f.CreationToken, Created: f.Created,
+		Format: kmsKeysFormat, ID: f.ID, CreationToken: f.CreationToken, Created: f.Created,
 		PerformanceMode: f.PerformanceMode, ThroughputMode: f.ThroughputMode, Tags: f.Tags, Key: f.Key,
 	}
 	if f.Key == "" {
@@ -118,7 +121,7 @@ func parseKeysFile(text []byte, path, id string) (*keysFile, error) {
 	if k.Format > keysFormat {
 		return nil, fmt.Errorf("%w: %s has format %d, this version knows %d", ErrNewerFormat, path, k.Format, keysFormat)
 	}
-	if k.Format < 1 || k.ID != id || len(k.MetadataKey) == 0 || len(k.DataKey) == 0 || (k.Key == "") != (k.Format == rootKeysFormat) {
+	if k.Format < 1 || k.ID != id || !k.sound() {
 		return nil, fmt.Errorf("appliance: %s is damaged, or is not of %s", path, id)
 	}
 	return &k, nil
@@ -132,53 +135,6 @@ func (k *keysFile) record(unit string) catalog.FileSystem {
 	}
 }
 
-// unlocked is a file system's keys in memory.
-type unlocked struct {
-	metadata *keyring.DataKey
-	data     *keyring.DataKey
-}
-
-func (w *wrapping) unlock(ctx context.Context, k *keysFile) (*unlocked, error) {
-	unwrapper := w.unwrapper(k)
-	metadata, err := unwrapper.Unwrap(ctx, k.MetadataKey, metadataContext(k.ID))
-	if err != nil {
-		return nil, fmt.Errorf("metadata key of %s: %w", k.ID, err)
-	}
-	data, err := unwrapper.Unwrap(ctx, k.DataKey, keyContext(k.ID))
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("data key of %s: %w", k.ID, err), metadata.Close())
-	}
-	return &unlocked{metadata, data}, nil
-}
-
-// Close wipes both keys.
-func (u *unlocked) Close() error { return errors.Join(u.metadata.Close(), u.data.Close()) }
-
-// handleKey derives the key that authenticates file handles (HKDF-SHA-256 of the metadata key).
-func (u *unlocked) handleKey(id string) (nfs4.HandleKey, error) {
-	var key []byte
-	var err error
-	useErr := u.metadata.Use(func(secret []byte) {
-		key, err = hkdf.Key(sha256.New, secret, nil, "nfseal file handles v1 "+id, nfs4.HandleKeyBytes)
-	})
-	return key, errors.Join(useErr, err)
-}
-
-// tagKey derives the key of the blocks' tags (HKDF-SHA-256 of the data key). The caller closes it.
-func (u *unlocked) tagKey(id string) (*mac.Key, error) {
-	var key *mac.Key
-	var err error
-	useErr := u.data.Use(func(secret []byte) {
-		var derived []byte
-		if derived, err = hkdf.Key(sha256.New, secret, nil, "nfseal block tags v1 "+id, mac.KeyBytes); err != nil {
-			return
-		}
-		key, err = mac.New(derived)
-		clear(derived)
-	})
-	return key, errors.Join(useErr, err)
-}
-
 // identity is what a file system calls itself to NFS clients: derived from its unit and its id
 // alone, so that it is the same wherever the unit is served.
 func identity(unit, id string) []byte { return []byte("nfseal/" + unit + "/" + id) }
@@ -187,10 +143,4 @@ func identity(unit, id string) []byte { return []byte("nfseal/" + unit + "/" + i
 func fsidOf(id string) nfs4.FSID {
 	sum := sha256.Sum256([]byte("nfseal fsid v1 " + id))
 	return nfs4.FSID{Major: binary.BigEndian.Uint64(sum[:8]), Minor: binary.BigEndian.Uint64(sum[8:16])}
-}
-
-// spaceOf names the file system's space on its unit's volume.
-func spaceOf(id string) volume.SpaceID {
-	sum := sha256.Sum256([]byte("nfseal space v1 " + id))
-	return volume.SpaceID(sum[:16])
 }

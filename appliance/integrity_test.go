@@ -266,7 +266,7 @@ func TestDeletionKeysFirst(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		leased := hasSpace(u.volume, spaceOf(id))
+		leased := hasSpace(u.volume, spaceOf(id, 1))
 		u.mu.Unlock()
 		_, err := os.Stat(fsDir.keys())
 		if gone := os.IsNotExist(err); gone != (steps > 0) {
@@ -287,7 +287,7 @@ func TestDeletionKeysFirst(t *testing.T) {
 		if _, err := os.Stat(string(fsDir)); !os.IsNotExist(err) {
 			t.Errorf("after %d steps and a start there is a directory: %v", steps, err)
 		}
-		if hasSpace(r.units[0].volume, spaceOf(id)) {
+		if hasSpace(r.units[0].volume, spaceOf(id, 1)) {
 			t.Errorf("after %d steps and a start the blocks are leased", steps)
 		}
 		r.stop(t)

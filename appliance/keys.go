@@ -219,6 +219,7 @@ func (u *Unit) refusedLocked(ctx context.Context, fs *fileSystem, why error) boo
 // closeEngineLocked writes what is left to be written of a sealed file system, and wipes its keys.
 func (u *Unit) closeEngineLocked(fs *fileSystem) {
 	u.stopScrubLocked(fs.id)
+	u.stopRotationLocked(fs.id)
 	log := u.log.With(zap.String("file_system", fs.id))
 	err := fs.engine.Close()
 	fs.lossy = err != nil
@@ -245,6 +246,7 @@ func (u *Unit) unsealLocked(ctx context.Context, fs *fileSystem) {
 		return
 	}
 	fs.engine, fs.sealed = e, nil
+	u.resumeRotationLocked(fs)
 	log.Info("the file system's key can be used again: its I/O goes on")
 }
 

@@ -42,6 +42,10 @@ const (
 	defaultScrubBytes = 64 << 20
 	scrubRecordBytes  = 128
 	maxScrubBad       = 1000
+	// defaultRotationBytes is how much a change of data keys encrypts a second unless it is told;
+	// rotationSpareBytes what it needs beside two chunks of the volume.
+	defaultRotationBytes = 64 << 20
+	rotationSpareBytes   = 8 << 20
 	// defaultKeyCheckSeconds and maxKeyCheckSeconds are how often it is looked whether keys can be used.
 	defaultKeyCheckSeconds = 10
 	maxKeyCheckSeconds     = 60

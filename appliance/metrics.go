@@ -39,6 +39,7 @@ var (
 	volumeFreeDesc  = desc("volume_free_bytes", "What no file system has leased.", "unit")
 	storageDesc     = desc("storage_bytes", "What the file system holds.", "file_system")
 	tamperedDesc    = desc("tampered_blocks_total", "Reads of blocks that were not what was written there.", "file_system")
+	rotationDesc    = desc("file_system_data_key_left_bytes", "What is still under the retired data keys of a file system that is given new ones.", "file_system")
 	keyDesc         = desc("file_system_key_usable", "1 if the file system's key can be used, 0 while its I/O is stopped.", "file_system")
 	presentDesc     = desc("mount_target_present", "1 if the address is on its interface.", "address")
 	restoredDesc    = desc("network_restored_total", "Changes by others to addresses, routes and rules that were put right.")
@@ -60,7 +61,7 @@ var (
 // Describe implements prometheus.Collector.
 func (collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		kernelTLSDesc, tlsSessionsDesc, connectionsDesc, acceptedDesc, refusedDesc, deniedDesc, certRefusedDesc, probesDesc, unitDesc, volumeDesc, volumeFreeDesc, storageDesc, tamperedDesc, keyDesc, ocspDesc,
+		kernelTLSDesc, tlsSessionsDesc, connectionsDesc, acceptedDesc, refusedDesc, deniedDesc, certRefusedDesc, probesDesc, unitDesc, volumeDesc, volumeFreeDesc, storageDesc, tamperedDesc, keyDesc, rotationDesc, ocspDesc,
 		presentDesc, restoredDesc, steeredDesc, unsteeredDesc, runsDesc, runTimeDesc, gateDesc, gateBytesDesc, gateRuleDesc,
 		gateTargetDesc, gateSourceDesc, guardedDesc, certEndDesc, stapleEndDesc,
 	} {
@@ -183,6 +184,9 @@ func (c collector) collectUnit(u *Unit, gauge func(*prometheus.Desc, float64, ..
 			usable = 0
 		}
 		gauge(keyDesc, usable, id)
+		if left, ok := u.rotationLeft(id); ok {
+			gauge(rotationDesc, float64(left), id)
+		}
 		if used, ok := u.UsedBytes(context.Background(), id); ok {
 			gauge(storageDesc, float64(used), id)
 		}

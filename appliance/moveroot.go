@@ -17,6 +17,7 @@ import (
 	"github.com/nfseal/nfseal/appliance/kms"
 	"github.com/nfseal/nfseal/appliance/pki"
 	"github.com/nfseal/nfseal/appliance/trust"
+	"github.com/nfseal/nfseal/xtsengine/keyring"
 )
 
 // nextRoot is the root key that a data directory is on its way to.
@@ -360,15 +361,22 @@ func (m *rootMove) passKeys(dir fsDir, id string, r *kms.Rewrapper, write bool) 
 	if err != nil || k.Key != "" { // those are under a KMS key
 		return false, err
 	}
-	var metadata, data bool
-	if k.MetadataKey, metadata, err = r.DataKey(k.MetadataKey, metadataContext(id)); err != nil {
-		return false, err
+	changed := false
+	rewrap := func(wrapped *[]byte, ec keyring.Context) {
+		if err == nil && len(*wrapped) > 0 {
+			var one bool
+			*wrapped, one, err = r.DataKey(*wrapped, ec)
+			changed = changed || one
+		}
 	}
-	if k.DataKey, data, err = r.DataKey(k.DataKey, keyContext(id)); err != nil {
-		return false, err
+	rewrap(&k.MetadataKey, metadataContext(id))
+	rewrap(&k.DataKey, keyContext(id))
+	for i := range k.DataKeys {
+		rewrap(&k.DataKeys[i].MetadataKey, metadataContext(id))
+		rewrap(&k.DataKeys[i].DataKey, keyContext(id))
 	}
-	if !metadata && !data || !write {
-		return metadata || data, nil
+	if err != nil || !changed || !write {
+		return changed && err == nil, err
 	}
 	m.before("keys of a file system")
 	return true, writeJSON(dir.keys(), k)

@@ -18,7 +18,6 @@ import (
 	"github.com/nfseal/nfseal/appliance/catalog"
 	"github.com/nfseal/nfseal/appliance/kms"
 	"github.com/nfseal/nfseal/xtsengine/blockdev"
-	"github.com/nfseal/nfseal/xtsengine/cryptfs"
 	"github.com/nfseal/nfseal/xtsengine/filestore"
 	"github.com/nfseal/nfseal/xtsengine/keyring"
 	"github.com/nfseal/nfseal/xtsengine/volume"
@@ -162,18 +161,14 @@ func checkFileSystem(ctx context.Context, dir fsDir, id string, keys *wrapping) 
 	if k.Key != "" && keys.kms == nil {
 		return nil // it came with a unit, and its key too
 	}
-	metadata, err := keys.unwrapper(k).Unwrap(ctx, k.MetadataKey, metadataContext(id))
+	meta, closeKeys, err := keys.unlockMetadata(ctx, k)
 	if k.Key != "" && err != nil && !errors.Is(err, kms.ErrInvalidCiphertext) {
 		return nil // its key can't be used now: that shows when it is opened, before anything is written
 	}
 	if err != nil {
 		return err
 	}
-	defer metadata.Close()
-	meta, err := cryptfs.New(vfs.Default, metadata)
-	if err != nil {
-		return err
-	}
+	defer closeKeys() // which can't fail in a way that matters
 	if err := filestore.CheckFormat(meta, dir.meta()); errors.Is(err, filestore.ErrNewerFormat) {
 		return err
 	}

@@ -140,7 +140,7 @@ func TestDeletionCutShort(t *testing.T) {
 					err = durable.Destroy(u.fsDir(id).keys())
 				}
 				if err == nil {
-					err = u.volume.DestroySpace(spaceOf(id))
+					err = u.volume.DestroySpace(spaceOf(id, 1))
 				}
 				u.mu.Unlock()
 				if err != nil {

@@ -79,6 +79,9 @@ type UnitOptions struct {
 	// Tampered is told of each time that a block of a file system was not what was written there. It
 	// must return at once. May be nil.
 	Tampered func(id string, b filestore.TamperedBlock)
+	// KeysEnded is told before the retired data keys with a number of a file system are destroyed, which
+	// does not happen if it fails. May be nil.
+	KeysEnded func(id string, number int) error
 }
 
 // EnsureDefaults fills in what was left zero. Keys and Authority have no default: without them a
@@ -95,6 +98,9 @@ func (o *UnitOptions) EnsureDefaults() {
 	}
 	if o.Served == nil {
 		o.Served = func(string, *nfs4.Service) {}
+	}
+	if o.KeysEnded == nil {
+		o.KeysEnded = func(string, int) error { return nil }
 	}
 	if o.Tampered == nil {
 		o.Tampered = func(string, filestore.TamperedBlock) {}
@@ -126,8 +132,10 @@ type Unit struct {
 	state  UnitState
 	reason error             // of UnitFailed
 	scrubs map[string]*scrub // the last one of each file system, ended or not
-	end    chan struct{}     // closed by Stop, while serving
-	ended  sync.WaitGroup    // the watching goroutine
+	// rotations are the last ones of data keys, ended or not.
+	rotations map[string]*rotation
+	end       chan struct{}  // closed by Stop, while serving
+	ended     sync.WaitGroup // the watching goroutine
 
 	// While serving:
 	device blockdev.Device
@@ -146,7 +154,8 @@ func NewUnit(dir string, o UnitOptions) (*Unit, error) {
 	}
 	return &Unit{
 		o: o, dir: dir, id: f.UUID, uuid: uuid, state: UnitStopped, fatal: make(chan error, 1), scrubs: map[string]*scrub{},
-		log: o.Log.With(zap.String("unit", f.UUID)),
+		rotations: map[string]*rotation{},
+		log:       o.Log.With(zap.String("unit", f.UUID)),
 	}, nil
 }
 
@@ -337,6 +346,7 @@ func (u *Unit) stopLocked() error {
 	}
 	for id, fs := range u.served {
 		u.stopScrubLocked(id)
+		u.stopRotationLocked(id)
 		errs = append(errs, fs.Close())
 	}
 	u.served = nil
@@ -397,6 +407,7 @@ func (u *Unit) openLocked(ctx context.Context, id string) error {
 	delete(u.broken, id)
 	u.served[id] = fs
 	u.o.Served(id, fs.service)
+	u.resumeRotationLocked(fs)
 	return nil
 }
 
@@ -429,6 +440,8 @@ func (u *Unit) Destroy(id string) error {
 		u.o.Served(id, nil)
 		delete(u.served, id)
 		u.stopScrubLocked(id)
+		u.stopRotationLocked(id)
+		delete(u.rotations, id)
 		if err := fs.Close(); err != nil {
 			u.log.Warn("file system did not close cleanly before it was deleted", zap.Error(err))
 		}

@@ -18,6 +18,8 @@
 //	POST   /nfseal/v1/file-systems/{id}/check   Check
 //	POST   /nfseal/v1/file-systems/{id}/scrub   ScrubRequest, answered with a Scrub
 //	GET    /nfseal/v1/file-systems/{id}/scrub   Scrub
+//	POST   /nfseal/v1/file-systems/{id}/data-keys   DataKeyRequest, answered with DataKeys
+//	GET    /nfseal/v1/file-systems/{id}/data-keys   DataKeys
 //
 //	POST   /                               KMS, JSON 1.1: X-Amz-Target says which operation
 //	POST   /                               STS, a form, at the front door only

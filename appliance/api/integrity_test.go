@@ -15,6 +15,7 @@ import (
 type memoryIntegrity struct {
 	mu    sync.Mutex
 	scrub Scrub
+	keys  DataKeys
 }
 
 func (*memoryIntegrity) CheckFileSystem(_ context.Context, id string) (Check, error) {
@@ -101,12 +102,48 @@ func TestIntegrity(t *testing.T) {
 	if _, err := c.ScrubOf(t.Context(), "home"); statusOf(err) != http.StatusBadRequest {
 		t.Errorf("no id: %v", err)
 	}
+	checkDataKeys(t, c, id)
 	names := map[string]int{}
 	for _, e := range log.events {
 		names[e.Name]++
 	}
+	if names["RotateDataKey"] < 6 {
+		t.Errorf("on record: %v", names)
+	}
 	if names["CheckFileSystem"] != 1 || names["ChangeScrub"] < 7 {
 		t.Errorf("on record: %v", names)
+	}
+}
+
+// checkDataKeys gives a file system new data keys through a client.
+func checkDataKeys(t *testing.T, c *Client, id string) {
+	t.Helper()
+	if d, err := c.DataKeysOf(t.Context(), id); err != nil || d.State != DataKeyNone || d.Number != 1 || d.Percent() != 100 {
+		t.Errorf("before a rotation: %+v, %v", d, err)
+	}
+	for _, step := range []struct {
+		r      DataKeyRequest
+		state  string
+		status int
+	}{
+		{DataKeyRequest{Action: DataKeyPause}, "", http.StatusConflict},
+		{DataKeyRequest{Action: "stop"}, "", http.StatusBadRequest},
+		{DataKeyRequest{Action: DataKeyRotate, BytesPerSecond: 100}, "", http.StatusBadRequest},
+		{DataKeyRequest{Action: DataKeyRotate}, DataKeyRunning, 0},
+		{DataKeyRequest{Action: DataKeyRotate}, "", http.StatusConflict},
+		{DataKeyRequest{Action: DataKeyPause}, DataKeyPaused, 0},
+		{DataKeyRequest{Action: DataKeyResume}, DataKeyRunning, 0},
+	} {
+		got, err := c.ChangeDataKeys(t.Context(), id, step.r)
+		if got.State != step.state || statusOf(err) != step.status {
+			t.Errorf("%+v: %+v, %v", step.r, got, err)
+		}
+	}
+	if d, err := c.DataKeysOf(t.Context(), id); err != nil || d.Retired != 1 || d.Percent() != 75 {
+		t.Errorf("under way: %+v, %v", d, err)
+	}
+	if _, err := c.DataKeysOf(t.Context(), "home"); statusOf(err) != http.StatusBadRequest {
+		t.Errorf("no id: %v", err)
 	}
 }
 
@@ -117,4 +154,37 @@ func statusOf(err error) int {
 		return refused.Status
 	}
 	return 0
+}
+
+// ChangeDataKeys lets a rotation go on for ever.
+func (i *memoryIntegrity) ChangeDataKeys(_ context.Context, id string, r DataKeyRequest) (DataKeys, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	d := &i.keys
+	switch {
+	case r.Action == DataKeyRotate && d.State == "":
+		*d = DataKeys{FileSystem: id, Number: 2, Retired: 1, State: DataKeyRunning, BytesPerSecond: max(r.BytesPerSecond, 1<<20),
+			Started: time.Unix(1700000000, 0).UTC(), BytesLeft: 1 << 20, BytesTotal: 4 << 20}
+	case r.Action == DataKeyPause && d.State == DataKeyRunning:
+		d.State = DataKeyPaused
+	case r.Action == DataKeyResume && d.State != "":
+		d.State = DataKeyRunning
+	default:
+		return DataKeys{}, WrongDataKeyState(r.Action, d.State)
+	}
+	return *d, nil
+}
+
+// DataKeysOf tells of it, and then it ends.
+func (i *memoryIntegrity) DataKeysOf(_ context.Context, id string) (DataKeys, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.keys.State == "" {
+		return DataKeys{FileSystem: id, Number: 1, State: DataKeyNone}, nil
+	}
+	d := i.keys
+	if d.State == DataKeyRunning {
+		i.keys.Retired, i.keys.BytesLeft, i.keys.State = 0, 0, DataKeyDone
+	}
+	return d, nil
 }

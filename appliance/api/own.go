@@ -16,6 +16,7 @@ func (s *Server) ownMux() *http.ServeMux {
 	s.handleIAM(mux, roleOperations)
 	s.handleIntegrity(mux)
 	s.handleUpgrades(mux)
+	s.handleDataKeys(mux)
 	mux.HandleFunc(ownPath, s.efs)
 	mux.HandleFunc("/", unknown)
 	return mux

@@ -129,6 +129,7 @@ type HostStatus struct {
 // Backend is what the API acts on: the appliance.
 type Backend interface {
 	Integrity
+	DataKeyBackend
 	Principals
 	Roles
 	// CreateFileSystem makes a file system, ready for use. With a creation token that is in use the

@@ -101,6 +101,9 @@ const destroyedSuffix = ".destroyed"
 // there under its name, never with zeros in it, and a further call ends what is left. A file that is
 // gone already is no error.
 func Destroy(path string) error {
+	if err := FinishDestroy(path); err != nil {
+		return err
+	}
 	rest := path + destroyedSuffix
 	if err := os.Rename(path, rest); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -116,6 +119,46 @@ func Destroy(path string) error {
 		return err
 	}
 	if info.Mode().IsRegular() {
+		if err := overwrite(rest, info.Size()); err != nil {
+			return err
+		}
+	}
+	if err := os.Remove(rest); err != nil {
+		return err
+	}
+	return SyncDir(filepath.Dir(path))
+}
+
+// ReplaceFile is WriteFile for a file whose content of before is destroyed as Destroy does it. After a crash
+// the file has either content, whole; FinishDestroy, before it is read, ends what is left of the other.
+func ReplaceFile(path string, data []byte, perm fs.FileMode) error {
+	if err := FinishDestroy(path); err != nil {
+		return err
+	}
+	if err := os.Link(path, path+destroyedSuffix); err != nil {
+		return err
+	}
+	if err := WriteFile(path, data, perm); err != nil {
+		return err
+	}
+	return FinishDestroy(path)
+}
+
+// FinishDestroy ends what a ReplaceFile or Destroy left that was cut short. What path stands for now stays.
+func FinishDestroy(path string) error {
+	rest := path + destroyedSuffix
+	info, err := os.Lstat(rest)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	present, err := os.Lstat(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if same := err == nil && os.SameFile(info, present); !same && info.Mode().IsRegular() {
 		if err := overwrite(rest, info.Size()); err != nil {
 			return err
 		}

@@ -102,3 +102,62 @@ func TestMakeDir(t *testing.T) {
 		t.Error("a file was taken for a directory")
 	}
 }
+
+// TestReplaceFile: the content of before is overwritten where it was, and not what is there now, wherever it was cut short.
+func TestReplaceFile(t *testing.T) {
+	write := func(path, text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reads := func(path, want string) {
+		t.Helper()
+		if got, err := os.ReadFile(path); err != nil || string(got) != want {
+			t.Errorf("%s holds %q, %v; want %q", filepath.Base(path), got, err, want)
+		}
+	}
+	for name, test := range map[string]struct {
+		cut  func(path string) error // what was done before a crash
+		want string
+	}{
+		"nothing":       {func(string) error { return nil }, "old"},
+		"a second name": {func(path string) error { return os.Link(path, path+destroyedSuffix) }, "old"},
+		"the new one": {func(path string) error {
+			return errors.Join(os.Link(path, path+destroyedSuffix), WriteFile(path, []byte("new"), 0o600))
+		}, "new"},
+		"all": {func(path string) error { return ReplaceFile(path, []byte("new"), 0o600) }, "new"},
+		"all of another": {func(path string) error {
+			return errors.Join(os.Link(path, path+destroyedSuffix), ReplaceFile(path, []byte("new"), 0o600))
+		}, "new"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "f")
+			write(path, "old")
+			old, err := os.Open(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer old.Close()
+			if err := errors.Join(test.cut(path), FinishDestroy(path)); err != nil {
+				t.Fatal(err)
+			}
+			reads(path, test.want)
+			if _, err := os.Stat(path + destroyedSuffix); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("something is left: %v", err)
+			}
+			p := make([]byte, 3)
+			if _, err := old.ReadAt(p, 0); err != nil || (string(p) == "old") != (test.want == "old") {
+				t.Errorf("where it was there is %q, %v", p, err)
+			}
+		})
+	}
+	path := filepath.Join(t.TempDir(), "f")
+	write(path+destroyedSuffix, "of another time")
+	if err := Destroy(path); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(path + destroyedSuffix); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("something is left: %v", err)
+	}
+}

@@ -13,6 +13,7 @@ import (
 type shelfIntegrity struct {
 	mu    sync.Mutex
 	scrub api.Scrub
+	keys  api.DataKeys
 }
 
 func (*shelfIntegrity) CheckFileSystem(_ context.Context, id string) (api.Check, error) {
@@ -48,4 +49,37 @@ func (i *shelfIntegrity) ScrubOf(_ context.Context, id string) (api.Scrub, error
 		return api.Scrub{}, api.NoScrub(id)
 	}
 	return i.scrub, nil
+}
+
+// ChangeDataKeys lets a rotation go on for ever.
+func (i *shelfIntegrity) ChangeDataKeys(_ context.Context, id string, r api.DataKeyRequest) (api.DataKeys, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	d := &i.keys
+	switch {
+	case r.Action == api.DataKeyRotate && d.State == "":
+		*d = api.DataKeys{FileSystem: id, Number: 2, Retired: 1, State: api.DataKeyRunning, BytesPerSecond: max(r.BytesPerSecond, 1<<20),
+			Started: time.Unix(1700000000, 0).UTC(), BytesLeft: 1 << 20, BytesTotal: 4 << 20}
+	case r.Action == api.DataKeyPause && d.State == api.DataKeyRunning:
+		d.State = api.DataKeyPaused
+	case r.Action == api.DataKeyResume && d.State != "":
+		d.State = api.DataKeyRunning
+	default:
+		return api.DataKeys{}, api.WrongDataKeyState(r.Action, d.State)
+	}
+	return *d, nil
+}
+
+// DataKeysOf tells of it, and then it ends.
+func (i *shelfIntegrity) DataKeysOf(_ context.Context, id string) (api.DataKeys, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.keys.State == "" {
+		return api.DataKeys{FileSystem: id, Number: 1, State: api.DataKeyNone}, nil
+	}
+	d := i.keys
+	if d.State == api.DataKeyRunning {
+		i.keys.Retired, i.keys.BytesLeft, i.keys.State = 0, 0, api.DataKeyDone
+	}
+	return d, nil
 }

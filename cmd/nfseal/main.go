@@ -57,6 +57,8 @@ func commands() []command {
 		{"fs quota", "FS-ID [--set SIZE|none]", "show or set how much a file system may hold, at once", fsQuota},
 		{"fs policy show", "FS-ID", "print a file system's policy", of((*api.Client).FileSystemPolicy, policyText)},
 		{"fs policy put", "FS-ID FILE", "give a file system the policy in FILE (- is the standard input), at once", withFile(2, fsPolicyPut)},
+		{"fs rotate-data-key", "FS-ID [--wait] [--rate MIB] [--pause|--resume]", "encrypt a file system anew under new data keys while it is served, and destroy the old ones", rotateDataKey},
+		{"fs data-key", "FS-ID", "which data keys a file system has, and how far new ones are", showDataKey},
 		{"fs policy delete", "FS-ID", "take a file system's policy away: everybody may mount it", on1((*api.Client).DeleteFileSystemPolicy)},
 		{"key create", "[--alias alias/NAME] [--description TEXT] [--policy FILE] [--rotate-every DAYS] [--tag KEY=VALUE]…", "make a KMS key", keyCreate},
 		{"key list", "", "list the KMS keys", keyList()},
