@@ -67,9 +67,9 @@ func (s *Server) door(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 	}
-	var caller *iam.Caller
+	var by *signed
 	if err == nil {
-		caller, err = s.admit(r, signature)
+		by, err = s.admit(r, signature)
 	}
 	if err != nil {
 		e := doorError(err)
@@ -77,11 +77,11 @@ func (s *Server) door(w http.ResponseWriter, r *http.Request) {
 		to.refuse(w, e)
 		return
 	}
-	to.serve(s, w, r.WithContext(context.WithValue(r.Context(), callerKey{}, caller)))
+	to.serve(s, w, r.WithContext(context.WithValue(r.Context(), signedKey{}, by)))
 }
 
 // admit says who signed r, whose body it reads, unless that has a proof of its own.
-func (s *Server) admit(r *http.Request, signature *iam.Signature) (*iam.Caller, error) {
+func (s *Server) admit(r *http.Request, signature *iam.Signature) (*signed, error) {
 	var body []byte
 	unsigned := isUpgrade(r) && signature.Service == ownService // another service would believe the body
 	if !unsigned {
@@ -112,7 +112,7 @@ func (s *Server) admit(r *http.Request, signature *iam.Signature) (*iam.Caller, 
 	if !s.throttle.admit(caller.Holder(), s.o.Clock()) {
 		return nil, &Error{Status: http.StatusTooManyRequests, Code: "ThrottlingException", Message: "Rate exceeded"}
 	}
-	return caller, nil
+	return &signed{caller, body}, nil
 }
 
 // doorError gives the reasons of iam the names that all services of AWS have for them.
@@ -141,12 +141,28 @@ func doorError(err error) *Error {
 	return asError(err)
 }
 
-type callerKey struct{}
+// signed is a request that came through the door: who signed it, and its body.
+type signed struct {
+	caller *iam.Caller
+	body   []byte
+}
+
+type signedKey struct{}
 
 // callerOf is who called from afar; nil for the local socket, whose caller may do everything.
 func callerOf(ctx context.Context) *iam.Caller {
-	c, _ := ctx.Value(callerKey{}).(*iam.Caller)
-	return c
+	if by, ok := ctx.Value(signedKey{}).(*signed); ok {
+		return by.caller
+	}
+	return nil
+}
+
+// bodyOf is the body of a request from afar; nil for one on the local socket.
+func bodyOf(ctx context.Context) []byte {
+	if by, ok := ctx.Value(signedKey{}).(*signed); ok {
+		return by.body
+	}
+	return nil
 }
 
 // authorize asks the policies about an operation on file systems, or what is beside them.
@@ -160,6 +176,9 @@ func (s *Server) authorize(r *http.Request, call *audit.Event) error {
 	request := s.request(r, caller, action, resource)
 	if encrypted := call.Parameters["encrypted"]; encrypted != "" {
 		request.Context["elasticfilesystem:Encrypted"] = []string{encrypted}
+	}
+	if err := s.addResourceTags(r.Context(), request.Context, call.Parameters["accessPointId"], fileSystem); err != nil {
+		return err
 	}
 	own, err := s.policyOn(r.Context(), fileSystem)
 	if err != nil {
@@ -180,6 +199,7 @@ func (s *Server) request(r *http.Request, caller *iam.Caller, action, resource s
 	request.Context["aws:SecureTransport"] = []string{strconv.FormatBool(r.TLS != nil)}
 	request.Context["aws:SourceIp"] = []string{peerAddress(r)}
 	request.Context["aws:CurrentTime"] = []string{s.o.Clock().UTC().Format(iam.TimeLayout)}
+	addRequestTags(request.Context, r, action)
 	return request
 }
 

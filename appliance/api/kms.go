@@ -183,8 +183,14 @@ func (s *Server) authorizeKey(r *http.Request, action string, key *kms.Key, ec m
 	if key != nil {
 		resource = s.o.Keys.ARN(key.ID)
 	}
+	asked := s.keyRequest(r, caller, action, resource, ec, more)
+	if key != nil {
+		for name, value := range key.Tags {
+			addTag(asked.Context, keyResourceTag, name, value)
+		}
+	}
 	request := kms.Request{
-		Operation: action, Context: ec, Policy: s.keyRequest(r, caller, action, resource, ec, more),
+		Operation: action, Context: ec, Policy: asked,
 		Identity: caller.Policies, Names: grantNames(caller),
 	}
 	by, err := kms.Nothing, error(nil)
