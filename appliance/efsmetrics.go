@@ -38,49 +38,44 @@ var metadataOperations = map[string]bool{
 
 // Describe implements prometheus.Collector.
 func (efsCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{
+	describe(ch,
 		efsConnectionsDesc, efsReadDesc, efsWriteDesc, efsMetadataReadDesc, efsMetadataWriteDesc, efsMetadataDesc, efsTotalDesc,
 		efsStorageDesc, operationsDesc, failuresDesc,
-	} {
-		ch <- d
-	}
+	)
 }
 
 // Collect implements prometheus.Collector.
 func (c efsCollector) Collect(ch chan<- prometheus.Metric) {
 	for _, u := range c.a.units {
 		for id, stats := range u.serviceStats() {
-			c.collectOne(ch, id, &stats)
+			c.collectOne(samples(ch), id, &stats)
 			if used, ok := u.UsedBytes(context.Background(), id); ok {
 				for _, class := range []string{"Total", "Standard"} { // there is one class
-					ch <- prometheus.MustNewConstMetric(efsStorageDesc, prometheus.GaugeValue, float64(used), id, class)
+					samples(ch).gauge(efsStorageDesc, float64(used), id, class)
 				}
 			}
 		}
 	}
 }
 
-func (c efsCollector) collectOne(ch chan<- prometheus.Metric, id string, stats *nfs4.Stats) {
-	count := func(d *prometheus.Desc, n uint64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), append([]string{id}, labels...)...)
-	}
-	ch <- prometheus.MustNewConstMetric(efsConnectionsDesc, prometheus.GaugeValue, float64(c.a.table.connectionsOf(id)), id)
+func (c efsCollector) collectOne(to samples, id string, stats *nfs4.Stats) {
+	to.gauge(efsConnectionsDesc, float64(c.a.table.connectionsOf(id)), id)
 	var reads, writes uint64
 	for _, op := range stats.Ops {
-		count(operationsDesc, op.Calls, op.Op)
-		count(failuresDesc, op.Failures, op.Op)
+		to.count(operationsDesc, op.Calls, id, op.Op)
+		to.count(failuresDesc, op.Failures, id, op.Op)
 		if changes, known := metadataOperations[op.Op]; known && changes {
 			writes += op.Calls * metadataBytes
 		} else if known {
 			reads += op.Calls * metadataBytes
 		}
 	}
-	count(efsReadDesc, stats.BytesRead)
-	count(efsWriteDesc, stats.BytesWritten)
-	count(efsMetadataReadDesc, reads)
-	count(efsMetadataWriteDesc, writes)
-	count(efsMetadataDesc, reads+writes)
-	count(efsTotalDesc, stats.BytesRead+stats.BytesWritten+reads+writes)
+	to.count(efsReadDesc, stats.BytesRead, id)
+	to.count(efsWriteDesc, stats.BytesWritten, id)
+	to.count(efsMetadataReadDesc, reads, id)
+	to.count(efsMetadataWriteDesc, writes, id)
+	to.count(efsMetadataDesc, reads+writes, id)
+	to.count(efsTotalDesc, stats.BytesRead+stats.BytesWritten+reads+writes, id)
 }
 
 // serviceStats is what the services of the unit's file systems have counted.

@@ -20,6 +20,23 @@ func (a *Appliance) Metrics() prometheus.Gatherer {
 // collector reads the counters when it is asked.
 type collector struct{ a *Appliance }
 
+// samples sends what a collector reads.
+type samples chan<- prometheus.Metric
+
+func (s samples) gauge(d *prometheus.Desc, v float64, labels ...string) {
+	s <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+}
+
+func (s samples) count(d *prometheus.Desc, n uint64, labels ...string) {
+	s <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
+}
+
+func describe(ch chan<- *prometheus.Desc, all ...*prometheus.Desc) {
+	for _, d := range all {
+		ch <- d
+	}
+}
+
 func desc(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc("nfseal_"+name, help, labels, nil)
 }
@@ -60,23 +77,16 @@ var (
 
 // Describe implements prometheus.Collector.
 func (collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{
+	describe(ch,
 		kernelTLSDesc, tlsSessionsDesc, connectionsDesc, acceptedDesc, refusedDesc, deniedDesc, certRefusedDesc, probesDesc, unitDesc, volumeDesc, volumeFreeDesc, storageDesc, tamperedDesc, keyDesc, rotationDesc, ocspDesc,
 		presentDesc, restoredDesc, steeredDesc, unsteeredDesc, runsDesc, runTimeDesc, gateDesc, gateBytesDesc, gateRuleDesc,
 		gateTargetDesc, gateSourceDesc, guardedDesc, certEndDesc, stapleEndDesc,
-	} {
-		ch <- d
-	}
+	)
 }
 
 // Collect implements prometheus.Collector.
 func (c collector) Collect(ch chan<- prometheus.Metric) {
-	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
-	}
-	count := func(d *prometheus.Desc, v uint64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
-	}
+	gauge, count := samples(ch).gauge, samples(ch).count
 	s := c.a.server.Stats()
 	gauge(connectionsDesc, float64(s.Active))
 	count(acceptedDesc, s.Accepted)
