@@ -123,6 +123,8 @@ func commands() []command {
 		{"audit lookup", "[--event NAME] [--about ID] [--since TIME]…", "print the newest records of the audit log that match", auditLookup},
 		{"bench", "[--compare]", "measure the daemon over TLS, beside others if asked", benchmark},
 		{"demo", "", "as root: a real Linux client mounts, copies, compares; then the search for plaintext", runDemo},
+		{"completion", "bash|zsh|fish", "print what makes a shell complete nfseal's commands", completion},
+		{"complete", "", "", complete},
 		{"version", "", "print the version", showVersion},
 	}
 }
@@ -178,6 +180,9 @@ func find(args []string) (*command, []string) {
 func help(w io.Writer) {
 	fmt.Fprint(w, "nfseal: the operator's command of the nfseal appliance\n\n")
 	for _, c := range commands() {
+		if c.short == "" { // for scripts
+			continue
+		}
 		fmt.Fprintf(w, "  nfseal %-21s %s\n", c.name, c.short)
 	}
 	fmt.Fprint(w, "\nnfseal COMMAND --help tells more.\n")
