@@ -372,7 +372,7 @@ func (a *Appliance) prepareServers(ctx context.Context) error {
 		return err
 	}
 	a.apiServer, err = api.New(api.Options{
-		Backend: a, Audit: a.audit, Keys: a.kmsKeys, Upgrades: upgrades, Region: a.o.Region, Clock: a.o.Clock, Log: a.log.With(zap.String("component", "api")),
+		Backend: a, Audit: a.audit, Keys: a.kmsKeys, Upgrades: upgrades, Configurations: a.o.Configurations, Region: a.o.Region, Clock: a.o.Clock, Log: a.log.With(zap.String("component", "api")),
 	})
 	if err != nil {
 		return err

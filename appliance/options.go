@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/nfseal/nfseal/appliance/api"
 	"github.com/nfseal/nfseal/appliance/catalog"
 	"github.com/nfseal/nfseal/appliance/certfile"
 	"github.com/nfseal/nfseal/appliance/kms"
@@ -105,6 +106,8 @@ type Options struct {
 	// ownAddresses and ownOCSPHost say that Advertise and OCSPHost are the defaults, which follow the machine's
 	// addresses while it runs.
 	ownAddresses, ownOCSPHost bool
+	// Configurations keeps the configuration file; nil where there is none.
+	Configurations api.Configurations
 	// Log is where the appliance logs; nowhere by default.
 	Log *zap.Logger
 	// Clock is time.Now by default.

@@ -17,6 +17,7 @@ func (s *Server) ownMux() *http.ServeMux {
 	s.handleIntegrity(mux)
 	s.handleUpgrades(mux)
 	s.handleDataKeys(mux)
+	s.handleConfiguration(mux)
 	mux.HandleFunc(ownPath, s.efs)
 	mux.HandleFunc("/", unknown)
 	return mux

@@ -33,9 +33,11 @@ type Options struct {
 	Keys    *kms.Keys // of the KMS API; nil: it is not served
 	// Upgrades takes bundles with another version; nil where that is the business of others, as of a package manager.
 	Upgrades Upgrades
-	Log      *zap.Logger // default: nothing is logged
-	Region   string
-	Clock    func() time.Time // default time.Now
+	// Configurations keeps the configuration file; nil where there is none.
+	Configurations Configurations
+	Log            *zap.Logger // default: nothing is logged
+	Region         string
+	Clock          func() time.Time // default time.Now
 }
 
 // EnsureDefaults fills in what was left zero.

@@ -46,7 +46,7 @@ func TestScripts(t *testing.T) {
 			directory := apitest.NewDirectory(t)
 			s, err := api.New(api.Options{
 				Backend: &shelf{Directory: directory}, Audit: forgetful{}, Keys: apitest.NewKeys(t, "local-1", time.Now), Region: "local-1",
-				Upgrades: &bundles{},
+				Upgrades: &bundles{}, Configurations: &configurations{},
 			})
 			if err != nil {
 				return err
@@ -68,6 +68,32 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 	})
+}
+
+// configurations tries what it is given.
+type configurations struct{ state api.ConfigurationState }
+
+func (c *configurations) ApplyConfiguration(_ context.Context, r api.ApplyConfigurationRequest) error {
+	if !c.state.TryUntil.IsZero() {
+		return api.ConfigurationBusy()
+	}
+	c.state.Text = r.Text
+	if r.TrySeconds > 0 {
+		c.state.TryUntil = time.Now().Add(time.Duration(r.TrySeconds) * time.Second)
+	}
+	return nil
+}
+
+func (c *configurations) ConfirmConfiguration(context.Context) error {
+	if c.state.TryUntil.IsZero() {
+		return api.NoTrial()
+	}
+	c.state.TryUntil = time.Time{}
+	return nil
+}
+
+func (c *configurations) ConfigurationState(context.Context) (api.ConfigurationState, error) {
+	return c.state, nil
 }
 
 // bundles takes one that says good.

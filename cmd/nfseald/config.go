@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -31,8 +32,9 @@ type config struct {
 	debug       bool
 	// moveTo is the root of trust to move to; nil for none.
 	moveTo *trust.Options
-	// file is the configuration file; "" for none.
-	file string
+	// file is the configuration file; "" for none. trySeconds is how long a start after this one tries another.
+	file       string
+	trySeconds int
 	// failureFile is where it is said why the daemon could not start or go on; "" for nowhere.
 	failureFile string
 	// recoveryFile is where a new recovery key is written; "" shows it.
@@ -46,7 +48,10 @@ with a key file, a volume and a certificate authority of its own.
 
 `
 
-func parse(args []string, stderr io.Writer) (*config, error) {
+func parse(args []string, stderr io.Writer) (*config, error) { return parseWith(args, "", stderr) }
+
+// parseWith takes another file in the place of the one that -config names, unless it is "".
+func parseWith(args []string, file string, stderr io.Writer) (*config, error) {
 	c := &config{}
 	o := &c.options
 	o.Version = version
@@ -110,7 +115,7 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 		return nil, fmt.Errorf("unexpected argument %q", f.Arg(0))
 	}
 	if c.file != "" {
-		if err := applyFile(f, c.file); err != nil {
+		if err := applyFile(f, cmp.Or(file, c.file)); err != nil {
 			return nil, err
 		}
 	}

@@ -33,6 +33,7 @@ const (
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 func run(args []string, stdout, stderr io.Writer) int {
+	trySeconds := takeTrySeconds()
 	c, err := parse(args, stderr)
 	if errors.Is(err, flag.ErrHelp) {
 		return exitOK
@@ -49,7 +50,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "nfseald:", err)
 		return exitFailure
 	}
-	serve := serve
+	serve := func(c *config, stdout, stderr io.Writer) error { return serveFile(c, args, trySeconds, stdout, stderr) }
 	switch {
 	case c.check:
 		serve = check
@@ -60,7 +61,11 @@ func run(args []string, stdout, stderr io.Writer) int {
 	case c.removeNet:
 		serve = removeNetwork
 	}
-	if err := serve(c, stdout, stderr); err != nil {
+	err = serve(c, stdout, stderr)
+	if errors.Is(err, errAgain) {
+		err = again(c.trySeconds)
+	}
+	if err != nil {
 		why := strings.ReplaceAll(err.Error(), "\n", "; ")
 		fmt.Fprintln(stderr, "nfseald:", why)
 		noteFailure(c.failureFile, why, stderr)
@@ -79,8 +84,8 @@ func noteFailure(path, why string, stderr io.Writer) {
 	}
 }
 
-// serve runs the daemon until a signal.
-func serve(c *config, stdout, stderr io.Writer) error {
+// serve runs the daemon until a signal, or until it is to start again, with errAgain.
+func serve(c *config, k *keeper, stdout, stderr io.Writer) error {
 	level := zap.InfoLevel
 	if c.debug {
 		level = zap.DebugLevel
@@ -102,6 +107,12 @@ func serve(c *config, stdout, stderr io.Writer) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	context.AfterFunc(ctx, stop) // the second signal has its usual effect: it ends the process
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	if k != nil {
+		c.options.Configurations = k
+		k.end = func() { end(errAgain) }
+	}
 
 	a, err := appliance.Open(ctx, c.options)
 	if err != nil {
@@ -114,8 +125,13 @@ func serve(c *config, stdout, stderr io.Writer) error {
 	for _, line := range a.Banner() {
 		fmt.Fprintln(stdout, line)
 	}
+	defer k.tryFor(log)()
 	if err := errors.Join(a.Run(ctx), a.Close()); err != nil {
 		return err
+	}
+	if errors.Is(context.Cause(ctx), errAgain) {
+		log.Info("starting again with another configuration")
+		return errAgain
 	}
 	log.Info("stopped")
 	return nil
@@ -139,11 +155,18 @@ func reloads(ctx context.Context, a *appliance.Appliance, log *zap.Logger, hangU
 	}
 }
 
+// keptEnvironment is what serviceManager has taken and a program that takes this one's place is to have. Sockets are not of
+// it: they are closed by then.
+var keptEnvironment = map[string]string{}
+
 // serviceManager takes what it reads out of the environment: it is for this process alone.
 func serviceManager() appliance.ServiceManager {
 	take := func(name string) string {
 		value := os.Getenv(name)
 		os.Unsetenv(name)
+		if value != "" && name == "NOTIFY_SOCKET" {
+			keptEnvironment[name] = value
+		}
 		return value
 	}
 	return appliance.ServiceManager{
