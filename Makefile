@@ -135,9 +135,9 @@ packages: ## deb and rpm of the client, in out/packages; GOARCH=arm64 for anothe
 	scripts/packages.sh out/packages
 
 .PHONY: image
-image: ## as root: the bootable disk image, in out/image; SIGN=key.pem makes a bundle for upgrades too, UPDATE_KEYS=dir names further keys
+image: ## as root: the bootable disk image, in out/image; SIGN=key.pem makes a bundle for upgrades too, UPDATE_KEYS=dir names further keys; SB_KEY=key.pem SB_CERT=cert.pem sign for Secure Boot
 	@scripts/deps.sh image
-	@$(GO) run ./image/build $(if $(UPDATE_KEYS),-update-keys "$(UPDATE_KEYS)") $(if $(SIGN),-sign "$(SIGN)")
+	@$(GO) run ./image/build $(if $(UPDATE_KEYS),-update-keys "$(UPDATE_KEYS)") $(if $(SIGN),-sign "$(SIGN)") $(if $(SB_KEY),-secure-boot-key "$(SB_KEY)" -secure-boot-cert "$(SB_CERT)")
 
 .PHONY: image-lock
 image-lock: ## as root: image/packages.lock anew, with the versions that Debian's mirror has today

@@ -51,6 +51,7 @@ if [ "$want" = image ]; then
 	need mtools has mcopy
 	need dosfstools has mkfs.vfat
 	need fdisk has sfdisk
+	need sbsigntool has sbsign
 	need zstd has zstd
 	need cpio has cpio
 	need qemu-utils has qemu-img

@@ -91,16 +91,4 @@ var Keys = []Key{
 		{Name: "format", Flag: "log", Kind: oneOf("console", "json"), Example: "json", Doc: "For people or for machines."},
 		{Name: "debug", Flag: "debug", Kind: yesNo, Example: "false", Doc: "Log more."},
 	}},
-	{Name: "machine", Doc: "The machine that the image runs on. On a host that is not the image this part has no effect.", Keys: []Key{
-		{Name: "hostname", Kind: label, Example: "nfs1", Doc: "The machine's name."},
-		{Name: "disk", Kind: disk, Example: "serial:S4EVNX0N", Doc: "The disk for STATE and DATA at the first start, as serial:… or wwid:…; the only empty one by default."},
-		{Name: "time-servers", Kind: host, List: true, Example: "[ntp.example.com]", Doc: "Servers that the clock is set by."},
-		{Name: "interfaces", List: true, Doc: "Network interfaces with fixed addresses; all others ask for theirs by DHCP.", Keys: []Key{
-			{Name: "interface", Kind: nameOrMAC, required: true, Example: "mac=52:54:00:12:34:56", Doc: "The interface, by name or mac=…."},
-			{Name: "addresses", Kind: prefix, List: true, required: true, Example: "[192.0.2.20/24]", Doc: "Its addresses, with the length of their prefixes."},
-			{Name: "gateway", Kind: address, Example: "192.0.2.1", Doc: "The default gateway."},
-			{Name: "dns", Kind: address, List: true, Example: "[192.0.2.53]", Doc: "Name servers."},
-			{Name: "mtu", Kind: number(576, 65535), Example: "9000", Doc: "MTU of the interface."},
-		}},
-	}},
 }

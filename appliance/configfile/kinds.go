@@ -115,10 +115,8 @@ var (
 	rootOfTrust      = matching("a root of trust such as file:PATH, passphrase:PATH, tpm:/dev/tpmrm0, vault:https://HOST/MOUNT/KEY or recovery:PATH", `(?:file|passphrase|tpm|vault|recovery):.+`)
 	fileSystem       = matching("a file system such as fs-0123456789abcdef0", `fs-[0-9a-f]{8,40}`)
 	networkInterface = matching("an interface by its name, mac=… or pci=…", `(?:mac=|pci=)?[A-Za-z0-9_.:@-]{1,64}`)
-	nameOrMAC        = matching("an interface by its name or mac=…", `[A-Za-z0-9_.-]{1,15}|mac=[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}`)
 	openPort         = matching("a port such as tcp/22 or udp/123", `(?:tcp|udp)/[1-9][0-9]{0,4}`)
 	pace             = matching("connections a second and a burst, such as 100/500", `[0-9]{1,9}(?:\.[0-9]{1,6})?/[1-9][0-9]{0,8}`)
-	disk             = matching("a disk as serial:… or wwid:…", `(?:serial|wwid):[!-~]{1,128}`)
 )
 
 func splitPort(s string) (string, error) {

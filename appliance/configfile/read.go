@@ -27,7 +27,6 @@ type Position struct{ Line, Column int }
 // A File is one that was read and is right.
 type File struct {
 	Settings []Setting // in the order of the file
-	Machine  Machine
 }
 
 // A Problem is one thing that is wrong.
@@ -71,12 +70,8 @@ func Parse(name string, text []byte) (*File, error) {
 		return nil, &Problems{name, r.problems}
 	}
 	f := &File{}
-	for _, e := range entries {
-		if e.key.Name == "machine" {
-			f.Machine = machine(e.entries)
-			continue
-		}
-		f.Settings = append(f.Settings, e.settings()...)
+	for i := range entries {
+		f.Settings = append(f.Settings, entries[i].settings()...)
 	}
 	return f, nil
 }

@@ -26,8 +26,10 @@ type builder struct {
 	keys    string    // directory with the public keys that the image takes updates by; "" for none
 	sign    string    // the builder's private key; "" makes no bundle
 	made    time.Time // of every file
-	began   time.Time
-	steps   int
+
+	secureBoot signer
+	began      time.Time
+	steps      int
 }
 
 func main() {
@@ -47,7 +49,12 @@ func run(ctx context.Context, args []string) error {
 	f.StringVar(&b.version, "version", "", "`version` of the image (default that of git)")
 	f.StringVar(&b.keys, "update-keys", "", "`directory` with public keys (*.pem, Ed25519) that the image takes updates by")
 	f.StringVar(&b.sign, "sign", "", "make a bundle for nfseal upgrade too, signed with the Ed25519 `key` in PEM; the image takes updates by its public half")
+	f.StringVar(&b.secureBoot.key, "secure-boot-key", "", "sign boot loader and kernel image for Secure Boot with this RSA `key` in PEM")
+	f.StringVar(&b.secureBoot.certificate, "secure-boot-cert", "", "PEM `file` with its certificate, which the firmware has to have in db")
 	if err := f.Parse(args); err != nil {
+		return err
+	}
+	if err := b.secureBoot.validate(); err != nil {
 		return err
 	}
 	if os.Getuid() != 0 {
@@ -156,6 +163,12 @@ func (b *builder) image() error {
 	}
 	kernelImage, err := b.bootFiles(k, programs, root)
 	if err != nil {
+		return err
+	}
+	if kernelImage, err = b.signed(kernelImage); err != nil {
+		return err
+	}
+	if k.loader, err = b.signed(k.loader); err != nil {
 		return err
 	}
 	raw, err := b.disk(k, root, kernelImage)
