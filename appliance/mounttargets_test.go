@@ -93,9 +93,7 @@ func TestMountTargetsOfTheCatalog(t *testing.T) {
 
 	r.stop(t)
 	r = start(t, o)
-	if err := client.connect("10.78.0.2", m.Address); err != nil {
-		t.Error("after a restart:", err)
-	}
+	eventually(t, "clients come in after a restart", func() bool { return client.connect("10.78.0.2", m.Address) == nil })
 	c, root = r.mountAt(t, m.Address, home)
 	expect(t, c, root, "letter", "hello")
 	r.expectTarget(t, m.ID, both)
