@@ -34,8 +34,8 @@ func kills() int {
 }
 
 // TestKilledUnderLoad kills the daemon at random moments while files are made, written durably, renamed
-// and removed over TLS. After each restart all that was answered must be there, and what was not must be
-// whole or not at all.
+// and removed over TLS, and the file system is given new data keys again and again. After each restart all that was
+// answered must be there, and what was not must be whole or not at all.
 func TestKilledUnderLoad(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -54,6 +54,7 @@ func TestKilledUnderLoad(t *testing.T) {
 	operations := 0
 	for range kills() {
 		client := dialDaemon(t, d, made.FileSystemID)
+		rotateDataKeys(t, d, made.FileSystemID)
 		verifyAll(t, client, workers)
 		var load sync.WaitGroup
 		for _, w := range workers {
@@ -73,12 +74,29 @@ func TestKilledUnderLoad(t *testing.T) {
 	for _, w := range workers {
 		operations += w.done
 	}
-	t.Logf("%d kills, %d durable operations", kills(), operations)
+	keys, err := d.api.DataKeysOf(t.Context(), made.FileSystemID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d kills, %d durable operations, %d data keys", kills(), operations, keys.Number)
+	if keys.Number == 1 {
+		t.Error("there were no new data keys")
+	}
 	if err := client.Close(); err != nil {
 		t.Error(err)
 	}
 	if status := d.signal(t, syscall.SIGTERM); status != exitOK {
 		t.Errorf("SIGTERM: status %d", status)
+	}
+}
+
+// rotateDataKeys begins to give the file system new data keys, unless that is under way since an earlier start.
+func rotateDataKeys(t *testing.T, d *daemon, id string) {
+	t.Helper()
+	_, err := d.api.ChangeDataKeys(t.Context(), id, api.DataKeyRequest{Action: api.DataKeyRotate})
+	var refused *api.Error
+	if err != nil && (!errors.As(err, &refused) || refused.Code != "IncorrectDataKeyState") {
+		t.Fatal(err)
 	}
 }
 
