@@ -113,7 +113,8 @@ func newAWSOf(t *testing.T, a *running, program awsProgram, document string) *aw
 	}
 	c := &awsCLI{
 		program: program.path,
-		env: append(os.Environ(), "AWS_ACCESS_KEY_ID="+id, "AWS_SECRET_ACCESS_KEY="+secret.Reveal(), "AWS_SESSION_TOKEN=",
+		// The CLI keeps the credentials of roles at home, from one run to the next.
+		env: append(os.Environ(), "HOME="+t.TempDir(), "AWS_ACCESS_KEY_ID="+id, "AWS_SECRET_ACCESS_KEY="+secret.Reveal(), "AWS_SESSION_TOKEN=",
 			"AWS_CONFIG_FILE=/dev/null", "AWS_SHARED_CREDENTIALS_FILE=/dev/null", "AWS_EC2_METADATA_DISABLED=true", "AWS_MAX_ATTEMPTS=1", "AWS_PAGER="),
 		flags: []string{"--endpoint-url", a.frontURL(), "--ca-bundle", a.dir.caFile(), "--region", a.o.Region, "--output", "json"},
 	}
