@@ -26,6 +26,7 @@ if [ "$want" != demo ] && [ "$want" != image ]; then
 	need nfs-ganesha-vfs compgen -G '/usr/lib/*/ganesha/libfsalvfs.so'
 	need nfs-common has mount.nfs
 	need openssl has openssl
+	need curl has curl
 	need awscli test -x /usr/bin/aws # beside another version, if there is one in the path
 	need stunnel4 has stunnel4
 	need procps has pgrep

@@ -146,7 +146,7 @@ func TestNoUpgradesOutsideTheImage(t *testing.T) {
 func TestUpgradeWithCurl(t *testing.T) {
 	curl, err := exec.LookPath("curl")
 	if err != nil {
-		t.Skip("needs curl: runs where it is")
+		t.Skip("needs curl: runs in make test, which installs it")
 	}
 	d, _, shelf := newUpgradeDoor(t)
 	id, secret := d.backend.Signer(t, "admin", everything)
