@@ -4,13 +4,11 @@ import (
 	"bufio"
 	"context"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"slices"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -159,12 +157,7 @@ func plainListener() {
 		fd    int
 		until time.Time
 	}
-	check := func(err error) {
-		if err != nil {
-			panic(err)
-		}
-	}
-	check(syscall.SetNonblock(listener, true))
+	must(syscall.SetNonblock(listener, true))
 	var conns []conn
 	for {
 		_, err := unix.Poll([]unix.PollFd{{Fd: listener, Events: unix.POLLIN}}, int(look.Milliseconds()))
@@ -176,11 +169,11 @@ func plainListener() {
 			if err == unix.EAGAIN {
 				break
 			}
-			check(err)
+			must(err)
 			conns = append(conns, conn{fd, time.Now().Add(transport.DefaultSniffTimeout)})
 		}
 		for len(conns) > 0 && time.Now().After(conns[0].until) {
-			check(unix.Close(conns[0].fd))
+			must(unix.Close(conns[0].fd))
 			conns = conns[1:]
 		}
 	}
@@ -202,51 +195,6 @@ func startCrowd(t *testing.T, address string) *exec.Cmd {
 		t.Fatal("the crowd ended:", err)
 	}
 	return cmd
-}
-
-// crowd keeps connections half open, dials again when they are closed, and says so when each has been made once. It does
-// not return.
-func crowd(address string) {
-	var first sync.WaitGroup
-	first.Add(halfOpenConns)
-	for i := range halfOpenConns {
-		go func() {
-			time.Sleep(crowdPeriod / halfOpenConns * time.Duration(i))
-			for n := 0; ; n++ {
-				conn, err := net.Dial("tcp", address)
-				if n == 0 {
-					first.Done()
-				}
-				if err == nil {
-					hold(conn, i%2 == 0)
-				}
-				time.Sleep(dialAgainAfter)
-			}
-		}()
-	}
-	first.Wait()
-	fmt.Println("all have connected")
-	select {}
-}
-
-// hold keeps a connection half open until the server closes it: silent, or with the beginning of a ClientHello, byte by
-// byte.
-func hold(conn net.Conn, silent bool) {
-	defer conn.Close()
-	hello := append([]byte{0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3}, make([]byte, 501)...)
-	if silent {
-		hello = nil
-	}
-	for i := range hello {
-		if _, err := conn.Write(hello[i : i+1]); err != nil {
-			return
-		}
-		conn.SetReadDeadline(time.Now().Add(dripEvery))
-		if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
-			return
-		}
-	}
-	conn.Read(make([]byte, 1))
 }
 
 func middle(v []float64) float64 {
