@@ -21,9 +21,11 @@
 //	         whole octets of blocks; AES-NI for all else
 //	VAES-512 64 blocks interleaved in zmm registers (VAES with AVX-512 F and BW), over whole units
 //	         of a multiple of 512 bytes; VAES for all else
+//	VAES-512-CLMUL the same with tweaks made by carry-less multiplication (VPCLMULQDQ) instead of
+//	         shifts: faster where AES and shifts share a port, slower where AES and it do
 //
-// New takes the fastest one that the processor has and that passes a comparison with the generic
-// one, made once a process. The assembly paths compute tweaks beside the blocks and fold them into
+// New takes the fastest one that the processor has, by its vendor where there are two of a width,
+// and that passes a comparison with the generic one, made once a process. The assembly paths compute tweaks beside the blocks and fold them into
 // the last round; the first tweaks of several consecutive units are encrypted together, which is
 // why the API takes runs.
 //

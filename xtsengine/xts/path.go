@@ -11,20 +11,21 @@ type path uint8
 const (
 	pathClosed path = iota
 	pathGeneric
-	pathAESNI   // 16 bytes at a time
-	pathVAES    // 32 bytes at a time, AVX2
-	pathVAES512 // 64 bytes at a time, AVX-512
+	pathAESNI      // 16 bytes at a time
+	pathVAES       // 32 bytes at a time, AVX2
+	pathVAES512    // 64 bytes at a time, AVX-512
+	pathVAES512Mul // the same, with its tweaks made by carry-less multiplication
 	pathCount
 )
 
 // String names the path in tests and reports.
 func (p path) String() string {
-	return [pathCount]string{"closed", "generic", "AES-NI", "VAES", "VAES-512"}[p]
+	return [pathCount]string{"closed", "generic", "AES-NI", "VAES", "VAES-512", "VAES-512-CLMUL"}[p]
 }
 
 // bestPath returns the fastest path that this processor has and gets right.
 var bestPath = sync.OnceValue(func() path {
-	for p := pathCount - 1; p > pathGeneric; p-- {
+	for _, p := range fastestFirst(vendor()) {
 		if available(p) && selfTest(p) {
 			return p
 		}

@@ -3,6 +3,7 @@
 package xts
 
 import (
+	"encoding/binary"
 	"math"
 	"unsafe"
 
@@ -17,11 +18,40 @@ func available(p path) bool {
 	case pathAESNI:
 		return cpu.X86.HasAES && cpu.X86.HasAVX
 	case pathVAES:
-		return cpu.X86.HasAES && cpu.X86.HasAVX2 && cpu.X86.HasBMI2 && cpuidLeaf7()&hasVAES != 0
+		return cpu.X86.HasAES && cpu.X86.HasAVX2 && cpu.X86.HasBMI2 && leaf7()&hasVAES != 0
 	case pathVAES512:
 		return available(pathVAES) && cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW
+	case pathVAES512Mul:
+		return available(pathVAES512) && cpu.X86.HasAVX512VPCLMULQDQ
 	}
 	return false
+}
+
+// fastestFirst lists the paths in the order in which to try them on a processor of the vendor. Both
+// VAES-512 paths run on any processor that has their instructions: what differs is what the AES units
+// share. Intel's do 512 bits on one port, which has the shifts too, and carry-less multiplication on
+// the other; on AMD's processors the multiplication takes an AES round's place, and shifts do not.
+func fastestFirst(vendor string) []path {
+	if vendor == "GenuineIntel" {
+		return []path{pathVAES512Mul, pathVAES512, pathVAES, pathAESNI}
+	}
+	return []path{pathVAES512, pathVAES, pathAESNI}
+}
+
+// vendor is the processor's, as CPUID leaf 0 has it in three registers.
+func vendor() string {
+	b, c, d := cpuid(0)
+	var name [12]byte
+	for i, register := range [3]uint32{b, d, c} {
+		binary.LittleEndian.PutUint32(name[4*i:], register)
+	}
+	return string(name[:])
+}
+
+// leaf7 is ECX of CPUID leaf 7.
+func leaf7() uint32 {
+	_, c, _ := cpuid(7)
+	return c
 }
 
 // hasVAES is the bit of ECX of CPUID leaf 7 for AES instructions on ymm registers. Package cpu has
@@ -51,13 +81,16 @@ func (c *Cipher) expand(key []byte) error {
 	expandAESNI(&key[0], &c.enc)
 	invertAESNI(&c.enc, &c.dec)
 	expandAESNI(&key[KeyBytes/2], &c.tweak)
-	if c.path == pathVAES512 {
+	if c.wideRegisters() {
 		c.wide.enc.spread(&c.enc)
 		c.wide.dec.spread(&c.dec)
 		c.wide.tweak.spread(&c.tweak)
 	}
 	return nil
 }
+
+// wideRegisters says whether the path is one on zmm registers.
+func (c *Cipher) wideRegisters() bool { return c.path == pathVAES512 || c.path == pathVAES512Mul }
 
 // spread sets w to keys.
 func (w *wideSchedule) spread(keys *[scheduleBytes]byte) {
@@ -82,7 +115,7 @@ func (c *Cipher) encryptTweaks(tweaks *[tweakBatch][BlockBytes]byte, n int) {
 // and returns how many bytes they are.
 func (c *Cipher) wholeUnits(dst, src []byte, unitBytes int, first Unit, decrypt bool) (done int) {
 	switch {
-	case c.path == pathVAES512 && unitBytes%groupBytes == 0:
+	case c.wideRegisters() && unitBytes%groupBytes == 0:
 		return c.wideUnits(dst, src, unitBytes, first, decrypt)
 	case c.path < pathVAES || unitBytes%octetBytes != 0 || unitBytes == octetBytes:
 		return 0
@@ -101,10 +134,15 @@ func (c *Cipher) wideUnits(dst, src []byte, unitBytes int, first Unit, decrypt b
 	}
 	for left > 0 {
 		units := min(left, max(maxCallBytes/unitBytes, 1))
-		if decrypt {
-			decryptVAES512(&c.wide.dec, &c.wide.tweak, &dst[done], &src[done], unitBytes/groupBytes, units, first.Lo, first.Hi)
-		} else {
-			encryptVAES512(&c.wide.enc, &c.wide.tweak, &dst[done], &src[done], unitBytes/groupBytes, units, first.Lo, first.Hi)
+		switch groups := unitBytes / groupBytes; {
+		case c.path == pathVAES512Mul && decrypt:
+			decryptVAES512Mul(&c.wide.dec, &c.wide.tweak, &dst[done], &src[done], groups, units, first.Lo, first.Hi)
+		case c.path == pathVAES512Mul:
+			encryptVAES512Mul(&c.wide.enc, &c.wide.tweak, &dst[done], &src[done], groups, units, first.Lo, first.Hi)
+		case decrypt:
+			decryptVAES512(&c.wide.dec, &c.wide.tweak, &dst[done], &src[done], groups, units, first.Lo, first.Hi)
+		default:
+			encryptVAES512(&c.wide.enc, &c.wide.tweak, &dst[done], &src[done], groups, units, first.Lo, first.Hi)
 		}
 		done += units * unitBytes
 		first.Lo += uint64(units)
@@ -253,7 +291,8 @@ func tweaksVAES(keys *[scheduleBytes]byte, tweaks *[BlockBytes]byte, batches int
 
 // Assembly, VAES on zmm registers: a run of units of groups·groupBytes each. groups ≥ 1, units ≥ 1;
 // lo and hi are the number of the first unit, whose lower half may not overflow within the run or the
-// eight units behind it. dst is src or does not overlap it.
+// eight units behind it. dst is src or does not overlap it. Those that end in Mul make tweaks by
+// carry-less multiplication, the others by shifts.
 
 //go:noescape
 func encryptVAES512(keys, tweak *wideSchedule, dst, src *byte, groups, units int, lo, hi uint64)
@@ -261,5 +300,11 @@ func encryptVAES512(keys, tweak *wideSchedule, dst, src *byte, groups, units int
 //go:noescape
 func decryptVAES512(keys, tweak *wideSchedule, dst, src *byte, groups, units int, lo, hi uint64)
 
-// cpuidLeaf7 returns ECX of CPUID leaf 7, subleaf 0.
-func cpuidLeaf7() (ecx uint32)
+//go:noescape
+func encryptVAES512Mul(keys, tweak *wideSchedule, dst, src *byte, groups, units int, lo, hi uint64)
+
+//go:noescape
+func decryptVAES512Mul(keys, tweak *wideSchedule, dst, src *byte, groups, units int, lo, hi uint64)
+
+// cpuid returns three registers of a CPUID leaf, subleaf 0.
+func cpuid(leaf uint32) (ebx, ecx, edx uint32)

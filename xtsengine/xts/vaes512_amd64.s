@@ -5,16 +5,24 @@
 // Runs of whole data units, thirty-two blocks at a time in eight zmm registers, and two such groups
 // under way: beside the last seven rounds of one go the first seven of the next. Sixteen registers in
 // flight are what it takes where two AES rounds begin in every cycle and each lasts four: with eight,
-// every slot that something else takes from the AES units would be lost. All that is not AES is
-// shifts within 64 bits, shuffles within 128 bits, additions and logic, which have other ports.
+// every slot that something else takes from the AES units would be lost.
+//
+// Tweaks are made in one of two ways, with what does not compete with AES:
+//
+//   - By shifts within 64 bits, shuffles within 128 bits, additions and logic, for processors whose
+//     carry-less multiplier is one with their AES units (AMD's).
+//   - By carry-less multiplication and byte shifts, for processors on which AES and shifts of zmm
+//     registers share one port and those two have the other (Intel's).
 //
 // Z0…Z7 the younger group's blocks, Z8…Z15 the older one's, Z16…Z23 the tweaks of the group that
 // comes next, Z24 the first round key, Z25 the numbers of the next four units, Z26 the initial tweaks
-// of the units that follow, lowest lane first, Z27 the next of them in every lane, Z31 a round key,
-// Z28…Z30 scratch. K1 marks the lower half of every 128-bit lane, K2 the lowest 32 bits of it. AX the
-// data key's wide schedule, BX the tweak key's, DI destination, SI source, R8 groups a unit, CX those
-// left of this unit, R9 units left, R11 initial tweaks left in Z26. On the stack: tweaks ⊕ the last
-// round key, the younger group's at R10, the older one's at R12.
+// of the units that follow, lowest lane first, Z27 the next of them in every lane, then its unit's
+// first four tweaks, Z31 a round key, Z28…Z30 scratch. With shifts K1 marks the lower half of every
+// 128-bit lane, K2 the lowest 32 bits of it. With multiplication Z29 has the unit's second four
+// tweaks, and both halves of every lane of Z30 are α^7 + α^2 + α + 1. AX the data key's wide schedule,
+// BX the tweak key's, DI destination, SI source, R8 groups a unit, CX those left of this unit, R9 units
+// left, R11 initial tweaks left in Z26. On the stack: tweaks ⊕ the last round key, the younger group's
+// at R10, the older one's at R12.
 
 // Lane j of a register of tweaks is multiplied by α^j: what leaves a half goes into the other one.
 // A shift by 64 leaves nothing.
@@ -31,6 +39,20 @@ POWER(48, 56, 3)
 GLOBL left<>(SB), RODATA|NOPTR, $64
 GLOBL right<>(SB), RODATA|NOPTR, $64
 
+// The same as factors, for a unit's first four tweaks and for its second four.
+#define FACTOR(lower, upper, n) \
+	DATA first<>+lower(SB)/8, $(1<<n);   \
+	DATA first<>+upper(SB)/8, $0;        \
+	DATA second<>+lower(SB)/8, $(16<<n); \
+	DATA second<>+upper(SB)/8, $0
+
+FACTOR(0, 8, 0)
+FACTOR(16, 24, 1)
+FACTOR(32, 40, 2)
+FACTOR(48, 56, 3)
+GLOBL first<>(SB), RODATA|NOPTR, $64
+GLOBL second<>(SB), RODATA|NOPTR, $64
+
 // The steps of the four unit numbers of a register, and from one register to the next.
 #define STEP(lower, upper, n) \
 	DATA lanes<>+lower(SB)/8, $n; \
@@ -38,12 +60,23 @@ GLOBL right<>(SB), RODATA|NOPTR, $64
 	DATA four<>+lower(SB)/8, $4;  \
 	DATA four<>+upper(SB)/8, $0
 
-STEP(0, 8, 1)
-STEP(16, 24, 2)
-STEP(32, 40, 3)
-STEP(48, 56, 4)
+STEP(0, 8, 0)
+STEP(16, 24, 1)
+STEP(32, 40, 2)
+STEP(48, 56, 3)
 GLOBL lanes<>(SB), RODATA|NOPTR, $64
 GLOBL four<>(SB), RODATA|NOPTR, $64
+
+// SHIFTS and FACTORS are what the two ways keep ready.
+#define SHIFTS \
+	MOVL  $0x55, CX;   \
+	KMOVW CX, K1;      \
+	MOVL  $0x1111, CX; \
+	KMOVW CX, K2
+
+#define FACTORS \
+	MOVL         $0x87, CX; \
+	VPBROADCASTQ CX, Z30
 
 // CARRY adds to t what left its halves: Z28 has it in the half that it left.
 #define CARRY(t) \
@@ -54,37 +87,63 @@ GLOBL four<>(SB), RODATA|NOPTR, $64
 	VPSLLQ.Z   $7, Z28, K1, Z30;   \
 	VPTERNLOGQ $0x96, Z29, Z30, t
 
-// LANES sets Z27 to the unit's first four tweaks, of its initial one in all lanes.
+// TIMES sets to to the product of from and factors below α^64. What the upper half gives goes up by
+// 64 bits, and of that what leaves the upper end comes in again below.
+#define TIMES(factors, from, to) \
+	VPCLMULQDQ $0x01, factors, from, Z28; \
+	VPCLMULQDQ $0x00, factors, from, Z31; \
+	VPSLLDQ    $8, Z28, to;               \
+	VPCLMULQDQ $0x01, Z30, Z28, Z28;      \
+	VPTERNLOGQ $0x96, Z28, Z31, to
+
+// BYTES sets to to from multiplied by α^(8n).
+#define BYTES(n, from, to) \
+	VPSRLDQ    $(16-n), from, Z28;   \
+	VPCLMULQDQ $0x00, Z30, Z28, Z28; \
+	VPSLLDQ    $n, from, to;         \
+	VPXORQ     Z28, to, to
+
+// LANES sets Z27 to the unit's first four tweaks, of its initial one in all lanes. LANESMUL also sets
+// Z29 to the second four.
 #define LANES \
 	VPSRLVQ right<>(SB), Z27, Z28; \
 	VPSLLVQ left<>(SB), Z27, Z27;  \
 	CARRY(Z27)
 
-// TAKE puts the next initial tweak into Z27, and makes the first four tweaks of it.
-#define TAKE \
+#define LANESMUL \
+	TIMES(second<>(SB), Z27, Z29); \
+	TIMES(first<>(SB), Z27, Z27)
+
+// SPREAD puts the next initial tweak into all lanes of Z27.
+#define SPREAD \
 	VSHUFI64X2 $0, Z26, Z26, Z27; \
 	VALIGNQ    $2, Z26, Z26, Z26; \
-	LANES
+	DECQ       R11
 
-// EXPAND sets t to the four tweaks that are at/16 blocks behind those in Z27.
-#define EXPAND(at, t) \
-	VPSRLQ $(64-at/16), Z27, Z28; \
-	VPSLLQ $(at/16), Z27, t;      \
+// A step sets t to the tweaks that the next group has there. EXPAND begins a unit: the four tweaks
+// that are n blocks behind those in Z27, or as many bytes behind those in base.
+#define EXPAND(n, bytes, base, t) \
+	VPSRLQ $(64-n), Z27, Z28; \
+	VPSLLQ $n, Z27, t;        \
 	CARRY(t)
+
+#define EXPANDMUL(n, bytes, base, t) BYTES(bytes, base, t)
 
 // ADVANCE multiplies a register of tweaks by α^32: 32 bits go round, and the ones that left the
 // upper end are added thrice more.
-#define ADVANCE(at, tweaks) \
-	VPSHUFD.Z  $0xff, tweaks, K2, Z28;  \
-	VPSHUFD    $0x93, tweaks, tweaks;   \
-	VPADDQ     Z28, Z28, Z29;           \
-	VPSLLQ     $2, Z28, Z30;            \
-	VPTERNLOGQ $0x96, Z29, Z30, tweaks; \
-	VPSLLQ     $7, Z28, Z28;            \
-	VPXORQ     Z28, tweaks, tweaks
+#define ADVANCE(n, bytes, base, t) \
+	VPSHUFD.Z  $0xff, t, K2, Z28;  \
+	VPSHUFD    $0x93, t, t;        \
+	VPADDQ     Z28, Z28, Z29;      \
+	VPSLLQ     $2, Z28, Z30;       \
+	VPTERNLOGQ $0x96, Z29, Z30, t; \
+	VPSLLQ     $7, Z28, Z28;       \
+	VPXORQ     Z28, t, t
+
+#define ADVANCEMUL(n, bytes, base, t) BYTES(4, t, t)
 
 // KEEP is for the last group of all, which no tweaks follow.
-#define KEEP(at, tweaks)
+#define KEEP(n, bytes, base, t)
 
 // TWEAK is a round of the four unit numbers in Z26.
 #define TWEAK(at) \
@@ -189,57 +248,57 @@ GLOBL four<>(SB), RODATA|NOPTR, $64
 	tweak(64);       \
 	YOUNG(op, 64);   \
 	tweak(128);      \
-	step(0, Z16);    \
+	step(0, 0, Z27, Z16);    \
 	OLD(op, 576);    \
 	tweak(192);      \
 	YOUNG(op, 128);  \
 	tweak(256);      \
-	step(64, Z17);   \
+	step(4, 0, Z29, Z17);   \
 	OLD(op, 640);    \
 	tweak(320);      \
 	YOUNG(op, 192);  \
 	tweak(384);      \
-	step(128, Z18);  \
-	step(192, Z19);  \
+	step(8, 1, Z27, Z18);  \
+	step(12, 1, Z29, Z19);  \
 	OLD(op, 704);    \
 	tweak(448);      \
 	YOUNG(op, 256);  \
 	tweak(512);      \
-	step(256, Z20);  \
+	step(16, 2, Z27, Z20);  \
 	OLD(op, 768);    \
 	tweak(576);      \
 	YOUNG(op, 320);  \
 	tweak(640);      \
-	step(320, Z21);  \
+	step(20, 2, Z29, Z21);  \
 	OLD(op, 832);    \
 	tweak(704);      \
 	YOUNG(op, 384);  \
 	tweak(768);      \
-	step(384, Z22);  \
+	step(24, 3, Z27, Z22);  \
 	FINISH8(last);   \
 	tweak(832);      \
 	AGE(op);         \
-	step(448, Z23);  \
+	step(28, 3, Z29, Z23);  \
 	XCHGQ R10, R12
 
 // HEAD is BOTH without a group before, TAIL without one behind.
 #define HEAD(op, whiten, step) \
 	WHITEN8(whiten); \
 	YOUNG(op, 64);   \
-	step(0, Z16);    \
+	step(0, 0, Z27, Z16);    \
 	YOUNG(op, 128);  \
-	step(64, Z17);   \
+	step(4, 0, Z29, Z17);   \
 	YOUNG(op, 192);  \
-	step(128, Z18);  \
-	step(192, Z19);  \
+	step(8, 1, Z27, Z18);  \
+	step(12, 1, Z29, Z19);  \
 	YOUNG(op, 256);  \
-	step(256, Z20);  \
+	step(16, 2, Z27, Z20);  \
 	YOUNG(op, 320);  \
-	step(320, Z21);  \
+	step(20, 2, Z29, Z21);  \
 	YOUNG(op, 384);  \
-	step(384, Z22);  \
+	step(24, 3, Z27, Z22);  \
 	AGE(op);         \
-	step(448, Z23);  \
+	step(28, 3, Z29, Z23);  \
 	XCHGQ R10, R12
 
 // FINISHLAST is FINISH for the last group of all.
@@ -273,14 +332,14 @@ GLOBL four<>(SB), RODATA|NOPTR, $64
 	FINISHLAST(last, 384, Z14, Z22); \
 	FINISHLAST(last, 448, Z15, Z23)
 
-// FIRST is a round of the first unit's number, in every lane of Z27; BESIDE also one of the next
-// four, in Z26, which a lone unit has no use for.
-#define FIRST(op, at) \
-	VMOVDQU64 at(BX), Z28;   \
+// ONE is a round of the only unit's number, in every lane of Z27.
+#define ONE(op, at) \
+	VMOVDQU64 at(BX), Z28; \
 	op        Z28, Z27, Z27
 
-#define BESIDE(op, at) \
-	FIRST(op, at);         \
+// FIRST is a round of the first four.
+#define FIRST(op, at) \
+	VMOVDQU64 at(BX), Z28; \
 	op        Z28, Z26, Z26
 
 #define ALLROUNDS(round) \
@@ -299,26 +358,25 @@ GLOBL four<>(SB), RODATA|NOPTR, $64
 	round(VAESENC, 832);     \
 	round(VAESENCLAST, 896)
 
-// NUMBER puts the first unit's number into Z27, with the first round key. Its halves come
+// NUMBER puts the first unit's number into Z27, and the first four into Z25. Its halves come
 // separately: a load of both would wait until their stores have left the processor's store queue.
 #define NUMBER \
 	VPBROADCASTQ lo+48(FP), Z27;        \
 	VPBROADCASTQ hi+56(FP), Z28;        \
 	VPUNPCKLQDQ  Z28, Z27, Z27;         \
-	VPADDQ       lanes<>(SB), Z27, Z25; \
-	VPXORQ       (BX), Z27, Z27
+	VPADDQ       lanes<>(SB), Z27, Z25
 
 // START makes the first tweaks of the first unit, of its initial one in Z27.
-#define START \
-	LANES;              \
-	VMOVDQA64 Z27, Z16; \
-	EXPAND(64, Z17);    \
-	EXPAND(128, Z18);   \
-	EXPAND(192, Z19);   \
-	EXPAND(256, Z20);   \
-	EXPAND(320, Z21);   \
-	EXPAND(384, Z22);   \
-	EXPAND(448, Z23)
+#define START(lanes, expand) \
+	lanes;                    \
+	expand(0, 0, Z27, Z16);   \
+	expand(4, 0, Z29, Z17);   \
+	expand(8, 1, Z27, Z18);   \
+	expand(12, 1, Z29, Z19);  \
+	expand(16, 2, Z27, Z20);  \
+	expand(20, 2, Z29, Z21);  \
+	expand(24, 3, Z27, Z22);  \
+	expand(28, 3, Z29, Z23)
 
 // WIPE clears the registers that VZEROUPPER does not reach: keys and tweaks.
 #define WIPE \
@@ -340,8 +398,8 @@ GLOBL four<>(SB), RODATA|NOPTR, $64
 	VPXORQ Z31, Z31, Z31; \
 	VZEROUPPER
 
-// RUN is the whole of a direction.
-#define RUN(round, last) \
+// RUN is the whole of a direction, with one of the two ways to make tweaks.
+#define RUN(round, last, constants, lanes, expand, advance) \
 	MOVQ      keys+0(FP), AX;                  \
 	MOVQ      tweak+8(FP), BX;                 \
 	MOVQ      dst+16(FP), DI;                  \
@@ -351,33 +409,32 @@ GLOBL four<>(SB), RODATA|NOPTR, $64
 	LEAQ      63(SP), R10;                     \
 	ANDQ      $~63, R10;                       \
 	LEAQ      512(R10), R12;                   \
-	MOVL      $0x55, CX;                       \
-	KMOVW     CX, K1;                          \
-	MOVL      $0x1111, CX;                     \
-	KMOVW     CX, K2;                          \
-	MOVQ      $4, R11;                         \
+	constants;                                 \
 	NUMBER;                                    \
 	CMPQ      R9, $1;                          \
 	JEQ       alone;                           \
+	MOVQ      $4, R11;                         \
 	NUMBERS;                                   \
-	ALLROUNDS(BESIDE);                         \
+	ALLROUNDS(FIRST);                          \
+	SPREAD;                                    \
 	JMP       start;                           \
 alone: \
-	ALLROUNDS(FIRST);                          \
+	VPXORQ    (BX), Z27, Z27;                  \
+	ALLROUNDS(ONE);                            \
 start: \
-	START;                                     \
+	START(lanes, expand);                      \
 	VMOVDQU64 (AX), Z24;                       \
 	MOVQ      R8, CX;                          \
 	DECQ      CX;                              \
 	JZ        short;                           \
-	HEAD(round, WHITEN, ADVANCE);              \
+	HEAD(round, WHITEN, advance);              \
 	JMP       next;                            \
 short: \
 	DECQ      R9;                              \
 	JZ        one;                             \
-	TAKE;                                      \
-	DECQ      R11;                             \
-	HEAD(round, WHITEN, EXPAND);               \
+	SPREAD;                                    \
+	lanes;                                     \
+	HEAD(round, WHITEN, expand);               \
 	MOVQ      R8, CX;                          \
 	JMP       next;                            \
 one: \
@@ -385,22 +442,25 @@ one: \
 	HEAD(round, WHITENLAST, KEEP);             \
 	JMP       tail;                            \
 group: \
-	BOTH(round, last, WHITEN, ADVANCE, NONE);  \
+	BOTH(round, last, WHITEN, advance, NONE);  \
 next: \
 	DECQ      CX;                              \
 	JNZ       group;                           \
 	DECQ      R9;                              \
 	JZ        end;                             \
 	MOVQ      R8, CX;                          \
-	TAKE;                                      \
-	DECQ      R11;                             \
+	SPREAD;                                    \
+	lanes;                                     \
 	JZ        numbers;                         \
-	BOTH(round, last, WHITEN, EXPAND, NONE);   \
+unit: \
+	BOTH(round, last, WHITEN, expand, NONE);   \
 	JMP       next;                            \
 numbers: \
+	CMPQ      R9, $1;                          \
+	JEQ       unit;                            \
 	MOVQ      $4, R11;                         \
 	NUMBERS;                                   \
-	BOTH(round, last, WHITEN, EXPAND, TWEAK);  \
+	BOTH(round, last, WHITEN, expand, TWEAK);  \
 	TWEAKLAST;                                 \
 	JMP       next;                            \
 end: \
@@ -413,8 +473,16 @@ tail: \
 
 // func encryptVAES512(keys, tweak *wideSchedule, dst, src *byte, groups, units int, lo, hi uint64)
 TEXT ·encryptVAES512(SB), 0, $1088-64
-	RUN(VAESENC, VAESENCLAST)
+	RUN(VAESENC, VAESENCLAST, SHIFTS, LANES, EXPAND, ADVANCE)
 
 // func decryptVAES512(keys, tweak *wideSchedule, dst, src *byte, groups, units int, lo, hi uint64)
 TEXT ·decryptVAES512(SB), 0, $1088-64
-	RUN(VAESDEC, VAESDECLAST)
+	RUN(VAESDEC, VAESDECLAST, SHIFTS, LANES, EXPAND, ADVANCE)
+
+// func encryptVAES512Mul(keys, tweak *wideSchedule, dst, src *byte, groups, units int, lo, hi uint64)
+TEXT ·encryptVAES512Mul(SB), 0, $1088-64
+	RUN(VAESENC, VAESENCLAST, FACTORS, LANESMUL, EXPANDMUL, ADVANCEMUL)
+
+// func decryptVAES512Mul(keys, tweak *wideSchedule, dst, src *byte, groups, units int, lo, hi uint64)
+TEXT ·decryptVAES512Mul(SB), 0, $1088-64
+	RUN(VAESDEC, VAESDECLAST, FACTORS, LANESMUL, EXPANDMUL, ADVANCEMUL)

@@ -451,10 +451,12 @@ batch:
 	CLEAR
 	RET
 
-// func cpuidLeaf7() (ecx uint32)
-TEXT ·cpuidLeaf7(SB), NOSPLIT, $0-4
-	MOVL $7, AX
+// func cpuid(leaf uint32) (ebx, ecx, edx uint32)
+TEXT ·cpuid(SB), NOSPLIT, $0-20
+	MOVL leaf+0(FP), AX
 	XORL CX, CX
 	CPUID
-	MOVL CX, ecx+0(FP)
+	MOVL BX, ebx+8(FP)
+	MOVL CX, ecx+12(FP)
+	MOVL DX, edx+16(FP)
 	RET

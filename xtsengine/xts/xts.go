@@ -94,7 +94,7 @@ func newOnPath(key []byte, p path) (*Cipher, error) {
 }
 
 // Path names the implementation that New chose for this processor: "generic", "AES-NI",
-// "VAES" or "VAES-512".
+// "VAES", "VAES-512" or "VAES-512-CLMUL".
 func (c *Cipher) Path() string { return c.path.String() }
 
 // Close wipes the key. Any use afterwards panics; a second Close does nothing. The generic path's

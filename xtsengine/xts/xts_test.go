@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -24,7 +25,7 @@ func eachPath[T runner[T]](t T, f func(T, path)) {
 	for p := pathGeneric; p < pathCount; p++ {
 		t.Run(p.String(), func(t T) {
 			if !available(p) {
-				t.Skipf("this processor has no %s; runs on one that has, and TestTraced stands in where there is AVX-512", p)
+				t.Skipf("this processor has no %s; runs on one that has, and where there is AVX-512 TestTraced stands in for VAES and VAES-512", p)
 			}
 			f(t, p)
 		})
@@ -294,6 +295,30 @@ func TestSelfTest(t *testing.T) {
 		if !sameAnswers(c, g) {
 			t.Fatal("a right path was refused")
 		}
+	}
+}
+
+// TestFastestFirst: no assembly path is forgotten, narrower registers come later, and carry-less
+// multiplication is for the vendor whose AES units do not share it.
+func TestFastestFirst(t *testing.T) {
+	if fastestFirst("") == nil {
+		t.Skip("runs where there is assembly")
+	}
+	shifts := []path{pathVAES512, pathVAES, pathAESNI}
+	for vendor, want := range map[string][]path{
+		"GenuineIntel": append([]path{pathVAES512Mul}, shifts...),
+		"AuthenticAMD": shifts,
+		"":             shifts,
+	} {
+		if got := fastestFirst(vendor); !slices.Equal(got, want) {
+			t.Errorf("%q: %v, want %v", vendor, got, want)
+		}
+	}
+	if v := vendor(); len(v) != 12 || strings.ContainsFunc(v, func(r rune) bool { return r < ' ' || r > '~' }) {
+		t.Errorf("this processor's vendor is %q", v)
+	}
+	if best := bestPath(); available(pathVAES512Mul) && vendor() == "GenuineIntel" && best != pathVAES512Mul {
+		t.Errorf("%s was chosen", best)
 	}
 }
 
