@@ -54,7 +54,7 @@ func Open(ctx context.Context, o Options) (*Source, error) {
 	}
 	s.publish(ctx, entries)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	go s.run()
+	go s.run(s.taken)
 	return s, nil
 }
 
@@ -191,12 +191,11 @@ func (s *Source) stapled(ctx context.Context, e *entry) *entry {
 	return &next
 }
 
-// run takes changed files in and renews staples until Close.
-func (s *Source) run() {
+// run takes changed files in and renews staples until Close. last is of the files as they were at first.
+func (s *Source) run(last []stamp) {
 	defer close(s.done)
 	ticker := time.NewTicker(s.o.Poll)
 	defer ticker.Stop()
-	last := s.taken
 	for {
 		select {
 		case <-s.ctx.Done():

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,12 +13,16 @@ import (
 
 // requests is what is written to the kernel's interface.
 type requests struct {
+	err error
+
+	mu        sync.Mutex
 	latencies []uint32
 	closed    bool
-	err       error
 }
 
 func (r *requests) Write(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.err != nil {
 		return 0, r.err
 	}
@@ -26,8 +31,17 @@ func (r *requests) Write(p []byte) (int, error) {
 }
 
 func (r *requests) Close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.closed = true
 	return nil
+}
+
+// asked is all that was written.
+func (r *requests) asked() []uint32 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.latencies)
 }
 
 // come has calls come, one each time.
@@ -59,14 +73,15 @@ func TestKeeper(t *testing.T) {
 				time.Sleep(time.Second)
 				come(k, c.calls, c.each)
 				if k.on.Load() != c.on {
-					t.Errorf("after the calls: %v, %v", k.on.Load(), r.latencies)
+					t.Errorf("after the calls: %v, %v", k.on.Load(), r.asked())
 				}
 				time.Sleep(2 * lookEvery)
 				if k.on.Load() {
 					t.Error("it is still asked for")
 				}
-				if n := len(r.latencies); n%2 != 0 || n > 0 && r.latencies[n-1] != noRequest || c.on && n == 0 {
-					t.Errorf("asked for %v", r.latencies)
+				asked := r.asked()
+				if n := len(asked); n%2 != 0 || n > 0 && asked[n-1] != noRequest || c.on && n == 0 {
+					t.Errorf("asked for %v", asked)
 				}
 				if err := k.Close(); err != nil || !r.closed {
 					t.Errorf("close: %v, %v", err, r.closed)
@@ -86,8 +101,8 @@ func TestAgain(t *testing.T) {
 			come(k, 100, time.Millisecond)
 			time.Sleep(time.Second)
 		}
-		if want := []uint32{0, noRequest, 0, noRequest, 0, noRequest}; !slices.Equal(r.latencies, want) || k.Asked() != 3 {
-			t.Errorf("asked for %v, %d times", r.latencies, k.Asked())
+		if want := []uint32{0, noRequest, 0, noRequest, 0, noRequest}; !slices.Equal(r.asked(), want) || k.Asked() != 3 {
+			t.Errorf("asked for %v, %d times", r.asked(), k.Asked())
 		}
 	})
 }
@@ -102,10 +117,10 @@ func TestClosed(t *testing.T) {
 		if err := errors.Join(k.Close(), k.Close()); err != nil || !r.closed {
 			t.Errorf("close: %v, %v", err, r.closed)
 		}
-		n := len(r.latencies)
+		before := r.asked()
 		come(k, 100, time.Millisecond)
-		if len(r.latencies) != n {
-			t.Errorf("asked for %v after Close", r.latencies[n:])
+		if after := r.asked(); len(after) != len(before) {
+			t.Errorf("asked for %v after Close", after[len(before):])
 		}
 	})
 }
