@@ -22,7 +22,7 @@ var arena pinnedArena
 // arenaMemory is all of it; nil if there is none.
 func arenaMemory() []byte {
 	arena.once.Do(func() {
-		m, err := unix.Mmap(-1, 0, arenaBytes, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+		m, err := unix.Mmap(-1, 0, arenaBytes(machineBytes()), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
 		if err != nil {
 			return // buffers come from the heap, then
 		}
@@ -30,6 +30,21 @@ func arenaMemory() []byte {
 		arena.memory = m
 	})
 	return arena.memory
+}
+
+// arenaBytes is the size of the arena on a machine with so much memory: a multiple of maxPooledBytes.
+func arenaBytes(machine int64) int {
+	share := machine / arenaOfMachine / maxPooledBytes * maxPooledBytes
+	return int(min(max(share, minArenaBytes), maxArenaBytes))
+}
+
+// machineBytes is the machine's memory; if the kernel does not tell, it is taken for enough.
+func machineBytes() int64 {
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return maxArenaBytes * arenaOfMachine
+	}
+	return int64(info.Totalram) * int64(info.Unit)
 }
 
 // slab gives maxPooledBytes that nobody has yet; nil if there are none.

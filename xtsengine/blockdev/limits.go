@@ -8,9 +8,12 @@ const (
 	// garbage collector.
 	poolClassBytes = 32 << 20
 
-	// arenaBytes is the memory from which buffers are given first, and which io_uring has registered:
-	// a multiple of maxPooledBytes. It is taken when the first buffer is.
-	arenaBytes = 32 << 20
+	// maxArenaBytes is the memory from which buffers are given first, and which io_uring has registered, on a
+	// machine with arenaOfMachine times as much or more; on a smaller one it is that share, and minArenaBytes at
+	// least. It is taken when the first buffer is, all at once if io_uring has it.
+	maxArenaBytes  = 32 << 20
+	minArenaBytes  = 8 << 20
+	arenaOfMachine = 64
 
 	// aloneBytes is up to which size a transfer that is alone on a device is done by its caller.
 	aloneBytes = 64 << 10
