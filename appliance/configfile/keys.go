@@ -32,6 +32,8 @@ var Keys = []Key{
 	{Name: "keys", Doc: "Who keeps the root key, and how often it is looked whether keys can be used.", Keys: []Key{
 		{Name: "root", Flag: "root", Kind: rootOfTrust, Example: "tpm:/dev/tpmrm0", Doc: "The root of trust, as nfseald -root has it."},
 		{Name: "tpm-pcrs", Flag: "tpm-pcrs", Kind: pcr, List: true, separator: "+", Example: "[7, 11]", Doc: "Registers that a new root key is sealed to."},
+		{Name: "tpm-policy-key", Flag: "tpm-policy-key", Kind: path, Example: "/etc/nfseal/tpm-policy.pem", Doc: "Public key whose owner signs for systems that a new root key is sealed for."},
+		{Name: "tpm-policy-signatures", Flag: "tpm-policy-signatures", Kind: path, Example: "/run/systemd/tpm2-pcr-signature.json", Doc: "What was signed for the system that runs."},
 		{Name: "vault-token-file", Flag: "vault-token-file", Kind: path, Example: "/etc/nfseal/vault-token", Doc: "File of mode 0600 with the token for a root of trust in Vault."},
 		{Name: "vault-ca", Flag: "vault-ca", Kind: path, Example: "/etc/nfseal/vault-ca.pem", Doc: "CAs that Vault's certificate may come from."},
 		{Name: "check-every", Flag: "key-check", Kind: duration(1, 60), Example: "10s", Doc: "How often it is looked whether the KMS keys of file systems can be used."},

@@ -57,8 +57,14 @@ type Options struct {
 	Ask func(ctx context.Context, confirm bool) ([]byte, error)
 	// Cost is what a guess at a passphrase costs that is set from now on.
 	Cost Cost
-	// PCRs are the registers that a TPM seals to from now on; 7 and 11 by default.
+	// PCRs are the registers that a TPM seals to from now on; 7 and 11 by default, or 7 with PolicyKeyFile. Not nil and
+	// empty are none, which only PolicyKeyFile allows.
 	PCRs []uint
+	// PolicyKeyFile is the public key, in PEM, of who signs for values that further registers may have: what a TPM seals
+	// from now on it gives out to whatever the key's owner has signed. "" for nobody.
+	PolicyKeyFile string
+	// PolicySignaturesFile is what has been signed for the system that runs, in JSON as systemd-measure makes it.
+	PolicySignaturesFile string
 	// VaultTokenFile holds the token for Vault, mode 0600; VaultCAFile the CAs of its certificate in PEM, those
 	// of the system by default.
 	VaultTokenFile, VaultCAFile string
@@ -87,7 +93,11 @@ func (o *Options) String() string { return string(o.Kind) + ":" + o.Where }
 // EnsureDefaults fills in what was left zero.
 func (o *Options) EnsureDefaults() {
 	o.Cost.ensureDefaults()
-	if len(o.PCRs) == 0 {
+	switch {
+	case o.PCRs != nil:
+	case o.PolicyKeyFile != "":
+		o.PCRs = signedPCRs
+	default:
 		o.PCRs = defaultPCRs
 	}
 }
@@ -101,8 +111,8 @@ func (o *Options) Validate() error {
 	case o.Kind == Vault:
 		_, _, _, err := parseVaultURL(o.Where)
 		return err
-	case o.Kind == TPM && len(o.PCRs) > 0:
-		return checkPCRs(o.PCRs)
+	case o.Kind == TPM && o.PCRs != nil:
+		return checkSealedTo(o.PCRs, o.PolicyKeyFile != "")
 	}
 	return nil
 }

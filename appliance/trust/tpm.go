@@ -33,11 +33,11 @@ const wayOut = "start with the recovery key, -root recovery:PATH, and seal anew 
 // defaultPCRs are the state of Secure Boot, and the kernel and initial RAM disk of a unified kernel image.
 var defaultPCRs = []uint{7, 11}
 
-// Registers that tell one system from another (see meaning).
-const (
-	bootLoaderPCR = 4
-	kernelPCR     = 11
-)
+// signedPCRs is the state of Secure Boot alone: somebody signs for the kernel.
+var signedPCRs = []uint{7}
+
+// bootLoaderPCR tells one system from another, whatever that one does (see meaning).
+const bootLoaderPCR = 4
 
 // maxPCR is the last of the registers that a PC has.
 const maxPCR = 23
@@ -50,14 +50,20 @@ const sessionNonceBytes = 16
 type tpm struct {
 	device string // a character device, or a Unix socket at which a TPM answers
 	pcrs   []uint // of what is wrapped from now on
-	sealed []uint // of what was wrapped or unwrapped last
+	// keyFile names who signs for further registers, for what is wrapped from now on; "" for nobody.
+	keyFile string
+	// signatures is the file with signed policies for the system that runs; "" for none.
+	signatures string
+	sealed     *tpmWrapped // what was wrapped or unwrapped last
 }
 
 var _ Root = (*tpm)(nil)
 
 type tpmWrapped struct {
 	// PCRs are what the registers were. The TPM decides; these serve to say which one has changed.
-	PCRs []pcrValue `json:"pcrs"`
+	PCRs pcrPolicy `json:"pcrs"`
+	// Authority is the public key of who signs for values that further registers may have (PKIX, DER); none if empty.
+	Authority []byte `json:"authority,omitempty"`
 	// Parent is the name of the storage key (TPM 2.0 Part 1, 16) that the sealed object is below.
 	Parent  []byte `json:"parent"`
 	Public  []byte `json:"public"`  // TPMT_PUBLIC of the sealed object
@@ -70,13 +76,25 @@ type pcrValue struct {
 	SHA256 []byte `json:"sha256"`
 }
 
+// pcrPolicy is values of registers, in the order of their numbers.
+type pcrPolicy []pcrValue
+
 func openTPM(o *Options) (Root, error) {
-	return &tpm{device: o.Where, pcrs: slices.Clone(o.PCRs)}, nil
+	return &tpm{device: o.Where, pcrs: slices.Clone(o.PCRs), keyFile: o.PolicyKeyFile, signatures: o.PolicySignaturesFile}, nil
+}
+
+// checkSealedTo says what is wrong with registers that something is sealed to, of which there need be none if somebody
+// signs for others.
+func checkSealedTo(pcrs []uint, signed bool) error {
+	if signed && len(pcrs) == 0 {
+		return nil
+	}
+	return checkPCRs(pcrs)
 }
 
 func checkPCRs(pcrs []uint) error {
 	if len(pcrs) == 0 {
-		return errors.New("a TPM seals to one PCR at least")
+		return errors.New("a TPM seals to one PCR at least, or to those that somebody signs for")
 	}
 	for i, n := range pcrs {
 		if n > maxPCR || slices.Contains(pcrs[:i], n) {
@@ -91,14 +109,19 @@ func (t *tpm) Kind() Kind { return TPM }
 
 // Describe implements Root.
 func (t *tpm) Describe() string {
-	of := t.sealed
-	if of == nil {
-		of = t.pcrs
+	of, signed := t.pcrs, t.keyFile != ""
+	if t.sealed != nil {
+		of, signed = t.sealed.PCRs.indexes(), len(t.sealed.Authority) > 0
 	}
-	if slices.Contains(of, bootLoaderPCR) || slices.Contains(of, kernelPCR) {
-		return "the TPM at " + t.device + ": who takes the disk, or starts this machine with another system, reads nothing; who takes the whole machine and starts it as it is has it serve"
+	to := "the TPM at " + t.device
+	if signed {
+		to += ", for systems that their builder has signed"
 	}
-	return "the TPM at " + t.device + ": who takes the disk reads nothing; who takes the whole machine has it serve, and reads everything if Secure Boot lets another system start"
+	// What is measured after the boot loader another one can repeat: it is the firmware that says which one it starts.
+	if slices.Contains(of, bootLoaderPCR) {
+		return to + ": who takes the disk, or starts this machine with another system, reads nothing; who takes the whole machine and starts it as it is has it serve"
+	}
+	return to + ": who takes the disk reads nothing; who takes the whole machine has it serve, and reads everything if Secure Boot lets another system start"
 }
 
 // Close implements Root.
@@ -169,14 +192,27 @@ func (t *tpm) Wrap(_ context.Context, secret, aad []byte) ([]byte, error) {
 	rand.Read(key) // never fails (crypto/rand)
 	defer clear(key)
 	var w tpmWrapped
-	err := t.with(func(conn transport.TPM, srk *storageKey) error { return w.create(conn, srk, t.pcrs, key) })
+	if t.keyFile != "" {
+		authority, err := readPolicyKey(t.keyFile)
+		if err != nil {
+			return nil, err
+		}
+		w.Authority = authority.der
+	}
+	err := t.with(func(conn transport.TPM, srk *storageKey) error {
+		// What the system that runs could not open is not sealed.
+		if _, err := w.signed(conn, t.signatures); err != nil {
+			return err
+		}
+		return w.create(conn, srk, t.pcrs, key)
+	})
 	if err != nil {
 		return nil, err
 	}
 	if w.Sealed, err = seal(TPM, key, secret, aad); err != nil {
 		return nil, err
 	}
-	t.sealed = w.indexes()
+	t.sealed = &w
 	return encode(w)
 }
 
@@ -216,8 +252,8 @@ func selection(pcrs ...uint) tpm2.TPMLPCRSelection {
 }
 
 // readPCRs reads registers one by one, in their order, for a TPM answers with eight at most.
-func readPCRs(conn transport.TPM, pcrs []uint) ([]pcrValue, error) {
-	var values []pcrValue
+func readPCRs(conn transport.TPM, pcrs []uint) (pcrPolicy, error) {
+	var values pcrPolicy
 	for _, n := range slices.Sorted(slices.Values(pcrs)) {
 		got, err := tpm2.PCRRead{PCRSelectionIn: selection(n)}.Execute(conn)
 		if err != nil {
@@ -231,27 +267,60 @@ func readPCRs(conn transport.TPM, pcrs []uint) ([]pcrValue, error) {
 	return values, nil
 }
 
-func (w *tpmWrapped) indexes() []uint {
+func (p pcrPolicy) indexes() []uint {
 	var pcrs []uint
-	for _, v := range w.PCRs {
+	for _, v := range p {
 		pcrs = append(pcrs, v.Index)
 	}
 	return pcrs
 }
 
-// policy is the digest of a policy that wants the registers to be as in w (TPM 2.0 Part 3, 23.7).
-func (w *tpmWrapped) policy() ([]byte, error) {
+// command wants the registers to be as in p (TPM 2.0 Part 3, 23.7).
+func (p pcrPolicy) command() tpm2.PolicyPCR {
 	sum := sha256.New()
-	for _, v := range w.PCRs {
+	for _, v := range p {
 		sum.Write(v.SHA256)
 	}
+	return tpm2.PolicyPCR{Pcrs: selection(p.indexes()...), PcrDigest: tpm2.TPM2BDigest{Buffer: sum.Sum(nil)}}
+}
+
+// digest is of a policy that wants nothing but that.
+func (p pcrPolicy) digest() ([]byte, error) { return digest(p.command()) }
+
+// policy is the digest of the policy of what is sealed: first the registers that somebody signs for, then those of w.
+func (w *tpmWrapped) policy() ([]byte, error) {
+	var parts []policyPart
+	if len(w.Authority) > 0 {
+		key, err := parsePolicyKey(w.Authority)
+		if err != nil {
+			return nil, err
+		}
+		of, err := key.authorize()
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, of)
+	}
+	if len(w.PCRs) > 0 {
+		parts = append(parts, w.PCRs.command())
+	}
+	return digest(parts...)
+}
+
+// policyPart is a command that a policy consists of.
+type policyPart interface {
+	Update(*tpm2.PolicyCalculator) error
+}
+
+func digest(parts ...policyPart) ([]byte, error) {
 	calculator, err := tpm2.NewPolicyCalculator(tpm2.TPMAlgSHA256)
 	if err != nil {
 		return nil, fmt.Errorf("trust: %w", err)
 	}
-	of := tpm2.PolicyPCR{Pcrs: selection(w.indexes()...), PcrDigest: tpm2.TPM2BDigest{Buffer: sum.Sum(nil)}}
-	if err := of.Update(calculator); err != nil {
-		return nil, fmt.Errorf("trust: %w", err)
+	for _, part := range parts {
+		if err := part.Update(calculator); err != nil {
+			return nil, fmt.Errorf("trust: %w", err)
+		}
 	}
 	return calculator.Hash().Digest, nil
 }
@@ -262,28 +331,32 @@ func (t *tpm) Unwrap(_ context.Context, wrapped, aad []byte) ([]byte, error) {
 	if err := decode(wrapped, &w); err != nil {
 		return nil, err
 	}
-	if checkPCRs(w.indexes()) != nil || len(w.Parent) == 0 {
+	if checkSealedTo(w.PCRs.indexes(), len(w.Authority) > 0) != nil || len(w.Parent) == 0 {
 		return nil, ErrDamaged
 	}
 	var key []byte
 	err := t.with(func(conn transport.TPM, srk *storageKey) (err error) {
-		key, err = w.unseal(conn, srk)
+		key, err = w.unseal(conn, srk, t.signatures)
 		return err
 	})
 	defer clear(key)
 	if err != nil {
 		return nil, err
 	}
-	t.sealed = w.indexes()
+	t.sealed = &w
 	return open(TPM, key, w.Sealed, aad)
 }
 
-// unseal has the TPM give out the key.
-func (w *tpmWrapped) unseal(conn transport.TPM, srk *storageKey) (key []byte, err error) {
+// unseal has the TPM give out the key; signatures is the file with signed policies.
+func (w *tpmWrapped) unseal(conn transport.TPM, srk *storageKey, signatures string) (key []byte, err error) {
 	if !bytes.Equal(srk.name.Buffer, w.Parent) {
 		return nil, fmt.Errorf("%w: %w; %s", ErrRefused, ErrOtherTPM, wayOut)
 	}
 	if err := w.unchanged(conn); err != nil {
+		return nil, err
+	}
+	signed, err := w.signed(conn, signatures)
+	if err != nil {
 		return nil, err
 	}
 	loaded, err := tpm2.Load{
@@ -298,7 +371,10 @@ func (w *tpmWrapped) unseal(conn transport.TPM, srk *storageKey) (key []byte, er
 		err = errors.Join(err, flushErr)
 	}()
 	policy := func(conn transport.TPM, session tpm2.TPMISHPolicy, _ tpm2.TPM2BNonce) error {
-		_, err := tpm2.PolicyPCR{PolicySession: session, Pcrs: selection(w.indexes()...)}.Execute(conn)
+		if err := signed.meet(conn, session); err != nil || len(w.PCRs) == 0 {
+			return err
+		}
+		_, err := tpm2.PolicyPCR{PolicySession: session, Pcrs: selection(w.PCRs.indexes()...)}.Execute(conn)
 		return err
 	}
 	got, err := tpm2.Unseal{ItemHandle: tpm2.AuthHandle{
@@ -316,7 +392,7 @@ func (w *tpmWrapped) unseal(conn transport.TPM, srk *storageKey) (key []byte, er
 
 // unchanged says which registers are not what they were.
 func (w *tpmWrapped) unchanged(conn transport.TPM) error {
-	now, err := readPCRs(conn, w.indexes())
+	now, err := readPCRs(conn, w.PCRs.indexes())
 	if err != nil {
 		return err
 	}

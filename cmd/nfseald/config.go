@@ -64,7 +64,9 @@ func parseWith(args []string, file string, stderr io.Writer) (*config, error) {
 	f.StringVar(&c.file, "config", "", "configuration `file`, whose settings flags override (docs/config.md)")
 	f.StringVar(&o.DataDir, "data", appliance.DefaultDataDir, "data `directory`")
 	f.Func("root", "root of trust as `kind:where`: file:PATH; passphrase:PATH with the passphrase in a file, - to be asked for it; tpm:/dev/tpmrm0; vault:https://HOST/MOUNT/KEY, a key of the transit engine; recovery:PATH (default file:root.key in the data directory)", rootOfTrust(o))
-	f.Func("tpm-pcrs", "`registers` of the TPM, as 7+11, that -root tpm:DEVICE seals a new root key to (default 7+11)", registers(o))
+	f.Func("tpm-pcrs", "`registers` of the TPM, as 7+11, that -root tpm:DEVICE seals a new root key to, or none with -tpm-policy-key (default 7+11, and 7 with -tpm-policy-key)", registers(o))
+	f.StringVar(&o.Root.PolicyKeyFile, "tpm-policy-key", "", "PEM `file` with an RSA public key: -root tpm:DEVICE seals a new root key for all systems that its owner signs")
+	f.StringVar(&o.Root.PolicySignaturesFile, "tpm-policy-signatures", "", "JSON `file` of systemd-measure with what was signed for the system that runs")
 	f.Func("move-root", "`kind:where`, as -root has it: have this root of trust keep the root key, in the place of -root, wrap everything anew, and exit; no daemon may run", func(s string) error {
 		to, err := trust.Parse(s)
 		c.moveTo = &to
@@ -145,10 +147,13 @@ func rootOfTrust(o *appliance.Options) func(string) error {
 	}
 }
 
-// registers takes numbers with a plus between them.
+// registers takes numbers with a plus between them, or the word none.
 func registers(o *appliance.Options) func(string) error {
 	return func(s string) error {
-		o.Root.PCRs = nil
+		o.Root.PCRs = []uint{}
+		if s == "none" {
+			return nil
+		}
 		for number := range strings.SplitSeq(s, "+") {
 			n, err := strconv.ParseUint(number, 10, 8)
 			if err != nil {
