@@ -135,9 +135,9 @@ packages: ## deb and rpm of the client, in out/packages; GOARCH=arm64 for anothe
 	scripts/packages.sh out/packages
 
 .PHONY: image
-image: ## as root: the bootable disk image, in out/image; SIGN=key.pem makes a bundle for upgrades too, UPDATE_KEYS=dir names further keys; SB_KEY=key.pem SB_CERT=cert.pem sign for Secure Boot
+image: ## as root: the bootable disk image, in out/image; SIGN=key.pem makes a bundle for upgrades too, UPDATE_KEYS=dir names further keys; SB_KEY=key.pem SB_CERT=cert.pem sign for Secure Boot, POLICY_KEY=key.pem for the TPM
 	@scripts/deps.sh image
-	@$(GO) run ./image/build $(if $(UPDATE_KEYS),-update-keys "$(UPDATE_KEYS)") $(if $(SIGN),-sign "$(SIGN)") $(if $(SB_KEY),-secure-boot-key "$(SB_KEY)" -secure-boot-cert "$(SB_CERT)")
+	@$(GO) run ./image/build $(if $(UPDATE_KEYS),-update-keys "$(UPDATE_KEYS)") $(if $(SIGN),-sign "$(SIGN)") $(if $(SB_KEY),-secure-boot-key "$(SB_KEY)" -secure-boot-cert "$(SB_CERT)") $(if $(POLICY_KEY),-policy-key "$(POLICY_KEY)")
 
 .PHONY: image-lock
 image-lock: ## as root: image/packages.lock anew, with the versions that Debian's mirror has today
@@ -165,19 +165,17 @@ vm: ## the image in QEMU, on this terminal, its data in out/vm; Ctrl-A X ends it
 .PHONY: rig
 rig: ## as root: the image in QEMU and a client: mount, copy, power cut, damaged root, disk with data; some minutes
 	@scripts/deps.sh test
-	@scripts/deps.sh image
 	@$(MAKE) --no-print-directory image
-	NFSEAL_LONG=1 $(GO) test -count=1 -v -timeout 40m ./image/rig
+	NFSEAL_LONG=1 NFSEAL_RIG_DIR=$(CURDIR)/out/rig $(GO) test -count=1 -v -timeout 60m -skip '^TestShort$$' ./image/rig
 
 .PHONY: rig-upgrade
 rig-upgrade: ## as root: an upgrade of the image, and one to a version that does not start; half an hour where KVM is not
 	@scripts/deps.sh test
-	@scripts/deps.sh image
-	@mkdir -p out/versions
-	@[ -e out/versions/key.pem ] || openssl genpkey -algorithm ed25519 -out out/versions/key.pem
-	@$(GO) run ./image/build -out out/versions/old -version 0.1 -sign out/versions/key.pem
-	@$(GO) run ./image/build -out out/versions/new -version 0.2 -sign out/versions/key.pem
-	NFSEAL_LONG=1 NFSEAL_VERSIONS=$(CURDIR)/out/versions $(GO) test -count=1 -v -timeout 90m -run Upgrade ./image/rig
+	@scripts/rig-versions.sh out/versions
+	NFSEAL_LONG=1 NFSEAL_RIG_DIR=$(CURDIR)/out/rig NFSEAL_VERSIONS=$(CURDIR)/out/versions $(GO) test -count=1 -v -timeout 90m -run 'Upgrade|SecureBoot' ./image/rig
+
+.PHONY: rig-long
+rig-long: rig rig-upgrade ## as root: all that the rig has
 
 .PHONY: clean
 clean: ## remove bin/ and out/

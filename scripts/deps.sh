@@ -42,7 +42,8 @@ if [ "$want" != demo ] && [ "$want" != image ]; then
 	need clang has clang
 	need llvm has llvm-strip
 fi
-if [ "$want" = image ]; then
+if [ "$want" = image ] || [ "$want" = test ] || [ "$want" = race ]; then
+	# The image, and what it is run in.
 	need mmdebstrap has mmdebstrap
 	need squashfs-tools has mksquashfs
 	need cryptsetup-bin has veritysetup

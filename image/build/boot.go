@@ -58,7 +58,11 @@ func (b *builder) bootFiles(k *kernel, p programs, r rootImage) (string, error) 
 		return "", err
 	}
 	out := filepath.Join(b.work, "kernel.efi")
-	return out, uki.Build(b.ctx, parts, out)
+	if b.policyKey == "" {
+		return out, uki.Build(b.ctx, parts, out)
+	}
+	b.step("sign what a TPM measures of it")
+	return out, b.signMeasurement(parts, out)
 }
 
 // initramfs holds the first stage and its modules.

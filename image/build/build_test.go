@@ -170,7 +170,7 @@ func TestCopyIntoKeepsHoles(t *testing.T) {
 	}
 }
 
-// The same commit gives the same bytes, whatever was in the cache.
+// The same commit and keys give the same bytes, whatever was in the cache.
 func TestTwoBuildsAreEqual(t *testing.T) {
 	if os.Getenv("NFSEAL_LONG") == "" {
 		t.Skip("builds two images: runs with NFSEAL_LONG=1 (make test-long)")
@@ -179,10 +179,14 @@ func TestTwoBuildsAreEqual(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	t.Chdir("../..")
+	key := filepath.Join(t.TempDir(), "policy-key.pem")
+	if out, err := exec.Command("openssl", "genpkey", "-algorithm", "rsa", "-pkeyopt", "rsa_keygen_bits:2048", "-out", key).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
 	var sums [2]string
 	for i := range sums {
 		out := t.TempDir()
-		if err := run(t.Context(), []string{"-out", out, "-cache", t.TempDir(), "-version", "1.0-test"}); err != nil {
+		if err := run(t.Context(), []string{"-out", out, "-cache", t.TempDir(), "-version", "1.0-test", "-policy-key", key}); err != nil {
 			t.Fatal(err)
 		}
 		text, err := os.ReadFile(filepath.Join(out, "SHA256SUMS"))

@@ -23,9 +23,12 @@ type builder struct {
 	cache   string // for what the next build can use
 	work    string // removed at the end
 	version string
-	keys    string    // directory with the public keys that the image takes updates by; "" for none
-	sign    string    // the builder's private key; "" makes no bundle
-	made    time.Time // of every file
+	lock    string // file
+	keys    string // directory with the public keys that the image takes updates by; "" for none
+	sign    string // the builder's private key; "" makes no bundle
+	// policyKey is the builder's private key that signs for a TPM; "" leaves that out.
+	policyKey string
+	made      time.Time // of every file
 
 	secureBoot signer
 	began      time.Time
@@ -46,9 +49,11 @@ func run(ctx context.Context, args []string) error {
 	f := flag.NewFlagSet("build", flag.ContinueOnError)
 	f.StringVar(&b.out, "out", "out/image", "`directory` for the image")
 	f.StringVar(&b.cache, "cache", "out/cache", "`directory` for packages, and what is made of them alone")
+	f.StringVar(&b.lock, "lock", lockFile, "`file` that names the packages; the command lock writes it")
 	f.StringVar(&b.version, "version", "", "`version` of the image (default that of git)")
 	f.StringVar(&b.keys, "update-keys", "", "`directory` with public keys (*.pem, Ed25519) that the image takes updates by")
 	f.StringVar(&b.sign, "sign", "", "make a bundle for nfseal upgrade too, signed with the Ed25519 `key` in PEM; the image takes updates by its public half")
+	f.StringVar(&b.policyKey, "policy-key", "", "sign what a TPM measures of the image, PCR 11, with this RSA `key` in PEM, of 2048 bits: root keys that one image has sealed, all open that are signed by it")
 	f.StringVar(&b.secureBoot.key, "secure-boot-key", "", "sign boot loader and kernel image for Secure Boot with this RSA `key` in PEM")
 	f.StringVar(&b.secureBoot.certificate, "secure-boot-cert", "", "PEM `file` with its certificate, which the firmware has to have in db")
 	if err := f.Parse(args); err != nil {

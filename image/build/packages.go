@@ -58,7 +58,7 @@ func (d debs) file(p lock.Package) string { return filepath.Join(d.dir, p.SHA256
 func (b *builder) packages() (debs, error) {
 	d := debs{dir: filepath.Join(b.cache, "debs")}
 	var err error
-	if d.text, err = os.ReadFile(lockFile); err != nil {
+	if d.text, err = os.ReadFile(b.lock); err != nil {
 		return d, err
 	}
 	if d.all, err = lock.Parse(bytes.NewReader(d.text)); err != nil {
@@ -75,7 +75,10 @@ func (b *builder) packages() (debs, error) {
 		}
 	}
 	b.step("%d packages, %d of them to fetch", len(d.all), len(missing))
-	return d, b.fetch(d, missing)
+	if err := b.fetch(d, missing); err != nil {
+		return d, fmt.Errorf("packages of %s: %w", b.lock, err)
+	}
+	return d, nil
 }
 
 // fetch has apt get packages, and takes only files with a hash of the lock.
@@ -122,7 +125,7 @@ func (d debs) take(dir string, missing []lock.Package) error {
 	}
 	for _, p := range missing {
 		if !got[p.SHA256] {
-			return fmt.Errorf("%s %s as the mirror has it has another hash than in %s", p.Name, p.Version, lockFile)
+			return fmt.Errorf("%s %s as the mirror has it has another hash", p.Name, p.Version)
 		}
 	}
 	return nil

@@ -50,7 +50,7 @@ func (b *builder) renewLock() error {
 	if err := lock.Format(&out, lockComment, all); err != nil {
 		return err
 	}
-	return os.WriteFile(lockFile, []byte(out.String()), 0o644)
+	return os.WriteFile(b.lock, []byte(out.String()), 0o644)
 }
 
 // newest are the packages that files are taken of, as apt would install them.

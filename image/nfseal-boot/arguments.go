@@ -22,8 +22,11 @@ const (
 	// tpmTable is there if the firmware has a TPM 2.0, before a driver has it.
 	tpmTable = "/sys/firmware/acpi/tables/TPM2"
 	// defaultPCRs is what a new root key is sealed to: Secure Boot and its keys. Another kernel image, as an upgrade
-	// brings, has another PCR 11: who wants that register too says so (docs/adr/0027-image-daemon.md).
+	// brings, has another PCR 11: for that the builder signs (docs/adr/0035-signed-tpm-policy.md), or who wants that
+	// register too says so.
 	defaultPCRs = "7"
+	// noPCRs seals to what the builder has signed for alone.
+	noPCRs = "none"
 	// deviceWait is how long a driver, or udev's rule for a device, may take.
 	deviceWait = 30 * time.Second
 	// maxManifestBytes bounds what is read of the data directory's manifest.
@@ -36,8 +39,21 @@ type host struct {
 	dataDir   string
 	stateDir  string
 	daemonDir string // of the daemon and the console, in memory
-	// tpm says why no TPM can be used, nil if one can.
-	tpm func(ctx context.Context) error
+	policyDir string // where stage1 leaves what the builder has signed for this system
+	// tpm says why no TPM can be used with a policy, nil if one can.
+	tpm func(ctx context.Context, policy trust.Options) error
+}
+
+// policy is what the builder has signed for this system; both files are named or none.
+func (h *host) policy() trust.Options {
+	o := trust.Options{
+		PolicyKeyFile:        filepath.Join(h.policyDir, "tpm2-pcr-public-key.pem"),
+		PolicySignaturesFile: filepath.Join(h.policyDir, "tpm2-pcr-signature.json"),
+	}
+	if !exists(o.PolicyKeyFile) || !exists(o.PolicySignaturesFile) {
+		return trust.Options{}
+	}
+	return o
 }
 
 // prepareDaemon writes what the daemon is told about this machine. It runs before each start of the daemon.
@@ -46,7 +62,7 @@ func prepareDaemon(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	h := &host{sys: "/sys", dataDir: dataDir, stateDir: stateDir, daemonDir: daemonDir, tpm: probeTPM}
+	h := &host{sys: "/sys", dataDir: dataDir, stateDir: stateDir, daemonDir: daemonDir, policyDir: policyDir, tpm: probeTPM}
 	args, notes, err := h.arguments(ctx, r)
 	if err != nil {
 		return err
@@ -86,11 +102,16 @@ func (h *host) arguments(ctx context.Context, r report) (args, notes []string, e
 // key file on STATE.
 func (h *host) root(ctx context.Context, pcrs string) (args []string, note string, err error) {
 	file := []string{"-key-file", filepath.Join(h.stateDir, "root.key")}
+	policy := h.policy()
+	tpm := []string{"-root", "tpm:" + tpmDevice}
+	if policy.PolicySignaturesFile != "" {
+		tpm = append(tpm, "-tpm-policy-signatures", policy.PolicySignaturesFile)
+	}
 	kinds, err := readKinds(filepath.Join(h.dataDir, "nfseal.json"))
 	switch {
 	case err == nil && slices.Contains(kinds, trust.TPM):
-		_ = h.tpm(ctx) // waits for it; the daemon says what is wrong with it
-		return []string{"-root", "tpm:" + tpmDevice}, "", nil
+		_ = h.tpm(ctx, policy) // waits for it; the daemon says what is wrong with it
+		return tpm, "", nil
 	case err == nil:
 		return file, "", nil
 	case !errors.Is(err, fs.ErrNotExist):
@@ -99,13 +120,19 @@ func (h *host) root(ctx context.Context, pcrs string) (args []string, note strin
 	if exists(file[1]) { // a first start that was cut short
 		return file, "", nil
 	}
-	if why := h.tpm(ctx); why != nil {
+	if pcrs == noPCRs && policy.PolicyKeyFile == "" {
+		return nil, "", errors.New("the credential nfseal.tpm-pcrs is none, and this image is not signed for a TPM: there would be nothing to seal to")
+	}
+	if why := h.tpm(ctx, policy); why != nil {
 		return file, fmt.Sprintf("the root key is a file on STATE, beside the data: %v", why), nil
 	}
 	if err := os.Remove(h.recoveryFile()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, "", err
 	}
-	return []string{"-root", "tpm:" + tpmDevice, "-tpm-pcrs", pcrs, "-recovery-file", h.recoveryFile()}, "", nil
+	if policy.PolicyKeyFile != "" {
+		tpm = append(tpm, "-tpm-policy-key", policy.PolicyKeyFile)
+	}
+	return append(tpm, "-tpm-pcrs", pcrs, "-recovery-file", h.recoveryFile()), "", nil
 }
 
 // recoveryFile is in memory: the console shows it, and then it is no more.
@@ -152,8 +179,8 @@ func readPCRs(credentials string) (string, error) {
 		return "", err
 	}
 	pcrs := strings.TrimSpace(string(text))
-	if pcrs == "" || strings.Trim(pcrs, "0123456789+") != "" {
-		return "", fmt.Errorf("the credential nfseal.tpm-pcrs is %q, not registers as 7+11", text)
+	if pcrs != noPCRs && (pcrs == "" || strings.Trim(pcrs, "0123456789+") != "") {
+		return "", fmt.Errorf("the credential nfseal.tpm-pcrs is %q, not registers as 7+11, or none", text)
 	}
 	return pcrs, nil
 }
@@ -175,14 +202,15 @@ func (h *host) networkCards() ([]string, error) {
 }
 
 // probeTPM waits for the TPM's driver if the firmware has one, and has the TPM keep something and give it back.
-func probeTPM(ctx context.Context) error {
+func probeTPM(ctx context.Context, o trust.Options) error {
 	if !exists(tpmTable) && !exists(tpmDevice) {
 		return errors.New("there is no TPM 2.0")
 	}
 	if err := await(ctx, tpmDevice); err != nil {
 		return fmt.Errorf("the firmware has a TPM 2.0 that the kernel does not show: %w", err)
 	}
-	root, err := trust.Open(ctx, trust.Options{Kind: trust.TPM, Where: tpmDevice, PCRs: []uint{7}}, true)
+	o.Kind, o.Where, o.PCRs = trust.TPM, tpmDevice, []uint{7}
+	root, err := trust.Open(ctx, o, true)
 	if err != nil {
 		return err
 	}

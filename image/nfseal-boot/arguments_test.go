@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nfseal/nfseal/appliance/trust"
 )
 
 // testHost is one with two network cards, and the loopback interface.
@@ -17,9 +19,10 @@ func testHost(t *testing.T, tpm error) *host {
 	dir := t.TempDir()
 	h := &host{
 		sys: filepath.Join(dir, "sys"), dataDir: filepath.Join(dir, "data"), stateDir: filepath.Join(dir, "state"), daemonDir: filepath.Join(dir, "run"),
-		tpm: func(context.Context) error { return tpm },
+		policyDir: filepath.Join(dir, "policy"),
+		tpm:       func(context.Context, trust.Options) error { return tpm },
 	}
-	for _, name := range []string{"sys/class/net/enp0s2/device", "sys/class/net/enp1s0/device", "sys/class/net/lo", "data", "state", "run"} {
+	for _, name := range []string{"sys/class/net/enp0s2/device", "sys/class/net/enp1s0/device", "sys/class/net/lo", "data", "state", "run", "policy"} {
 		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -38,6 +41,11 @@ func TestArguments(t *testing.T) {
 	}
 	data := func(h *host) string { return h.dataDir }
 	state := func(h *host) string { return h.stateDir }
+	signed := func(t *testing.T, h *host) {
+		for _, name := range []string{"tpm2-pcr-public-key.pem", "tpm2-pcr-signature.json"} {
+			put(func(h *host) string { return h.policyDir }, name, "x")(t, h)
+		}
+	}
 	nothing := func(*testing.T, *host) {}
 	for name, c := range map[string]struct {
 		tpm   error
@@ -65,6 +73,20 @@ func TestArguments(t *testing.T) {
 		"a TPM that is not there": {
 			errors.New("gone"), put(data, "nfseal.json", `{"recipients":[{"kind":"tpm"}]}`), report{PCRs: "7"}, "-root tpm:/dev/tpmrm0 " + gates, "",
 		},
+		"first start of an image that is signed for a TPM": {
+			nil, signed, report{PCRs: "none"},
+			"-root tpm:/dev/tpmrm0 -tpm-policy-signatures POLICY/tpm2-pcr-signature.json -tpm-policy-key POLICY/tpm2-pcr-public-key.pem -tpm-pcrs none -recovery-file RUN/recovery.key " + gates, "",
+		},
+		"a later start of one": {
+			nil, func(t *testing.T, h *host) {
+				signed(t, h)
+				put(data, "nfseal.json", `{"recipients":[{"kind":"tpm"}]}`)(t, h)
+			}, report{PCRs: "7"}, "-root tpm:/dev/tpmrm0 -tpm-policy-signatures POLICY/tpm2-pcr-signature.json " + gates, "",
+		},
+		"half of what is signed": {
+			nil, put(func(h *host) string { return h.policyDir }, "tpm2-pcr-signature.json", "x"), report{PCRs: "7"},
+			"-root tpm:/dev/tpmrm0 -tpm-pcrs 7 -recovery-file RUN/recovery.key " + gates, "",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := testHost(t, c.tpm)
@@ -73,11 +95,17 @@ func TestArguments(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := strings.NewReplacer(h.stateDir, "STATE", h.daemonDir, "RUN").Replace(strings.Join(args, " "))
+			got := strings.NewReplacer(h.stateDir, "STATE", h.daemonDir, "RUN", h.policyDir, "POLICY").Replace(strings.Join(args, " "))
 			if got != c.want || !strings.Contains(strings.Join(notes, ";"), c.note) || c.note == "" && notes != nil {
 				t.Errorf("%s, %q; not %s, %q", got, notes, c.want, c.note)
 			}
 		})
+	}
+}
+
+func TestNothingToSealTo(t *testing.T) {
+	if args, _, err := testHost(t, nil).arguments(t.Context(), report{PCRs: noPCRs}); err == nil || !strings.Contains(err.Error(), "nothing to seal to") {
+		t.Errorf("%q, %v", args, err)
 	}
 }
 
@@ -112,7 +140,7 @@ func TestReadPCRs(t *testing.T) {
 			t.Errorf("%q: %q, %v", where, got, err)
 		}
 	}
-	for text, want := range map[string]string{"7+11\n": "7+11", "": "", "7 -move-root": "", "seven": ""} {
+	for text, want := range map[string]string{"7+11\n": "7+11", "none\n": "none", "": "", "7 -move-root": "", "seven": ""} {
 		if err := os.WriteFile(filepath.Join(dir, "nfseal.tpm-pcrs"), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}

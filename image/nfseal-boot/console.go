@@ -39,6 +39,7 @@ type view struct {
 	parts     []api.Feature // what of the daemon's is worth to be known here
 	apiPrint  string        // SHA-256 of the API's certificate, "" while there is none
 	caPrint   string
+	started   string // see startedBy, "" while that is not known
 }
 
 // shownParts are the parts of the daemon that are shown, and how they are called.
@@ -55,6 +56,9 @@ func (v view) text() string {
 	}
 	if len(v.addresses) == 0 {
 		fmt.Fprintf(&b, "  address          none yet\n")
+	}
+	if v.started != "" {
+		fmt.Fprintf(&b, "  Secure Boot      %s\n", v.started)
 	}
 	for _, p := range v.parts {
 		detail := p.Detail
@@ -77,9 +81,13 @@ func (v view) text() string {
 func showConsole(ctx context.Context) error {
 	client := api.NewClient(filepath.Join(dataDir, "api.sock"))
 	defer client.Close()
-	shown := ""
+	shown, started := "", ""
 	for ctx.Err() == nil {
 		v, serving := look(ctx, client)
+		if started == "" { // it stays as it is until the machine stops
+			started = startedBy("/sys")
+		}
+		v.started = started
 		if text := v.text(); text != shown {
 			if err := print(text); err != nil {
 				return err

@@ -12,6 +12,6 @@
 //	                      this machine through TLS; one that does not has the machine start again
 //
 // The disk is chosen by the systemd credential nfseal.disk, "serial:…" or "wwid:…", which the firmware's
-// tables (SMBIOS type 11, io.systemd.credential:nfseal.disk=…) can carry; nfseal.tpm-pcrs, as "7+11", are the
-// registers that a TPM seals a new root key to.
+// tables (SMBIOS type 11, io.systemd.credential:nfseal.disk=…) can carry; nfseal.tpm-pcrs, as "7+11", or "none", are
+// the registers that a TPM seals a new root key to, beside what the image's builder has signed for.
 package main

@@ -21,6 +21,8 @@ const (
 	user     = "nfseal"
 	// daemonDir is where the daemon leaves what the console shows.
 	daemonDir = runDir + "/daemon"
+	// policyDir is where stage1 leaves signed TPM policies.
+	policyDir = "/run/systemd"
 	// pinDir is where the daemon pins programs of the kernel: package bpffs names it.
 	pinDir = "/sys/fs/bpf/nfseal"
 )

@@ -2,9 +2,11 @@ package rig
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,10 +24,12 @@ const (
 	tap          = "vm0"
 )
 
-// firmware is Debian's OVMF.
+// firmware is Debian's OVMF. The one that knows Secure Boot keeps its variables where the processor's management mode
+// alone writes.
 const (
-	firmwareCode = "/usr/share/OVMF/OVMF_CODE_4M.fd"
-	firmwareVars = "/usr/share/OVMF/OVMF_VARS_4M.fd"
+	firmwareCode   = "/usr/share/OVMF/OVMF_CODE_4M.fd"
+	firmwareSecure = "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd"
+	firmwareVars   = "/usr/share/OVMF/OVMF_VARS_4M.fd"
 )
 
 // tpmTimeout is how long swtpm may take to listen.
@@ -39,6 +43,8 @@ type Options struct {
 	Data       string // raw disk image, "" for none
 	Dir        string // for the firmware's variables and the serial console
 	TPM        string // directory for the state of an emulated TPM, "" for none
+	// SecureBoot is the certificate, in DER, of whom the firmware starts programs; nil lets it start all.
+	SecureBoot []byte
 	// Credentials are systemd's, by name, as a hypervisor hands them over.
 	Credentials map[string]string
 	MemMB       int    // 1024 if 0
@@ -60,6 +66,7 @@ type Machine struct {
 	cmd    *exec.Cmd
 	tpm    *exec.Cmd // nil without one
 	serial string
+	qmp    string // socket of QEMU's monitor
 	gone   chan struct{}
 	err    error // of the process, once gone is closed
 }
@@ -93,11 +100,14 @@ func Connect(ctx context.Context, n *uml.Network, dir string) error {
 func Start(n *uml.Network, o Options) (*Machine, error) {
 	o.EnsureDefaults()
 	vars := filepath.Join(o.Dir, "vars.fd")
-	if err := copyOnce(firmwareVars, vars); err != nil {
-		return nil, fmt.Errorf("rig: %w", err)
+	if err := o.variables(vars); err != nil {
+		return nil, err
 	}
-	m := &Machine{serial: filepath.Join(o.Dir, fmt.Sprintf("serial-%d.log", time.Now().UnixNano())), gone: make(chan struct{})}
-	args := o.arguments(vars, m.serial)
+	m := &Machine{
+		serial: filepath.Join(o.Dir, fmt.Sprintf("serial-%d.log", time.Now().UnixNano())),
+		qmp:    filepath.Join(o.Dir, "qmp"), gone: make(chan struct{}),
+	}
+	args := append(o.arguments(vars, m.serial), "-qmp", "unix:"+m.qmp+",server=on,wait=off")
 	if o.TPM != "" {
 		socket, err := m.startTPM(n, o.TPM)
 		if err != nil {
@@ -161,14 +171,18 @@ func (o *Options) arguments(vars, serial string) []string {
 	if o.KeepSystem {
 		system = "format=raw,file=" + o.System
 	}
-	args := []string{
-		"-machine", "q35", "-accel", o.Accel, "-cpu", "max", "-smp", "2", "-m", fmt.Sprint(o.MemMB),
-		"-drive", "if=pflash,format=raw,unit=0,readonly=on,file=" + firmwareCode,
-		"-drive", "if=pflash,format=raw,unit=1,file=" + vars,
-		"-drive", "if=none,id=system," + system, "-device", "nvme,serial=system,drive=system,bootindex=1",
-		"-netdev", "tap,id=net,ifname=" + tap + ",script=no,downscript=no", "-device", "virtio-net-pci,netdev=net",
-		"-device", "virtio-rng-pci", "-display", "none", "-monitor", "none", "-serial", "file:" + serial, "-no-reboot",
+	code, machine := firmwareCode, []string{"-machine", "q35"}
+	if o.SecureBoot != nil {
+		code, machine = firmwareSecure, []string{"-machine", "q35,smm=on", "-global", "driver=cfi.pflash01,property=secure,value=on"}
 	}
+	args := append(machine,
+		"-accel", o.Accel, "-cpu", "max", "-smp", "2", "-m", fmt.Sprint(o.MemMB),
+		"-drive", "if=pflash,format=raw,unit=0,readonly=on,file="+code,
+		"-drive", "if=pflash,format=raw,unit=1,file="+vars,
+		"-drive", "if=none,id=system,"+system, "-device", "nvme,serial=system,drive=system,bootindex=1",
+		"-netdev", "tap,id=net,ifname="+tap+",script=no,downscript=no", "-device", "virtio-net-pci,netdev=net",
+		"-device", "virtio-rng-pci", "-display", "none", "-monitor", "none", "-serial", "file:"+serial, "-no-reboot",
+	)
 	for name, value := range o.Credentials {
 		args = append(args, "-smbios", "type=11,value=io.systemd.credential:"+name+"="+value)
 	}
@@ -178,16 +192,24 @@ func (o *Options) arguments(vars, serial string) []string {
 	return args
 }
 
-// copyOnce copies a file unless it is there.
-func copyOnce(from, to string) error {
-	if _, err := os.Stat(to); err == nil {
+// variables makes the file of the firmware's variables, unless it is there.
+func (o *Options) variables(path string) error {
+	if _, err := os.Stat(path); err == nil {
 		return nil
 	}
-	content, err := os.ReadFile(from)
+	store, err := os.ReadFile(firmwareVars)
 	if err != nil {
-		return err
+		return fmt.Errorf("rig: %w", err)
 	}
-	return os.WriteFile(to, content, 0o600)
+	if o.SecureBoot != nil {
+		if err := enroll(store, o.SecureBoot); err != nil {
+			return err
+		}
+	}
+	if err := os.WriteFile(path, store, 0o600); err != nil {
+		return fmt.Errorf("rig: %w", err)
+	}
+	return nil
 }
 
 // Console gives what the image has said.
@@ -227,6 +249,48 @@ func (m *Machine) AwaitOff(ctx context.Context) error {
 		return fmt.Errorf("rig: the machine stays on: %w\n%s", ctx.Err(), m.Console())
 	case <-m.gone:
 		return m.err
+	}
+}
+
+// PressPower presses the power button for a moment, as one does who wants the machine to stop in order.
+func (m *Machine) PressPower(ctx context.Context) error {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", m.qmp)
+	if err != nil {
+		return fmt.Errorf("rig: %w", err)
+	}
+	defer conn.Close()
+	if end, ok := ctx.Deadline(); ok {
+		if err := conn.SetDeadline(end); err != nil {
+			return fmt.Errorf("rig: %w", err)
+		}
+	}
+	// Without the first command QEMU takes no other one (QMP specification 1.1).
+	answers := json.NewDecoder(conn)
+	for _, command := range []string{"qmp_capabilities", "system_powerdown"} {
+		if _, err := fmt.Fprintf(conn, "{\"execute\": %q}\n", command); err != nil {
+			return fmt.Errorf("rig: %w", err)
+		}
+		if err := awaitReturn(answers); err != nil {
+			return fmt.Errorf("rig: QEMU's %s: %w", command, err)
+		}
+	}
+	return nil
+}
+
+// awaitReturn passes over a greeting and events.
+func awaitReturn(answers *json.Decoder) error {
+	for {
+		var answer map[string]json.RawMessage
+		if err := answers.Decode(&answer); err != nil {
+			return err
+		}
+		if answer["error"] != nil {
+			return fmt.Errorf("%s", answer["error"])
+		}
+		if answer["return"] != nil {
+			return nil
+		}
 	}
 }
 

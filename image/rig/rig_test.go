@@ -27,9 +27,9 @@ import (
 const (
 	image = "../../out/image/nfseal.raw"
 	// bootTime is what a start may take on a busy machine that emulates the processor.
-	bootTime = 10 * time.Minute
+	bootTime = 25 * time.Minute
 	// clientTime is what the client may take for a job of its own there, such as reading all files again.
-	clientTime = 10 * time.Minute
+	clientTime = 15 * time.Minute
 	// sayEvery is how often the log says what is waited for.
 	sayEvery = 20 * time.Second
 	dataSize = 3 << 30
@@ -56,10 +56,15 @@ func newWorld(t *testing.T) *world {
 	if _, err := os.Stat(image); err != nil && os.Getenv("NFSEAL_VERSIONS") == "" {
 		t.Skip("there is no disk image yet: runs after make image (make rig)")
 	}
+	return makeWorld(t)
+}
+
+// makeWorld makes a world whose machine has no system yet but the image.
+func makeWorld(t *testing.T) *world {
+	t.Helper()
 	w := &world{t: t, dir: t.TempDir()}
 	if kept := os.Getenv("NFSEAL_RIG_DIR"); kept != "" {
-		w.dir = filepath.Join(kept, t.Name())
-		w.must(os.MkdirAll(w.dir, 0o755))
+		w.keep(filepath.Join(kept, t.Name()))
 	}
 	var err error
 	w.network, err = uml.NewNetwork()
@@ -72,6 +77,21 @@ func newWorld(t *testing.T) *world {
 	w.must(err)
 	w.must(errors.Join(f.Truncate(dataSize), f.Close()))
 	return w
+}
+
+// keep has the test use a directory that stays if it fails, with what the machines have said and written.
+func (w *world) keep(dir string) {
+	w.t.Helper()
+	w.dir = dir
+	w.must(os.RemoveAll(dir))
+	w.must(os.MkdirAll(dir, 0o755))
+	w.t.Cleanup(func() {
+		if w.t.Failed() {
+			w.t.Logf("consoles, disks and the TPM's state are in %s", dir)
+			return
+		}
+		w.must(os.RemoveAll(dir))
+	})
 }
 
 func (w *world) must(err error) {
@@ -110,8 +130,26 @@ func (w *world) client() *uml.Guest {
 	w.must(err)
 	g, err := w.network.StartGuest(w.t.Context(), uml.Options{Agent: w.agent})
 	w.must(err)
+	w.t.Cleanup(func() { w.tellOf(g) })
 	w.run(g, "cp", w.build("mount.nfseal"), "/sbin/mount.nfseal")
 	return g
+}
+
+// tellOf logs what a client knows of its mount, if the test has failed: it is gone with its network.
+func (w *world) tellOf(g *uml.Guest) {
+	if !w.t.Failed() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // the test's own is over
+	defer cancel()
+	for _, command := range []string{
+		"cat /var/log/nfseal/mount.log", "ss -tinoe", "cat /proc/net/tls_stat", "dmesg | tail -40", "cat /proc/self/mountstats | tail -60",
+		"for p in /proc/[0-9]*; do [ ! -e $p/exe ] || echo $p $(cat $p/comm $p/wchan; tr '\\0' ' ' <$p/cmdline | cut -c1-100); done",
+		"pkill -QUIT mount.nfseal; sleep 2; tail -c 20000 /var/log/nfseal/mount.log",
+	} {
+		out, err := g.Must(ctx, "sh", "-c", command)
+		w.t.Logf("client: %s: %v\n%s", command, err, out)
+	}
 }
 
 // build builds one of our commands.
@@ -247,18 +285,13 @@ func TestServesAndSurvivesALossOfPower(t *testing.T) {
 	began := time.Now()
 	w.start()
 	recovery := w.await(`The recovery key.*\s+(\S+)\s`)[1]
-	key := w.await(`AWS_ACCESS_KEY_ID=(\S+)\s+AWS_SECRET_ACCESS_KEY=(\S+)\s`)
-	ca := w.takeCA()
-	w.signIn(ca, key[1], key[2])
-	w.checkParts()
-	fs := w.createFileSystem()
-	target := w.createTarget(fs)
-	w.await(`serving, file systems: 1`)
+	ca, fs, target := w.serve()
 	w.await(`root key\s+the TPM at /dev/tpmrm0`)
 
 	g := w.client()
 	w.run(g, "mkdir", "/mnt/seal")
-	w.run(g, "mount", "-t", "nfseal", "-o", "tls,ktls=on,cafile="+ca+",mounttargetip="+target, fs+":/", "/mnt/seal")
+	mount := mountArguments(ca, fs, target)
+	w.run(g, mount...)
 	t.Logf("from power on to the first mount: %v", time.Since(began).Round(time.Second))
 	t.Log(strings.TrimSpace(w.run(g, "grep", "/mnt/seal", "/proc/mounts")))
 	if stat := w.run(g, "cat", "/proc/net/tls_stat"); regexp.MustCompile(`TlsCurrTxSw\s+0`).MatchString(stat) {
@@ -267,6 +300,8 @@ func TestServesAndSurvivesALossOfPower(t *testing.T) {
 	w.checkKernelTLS(ca, fs, target)
 	want := w.cutPowerDuringCopy(g)
 	w.await(`root key\s+the TPM at /dev/tpmrm0`)
+	w.run(g, "umount", "/mnt/seal") // what is compared comes from the image, not from the client's memory
+	w.run(g, mount...)
 	w.same(g, "/mnt/seal/copy", want)
 	w.run(g, "umount", "/mnt/seal")
 	for _, secret := range []string{"AWS_SECRET_ACCESS_KEY", recovery} {
@@ -276,6 +311,24 @@ func TestServesAndSurvivesALossOfPower(t *testing.T) {
 	}
 	w.must(w.machine.Kill())
 	w.refusesAnotherKernelImage()
+}
+
+// serve waits until a fresh image serves, looks at its parts, and makes a file system with a mount target.
+func (w *world) serve() (ca, fs, target string) {
+	w.t.Helper()
+	key := w.await(`AWS_ACCESS_KEY_ID=(\S+)\s+AWS_SECRET_ACCESS_KEY=(\S+)\s`)
+	ca = w.takeCA()
+	w.signIn(ca, key[1], key[2])
+	w.checkParts()
+	fs = w.createFileSystem()
+	target = w.createTarget(fs)
+	w.await(`serving, file systems: 1`)
+	return ca, fs, target
+}
+
+// mountArguments mount a file system on the client, whose kernel has to carry the session.
+func mountArguments(ca, fs, target string) []string {
+	return []string{"mount", "-t", "nfseal", "-o", "tls,ktls=on,cafile=" + ca + ",mounttargetip=" + target, fs + ":/", "/mnt/seal"}
 }
 
 // cutPowerDuringCopy copies files into the mount, takes the power away meanwhile, and starts the image again. The copy
@@ -320,22 +373,29 @@ func (w *world) cutPowerDuringCopy(g *uml.Guest) []tree.Entry {
 	return want
 }
 
-// refusesAnotherKernelImage changes one letter of the command line in the kernel image, which nobody checks without
-// Secure Boot but the TPM: the root key stays closed.
+// refusesAnotherKernelImage starts a kernel image that was changed, which nobody notices without Secure Boot but the
+// TPM: the root key stays closed.
 func (w *world) refusesAnotherKernelImage() {
 	w.t.Helper()
-	content, err := os.ReadFile(image)
+	w.options.System = w.changedKernelImage(image)
+	w.start()
+	w.await(`the daemon does not serve: .*PCR 11`)
+	w.must(w.machine.Kill())
+	w.must(os.Remove(w.options.System))
+}
+
+// changedKernelImage changes one letter of the command line in the kernel image, in a copy of the disk image.
+func (w *world) changedKernelImage(disk string) string {
+	w.t.Helper()
+	content, err := os.ReadFile(disk)
 	w.must(err)
 	const was, is = " quiet loglevel=4", " quiet loglevel=5"
 	if n := bytes.Count(content, []byte(was)); n != 1 {
 		w.t.Fatalf("the command line is in the image %d times", n)
 	}
-	w.options.System = filepath.Join(w.dir, "other.raw")
-	w.must(os.WriteFile(w.options.System, bytes.Replace(content, []byte(was), []byte(is), 1), 0o600))
-	w.start()
-	w.await(`the daemon does not serve: .*PCR 11`)
-	w.must(w.machine.Kill())
-	w.must(os.Remove(w.options.System))
+	changed := filepath.Join(w.dir, "changed.raw")
+	w.must(os.WriteFile(changed, bytes.Replace(content, []byte(was), []byte(is), 1), 0o600))
+	return changed
 }
 
 // signIn has all calls to the API use a key.

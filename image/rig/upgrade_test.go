@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"io"
 	"os"
@@ -17,8 +18,8 @@ import (
 	"github.com/nfseal/nfseal/image/update"
 )
 
-// versions is where `make rig-upgrade` leaves two versions of the image, 0.1 in old and 0.2 in new, and the key that
-// signed their bundles.
+// versions is where `make rig-upgrade` leaves two versions of the image, 0.1 in old and 0.2 in new, signed for Secure
+// Boot and the TPM, and the keys that signed them and their bundles.
 func versions(t *testing.T) string {
 	t.Helper()
 	dir := os.Getenv("NFSEAL_VERSIONS")
@@ -53,12 +54,29 @@ func (w *world) serveOld() {
 	w.createFileSystem()
 }
 
-// A signed bundle brings the next version, which proves itself and stays.
+// securely gives the machine a TPM, and firmware that starts what the builder has signed.
+func (w *world) securely(dir string) {
+	w.t.Helper()
+	w.options.TPM = filepath.Join(w.dir, "tpm")
+	text, err := os.ReadFile(filepath.Join(dir, "boot.pem"))
+	w.must(err)
+	block, _ := pem.Decode(text)
+	if block == nil {
+		w.t.Fatalf("%q is no certificate", text)
+	}
+	w.options.SecureBoot = block.Bytes
+}
+
+// A signed bundle brings the next version, which proves itself and stays. Secure Boot starts both, and the TPM opens for
+// both what was sealed for the first.
 func TestUpgrade(t *testing.T) {
 	dir := versions(t)
 	w := newWorld(t)
 	w.onDiskOfItsOwn(dir)
+	w.securely(dir)
 	w.serveOld()
+	w.await(`Secure Boot\s+on, kernel lockdown: integrity`)
+	w.await(`root key\s+the TPM at /dev/tpmrm0, for systems that their builder has signed`)
 	began := time.Now()
 	t.Log(strings.TrimSpace(w.asked(w.nfseal, "upgrade", filepath.Join(dir, "new", "nfseal.update"))))
 	t.Logf("sent, checked and written after %v", time.Since(began).Round(time.Second))
@@ -66,7 +84,21 @@ func TestUpgrade(t *testing.T) {
 	w.start()
 	w.await(`version 0\.2 has proved itself`)
 	w.await(`serving, file systems: 1`)
+	w.await(`root key\s+the TPM at /dev/tpmrm0, for systems that their builder has signed`)
 	w.state("blessed", "0.2")
+}
+
+// With Secure Boot, the firmware starts no kernel image that was changed.
+func TestSecureBootRefusesAChangedImage(t *testing.T) {
+	dir := versions(t)
+	w := newWorld(t)
+	w.securely(dir)
+	w.options.System = w.changedKernelImage(filepath.Join(dir, "old", "nfseal.raw"))
+	w.start()
+	w.await(`(?i)Access denied|Security (policy )?violation`)
+	if strings.Contains(w.machine.Console(), "nfseal: verified root") {
+		t.Errorf("it was started:\n%s", w.machine.Console())
+	}
 }
 
 // A version that does not start is tried three times, and then the one from before runs again, with its data.

@@ -6,6 +6,8 @@
 //	/modules/order    paths of modules, in the order in which they are loaded
 //	/modules/*.ko     the modules
 //
+// What systemd's stub brings of signed TPM policies it leaves in /run/systemd.
+//
 // It needs no network, no shell and no other program. When something is wrong it says so on the console,
 // and starts the machine again after half a minute.
 package main

@@ -22,8 +22,12 @@ const (
 	readingTime = 30 * time.Second
 
 	modulesDir = "/modules"
-	newRoot    = "/sysroot"
-	system     = "/usr/lib/systemd/systemd"
+	// extraDir is where systemd's stub leaves what a TPM's policies are signed with (systemd-stub(7)), and policyDir
+	// where systems look for it.
+	extraDir  = "/.extra"
+	policyDir = "/run/systemd"
+	newRoot   = "/sysroot"
+	system    = "/usr/lib/systemd/systemd"
 )
 
 func main() {
@@ -69,6 +73,9 @@ func start() error {
 		return fmt.Errorf("mount the root file system of %s: %w", partition, err)
 	}
 	fmt.Println("nfseal: verified root", partition)
+	if err := handOver(extraDir, policyDir); err != nil {
+		return err
+	}
 	return become()
 }
 
@@ -156,6 +163,29 @@ func await(most time.Duration, try func() (string, error)) (string, error) {
 	}
 }
 
+// policyFiles are of an image that was built with a key for TPM policies.
+var policyFiles = []string{"tpm2-pcr-signature.json", "tpm2-pcr-public-key.pem"}
+
+// handOver copies what of policyFiles is there.
+func handOver(from, to string) error {
+	for _, name := range policyFiles {
+		text, err := os.ReadFile(filepath.Join(from, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := os.MkdirAll(to, 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(to, name), text, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // become makes newRoot the root and starts the system in this process.
 func become() error {
 	for _, m := range mounts {
@@ -164,7 +194,7 @@ func become() error {
 		}
 	}
 	// What is left in the initramfs is memory that nobody would get back.
-	if err := errors.Join(os.RemoveAll(modulesDir), os.Remove("/init")); err != nil {
+	if err := errors.Join(os.RemoveAll(modulesDir), os.RemoveAll(extraDir), os.Remove("/init")); err != nil {
 		return err
 	}
 	if err := os.Chdir(newRoot); err != nil {

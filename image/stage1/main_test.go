@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -47,5 +49,31 @@ func TestAwait(t *testing.T) {
 func TestFindSaysWhatIsMissing(t *testing.T) {
 	if _, err := find(disks.Tree{Sys: t.TempDir()}, verity.Root{}); err == nil || errors.Is(err, errNotYet) {
 		t.Errorf("without /sys: %v", err)
+	}
+}
+
+func TestHandOver(t *testing.T) {
+	from, to := t.TempDir(), filepath.Join(t.TempDir(), "run", "systemd")
+	if err := handOver(filepath.Join(from, "none"), to); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(to); err == nil {
+		t.Error("a directory for nothing was made")
+	}
+	for _, name := range append(policyFiles, "other") {
+		if err := os.WriteFile(filepath.Join(from, name), []byte(name), 0o400); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := handOver(from, to); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range policyFiles {
+		if got, err := os.ReadFile(filepath.Join(to, name)); string(got) != name {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(to, "other")); err == nil {
+		t.Error("a file that nobody knows was handed over")
 	}
 }

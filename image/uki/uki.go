@@ -18,6 +18,9 @@ type Parts struct {
 	Cmdline   string // ends without a newline
 	Kernel    string // bzImage
 	Initramfs string
+	// PolicyKey is the public key, in PEM, of who signs for what a TPM measures of the image, and Signatures what was
+	// signed; "" for none.
+	PolicyKey, Signatures string
 }
 
 // A section is a file and where it is in memory.
@@ -60,7 +63,13 @@ func (p Parts) place() ([]section, error) {
 	for _, s := range f.Sections {
 		next = max(next, header.ImageBase+uint64(s.VirtualAddress)+uint64(s.VirtualSize))
 	}
-	sections := []section{{".osrel", p.OSRelease, 0}, {".cmdline", p.Cmdline, 0}, {".linux", p.Kernel, 0}, {".initrd", p.Initramfs, 0}}
+	sections := []section{{".osrel", p.OSRelease, 0}, {".cmdline", p.Cmdline, 0}}
+	for _, s := range []section{{".pcrpkey", p.PolicyKey, 0}, {".pcrsig", p.Signatures, 0}} {
+		if s.file != "" {
+			sections = append(sections, s)
+		}
+	}
+	sections = append(sections, section{".linux", p.Kernel, 0}, section{".initrd", p.Initramfs, 0})
 	for i := range sections {
 		info, err := os.Stat(sections[i].file)
 		if err != nil {
