@@ -79,7 +79,7 @@ bench-xts: ## the cipher on this processor's best path, as ratios to the ceiling
 .PHONY: bench-engine
 bench-engine: ## the engine without network, as ratios to fio on the same device and to a build without encryption; TMPDIR chooses the disk
 	@scripts/deps.sh test
-	@set -o pipefail; NFSEAL_LONG=1 $(GO) test -tags nullcipher -run '^TestEngine' -count=1 -v -timeout 60m ./xtsengine/filestore | grep -E '^(ratio|device|creates|FAIL|ok)|_test.go'
+	@set -o pipefail; NFSEAL_LONG=1 $(GO) test -tags nullcipher -run '^TestEngine' -count=1 -v -timeout 60m ./xtsengine/filestore | grep -E '^(ratio|device|creates|removes|FAIL|ok)|_test.go'
 
 .PHONY: bench-steer
 bench-steer: ## as root: connect latency through the steering program against a bound socket

@@ -24,7 +24,7 @@ const (
 	engineDevice  = 3 << 30
 	engineSpan    = 1 << 30 // of the file, sixteen times the cache
 	engineTime    = 2 * time.Second
-	engineRounds  = 3
+	engineRounds  = 5
 	engineCreates = 1_000_000
 )
 
@@ -211,8 +211,8 @@ func (w *workload) once(r *engineStore, at uint64, p []byte) error {
 	return err
 }
 
-// TestEngineCreates prints the rate of creates by sixteen callers at a time, and what the metadata of a
-// file takes.
+// TestEngineCreates prints the rate of creates by sixteen callers at a time, what the metadata of a file
+// takes, and the rate of their removal.
 func TestEngineCreates(t *testing.T) {
 	if os.Getenv("NFSEAL_LONG") == "" {
 		t.Skip("a measurement of minutes; make bench-engine runs it")
@@ -224,6 +224,11 @@ func TestEngineCreates(t *testing.T) {
 	r.reopen()
 	fmt.Printf("creates %d: %.0f files/s, %.0f bytes of metadata a file\n", engineCreates, engineCreates/spent.Seconds(),
 		float64(bytesBelow(t, r.opts.MetaDir))/engineCreates)
+	names := make([]string, engineCreates)
+	for k := range names {
+		names[k] = fmt.Sprintf("file-%06d", k+1)
+	}
+	fmt.Printf("removes %d: %.0f files/s\n", engineCreates, engineCreates/removeAll(t, r, names).Seconds())
 }
 
 // bytesBelow is the size of all files below a directory.

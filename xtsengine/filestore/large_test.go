@@ -3,7 +3,9 @@ package filestore
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -80,6 +82,43 @@ func TestLargeDirectory(t *testing.T) {
 			t.Errorf("%s is listed and not there: %v", e.Name, err)
 		}
 	})
+	removeAll(t, r, slices.Collect(maps.Keys(model)))
+}
+
+// removeAll removes the names, which are all of the root directory, by sixteen callers at a time. Nothing is left of them, nor
+// does the listing look for long. It returns how long the removing took.
+func removeAll(t *testing.T, r *rig, names []string) (spent time.Duration) {
+	t.Helper()
+	start := time.Now()
+	var wait sync.WaitGroup
+	for part := range slices.Chunk(names, (len(names)+15)/16) {
+		wait.Go(func() {
+			for _, name := range part {
+				if err := r.remove(name); err != nil {
+					t.Errorf("remove %s: %v", name, err)
+					return
+				}
+			}
+		})
+	}
+	wait.Wait()
+	spent = time.Since(start)
+	r.reaper.wait()
+	start = time.Now()
+	if n := listAll(t, r, true, nil); n != 0 {
+		t.Errorf("%d entries are listed", n)
+	}
+	t.Logf("removed %d files in %v, the empty directory is listed in %v", len(names), spent, time.Since(start))
+	var a vfs.Attr
+	if err := r.GetAttr(bg, r.Root(), &a); err != nil || a.Links != 2 {
+		t.Errorf("the directory has %d links: %v", a.Links, err)
+	}
+	r.check()
+	r.reopen()
+	if n := listAll(t, r, true, nil); n != 0 {
+		t.Errorf("%d entries are listed after a restart", n)
+	}
+	return spent
 }
 
 // TestFragmented makes a file of thousands of extents, cuts it, removes it, and looks that every
