@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"github.com/nfseal/nfseal/proxy/nfs4/wire"
+	"github.com/nfseal/nfseal/proxy/xdr"
 	"github.com/nfseal/nfseal/xtsengine/vfs"
 )
 
@@ -15,12 +16,12 @@ import (
 // again, and what came of it is done.
 var repeats = map[wire.Op]func(c *compound, done *vfs.Done) wire.Status{
 	wire.OP_CREATE:      repeatCreate,
-	wire.OP_LINK:        repeatLink,
+	wire.OP_LINK:        repeatChange[wire.LinkArgs],
 	wire.OP_OPEN:        repeatOpen,
-	wire.OP_REMOVE:      repeatRemove,
-	wire.OP_REMOVEXATTR: repeatRemoveXattr,
+	wire.OP_REMOVE:      repeatChange[wire.RemoveArgs],
+	wire.OP_REMOVEXATTR: repeatChange[wire.RemoveXattrArgs],
 	wire.OP_RENAME:      repeatRename,
-	wire.OP_SETXATTR:    repeatSetXattr,
+	wire.OP_SETXATTR:    repeatChange[wire.SetXattrArgs],
 }
 
 // looks are the operations that change nothing and need no session.
@@ -136,32 +137,13 @@ func (c *compound) lostStateid(file vfs.FileID) wire.Stateid {
 	return id
 }
 
-func repeatLink(c *compound, done *vfs.Done) wire.Status {
-	var a wire.LinkArgs
-	a.Decode(&c.args)
-	return c.repeatChange(done)
-}
-
-func repeatRemove(c *compound, done *vfs.Done) wire.Status {
-	var a wire.RemoveArgs
-	a.Decode(&c.args)
-	return c.repeatChange(done)
-}
-
-func repeatSetXattr(c *compound, done *vfs.Done) wire.Status {
-	var a wire.SetXattrArgs
-	a.Decode(&c.args)
-	return c.repeatChange(done)
-}
-
-func repeatRemoveXattr(c *compound, done *vfs.Done) wire.Status {
-	var a wire.RemoveXattrArgs
-	a.Decode(&c.args)
-	return c.repeatChange(done)
-}
-
-// repeatChange answers with one change information, once the arguments have been decoded.
-func (c *compound) repeatChange(done *vfs.Done) wire.Status {
+// repeatChange answers an operation with arguments A and one change information as its result.
+func repeatChange[A any, P interface {
+	*A
+	Decode(*xdr.Decoder)
+}](c *compound, done *vfs.Done) wire.Status {
+	var a A
+	P(&a).Decode(&c.args)
 	if c.malformed() {
 		return wire.NFS4ERR_BADXDR
 	}

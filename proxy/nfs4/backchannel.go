@@ -357,7 +357,8 @@ const (
 	// the first two, and doubles.
 	callbackAttempts = 6
 	callbackPause    = 50 * time.Millisecond
-	// queryWait is how long a GETATTR waits for another client's answer before its own client is
-	// told to come again.
-	queryWait = 200 * time.Millisecond
+	// queryWait is how long a GETATTR or READDIR waits for other clients' answers before its own client is
+	// told to come again. maxListingQueries is how many files one READDIR asks about.
+	queryWait         = 200 * time.Millisecond
+	maxListingQueries = 64
 )

@@ -161,25 +161,36 @@ func (c *compound) consultHolder(q state.Query) wire.Status {
 	return c.takeDown(&q, &on.attrs)
 }
 
-// takeDown enters what the holder of a delegation has said. A change that it has not written back yet
-// is one of the file already, so that the change attribute goes up.
+// takeDown enters what the holder of a delegation has said of the current file.
 func (c *compound) takeDown(q *state.Query, said *wire.Attrs) wire.Status {
-	changed, ok := c.s.state.Answered(q, said.Change, said.Size)
-	if !ok {
+	held, st := c.enter(q, said, &c.attr)
+	switch {
+	case st != wire.NFS4_OK:
+		return st
+	case !held:
 		c.fresh = false
-		return c.know() // given back meanwhile
-	}
-	if changed {
-		set := vfs.SetAttr{Mask: vfs.SetMTimeNow}
-		if q.Times {
-			heldTimes(said, &set)
-		}
-		if err := c.s.fs.SetAttr(c.ctx, nil, c.current.id, &set, &c.attr); err != nil {
-			return c.fail(err)
-		}
+		return c.know()
 	}
 	c.attr.Size = said.Size
 	return wire.NFS4_OK
+}
+
+// enter notes what the holder of a delegation has said; held says that it has not given it back meanwhile. A
+// change that it has not written back yet is one of the file already, so that the change attribute goes up: then
+// a is what the file is like.
+func (c *compound) enter(q *state.Query, said *wire.Attrs, a *vfs.Attr) (held bool, st wire.Status) {
+	changed, held := c.s.state.Answered(q, said.Change, said.Size)
+	if !changed {
+		return held, wire.NFS4_OK
+	}
+	set := vfs.SetAttr{Mask: vfs.SetMTimeNow}
+	if q.Times {
+		heldTimes(said, &set)
+	}
+	if err := c.s.fs.SetAttr(c.ctx, nil, vfs.FileID(q.File), &set, a); err != nil {
+		return held, c.fail(err)
+	}
+	return held, wire.NFS4_OK
 }
 
 // heldTimes puts the times that a client keeps under a delegation into set (RFC 9754 §5).

@@ -44,8 +44,9 @@
 //
 // An operation that a delegation is in the way of is answered NFS4ERR_DELAY while it is being recalled,
 // and goes on when it was given back, or was revoked after a lease. What may be granted between that
-// check and the operation is recalled after it. GETATTR waits a moment for the holder of a write
-// delegation to say how long the file is (CB_GETATTR); READDIR tells what the server has.
+// check and the operation is recalled after it. GETATTR and READDIR wait a moment for the holders of write
+// delegations to say how long their files are (CB_GETATTR): all of those in a list are asked at once, and who does not
+// answer in time delays what is told of its file, not the list (listing.go).
 //
 // # Copies
 //

@@ -10,7 +10,8 @@ import (
 var readdirVerifier wire.Verifier
 
 // opReaddir serves READDIR (RFC 8881 §18.23). Entries are written as they are visited, and the first
-// one that does not fit ends the reply.
+// one that does not fit ends the reply. What the holder of a write delegation does not tell in time is left out of
+// its file's entry, with NFS4ERR_DELAY in rdattr_error, if the client asked for that.
 func opReaddir(c *compound) wire.Status {
 	var a wire.ReaddirArgs
 	a.Decode(&c.args)
@@ -28,20 +29,18 @@ func opReaddir(c *compound) wire.Status {
 	if st := c.gatherStat(mask); st != wire.NFS4_OK {
 		return st
 	}
-	var w wire.ReaddirWriter
-	w.Begin(c.out, readdirVerifier, a.DirCount, min(a.MaxCount, maxReaddirBytes))
-	full := false
-	visit := func(e *vfs.DirEntry) bool {
-		c.s.present(&c.outAttrs, &c.entry, &e.Attr, mask)
-		full = !w.Add(e.Cookie, e.Name, &c.outAttrs)
-		return !full
+	l := listing{c: c, args: a, mask: mask, withAttr: !mask.And(fileAttrs).IsZero()}
+	start := c.out.Len()
+	st := l.write()
+	if st != wire.NFS4_OK || l.held == nil {
+		return st
 	}
-	withAttr := !mask.And(fileAttrs).IsZero()
-	eof, err := c.s.fs.ReadDir(c.ctx, &c.cred, c.current.id, a.Cookie, withAttr, visit)
-	if err != nil {
-		return c.fail(err)
+	if st := l.settle(); st != wire.NFS4_OK {
+		return st
 	}
-	return w.End(eof && !full)
+	c.out.Truncate(start)
+	l.second = true
+	return l.write()
 }
 
 // opReadlink serves READLINK (RFC 8881 §18.24).

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -87,8 +88,43 @@ func TestDelegations(t *testing.T) {
 			t.Errorf("the other client reads %q", got)
 		}
 	})
+	t.Run("listing", func(t *testing.T) { listingOfDelegated(t, w.guest, other, a, b) })
 	t.Run("restart", func(t *testing.T) { delegationAcrossRestart(t, s, other, a, b) })
 	must(t, other, "umount", b)
+}
+
+// listingOfDelegated: one client has written to a file and told the server nothing of it yet; another one lists the
+// directory, which it has not looked into before, and has the right size from READDIR alone.
+func listingOfDelegated(t *testing.T, g, other *uml.Guest, a, b string) {
+	const writeback = "/proc/sys/vm/dirty_writeback_centisecs"
+	must(t, g, "sh", "-c", "echo 0 > "+writeback)
+	defer must(t, g, "sh", "-c", "echo 500 > "+writeback)
+	must(t, g, "mkdir", a+"/listed")
+	ctx, closeFile := context.WithCancel(t.Context())
+	ended := make(chan struct{}) // nothing closes or looks at the file meanwhile: either would have it written back
+	written := opCount(t, g, a, "WRITE")
+	go func() {
+		defer close(ended)
+		_, _ = g.Run(ctx, "sh", "-c", "cd "+a+"/listed && exec 1<>held && printf 0123456789 && exec 2>/tmp/written && exec sleep 600")
+	}()
+	defer func() {
+		closeFile()
+		<-ended
+	}()
+	must(t, g, "sh", "-c", "until [ -e /tmp/written ]; do sleep 0.1; done")
+	counted := func() int { return opCount(t, other, b, "LOOKUP") + opCount(t, other, b, "GETATTR") }
+	eventually(t, time.Minute, "the other client has everything from one list", func() bool { // not if the holder was slow
+		must(t, other, "sh", "-c", "echo 3 > /proc/sys/vm/drop_caches")
+		must(t, other, "ls", "-ld", b+"/listed")
+		before := counted()
+		if got := must(t, other, "ls", "-l", b+"/listed"); !regexp.MustCompile(` 10 .* held\b`).MatchString(got) {
+			t.Fatalf("the other client sees %q", got)
+		}
+		return counted() <= before+1 // for the directory itself, which a client may look at again
+	})
+	if n := opCount(t, g, a, "WRITE"); n != written {
+		t.Errorf("the holder has written back %d times: this shows nothing", n-written)
+	}
 }
 
 func delegationAcrossRestart(t *testing.T, s *server, other *uml.Guest, a, b string) {

@@ -1,0 +1,151 @@
+package nfs4
+
+import (
+	"time"
+
+	"github.com/nfseal/nfseal/proxy/nfs4/state"
+	"github.com/nfseal/nfseal/proxy/nfs4/wire"
+	"github.com/nfseal/nfseal/xtsengine/vfs"
+)
+
+// listing is a READDIR being answered. Entries are written as they are visited. If other clients hold write
+// delegations of files among them, they are asked meanwhile what has become of those, all at once, and the list is
+// written a second time with what they have said by then.
+type listing struct {
+	c        *compound
+	args     wire.ReaddirArgs
+	mask     wire.Bitmap
+	withAttr bool
+	w        wire.ReaddirWriter
+	full     bool
+	// last is the cookie of the last entry that the first list has. The second one goes no further: nobody was
+	// asked about what comes behind it.
+	last uint64
+	// held are the files that were asked about. It is nil as long as there are none.
+	held   map[vfs.FileID]*heldFile
+	second bool
+}
+
+// heldFile is a file of a listing that another client holds a write delegation of.
+type heldFile struct {
+	query state.Query
+	on    *query
+	// told says that size is the holder's. late, that nobody knows its size and times for now.
+	told, late bool
+	size       uint64
+}
+
+// write writes the list. It is written anew when it is called a second time.
+func (l *listing) write() wire.Status {
+	c := l.c
+	l.w.Begin(c.out, readdirVerifier, l.args.DirCount, min(l.args.MaxCount, maxReaddirBytes))
+	l.full = false
+	eof, err := c.s.fs.ReadDir(c.ctx, &c.cred, c.current.id, l.args.Cookie, l.withAttr, l.visit)
+	if err != nil {
+		return c.fail(err)
+	}
+	return l.w.End(eof && !l.full)
+}
+
+// visit writes one entry, or says that there is no more room.
+func (l *listing) visit(e *vfs.DirEntry) bool {
+	c := l.c
+	if l.second && e.Cookie > l.last || !l.second && !l.ask(e) {
+		l.full = true
+		return false
+	}
+	mask, held := l.mask, l.held[e.Attr.ID]
+	if l.second && held != nil {
+		mask = held.amend(&e.Attr, mask)
+	}
+	c.s.present(&c.outAttrs, &c.entry, &e.Attr, mask)
+	if held != nil && held.late {
+		c.outAttrs.RdattrError = wire.NFS4ERR_DELAY
+	}
+	l.full = !l.w.Add(e.Cookie, e.Name, &c.outAttrs)
+	c.outAttrs.RdattrError = wire.NFS4_OK
+	if !l.full && !l.second {
+		l.last = e.Cookie
+	}
+	return !l.full
+}
+
+// ask has the holder of a write delegation of e's file asked, if there is one and the answer matters. It says
+// false where enough are being asked for one list, which ends in front of e then.
+func (l *listing) ask(e *vfs.DirEntry) bool {
+	if e.Attr.Kind != vfs.Regular || l.mask.And(heldAttrs).IsZero() {
+		return true
+	}
+	q, ok := l.c.s.state.QueryAttrs(&l.c.ticket, state.File(e.Attr.ID))
+	switch {
+	case !ok || l.held[e.Attr.ID] != nil:
+		return true
+	case len(l.held) == maxListingQueries:
+		return false
+	case l.held == nil:
+		l.held = make(map[vfs.FileID]*heldFile)
+	}
+	l.held[e.Attr.ID] = &heldFile{query: q, on: l.c.s.callbacks.ask(&q)}
+	return true
+}
+
+// settle waits for those that were asked, for all of them together no longer than GETATTR does for one. It says
+// NFS4ERR_DELAY if something is missing and the client would not see that from the entry.
+func (l *listing) settle() wire.Status {
+	timer := time.NewTimer(queryWait)
+	defer timer.Stop()
+	late := false
+	over := timer.C
+	for id, h := range l.held {
+		if over != nil && !h.await(over, l.c.ctx.Done()) {
+			over = nil
+		}
+		l.take(id, h)
+		late = late || h.late
+	}
+	if late && !l.mask.Has(wire.FATTR4_RDATTR_ERROR) {
+		return wire.NFS4ERR_DELAY
+	}
+	return wire.NFS4_OK
+}
+
+// await waits for the answer; false says that the time for all of them is over.
+func (h *heldFile) await(over <-chan time.Time, gone <-chan struct{}) bool {
+	select {
+	case <-h.on.done:
+		return true
+	case <-over:
+	case <-gone:
+	}
+	return false
+}
+
+// take enters what the holder has said until now. A holder that refuses to tell has its delegation recalled.
+func (l *listing) take(id vfs.FileID, h *heldFile) {
+	c := l.c
+	select {
+	case <-h.on.done:
+	default:
+		h.late = true
+		return
+	}
+	if h.on.err != nil {
+		h.late = c.clear(id, false, false) != wire.NFS4_OK
+		return
+	}
+	var attr vfs.Attr
+	held, st := c.enter(&h.query, &h.on.attrs, &attr)
+	h.late = st != wire.NFS4_OK
+	h.told, h.size = held && !h.late, h.on.attrs.Size
+}
+
+// amend puts what the holder has said into a, and returns which attributes of mask there are.
+func (h *heldFile) amend(a *vfs.Attr, mask wire.Bitmap) wire.Bitmap {
+	if h.told {
+		a.Size = h.size
+	}
+	if h.late {
+		return mask.Without(heldAttrs)
+	}
+	return mask
+}
