@@ -25,9 +25,9 @@
 //	         shifts: faster where AES and shifts share a port, slower where AES and it do
 //
 // New takes the fastest one that the processor has, by its vendor where there are two of a width,
-// and that passes a comparison with the generic one, made once a process. The assembly paths compute tweaks beside the blocks and fold them into
-// the last round; the first tweaks of several consecutive units are encrypted together, which is
-// why the API takes runs.
+// and that passes a comparison with the generic one, made once a process. The assembly paths compute
+// tweaks beside the blocks and fold them into the last round; the first tweaks of several consecutive
+// units are encrypted together, which is why the API takes runs.
 //
 // # Invariants
 //
