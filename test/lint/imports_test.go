@@ -151,6 +151,8 @@ var rules = []rule{
 		"a leaf: a disk in another format, whatever is on it"},
 	{"internal/cpuidle", nil,
 		"a leaf: what the kernel does with idle processors"},
+	{"internal/crashfs", nil,
+		"a leaf: what a crash leaves, whatever was written"},
 	{"internal/hugemem", nil,
 		"a leaf: memory, whatever it is for"},
 	{"internal/tree", nil,

@@ -55,7 +55,9 @@ func (fs *FS) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, fs.String()
 // MarshalJSON implements json.Marshaler without the keys.
 func (fs *FS) MarshalJSON() ([]byte, error) { return []byte(`"` + fs.String() + `"`), nil }
 
-// Create implements vfs.FS. The file's header is durable on return.
+// Create implements vfs.FS. The file's header is durable on return, and the name of a list of Pebble's files too:
+// Pebble makes another file next whose name says which list is in force, and syncs the directory after that
+// alone, so that a disk that is free to reorder names could keep the second and lose the first.
 func (fs *FS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
 	fs.naming.RLock()
 	defer fs.naming.RUnlock()
@@ -69,6 +71,11 @@ func (fs *FS) create(name string, category vfs.DiskWriteCategory) (vfs.File, err
 		return nil, err
 	}
 	n, err := fs.initialize(base)
+	if err == nil && category == manifestCategory {
+		if err = fs.syncDir(fs.base.PathDir(name)); err != nil {
+			fs.release(n)
+		}
+	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("cryptfs: create %s: %w", name, err),
 			base.Close(), fs.base.Remove(name))
@@ -79,6 +86,15 @@ func (fs *FS) create(name string, category vfs.DiskWriteCategory) (vfs.File, err
 	f := &file{fs: fs, base: base, inode: n, writable: true, appended: category == manifestCategory}
 	n.add(f)
 	return f, nil
+}
+
+// syncDir makes the names in a directory durable.
+func (fs *FS) syncDir(dir string) error {
+	d, err := fs.base.OpenDir(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // initialize gives an empty file its header.

@@ -71,7 +71,7 @@ func crashOnce(t *testing.T, seed uint64) {
 	rng := rand.New(rand.NewPCG(seed, 5))
 	w := newWorld([]int64{32 << 20, 6 << 20}[rng.IntN(2)], rng) // the small one is full now and then
 	key := newMetaKey(t)
-	r := newRigOn(t, worldDevice{w.dev, w}, encrypted(t, worldFS{w.meta, w}, key), crashOptions)
+	r := newRigOn(t, worldDevice{w.dev, w}, encrypted(t, w.steps(), key), crashOptions)
 	var workers []*crashWorker
 	for n := range 3 {
 		workers = append(workers, newCrashWorker(r, w, n, rng.Uint64()))

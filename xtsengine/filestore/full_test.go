@@ -120,7 +120,7 @@ func overwriteCrash(t *testing.T, rng *rand.Rand, point int) {
 	const size = 1 << 20
 	w := newWorld(6<<20, rng)
 	key := newMetaKey(t)
-	r := newRigOn(t, worldDevice{w.dev, w}, encrypted(t, worldFS{w.meta, w}, key), func(o *Options) {
+	r := newRigOn(t, worldDevice{w.dev, w}, encrypted(t, w.steps(), key), func(o *Options) {
 		o.JournalBytes = 1 << 20 // full soon
 	})
 	id, stable := r.fullFile(size)

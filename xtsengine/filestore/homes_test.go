@@ -324,7 +324,7 @@ func reservedCrash(t *testing.T, rng *rand.Rand, point int) {
 	const size = 300 << 10
 	w := newWorld(6<<20, rng)
 	key := newMetaKey(t)
-	r := newRigOn(t, worldDevice{w.dev, w}, encrypted(t, worldFS{w.meta, w}, key), nil)
+	r := newRigOn(t, worldDevice{w.dev, w}, encrypted(t, w.steps(), key), nil)
 	old := r.file("old") // most blocks have held something
 	r.write(old, 0, noise(5, 4<<20), vfs.FileSync)
 	if err := r.remove("old"); err != nil {

@@ -474,7 +474,7 @@ func rekeyCrashOnce(t *testing.T, seed uint64) {
 	rng := rand.New(rand.NewPCG(seed, 9))
 	w := newWorld([]int64{40 << 20, 8 << 20}[rng.IntN(2)], rng)
 	oldKey, key := newMetaKey(t), newMetaKey(t)
-	meta := encrypted(t, worldFS{w.meta, w}, oldKey).(*cryptfs.FS)
+	meta := encrypted(t, w.steps(), oldKey).(*cryptfs.FS)
 	r := newRigOn(t, worldDevice{w.dev, w}, meta, crashOptions)
 	var workers []*crashWorker
 	for n := range 3 {

@@ -2,15 +2,14 @@ package filestore
 
 import (
 	cryptorand "crypto/rand"
-	"io"
 	"math/rand/v2"
-	"os"
 	"sync"
 	"testing"
 	"time"
 
 	pebblevfs "github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/nfseal/nfseal/internal/crashfs"
 	"github.com/nfseal/nfseal/xtsengine/blockdev"
 	"github.com/nfseal/nfseal/xtsengine/blockdev/memdev"
 	"github.com/nfseal/nfseal/xtsengine/cryptfs"
@@ -127,97 +126,7 @@ func (d worldDevice) Discard(offset, length int64) error {
 	return d.w.step(func() error { return d.Device.Discard(offset, length) })
 }
 
-// worldFS is the metadata's file system, with a step for each change.
-type worldFS struct {
-	pebblevfs.FS
-	w *world
-}
-
-func (fs worldFS) wrap(open func() (pebblevfs.File, error)) (f pebblevfs.File, err error) {
-	err = fs.w.step(func() (err error) {
-		f, err = open()
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return worldFile{f, fs.w}, nil
-}
-
-func (fs worldFS) Create(name string, c pebblevfs.DiskWriteCategory) (pebblevfs.File, error) {
-	return fs.wrap(func() (pebblevfs.File, error) { return fs.FS.Create(name, c) })
-}
-
-func (fs worldFS) OpenReadWrite(name string, c pebblevfs.DiskWriteCategory, o ...pebblevfs.OpenOption) (pebblevfs.File, error) {
-	return fs.wrap(func() (pebblevfs.File, error) { return fs.FS.OpenReadWrite(name, c, o...) })
-}
-
-func (fs worldFS) OpenDir(name string) (pebblevfs.File, error) {
-	return fs.wrap(func() (pebblevfs.File, error) { return fs.FS.OpenDir(name) })
-}
-
-func (fs worldFS) ReuseForWrite(old, name string, c pebblevfs.DiskWriteCategory) (pebblevfs.File, error) {
-	return fs.wrap(func() (pebblevfs.File, error) { return fs.FS.ReuseForWrite(old, name, c) })
-}
-
-func (fs worldFS) Link(old, name string) error {
-	return fs.w.step(func() error { return fs.FS.Link(old, name) })
-}
-
-func (fs worldFS) Remove(name string) error {
-	return fs.w.step(func() error { return fs.FS.Remove(name) })
-}
-
-func (fs worldFS) RemoveAll(name string) error {
-	return fs.w.step(func() error { return fs.FS.RemoveAll(name) })
-}
-
-func (fs worldFS) Rename(old, name string) error {
-	return fs.w.step(func() error { return fs.FS.Rename(old, name) })
-}
-
-func (fs worldFS) MkdirAll(dir string, perm os.FileMode) error {
-	return fs.w.step(func() error { return fs.FS.MkdirAll(dir, perm) })
-}
-
-func (fs worldFS) Lock(name string) (io.Closer, error) { return fs.FS.Lock(name) }
-
-type worldFile struct {
-	pebblevfs.File
-	w *world
-}
-
-func (f worldFile) Write(p []byte) (n int, err error) {
-	err = f.w.step(func() (err error) {
-		n, err = f.File.Write(p)
-		return err
-	})
-	return n, err
-}
-
-func (f worldFile) WriteAt(p []byte, at int64) (n int, err error) {
-	err = f.w.step(func() (err error) {
-		n, err = f.File.WriteAt(p, at)
-		return err
-	})
-	return n, err
-}
-
-func (f worldFile) Sync() error {
-	time.Sleep(f.w.slow)
-	return f.w.step(f.File.Sync)
-}
-
-func (f worldFile) SyncData() error {
-	time.Sleep(f.w.slow)
-	return f.w.step(f.File.SyncData)
-}
-
-func (f worldFile) SyncTo(length int64) (full bool, err error) {
-	time.Sleep(f.w.slow)
-	err = f.w.step(func() (err error) {
-		full, err = f.File.SyncTo(length)
-		return err
-	})
-	return full, err
+// steps is the metadata's file system, with a step for each change.
+func (w *world) steps() pebblevfs.FS {
+	return crashfs.FS{FS: w.meta, Step: w.step, BeforeSync: func() { time.Sleep(w.slow) }}
 }
