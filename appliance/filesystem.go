@@ -28,6 +28,9 @@ func (d fsDir) keys() string { return filepath.Join(string(d), "keys.json") }
 func (d fsDir) key() string  { return filepath.Join(string(d), "kmskey.json") }
 func (d fsDir) meta() string { return filepath.Join(string(d), "meta") }
 
+// rotation is where it stands how new data keys are to be brought in.
+func (d fsDir) rotation() string { return filepath.Join(string(d), "rotation.json") }
+
 // engine is what it takes to read and write a file system. It is closed in the opposite order.
 type engine struct {
 	keys    *unlocked

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	iofs "io/fs"
+	"os"
 	"strconv"
 	"sync"
 	"time"
@@ -43,14 +45,55 @@ type rotation struct {
 	changed   chan struct{} // closed and replaced when the state or the pace changes
 }
 
+// rotationFile is rotation.json: how a rotation is to be done. Without one it runs at the default pace.
+type rotationFile struct {
+	Format         int    `json:"format"`
+	Number         int    `json:"number"` // of the pair that is brought in: a file of another rotation is void
+	Paused         bool   `json:"paused,omitempty"`
+	BytesPerSecond uint64 `json:"bytesPerSecond"`
+}
+
+const rotationFormat = 1
+
+// readRotationFile returns what was wanted of the rotation to the pair with a number.
+func readRotationFile(path string, number int) (rotationFile, error) {
+	wanted := rotationFile{Format: rotationFormat, Number: number, BytesPerSecond: defaultRotationBytes}
+	text, err := durable.ReadFile(path, maxJSONBytes)
+	if errors.Is(err, iofs.ErrNotExist) {
+		return wanted, nil
+	}
+	var f rotationFile
+	if err == nil {
+		err = json.Unmarshal(text, &f)
+	}
+	switch {
+	case err != nil:
+		return wanted, fmt.Errorf("appliance: %s: %w", path, err)
+	case f.Format != rotationFormat || f.BytesPerSecond == 0:
+		return wanted, fmt.Errorf("appliance: %s is damaged, or of another version", path)
+	case f.Number != number:
+		return wanted, nil
+	}
+	return f, nil
+}
+
+// wantRotation puts on the disk how the rotation to the pair with a number is to be done; 0 is the default pace.
+func (u *Unit) wantRotation(id string, number int, bytesPerSecond uint64) (rotationFile, error) {
+	setDefault(&bytesPerSecond, defaultRotationBytes)
+	f := rotationFile{Format: rotationFormat, Number: number, BytesPerSecond: bytesPerSecond}
+	return f, writeJSON(u.fsDir(id).rotation(), f)
+}
+
 // startRotationLocked starts the goroutine for a file system with retired keys.
-func (u *Unit) startRotationLocked(fs *fileSystem, bytesPerSecond uint64) *rotation {
+func (u *Unit) startRotationLocked(fs *fileSystem, wanted rotationFile) *rotation {
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &rotation{unit: u, fs: fs, cancel: cancel, changed: make(chan struct{}), log: u.log.With(zap.String("file_system", fs.id))}
-	setDefault(&bytesPerSecond, defaultRotationBytes)
 	r.status = api.DataKeys{
 		FileSystem: fs.id, Number: fs.keys.number, Retired: fs.keys.retired.number, State: api.DataKeyRunning,
-		BytesPerSecond: bytesPerSecond, Started: u.o.Clock().UTC(),
+		BytesPerSecond: wanted.BytesPerSecond, Started: u.o.Clock().UTC(),
+	}
+	if wanted.Paused {
+		r.status.State = api.DataKeyPaused
 	}
 	st := fs.space.Stat()
 	dir := u.fsDir(fs.id).meta()
@@ -65,16 +108,18 @@ func (u *Unit) startRotationLocked(fs *fileSystem, bytesPerSecond uint64) *rotat
 	return r
 }
 
-// resumeRotationLocked goes on with what an earlier start, or a stop of the file system, has cut short.
+// resumeRotationLocked goes on with what an earlier start, or a stop of the file system, has cut short, as it was
+// wanted then. It waits to be told if that can't be known.
 func (u *Unit) resumeRotationLocked(fs *fileSystem) {
 	if fs.keys.retired == nil {
 		return
 	}
-	pace := uint64(0)
-	if r := u.rotations[fs.id]; r != nil {
-		pace = r.view().BytesPerSecond
+	wanted, err := readRotationFile(u.fsDir(fs.id).rotation(), fs.keys.number)
+	if err != nil {
+		u.log.Error("it is not known how new data keys were to be brought in: that is paused", zap.String("file_system", fs.id), zap.Error(err))
+		wanted.Paused = true
 	}
-	u.startRotationLocked(fs, pace)
+	u.startRotationLocked(fs, wanted)
 }
 
 // stopRotationLocked ends the goroutine of a file system before that is closed.
@@ -114,6 +159,9 @@ func (r *rotation) run(ctx context.Context) {
 // encrypt brings content and metadata under the new keys.
 func (r *rotation) encrypt(ctx context.Context) error {
 	p := pace{at: time.Now()}
+	if err := r.wait(ctx, &p, 0); err != nil {
+		return err
+	}
 	moved := uint64(0)
 	err := r.fs.store.MoveContent(ctx, func(m filestore.MoveProgress) error {
 		r.mu.Lock()
@@ -171,11 +219,11 @@ func (r *rotation) view() api.DataKeys {
 	return r.status
 }
 
-// change pauses, resumes or changes the pace.
+// change pauses, resumes or changes the pace, for the starts to come too.
 func (r *rotation) change(q api.DataKeyRequest) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := &r.status
+	s := r.status
 	switch running, paused := s.State == api.DataKeyRunning, s.State == api.DataKeyPaused; {
 	case q.Action == api.DataKeyPause && running:
 		s.State = api.DataKeyPaused
@@ -187,6 +235,11 @@ func (r *rotation) change(q api.DataKeyRequest) error {
 	if q.BytesPerSecond != 0 {
 		s.BytesPerSecond = q.BytesPerSecond
 	}
+	wanted := rotationFile{rotationFormat, s.Number, s.State == api.DataKeyPaused, s.BytesPerSecond}
+	if err := writeJSON(r.unit.fsDir(r.fs.id).rotation(), wanted); err != nil {
+		return err
+	}
+	r.status = s
 	close(r.changed)
 	r.changed = make(chan struct{})
 	return nil
@@ -202,6 +255,9 @@ func (u *Unit) destroyRetired(fs *fileSystem) error {
 	retired := k.retired()
 	if retired == nil {
 		return fmt.Errorf("appliance: %s has no retired keys", path)
+	}
+	if err := os.Remove(u.fsDir(fs.id).rotation()); err != nil && !errors.Is(err, iofs.ErrNotExist) {
+		return fmt.Errorf("appliance: %w", err)
 	}
 	if err := u.o.KeysEnded(fs.id, retired.Number); err != nil {
 		return err
@@ -224,7 +280,11 @@ func (u *Unit) destroyRetired(fs *fileSystem) error {
 // rotateLocked gives a file system new data keys, and starts what they need.
 func (u *Unit) rotateLocked(ctx context.Context, fs *fileSystem, q api.DataKeyRequest) (*rotation, error) {
 	if fs.keys.retired != nil { // the last one failed
-		return u.startRotationLocked(fs, q.BytesPerSecond), nil
+		wanted, err := u.wantRotation(fs.id, fs.keys.number, q.BytesPerSecond)
+		if err != nil {
+			return nil, err
+		}
+		return u.startRotationLocked(fs, wanted), nil
 	}
 	if err := u.roomToRotate(fs); err != nil {
 		return nil, err
@@ -250,7 +310,11 @@ func (u *Unit) rotateLocked(ctx context.Context, fs *fileSystem, q api.DataKeyRe
 	if err != nil {
 		return nil, errors.Join(err, pair.Close())
 	}
-	if err := writeJSON(path, next); err != nil {
+	wanted, err := u.wantRotation(fs.id, pair.number, q.BytesPerSecond)
+	if err == nil {
+		err = writeJSON(path, next)
+	}
+	if err != nil {
 		content.Close()
 		return nil, errors.Join(err, pair.Close())
 	}
@@ -264,7 +328,7 @@ func (u *Unit) rotateLocked(ctx context.Context, fs *fileSystem, q api.DataKeyRe
 	if err := fs.meta.Rekey(pair.metadata); err != nil { // the next start can
 		return nil, err
 	}
-	return u.startRotationLocked(fs, q.BytesPerSecond), nil
+	return u.startRotationLocked(fs, wanted), nil
 }
 
 // successor is k with another pair of keys, which those that it has are retired for.

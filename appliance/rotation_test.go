@@ -61,6 +61,43 @@ func (r *running) pauseRotation(t testing.TB, id string) {
 	}
 }
 
+// resumeRotation lets one go on at a pace that a test need not wait for.
+func (r *running) resumeRotation(t testing.TB, id string) {
+	t.Helper()
+	if _, err := r.ChangeDataKeys(t.Context(), id, api.DataKeyRequest{Action: api.DataKeyResume, BytesPerSecond: 1 << 40}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestRotationFile: what was wanted of another rotation is void, and what can't be read is an error.
+func TestRotationFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "rotation.json")
+	usual := rotationFile{Format: rotationFormat, Number: 2, BytesPerSecond: defaultRotationBytes}
+	for text, want := range map[string]rotationFile{
+		"": usual,
+		`{"format":1,"number":2,"paused":true,"bytesPerSecond":5}`: {1, 2, true, 5},
+		`{"format":1,"number":1,"paused":true,"bytesPerSecond":5}`: usual,
+	} {
+		if text != "" {
+			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, err := readRotationFile(path, 2); err != nil || got != want {
+			t.Errorf("%s: %+v, %v; want %+v", text, got, err, want)
+		}
+		_ = os.Remove(path)
+	}
+	for _, text := range []string{"", "{", `{"format":2,"number":2,"bytesPerSecond":5}`, `{"format":1,"number":2}`, `{"format":1,"number":2,"bytesPerSecond":-1}`} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := readRotationFile(path, 2); err == nil {
+			t.Errorf("%q was taken: %+v", text, got)
+		}
+	}
+}
+
 // TestRotateDataKeys gives a file system new data keys twice, while a client works: what it holds stays, its
 // handles too, and what is left on the machine opens nothing of before.
 func TestRotateDataKeys(t *testing.T) {
@@ -233,7 +270,11 @@ func TestRotationGoesOn(t *testing.T) {
 	r.changeKey(t, key, (*kms.Key).Enable)
 	r.awaitSealed(t, id, false)
 	expect(t, c, root, "file", content)
-	if _, err := r.ChangeDataKeys(t.Context(), id, api.DataKeyRequest{Action: api.DataKeyPause}); err != nil {
+	if d := r.awaitDataKeys(t, id, api.DataKeyPaused); d.BytesPerSecond != 64<<10 {
+		t.Errorf("with the key again: %+v", d)
+	}
+	slow := api.DataKeyRequest{Action: api.DataKeyResume, BytesPerSecond: 1 << 10}
+	if _, err := r.ChangeDataKeys(t.Context(), id, slow); err != nil {
 		t.Errorf("it does not go on with the key: %v", err)
 	}
 	r.stop(t)
@@ -245,10 +286,23 @@ func TestRotationGoesOn(t *testing.T) {
 		t.Errorf("in the middle: %+v, %v", checks, err)
 	}
 	r = start(t, testOptions(dir))
-	if d, err := r.ChangeDataKeys(t.Context(), id, api.DataKeyRequest{Action: api.DataKeyResume, BytesPerSecond: 1 << 40}); err != nil || d.Retired != 1 {
-		t.Errorf("after another start: %+v, %v", d, err)
+	if d, err := r.DataKeysOf(t.Context(), id); err != nil || d.State != api.DataKeyRunning || d.BytesPerSecond != 1<<10 {
+		t.Errorf("the pace after another start: %+v, %v", d, err)
 	}
+	if _, err := r.ChangeDataKeys(t.Context(), id, api.DataKeyRequest{Action: api.DataKeyPause}); err != nil {
+		t.Errorf("a pause: %v", err)
+	}
+	r.stop(t)
+
+	r = start(t, testOptions(dir))
+	if d, err := r.DataKeysOf(t.Context(), id); err != nil || d.State != api.DataKeyPaused || d.Retired != 1 || d.BytesLeft == 0 {
+		t.Errorf("the pause after another start: %+v, %v", d, err)
+	}
+	r.resumeRotation(t, id)
 	r.awaitDataKeys(t, id, api.DataKeyDone)
+	if _, err := os.Stat(r.units[0].fsDir(id).rotation()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what was wanted of the rotation is kept: %v", err)
+	}
 	c, root = r.mount(t, id)
 	expect(t, c, root, "file", content)
 	r.stop(t)
@@ -339,6 +393,7 @@ func TestRotateUnderTheRootKey(t *testing.T) {
 	o := testOptions(dir)
 	o.Root = root2
 	r = start(t, o)
+	r.resumeRotation(t, f.ID)
 	r.awaitDataKeys(t, f.ID, api.DataKeyDone)
 	c, root = r.mount(t, f.ID)
 	expect(t, c, root, "file", "content")
