@@ -23,6 +23,19 @@ type Key struct {
 
 // Keys are all that a file may have.
 var Keys = []Key{
+	{Name: machineKey, Doc: "The machine itself. The image alone follows this section, and the daemon passes it over.", Keys: []Key{
+		{Name: "host-name", Kind: hostName, Example: "nfs1.example.com", Doc: "Name of the machine."},
+		{Name: "disk", Kind: diskChoice, Example: "serial:S4EVNX0N", Doc: "The disk for the data, in place of the only empty one."},
+		{Name: "time-servers", Kind: host, List: true, Example: "[ntp.example.com, 192.0.2.3]", Doc: "Servers of NTP, in place of those of DHCP and of Debian."},
+		{Name: "interfaces", List: true, Doc: "Network cards with addresses of their own; all others ask DHCP.", Keys: []Key{
+			{Name: "interface", Kind: networkInterface, required: true, Example: "mac=52:54:00:12:34:56", Doc: "The card, by name, mac=… or pci=…."},
+			{Name: "addresses", Kind: prefix, List: true, Example: "[192.0.2.20/24]", Doc: "Its addresses, with the lengths of their prefixes. Without any it asks DHCP."},
+			{Name: "gateways", Kind: address, List: true, Example: "[192.0.2.1]", Doc: "Default gateways, each in the prefix of an address."},
+			{Name: "name-servers", Kind: address, List: true, Example: "[192.0.2.2]", Doc: "Servers of DNS."},
+			{Name: "domains", Kind: hostName, List: true, Example: "[example.com]", Doc: "Domains in which names without a dot are looked for."},
+			{Name: "mtu", Kind: number(576, 65535), Example: "9000", Doc: "MTU of the card."},
+		}},
+	}},
 	{Name: "storage", Doc: "Where the daemon keeps what it has.", Keys: []Key{
 		{Name: "data", Flag: "data", Kind: path, Example: "/var/lib/nfseal", Doc: "The data directory. The image has its own, on DATA."},
 		{Name: "volume-size", Flag: "volume-size", Kind: size, Example: "100GiB", Doc: "Size of the volume of a new data directory."},

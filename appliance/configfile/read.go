@@ -26,7 +26,8 @@ type Position struct{ Line, Column int }
 
 // A File is one that was read and is right.
 type File struct {
-	Settings []Setting // in the order of the file
+	Settings []Setting // of the daemon, in the order of the file
+	Machine  Machine
 }
 
 // A Problem is one thing that is wrong.
@@ -64,14 +65,19 @@ func Read(name string) (*File, error) {
 
 // Parse reads the text of a file that is called name. The error is *Problems.
 func Parse(name string, text []byte) (*File, error) {
-	r := &reader{}
+	r, f := &reader{}, &File{}
 	entries := r.document(text)
+	for i := range entries {
+		switch {
+		case len(r.problems) > 0: // what is not whole is not taken apart
+		case entries[i].key.Name == machineKey:
+			f.Machine = r.machine(&entries[i])
+		default:
+			f.Settings = append(f.Settings, entries[i].settings()...)
+		}
+	}
 	if len(r.problems) > 0 {
 		return nil, &Problems{name, r.problems}
-	}
-	f := &File{}
-	for i := range entries {
-		f.Settings = append(f.Settings, entries[i].settings()...)
 	}
 	return f, nil
 }
