@@ -14,7 +14,9 @@ import (
 func hostStatus() api.HostStatus {
 	memory := numbers("/proc/meminfo")
 	own := numbers("/proc/self/status")
+	name, _ := os.Hostname() // "" where the kernel does not tell
 	return api.HostStatus{
+		Name:                 name,
 		MemoryBytes:          memory["MemTotal"],
 		MemoryAvailableBytes: memory["MemAvailable"],
 		DaemonBytes:          own["VmRSS"],

@@ -59,6 +59,7 @@ if [ "$want" = image ] || [ "$want" = test ] || [ "$want" = race ]; then
 	need qemu-utils has qemu-img
 	need qemu-system-x86 has qemu-system-x86_64
 	need dnsmasq-base has dnsmasq
+	need xorriso has xorriso
 	need e2fsprogs has mkfs.ext4
 	need ovmf test -e /usr/share/OVMF/OVMF_CODE_4M.fd
 fi

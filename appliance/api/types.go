@@ -118,6 +118,8 @@ type Status struct {
 
 // HostStatus is what the kernel says of the machine that the daemon runs on.
 type HostStatus struct {
+	// Name is the machine's.
+	Name                 string `json:"name,omitempty"`
 	MemoryBytes          uint64 `json:"memoryBytes"`
 	MemoryAvailableBytes uint64 `json:"memoryAvailableBytes"`
 	// DaemonBytes is the memory that the daemon has resident.

@@ -42,6 +42,7 @@ var enabled = map[string]string{
 	"nfseal-boot.service":                  "multi-user.target.wants",
 	"nfseal-console.service":               "multi-user.target.wants",
 	"nfseal-small.service":                 "multi-user.target.wants",
+	"nfseal-settings.path":                 "multi-user.target.wants",
 	"nfseal-upgrade.path":                  "multi-user.target.wants",
 	"nfseal-bless.service":                 "multi-user.target.wants",
 }

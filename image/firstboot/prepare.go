@@ -63,6 +63,16 @@ func Prepare(tree disks.Tree, s System, c Choice) (*Pair, error) {
 	return found.open(tree, s)
 }
 
+// Count is how many disks have the partitions of an appliance.
+func Count(tree disks.Tree) (int, error) {
+	all, err := tree.List()
+	if err != nil {
+		return 0, err
+	}
+	found, err := candidates(all)
+	return len(found), err
+}
+
 // A candidate is a disk with the partitions of an appliance.
 type candidate struct {
 	disk       disks.Disk
@@ -70,8 +80,8 @@ type candidate struct {
 	unfinished bool
 }
 
-// find gives the disk that has the partitions, nil if none has.
-func find(all []disks.Disk, c Choice) (*candidate, error) {
+// candidates gives all disks that have the partitions.
+func candidates(all []disks.Disk) ([]*candidate, error) {
 	var found []*candidate
 	for _, d := range all {
 		table, err := d.Table()
@@ -88,6 +98,15 @@ func find(all []disks.Disk, c Choice) (*candidate, error) {
 		if own != nil {
 			found = append(found, own)
 		}
+	}
+	return found, nil
+}
+
+// find gives the disk that has the partitions, nil if none has.
+func find(all []disks.Disk, c Choice) (*candidate, error) {
+	found, err := candidates(all)
+	if err != nil {
+		return nil, err
 	}
 	if len(found) > 1 && !c.none() {
 		found = matching(found, c)

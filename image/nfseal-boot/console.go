@@ -34,6 +34,7 @@ const (
 
 // A view is what the console shows.
 type view struct {
+	name      string // of the machine
 	state     string
 	addresses []string
 	parts     []api.Feature // what of the daemon's is worth to be known here
@@ -50,7 +51,11 @@ var shownParts = map[string]string{
 // text is the view for people.
 func (v view) text() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "\nnfseal %s\n  state            %s\n", version, v.state)
+	fmt.Fprintf(&b, "\nnfseal %s\n", version)
+	if v.name != "" {
+		fmt.Fprintf(&b, "  name             %s\n", v.name)
+	}
+	fmt.Fprintf(&b, "  state            %s\n", v.state)
 	for _, a := range v.addresses {
 		fmt.Fprintf(&b, "  address          %s\n", a)
 	}
@@ -112,6 +117,7 @@ func showConsole(ctx context.Context) error {
 
 // look asks all who know something. What is not there yet is left out.
 func look(ctx context.Context, client *api.Client) (v view, serving bool) {
+	v.name, _ = os.Hostname() // "" where the kernel does not tell
 	v.addresses = addresses()
 	r, err := readReport(runDir)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	osuser "os/user"
 	"path/filepath"
 	"strconv"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/nfseal/nfseal/image/disks"
 	"github.com/nfseal/nfseal/image/firstboot"
+	"github.com/nfseal/nfseal/image/provision"
 )
 
 // tryAgain is when disks are looked at again after none could be taken.
@@ -32,21 +34,15 @@ func reportFile(dir string) string { return filepath.Join(dir, "disks.json") }
 
 // prepareDisks ends when the data is mounted, however long there is no disk for it.
 func prepareDisks(ctx context.Context, credentials string) error {
-	choice, err := readChoice(credentials)
+	b, err := newBooting(credentials)
 	if err != nil {
 		return err
 	}
-	pcrs, err := readPCRs(credentials)
-	if err != nil {
-		return err
-	}
+	b.settle(ctx)
 	for said := ""; ; {
-		pair, err := firstboot.Prepare(disks.System, firstboot.Linux{}, choice)
-		if err == nil {
-			if err = use(ctx, pair, pcrs); err == nil {
-				return nil
-			}
-			return errors.Join(err, writeReport(runDir, report{Detail: err.Error()}))
+		err := b.try(ctx)
+		if err == nil || errors.Is(err, errMount) {
+			return err
 		}
 		if err.Error() != said {
 			said = err.Error()
@@ -63,6 +59,81 @@ func prepareDisks(ctx context.Context, credentials string) error {
 	}
 }
 
+// errMount says that the partitions are there and can't be used: to try again would not help.
+var errMount = errors.New("the disk with the data can't be used")
+
+// booting is how far a start is.
+type booting struct {
+	choice  firstboot.Choice // of the credential
+	pcrs    string
+	sources provision.Sources
+	machine provision.Machine
+	mounted map[string]bool
+}
+
+func newBooting(credentials string) (*booting, error) {
+	choice, err := readChoice(credentials)
+	if err != nil {
+		return nil, err
+	}
+	pcrs, err := readPCRs(credentials)
+	if err != nil {
+		return nil, err
+	}
+	return &booting{
+		choice: choice, pcrs: pcrs, machine: thisMachine, mounted: make(map[string]bool),
+		sources: provision.Sources{Given: givenFile, Credentials: credentials, Labels: "/dev/disk/by-label", Mount: provision.MountAt(driveDir)},
+	}, nil
+}
+
+// settle waits until udev has gone through the devices that there are: a drive with the configuration that is seen
+// later than an empty disk would be passed over for good.
+func (b *booting) settle(ctx context.Context) {
+	out, err := exec.CommandContext(ctx, "/usr/bin/udevadm", "settle", "--timeout=60").CombinedOutput()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "nfseal-boot: not all devices are there: %v: %s\n", err, out)
+	}
+}
+
+// try finds the partitions, or makes them as the configuration says, and mounts them.
+func (b *booting) try(ctx context.Context) error {
+	own, err := firstboot.Count(disks.System)
+	if err != nil {
+		return err
+	}
+	choice := b.choice
+	var given *provision.Found
+	if own != 1 { // the configuration of one that is there is on its STATE
+		if given, choice, err = b.given(); err != nil {
+			return err
+		}
+	}
+	pair, err := firstboot.Prepare(disks.System, firstboot.Linux{}, choice)
+	if err != nil {
+		return err
+	}
+	return b.use(ctx, pair, given)
+}
+
+// given puts into force what the configuration that the machine is given says of it, nil if there is none.
+func (b *booting) given() (*provision.Found, firstboot.Choice, error) {
+	found, err := b.sources.Find()
+	if err != nil || found == nil {
+		return nil, b.choice, err
+	}
+	file, err := found.Parse()
+	if err != nil {
+		return nil, b.choice, fmt.Errorf("the configuration is refused: %w", err)
+	}
+	choice := b.choice
+	if file.Machine.Disk != "" {
+		if choice, err = firstboot.ParseChoice(file.Machine.Disk); err != nil {
+			return nil, b.choice, err
+		}
+	}
+	return found, choice, b.machine.Apply(file.Machine)
+}
+
 // readChoice reads the credential, which need not be there.
 func readChoice(credentials string) (firstboot.Choice, error) {
 	text, err := os.ReadFile(filepath.Join(credentials, "nfseal.disk"))
@@ -76,25 +147,18 @@ func readChoice(credentials string) (firstboot.Choice, error) {
 }
 
 // use mounts the partitions and gives them, and what else is the daemon's, to it.
-func use(ctx context.Context, pair *firstboot.Pair, pcrs string) error {
+func (b *booting) use(ctx context.Context, pair *firstboot.Pair, given *provision.Found) error {
 	uid, gid, err := daemonUser()
 	if err != nil {
 		return err
 	}
-	for _, dir := range []string{daemonDir, pinDir} {
-		if err := own(dir, uid, gid); err != nil {
-			return err
-		}
+	r := report{Ready: true, Disk: pair.Disk.Name, PCRs: b.pcrs}
+	if err := b.mountAll(ctx, pair, uid, gid); err != nil {
+		return fmt.Errorf("%w: %w", errMount, errors.Join(err, writeReport(runDir, report{Detail: err.Error()})))
 	}
-	for _, m := range [][2]string{{pair.State, stateDir}, {pair.Data, dataDir}} {
-		if err := mount(ctx, m[0], m[1]); err != nil {
-			return err
-		}
-		if err := errors.Join(os.Chown(m[1], uid, gid), os.Chmod(m[1], 0o700)); err != nil {
-			return err
-		}
+	if err := b.configure(given, uid, gid); err != nil {
+		return err
 	}
-	r := report{Ready: true, Disk: pair.Disk.Name, PCRs: pcrs}
 	if pair.Volume != "" {
 		r.Volume = "/dev/disk/by-partuuid/" + pair.VolumeID.String()
 		if err := awaitOwner(ctx, r.Volume, uid); err != nil {
@@ -109,6 +173,28 @@ func use(ctx context.Context, pair *firstboot.Pair, pcrs string) error {
 		_ = await(ctx, tpmDevice) // what is wrong with it is said by who uses it
 	}
 	return writeReport(runDir, r)
+}
+
+// mountAll mounts what is not mounted yet.
+func (b *booting) mountAll(ctx context.Context, pair *firstboot.Pair, uid, gid int) error {
+	for _, dir := range []string{daemonDir, pinDir} {
+		if err := own(dir, uid, gid); err != nil {
+			return err
+		}
+	}
+	for _, m := range [][2]string{{pair.State, stateDir}, {pair.Data, dataDir}} {
+		if b.mounted[m[1]] {
+			continue
+		}
+		if err := mount(ctx, m[0], m[1]); err != nil {
+			return err
+		}
+		if err := errors.Join(os.Chown(m[1], uid, gid), os.Chmod(m[1], 0o700)); err != nil {
+			return err
+		}
+		b.mounted[m[1]] = true
+	}
+	return nil
 }
 
 // mount tries again for a while: after a new partition table the kernel takes devices away for a moment.

@@ -3,9 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -37,20 +40,16 @@ func main() {
 func run(args []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
 	defer stop()
-	if len(args) == 1 && args[0] == "disks" {
-		return prepareDisks(ctx, os.Getenv("CREDENTIALS_DIRECTORY"))
+	commands := map[string]func(context.Context) error{
+		"disks":    func(ctx context.Context) error { return prepareDisks(ctx, os.Getenv("CREDENTIALS_DIRECTORY")) },
+		"daemon":   prepareDaemon,
+		"console":  showConsole,
+		"settings": func(ctx context.Context) error { return followSettings(ctx, configFile, thisMachine) },
+		"upgrade":  func(context.Context) error { return upgrade() },
+		"bless":    bless,
 	}
-	if len(args) == 1 && args[0] == "daemon" {
-		return prepareDaemon(ctx)
+	if len(args) != 1 || commands[args[0]] == nil {
+		return fmt.Errorf("usage: %s %s", filepath.Base(os.Args[0]), strings.Join(slices.Sorted(maps.Keys(commands)), " | "))
 	}
-	if len(args) == 1 && args[0] == "console" {
-		return showConsole(ctx)
-	}
-	if len(args) == 1 && args[0] == "upgrade" {
-		return upgrade()
-	}
-	if len(args) == 1 && args[0] == "bless" {
-		return bless(ctx)
-	}
-	return fmt.Errorf("usage: %s disks | daemon | console | upgrade | bless", filepath.Base(os.Args[0]))
+	return commands[args[0]](ctx)
 }

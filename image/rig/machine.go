@@ -47,8 +47,10 @@ type Options struct {
 	SecureBoot []byte
 	// Credentials are systemd's, by name, as a hypervisor hands them over.
 	Credentials map[string]string
-	MemMB       int    // 1024 if 0
-	Accel       string // as QEMU has it, "tcg,thread=multi" if empty
+	MemMB       int // 1024 if 0
+	// Extra are further arguments of QEMU, for devices that only some machines have.
+	Extra []string
+	Accel string // as QEMU has it, "tcg,thread=multi" if empty
 }
 
 // EnsureDefaults fills in what was left out.
@@ -183,6 +185,7 @@ func (o *Options) arguments(vars, serial string) []string {
 		"-netdev", "tap,id=net,ifname="+tap+",script=no,downscript=no", "-device", "virtio-net-pci,netdev=net",
 		"-device", "virtio-rng-pci", "-display", "none", "-monitor", "none", "-serial", "file:"+serial, "-no-reboot",
 	)
+	args = append(args, o.Extra...)
 	for name, value := range o.Credentials {
 		args = append(args, "-smbios", "type=11,value=io.systemd.credential:"+name+"="+value)
 	}
