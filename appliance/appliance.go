@@ -15,6 +15,7 @@ import (
 
 	"github.com/nfseal/nfseal/appliance/api"
 	"github.com/nfseal/nfseal/appliance/audit"
+	"github.com/nfseal/nfseal/appliance/audit/forward"
 	"github.com/nfseal/nfseal/appliance/catalog"
 	"github.com/nfseal/nfseal/appliance/certfile"
 	"github.com/nfseal/nfseal/appliance/durable"
@@ -43,7 +44,8 @@ type Appliance struct {
 	dir        *dataDir
 	audit      *audit.Log
 	tampered   *tamperLog
-	keys       *kms.Service // the root key
+	forwarders []*forward.Forwarder // of the audit log; does not change after Open
+	keys       *kms.Service         // the root key
 	kmsKeys    *kms.Keys
 	kms        *kms.Client // of file systems
 	keyWatch   keyWatch
@@ -158,6 +160,9 @@ func (a *Appliance) openForWriting(ctx context.Context, pending *pendingLog, fre
 		return err
 	}
 	a.tampered = newTamperLog(a.audit.Append, a.log)
+	if err := a.openForwarding(); err != nil {
+		return err
+	}
 	if err := pending.attach(a.audit); err != nil {
 		return err
 	}
@@ -514,6 +519,7 @@ func (a *Appliance) close() error {
 	}
 	if a.audit != nil {
 		errs = append(errs, a.record("StopDaemon"), a.audit.Close(), a.dir.withdraw())
+		a.closeForwarding()
 	}
 	if a.dir != nil {
 		errs = append(errs, a.dir.Close())

@@ -29,6 +29,7 @@ func (a *Appliance) Features() []api.Feature {
 		}
 	}
 	list = append(list, a.lockedMemoryFeature(), a.idlePollFeature())
+	list = append(list, a.forwardingFeatures()...)
 	for _, p := range a.edge.Parts() {
 		list = append(list, api.Feature{Name: p.Name, On: p.On, Detail: p.Detail})
 	}

@@ -13,7 +13,7 @@ import (
 // Metrics implements api.Backend.
 func (a *Appliance) Metrics() prometheus.Gatherer {
 	r := prometheus.NewRegistry()
-	r.MustRegister(collector{a}, efsCollector{a})
+	r.MustRegister(collector{a}, efsCollector{a}, forwardCollector{a})
 	return r
 }
 

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/nfseal/nfseal/appliance/api"
+	"github.com/nfseal/nfseal/appliance/audit/forward"
 	"github.com/nfseal/nfseal/appliance/catalog"
 	"github.com/nfseal/nfseal/appliance/certfile"
 	"github.com/nfseal/nfseal/appliance/kms"
@@ -103,6 +104,8 @@ type Options struct {
 	KeyCheckSeconds int
 	// Upgrades is where bundles with another version of the image go; nowhere by default.
 	Upgrades UpgradeOptions
+	// AuditTo says where the records of the audit log are forwarded to; nowhere by default.
+	AuditTo forward.Targets
 	// ownAddresses and ownOCSPHost say that Advertise and OCSPHost are the defaults, which follow the machine's
 	// addresses while it runs.
 	ownAddresses, ownOCSPHost bool
@@ -215,6 +218,9 @@ func (o *Options) Validate() error {
 		return err
 	}
 	if err := o.Network.Validate(); err != nil {
+		return err
+	}
+	if err := o.AuditTo.Validate(); err != nil {
 		return err
 	}
 	if o.CertFiles != nil {

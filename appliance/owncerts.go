@@ -47,9 +47,12 @@ func (a *Appliance) openCertFiles(ctx context.Context) (err error) {
 	return err
 }
 
-// Reload takes the certificates in files in again. Connections that stand are not touched; on an error the
-// old certificates go on.
+// Reload takes the certificates in files in again, and opens anew where the audit log is forwarded to. Connections that stand are
+// not touched; on an error the old certificates go on.
 func (a *Appliance) Reload(ctx context.Context) error {
+	for _, f := range a.forwarders {
+		f.Reopen()
+	}
 	if a.certFiles == nil {
 		a.log.Info("nothing to reload: no certificates were given in files")
 		return nil

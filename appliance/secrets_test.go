@@ -65,7 +65,9 @@ func (r *running) sdk(keyID, secret, token string) aws.Config {
 // them in the log, the audit log, errors, metrics, what status and compliance tell, and every file but the root key's.
 func TestSecretsStayWhereTheyBelong(t *testing.T) {
 	dir := t.TempDir()
-	r := start(t, testOptions(dir))
+	o := testOptions(dir)
+	o.AuditTo.File = filepath.Join(dir, "forwarded") // which is searched with the directory
+	r := start(t, o)
 	hidden := secrets{}
 	root, err := os.ReadFile(filepath.Join(dir, "root.key"))
 	check(t, err)
@@ -139,6 +141,9 @@ func TestSecretsStayWhereTheyBelong(t *testing.T) {
 		text, err := json.Marshal(entry.ContextMap())
 		check(t, err)
 		hidden.search(t, "the log", fmt.Appendf(text, "%s %v", entry.Message, entry.ContextMap()))
+	}
+	if info, err := os.Stat(o.AuditTo.File); err != nil || info.Size() == 0 {
+		t.Errorf("nothing was forwarded: %v", err)
 	}
 	hidden.searchFiles(t, dir)
 }

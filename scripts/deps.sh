@@ -36,6 +36,7 @@ if [ "$want" != demo ] && [ "$want" != image ]; then
 	need rpm has rpm
 	need python3-cryptography /usr/bin/python3 -c 'import cryptography'
 	need swtpm has swtpm
+	need rsyslog has rsyslogd
 	need iproute2 has ip
 	need nftables has nft
 	# What made the committed BPF objects, to see that nothing differs.

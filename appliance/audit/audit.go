@@ -95,8 +95,8 @@ func (o *Options) Validate() error {
 	if o.Dir == "" {
 		return errors.New("audit: no directory given")
 	}
-	if o.MaxFileBytes < maxLineBytes {
-		return fmt.Errorf("audit: a file of %d bytes can't hold a line of %d", o.MaxFileBytes, maxLineBytes)
+	if o.MaxFileBytes < MaxLineBytes {
+		return fmt.Errorf("audit: a file of %d bytes can't hold a line of %d", o.MaxFileBytes, MaxLineBytes)
 	}
 	return nil
 }
@@ -118,8 +118,9 @@ type Log struct {
 		size int64
 		last link
 	}
-	batch  *batch // what was written since the last Sync began; nil if nothing was
-	closed error  // why nothing can be appended any more
+	batch  *batch        // what was written since the last Sync began; nil if nothing was
+	closed error         // why nothing can be appended any more
+	more   chan struct{} // closed, and another one made, when more is durable
 }
 
 // batch is records that one Sync makes durable. Log.syncing guards it.
@@ -147,7 +148,7 @@ func Open(o Options) (*Log, error) {
 	if err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
 	}
-	l := &Log{o: o, number: number, last: last}
+	l := &Log{o: o, number: number, last: last, more: make(chan struct{})}
 	l.durable.last = last
 	if err := l.beginFile(); err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
@@ -255,6 +256,8 @@ func (l *Log) settle(b *batch) {
 	defer l.mu.Unlock()
 	if err == nil {
 		l.durable.size, l.durable.last = size, last
+		close(l.more)
+		l.more = make(chan struct{})
 	} else {
 		err = fmt.Errorf("audit: record can't be written: %w", l.undoLocked(err))
 	}
@@ -295,7 +298,7 @@ func (l *Log) encodeLocked(e *Event) ([]byte, link, error) {
 	}
 	next := link{l.last.sequence + 1, sha256.Sum256(body)}
 	line := formatLine(next.hash, body)
-	if len(line) > maxLineBytes {
+	if len(line) > MaxLineBytes {
 		return nil, link{}, ErrTooLarge
 	}
 	return line, next, nil

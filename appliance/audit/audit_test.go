@@ -39,7 +39,7 @@ func TestChainGoesOnOverStartsAndFiles(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "audit")
 	for range 3 {
 		o := testOptions(dir)
-		o.MaxFileBytes = maxLineBytes
+		o.MaxFileBytes = MaxLineBytes
 		l := open(t, o)
 		appendN(t, l, 400)
 		if err := l.Close(); err != nil {
@@ -125,7 +125,7 @@ func TestVerifyFindsEveryEdit(t *testing.T) {
 }
 
 func TestTornLastLineIsPassedOver(t *testing.T) {
-	for _, tail := range []string{`{"hash":"00`, "\x00\x00\x00\x00", strings.Repeat("x", maxLineBytes-1)} {
+	for _, tail := range []string{`{"hash":"00`, "\x00\x00\x00\x00", strings.Repeat("x", MaxLineBytes-1)} {
 		dir := t.TempDir()
 		l := open(t, testOptions(dir))
 		appendN(t, l, 2)
@@ -153,7 +153,7 @@ func TestTornLastLineIsPassedOver(t *testing.T) {
 func TestTornBatchIsPassedOver(t *testing.T) {
 	for name, tear := range map[string]func(b []byte, acknowledged int){
 		"a gap before whole lines": func(b []byte, at int) { clear(b[at : at+100]) },
-		"a long gap":               func(b []byte, at int) { clear(b[at : at+2*maxLineBytes]) },
+		"a long gap":               func(b []byte, at int) { clear(b[at : at+2*MaxLineBytes]) },
 		"a gap within":             func(b []byte, at int) { clear(b[at+5000 : at+9000]) },
 		"nothing but zeros":        func(b []byte, at int) { clear(b[at:]) },
 	} {
@@ -288,7 +288,7 @@ func TestAppendFailsWhenItCannotBeWritten(t *testing.T) {
 func TestLimits(t *testing.T) {
 	dir := t.TempDir()
 	l := open(t, testOptions(dir))
-	big := Event{Parameters: map[string]string{"p": strings.Repeat("x", maxLineBytes)}}
+	big := Event{Parameters: map[string]string{"p": strings.Repeat("x", MaxLineBytes)}}
 	if err := l.Append(big); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("too large an event: %v", err)
 	}

@@ -123,7 +123,7 @@ func eachLine(path string, visit func(number int, line []byte) error) error {
 		return err
 	}
 	defer f.Close()
-	lines := bufio.NewReaderSize(f, maxLineBytes)
+	lines := bufio.NewReaderSize(f, MaxLineBytes)
 	for number := 1; ; number++ {
 		line, err := lines.ReadSlice('\n')
 		if err == io.EOF {

@@ -98,7 +98,7 @@ func lookupFile(path string, f *Filter) (found []Record, oldest time.Time, err e
 		return nil, oldest, err
 	}
 	defer file.Close()
-	lines := bufio.NewReaderSize(file, maxLineBytes)
+	lines := bufio.NewReaderSize(file, MaxLineBytes)
 	for number := 1; ; number++ {
 		line, err := lines.ReadSlice('\n')
 		if err == io.EOF {

@@ -102,6 +102,11 @@ var Keys = []Key{
 		{Name: "cookies-above", Flag: "gate-cookies-above", Kind: number(1, 1<<30), Example: "10000", Doc: "New connections a second and processor above which the gate answers with SYN cookies."},
 		{Name: "spread", Flag: "gate-spread", Kind: number(1, 4096), Example: "4", Doc: "Processors that the gate shares admitted packets out to."},
 	}},
+	{Name: "audit", Doc: "Where the records of the audit log are forwarded to.", Keys: []Key{
+		{Name: "syslog", Flag: "audit-syslog", Kind: syslogReceiver, Example: "tls:logs.example.com:6514", Doc: "A receiver of syslog."},
+		{Name: "syslog-ca", Flag: "audit-syslog-ca", Kind: path, Example: "/etc/nfseal/syslog-ca.pem", Doc: "CAs that the certificate of a receiver at tls:… may come from."},
+		{Name: "file", Flag: "audit-file", Kind: path, Example: "/var/log/nfseal/audit.jsonl", Doc: "A file, one record a line."},
+	}},
 	{Name: "log", Doc: "What is logged.", Keys: []Key{
 		{Name: "format", Flag: "log", Kind: oneOf("console", "json"), Example: "json", Doc: "For people or for machines."},
 		{Name: "debug", Flag: "debug", Kind: yesNo, Example: "false", Doc: "Log more."},

@@ -51,6 +51,8 @@ var rules = []rule{
 		"files, their checks and their OCSP responses, fetched as a client would; whose they are is not known here"},
 	{"appliance/audit", []string{"appliance/durable"},
 		"everybody may record, so it may know nobody"},
+	{"appliance/audit/forward", []string{"appliance/audit", "appliance/durable"},
+		"it reads a log and sends it on; who writes the log, and what, is not known here"},
 	{"appliance/network", []string{"bpf/..."},
 		"addresses, routes and kernel programs; which of them there are to be is its caller's business"},
 	{"appliance/durable", nil,
