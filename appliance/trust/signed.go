@@ -45,7 +45,7 @@ type Signatures struct {
 // Signature says that registers may be as in a policy.
 type Signature struct {
 	PCRs []uint `json:"pcrs"`
-	// KeyPrint is the SHA-256 of the public key that verifies it (PKIX, DER), in hexadecimal digits.
+	// KeyPrint is the SHA-256 of the public key that verifies it (RFC 8017 A.1.1, DER), in hexadecimal digits.
 	KeyPrint string `json:"pkfp"`
 	// Policy is the digest of a policy that wants the registers to have their values (TPM 2.0 Part 3, 23.7), in
 	// hexadecimal digits.
@@ -87,6 +87,7 @@ func Sign(key *rsa.PrivateKey, values map[uint][sha256.Size]byte) (Signature, er
 // A policyKey is the public key of who signs for values of registers.
 type policyKey struct {
 	der    []byte // PKIX
+	rsa    *rsa.PublicKey
 	public tpm2.TPMTPublic
 }
 
@@ -116,7 +117,7 @@ func parsePolicyKey(der []byte) (*policyKey, error) {
 	if !ok || key.N.BitLen() != PolicyKeyBits || key.E != policyExponent {
 		return nil, fmt.Errorf("a key of signed TPM policies is RSA of %d bits with the exponent %d, which every TPM has", PolicyKeyBits, policyExponent)
 	}
-	return &policyKey{der: der, public: tpm2.TPMTPublic{
+	return &policyKey{der: der, rsa: key, public: tpm2.TPMTPublic{
 		Type: tpm2.TPMAlgRSA, NameAlg: tpm2.TPMAlgSHA256,
 		ObjectAttributes: tpm2.TPMAObject{SignEncrypt: true, UserWithAuth: true},
 		Parameters: tpm2.NewTPMUPublicParms(tpm2.TPMAlgRSA, &tpm2.TPMSRSAParms{
@@ -132,7 +133,7 @@ func parsePolicyKey(der []byte) (*policyKey, error) {
 
 // print names the key in signatures.
 func (k *policyKey) print() string {
-	sum := sha256.Sum256(k.der)
+	sum := sha256.Sum256(x509.MarshalPKCS1PublicKey(k.rsa))
 	return hex.EncodeToString(sum[:])
 }
 
