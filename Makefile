@@ -31,6 +31,11 @@ build: ## the binaries, in bin/
 	@for c in $(COMMANDS); do echo "build $(BIN)/$$c" && $(GOBUILD) -o $(BIN)/$$c ./cmd/$$c || exit 1; done
 	@$(GOBUILD) -o $(BIN)/nfseal-guest ./internal/uml/guest
 
+.PHONY: build-pkcs11
+build-pkcs11: ## nfseald that can have its root key in a PKCS#11 token, in bin/; takes a C compiler, and the host's C library to run
+	@mkdir -p $(BIN)
+	CGO_ENABLED=1 $(GO) build -trimpath -tags pkcs11 -ldflags '-X main.version=$(VERSION)' -o $(BIN)/nfseald ./cmd/nfseald
+
 .PHONY: run
 run: build ## serve until Ctrl-C, with all data in DATA=out/data; ARGS=... go to nfseald
 	@mkdir -p $(DATA)

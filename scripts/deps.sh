@@ -36,6 +36,10 @@ if [ "$want" != demo ] && [ "$want" != image ]; then
 	need rpm has rpm
 	need python3-cryptography /usr/bin/python3 -c 'import cryptography'
 	need swtpm has swtpm
+	# The build that speaks to PKCS#11 tokens takes C.
+	need softhsm2 has softhsm2-util
+	need gcc has gcc
+	need libc6-dev test -e /usr/include/stdlib.h
 	need rsyslog has rsyslogd
 	need iproute2 has ip
 	need nftables has nft

@@ -49,6 +49,7 @@ var Keys = []Key{
 		{Name: "tpm-policy-signatures", Flag: "tpm-policy-signatures", Kind: path, Example: "/run/systemd/tpm2-pcr-signature.json", Doc: "What was signed for the system that runs."},
 		{Name: "vault-token-file", Flag: "vault-token-file", Kind: path, Example: "/etc/nfseal/vault-token", Doc: "File of mode 0600 with the token for a root of trust in Vault."},
 		{Name: "vault-ca", Flag: "vault-ca", Kind: path, Example: "/etc/nfseal/vault-ca.pem", Doc: "CAs that Vault's certificate may come from."},
+		{Name: "pkcs11-pin-file", Flag: "pkcs11-pin-file", Kind: path, Example: "/etc/nfseal/pin", Doc: "File of mode 0600 with the PIN of the user of the token for a root of trust in PKCS#11."},
 		{Name: "check-every", Flag: "key-check", Kind: duration(1, 60), Example: "10s", Doc: "How often it is looked whether the KMS keys of file systems can be used."},
 	}},
 	{Name: "nfs", Doc: "What clients mount.", Keys: []Key{

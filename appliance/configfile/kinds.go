@@ -114,7 +114,7 @@ var (
 	hostName         = matching("a name of letters, digits, hyphens and dots, of at most 64", `[A-Za-z0-9](?:[A-Za-z0-9.-]{0,62}[A-Za-z0-9])?`)
 	diskChoice       = matching("a disk by serial:… or wwid:…", `(?:serial|wwid):\S.{0,127}`)
 	label            = matching("a word of letters, digits and hyphens", `[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?`)
-	rootOfTrust      = matching("a root of trust such as file:PATH, passphrase:PATH, tpm:/dev/tpmrm0, vault:https://HOST/MOUNT/KEY or recovery:PATH", `(?:file|passphrase|tpm|vault|recovery):.+`)
+	rootOfTrust      = matching("a root of trust such as file:PATH, passphrase:PATH, tpm:/dev/tpmrm0, vault:https://HOST/MOUNT/KEY, pkcs11:MODULE?token=LABEL&object=LABEL or recovery:PATH", `(?:file|passphrase|tpm|vault|pkcs11|recovery):.+`)
 	syslogReceiver   = matching("a receiver of syslog: unix:/dev/log, udp:HOST:PORT, tcp:HOST:PORT or tls:HOST:PORT", `unix:/.+|(?:udp|tcp|tls):.+:[0-9]{1,5}`)
 	fileSystem       = matching("a file system such as fs-0123456789abcdef0", `fs-[0-9a-f]{8,40}`)
 	networkInterface = matching("an interface by its name, mac=… or pci=…", `(?:mac=|pci=)?[A-Za-z0-9_.:@-]{1,64}`)

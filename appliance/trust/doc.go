@@ -5,6 +5,7 @@
 //	passphrase  argon2id of what somebody knows, or what systemd hands over as a credential
 //	tpm         a TPM 2.0, while the machine was started as it was
 //	vault       a key in the transit engine of HashiCorp Vault or OpenBao
+//	pkcs11      a key in a PKCS#11 token, in builds with the tag pkcs11
 //	recovery    a key on paper, which stands in for one of the others
 //
 // # What is wrapped
@@ -18,6 +19,7 @@
 //	passphrase  salt, passes, memoryKiB, lanes, sealed   key: argon2id (RFC 9106) of the passphrase
 //	tpm         pcrs, parent, public, private, sealed    key: 32 random bytes, sealed by the TPM
 //	vault       ciphertext, sealed                       key: 32 random bytes, encrypted by Vault
+//	pkcs11      iv, key, sealed                          key: 32 random bytes, encrypted by the token (AES-256-GCM, same additional data)
 //
 // sealed is a random nonce of 12 bytes, the ciphertext, and a tag of 16 bytes. The additional data is
 // "nfseal root of trust v1", NUL, the kind, NUL, and what the caller gives.

@@ -20,6 +20,7 @@ const (
 	Passphrase Kind = "passphrase"
 	TPM        Kind = "tpm"
 	Vault      Kind = "vault"
+	PKCS11     Kind = "pkcs11"
 	// Recovery is a key that was shown once, beside another root, and stands in for it.
 	Recovery Kind = "recovery"
 )
@@ -51,7 +52,8 @@ type Root interface {
 type Options struct {
 	Kind Kind
 	// Where is the path of a key file or a TPM, that of a file with a passphrase or a recovery key ("-" asks
-	// for it), or the address of a key in Vault, https://HOST/MOUNT/KEY.
+	// for it), the address of a key in Vault, https://HOST/MOUNT/KEY, or MODULE?token=LABEL&object=LABEL of a key in a
+	// PKCS#11 token.
 	Where string
 	// Ask returns a passphrase that somebody types, whom it asks twice if confirm; nil if nobody is there.
 	Ask func(ctx context.Context, confirm bool) ([]byte, error)
@@ -68,6 +70,8 @@ type Options struct {
 	// VaultTokenFile holds the token for Vault, mode 0600; VaultCAFile the CAs of its certificate in PEM, those
 	// of the system by default.
 	VaultTokenFile, VaultCAFile string
+	// PINFile holds the PIN of the user of a PKCS#11 token, mode 0600.
+	PINFile string
 	// ShowRecovery shows a new recovery key to somebody who keeps it. A TPM needs it when something is sealed;
 	// other roots than a key file get a recovery key if it is there. May be nil.
 	ShowRecovery func(key string) error
@@ -83,9 +87,9 @@ func Parse(text string) (Options, error) {
 	return o, o.Validate()
 }
 
-var kinds = []Kind{KeyFile, Passphrase, TPM, Vault, Recovery}
+var kinds = []Kind{KeyFile, Passphrase, TPM, Vault, PKCS11, Recovery}
 
-const usage = "file:PATH, passphrase:PATH, tpm:DEVICE, vault:https://HOST/MOUNT/KEY, or recovery:PATH with the recovery key; a dash for the PATH of a passphrase or recovery key asks for it"
+const usage = "file:PATH, passphrase:PATH, tpm:DEVICE, vault:https://HOST/MOUNT/KEY, pkcs11:MODULE?token=LABEL&object=LABEL, or recovery:PATH with the recovery key; a dash for the PATH of a passphrase or recovery key asks for it"
 
 // String is the inverse of Parse.
 func (o *Options) String() string { return string(o.Kind) + ":" + o.Where }
@@ -111,6 +115,9 @@ func (o *Options) Validate() error {
 	case o.Kind == Vault:
 		_, _, _, err := parseVaultURL(o.Where)
 		return err
+	case o.Kind == PKCS11:
+		_, err := parsePKCS11(o.Where)
+		return err
 	case o.Kind == TPM && o.PCRs != nil:
 		return checkSealedTo(o.PCRs, o.PolicyKeyFile != "")
 	}
@@ -131,6 +138,8 @@ func Open(ctx context.Context, o Options, forNew bool) (Root, error) {
 		return openTPM(&o)
 	case Vault:
 		return openVault(&o)
+	case PKCS11:
+		return openPKCS11(&o)
 	case Recovery:
 		return openRecovery(ctx, &o)
 	default:

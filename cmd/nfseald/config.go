@@ -63,7 +63,7 @@ func parseWith(args []string, file string, stderr io.Writer) (*config, error) {
 	}
 	f.StringVar(&c.file, "config", "", "configuration `file`, whose settings flags override (docs/config.md)")
 	f.StringVar(&o.DataDir, "data", appliance.DefaultDataDir, "data `directory`")
-	f.Func("root", "root of trust as `kind:where`: file:PATH; passphrase:PATH with the passphrase in a file, - to be asked for it; tpm:/dev/tpmrm0; vault:https://HOST/MOUNT/KEY, a key of the transit engine; recovery:PATH (default file:root.key in the data directory)", rootOfTrust(o))
+	f.Func("root", "root of trust as `kind:where`: file:PATH; passphrase:PATH with the passphrase in a file, - to be asked for it; tpm:/dev/tpmrm0; vault:https://HOST/MOUNT/KEY, a key of the transit engine; pkcs11:MODULE?token=LABEL&object=LABEL, a key in a token; recovery:PATH (default file:root.key in the data directory)", rootOfTrust(o))
 	f.Func("tpm-pcrs", "`registers` of the TPM, as 7+11, that -root tpm:DEVICE seals a new root key to, or none with -tpm-policy-key (default 7+11, and 7 with -tpm-policy-key)", registers(o))
 	f.StringVar(&o.Root.PolicyKeyFile, "tpm-policy-key", "", "PEM `file` with an RSA public key: -root tpm:DEVICE seals a new root key for all systems that its owner signs")
 	f.StringVar(&o.Root.PolicySignaturesFile, "tpm-policy-signatures", "", "JSON `file` of systemd-measure with what was signed for the system that runs")
@@ -74,6 +74,7 @@ func parseWith(args []string, file string, stderr io.Writer) (*config, error) {
 	})
 	f.StringVar(&o.Root.VaultTokenFile, "vault-token-file", "", "`file` of mode 0600 with the token for -root vault:…")
 	f.StringVar(&o.Root.VaultCAFile, "vault-ca", "", "PEM `file` of the CAs that the certificate of -root vault:… may come from (default those of the system)")
+	f.StringVar(&o.Root.PINFile, "pkcs11-pin-file", "", "`file` of mode 0600 with the PIN of the user of the token for -root pkcs11:…")
 	f.StringVar(&c.recoveryFile, "recovery-file", "", "write the recovery key of a new root key to this `file`, which must not exist, instead of showing it on the terminal")
 	f.StringVar(&c.failureFile, "failure-file", "", "write why the daemon could not start or go on to this `file` too, for a console")
 	f.Func("key-file", "root key `file`, as -root file:PATH; keep it on other storage than the data", func(path string) error { return rootOfTrust(o)("file:" + path) })
