@@ -252,7 +252,7 @@ func target(c *kmsCall) (kms.Key, error) {
 
 func ofAlias(c *kmsCall) (kms.Key, error) {
 	if !strings.HasPrefix(c.in.AliasName, "alias/") {
-		return kms.Key{}, &Error{Status: http.StatusBadRequest, Code: "ValidationException", Message: "AliasName must begin with alias/"}
+		return kms.Key{}, &Error{Status: http.StatusBadRequest, Code: "ValidationException", Message: "Invalid identifier"}
 	}
 	return c.keys.Find(c.ctx, c.in.AliasName)
 }

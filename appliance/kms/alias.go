@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/nfseal/nfseal/appliance/catalog"
@@ -12,9 +13,23 @@ import (
 // reservedAliases are for the services' own keys.
 const reservedAliases = "alias/aws/"
 
+// aliasChars is the pattern of AliasName (KMS API, CreateAlias), of at most maxAliasChars.
+var aliasChars = regexp.MustCompile("^[a-zA-Z0-9:/_-]+$")
+
+const maxAliasChars = 256
+
+// checkAlias has the words of KMS, which programs look for.
 func checkAlias(name string) error {
-	if !aliasPattern.MatchString(name) {
-		return fault("ValidationException", "an alias is alias/ and 1 to 250 letters, digits and /_-")
+	const because = "1 validation error detected: Value '%s' at 'aliasName' failed to satisfy constraint: Member must "
+	switch {
+	case len(name) > maxAliasChars:
+		return fault("ValidationException", because+"have length less than or equal to %d", clip(name), maxAliasChars)
+	case !aliasChars.MatchString(name):
+		return fault("ValidationException", because+"satisfy regular expression pattern: %s", clip(name), aliasChars)
+	case !strings.HasPrefix(name, "alias/") || name == "alias/":
+		return fault("ValidationException", "Invalid identifier")
+	case !aliasPattern.MatchString(name):
+		return fault("ValidationException", "%s contains invalid characters for an alias", name)
 	}
 	if strings.HasPrefix(name, reservedAliases) {
 		return fault("NotAuthorizedException", "names that begin with %s are reserved", reservedAliases)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -96,6 +97,27 @@ func opens(ctx context.Context, k *Keys, blob []byte, ec keyring.Context) error 
 	}
 	_, err = k.Decrypt(key, blob, ec)
 	return err
+}
+
+// What is no name of an alias is refused in the words of KMS.
+func TestAliasNames(t *testing.T) {
+	for name, want := range map[string]string{
+		"alias/a":                           "",
+		"alias/a/_-9":                       "",
+		"alias/" + strings.Repeat("a", 250): "",
+		"alias/" + strings.Repeat("a", 251): "length less than or equal to 256",
+		"alias/a!":                          "Value 'alias/a!' at 'aliasName' failed to satisfy constraint: Member must satisfy regular expression pattern: ^[a-zA-Z0-9:/_-]+$",
+		"":                                  "regular expression pattern",
+		"alias/":                            "Invalid identifier",
+		"a":                                 "Invalid identifier",
+		"alias/a:b":                         "alias/a:b contains invalid characters for an alias",
+		"alias/aws/x":                       "reserved",
+	} {
+		err := checkAlias(name)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%q: %v, want %q", name, err, want)
+		}
+	}
 }
 
 // No material and no plaintext is in a record, in any spelling.
