@@ -172,6 +172,12 @@ func (s *Server) authorize(r *http.Request, call *audit.Event) error {
 		return nil
 	}
 	action := call.Source + ":" + call.Name
+	if call.Source == iamSource && caller.InUserSession() {
+		return &Error{
+			Status: http.StatusForbidden, Code: "AccessDeniedException",
+			Message: "User: " + caller.Principal.ARN + " is not authorized to perform: " + action + " with the credentials of GetSessionToken, which were asked for without MFA",
+		}
+	}
 	resource, fileSystem := s.resourceOf(r.Context(), call.Parameters)
 	request := s.request(r, caller, action, resource)
 	if encrypted := call.Parameters["encrypted"]; encrypted != "" {

@@ -8,6 +8,9 @@ import (
 // ownService is what signatures for the appliance's own operations have as their service.
 const ownService = "nfseal"
 
+// iamSource is the source of operations on users and roles, in records and actions.
+const iamSource = "iam"
+
 // ownMux answers what belongs to no API of AWS.
 func (s *Server) ownMux() *http.ServeMux {
 	mux := http.NewServeMux()

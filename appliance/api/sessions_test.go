@@ -291,3 +291,46 @@ func TestUnrecordedCredentials(t *testing.T) {
 		t.Errorf("%d %s", status, code)
 	}
 }
+
+// TestUserSessionChangesNoRights: at AWS credentials of GetSessionToken can't call IAM without MFA, whatever policies say; those of a
+// role's session can.
+func TestUserSessionChangesNoRights(t *testing.T) {
+	d := newDoor(t)
+	bob := d.config(t, "bob", everything)
+	d.role(t, "bobs", trustsBob, everything)
+	var got userSession
+	if status, code := d.call(t, bob, &got, "GetSessionToken"); status != 200 {
+		t.Fatal(status, code)
+	}
+	options := d.remoteOptions(t, "other", everything)
+	as := func(config aws.Config) *Client {
+		options.Credentials = config.Credentials
+		client, err := NewRemoteClient(options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(client.Close)
+		return client
+	}
+	session, role := as(with(bob, got.Credentials)), as(with(bob, d.assume(t, bob, "bobs").Credentials))
+	for name, call := range map[string]func(*Client) error{
+		"ListUsers":  func(c *Client) error { _, err := c.Users(t.Context()); return err },
+		"CreateUser": func(c *Client) error { return c.CreateUser(t.Context(), "mallory") },
+		"ListRoles":  func(c *Client) error { _, err := c.Roles(t.Context()); return err },
+	} {
+		var refused *Error
+		if err := call(session); !errors.As(err, &refused) || refused.Code != "AccessDeniedException" || refused.Status != 403 {
+			t.Errorf("%s: %v", name, err)
+		}
+		if e := d.last(); e.Name != name || e.ErrorCode != "AccessDeniedException" {
+			t.Errorf("the record of %s: %+v", name, e)
+		}
+	}
+	if _, err := session.Status(t.Context()); err != nil {
+		t.Errorf("what is not of IAM: %v", err)
+	}
+	if _, err := role.Users(t.Context()); err != nil {
+		t.Errorf("a role's session: %v", err)
+	}
+	d.assume(t, with(bob, got.Credentials), "bobs") // STS lets them assume a role
+}

@@ -61,7 +61,7 @@ var userOperations = map[string]efsOperation{
 func (s *Server) handleIAM(mux *http.ServeMux, operations map[string]efsOperation) {
 	for pattern, op := range operations {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			status, body, err := s.perform(r, newEvent(r, "iam", op.name, named(w)), op)
+			status, body, err := s.perform(r, newEvent(r, iamSource, op.name, named(w)), op)
 			answer(w, status, body, err)
 		})
 	}

@@ -77,6 +77,10 @@ func (c *Caller) In(s *Session) error {
 	return err
 }
 
+// InUserSession says whether c calls with the credentials of GetSessionToken. What they may not do at AWS without MFA, which
+// there is not here, no policy lets them do.
+func (c *Caller) InUserSession() bool { return c.Session != nil && c.Session.User != "" }
+
 // Expires is when c may call no more; zero if that is at no time.
 func (c *Caller) Expires() time.Time {
 	if c.Session == nil {
