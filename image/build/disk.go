@@ -148,7 +148,7 @@ func (b *builder) finish(raw string, all []lock.Package, p programs) error {
 		return err
 	}
 	// Other formats of an image that was built before are not of this one.
-	for _, name := range []string{vmdkName, boxName} {
+	for _, name := range []string{vmdkName, boxName, isoName} {
 		if err := os.Remove(filepath.Join(b.out, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -157,7 +157,7 @@ func (b *builder) finish(raw string, all []lock.Package, p programs) error {
 }
 
 // outputs are all files that may stand in the directory for the image.
-var outputs = []string{boxName, qcow2Name, rawName, imageName + ".spdx.json", bundleName, vmdkName}
+var outputs = []string{boxName, isoName, qcow2Name, rawName, imageName + ".spdx.json", bundleName, vmdkName}
 
 // sums writes SHA256SUMS of those that are there, and says what there is.
 func (b *builder) sums() error {

@@ -8,11 +8,11 @@
 //	→ nfseal.raw, nfseal.qcow2, nfseal.spdx.json, SHA256SUMS
 //	root + unified kernel image + signature → nfseal.update, for nfseal upgrade (package update)
 //
-//	go run ./image/build [-out out/image] [-cache out/cache] [-version V] [-update-keys DIR] [-sign KEY] [lock | vmdk | box]
+//	go run ./image/build [-out out/image] [-cache out/cache] [-version V] [-update-keys DIR] [-sign KEY] [lock | vmdk | box | iso]
 //
 // With -secure-boot-key and -secure-boot-cert boot loader and kernel image are signed for Secure Boot, by sbsign. Unsigned, the
 // same commit gives the same bytes: every package is in the lock with its hash, identifiers are made of
 // hashes, and all times are SOURCE_DATE_EPOCH, the commit's time by default. With the word lock it makes
 // packages.lock anew, of what the mirror has today; with vmdk or box it makes a streamOptimized VMDK (package vmdk) or a
-// Vagrant box for libvirt of the image that is there.
+// Vagrant box for libvirt of the image that is there; with iso the medium for installations (package iso).
 package main

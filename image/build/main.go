@@ -78,8 +78,10 @@ func run(ctx context.Context, args []string) error {
 		return b.vmdk()
 	case "box":
 		return b.box()
+	case "iso":
+		return b.iso()
 	}
-	return fmt.Errorf("%q is none of lock, vmdk and box", f.Arg(0))
+	return fmt.Errorf("%q is none of lock, vmdk, box and iso", f.Arg(0))
 }
 
 // prepare settles directories, version and time.

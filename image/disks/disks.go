@@ -3,6 +3,7 @@ package disks
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -103,6 +104,29 @@ func (t Tree) partitions(dir string, d *Disk) error {
 		d.Partitions[int(n)] = filepath.Join(t.Dev, filepath.Base(filepath.Dir(file)))
 	}
 	return nil
+}
+
+// CDs gives the optical drives with a medium that can be read. Their tables are in blocks of 512 bytes, as on the image that was
+// written to them: Table reads those.
+func (t Tree) CDs() ([]Disk, error) {
+	names, err := filepath.Glob(filepath.Join(t.Sys, "block", "sr*"))
+	if err != nil {
+		return nil, fmt.Errorf("disks: %w", err)
+	}
+	var all []Disk
+	for _, name := range names {
+		d := Disk{Name: filepath.Base(name), Path: filepath.Join(t.Dev, filepath.Base(name)), SectorBytes: 512, ReadOnly: true}
+		// The kernel knows the size when it was opened.
+		f, err := os.Open(d.Path)
+		if err != nil {
+			continue // there is no medium
+		}
+		d.SizeBytes, err = f.Seek(0, io.SeekEnd)
+		if errors.Join(err, f.Close()) == nil && d.SizeBytes > 0 {
+			all = append(all, d)
+		}
+	}
+	return all, nil
 }
 
 func number(path string) (int64, error) {

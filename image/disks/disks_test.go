@@ -94,3 +94,20 @@ func TestPartition(t *testing.T) {
 		}
 	}
 }
+
+func TestCDs(t *testing.T) {
+	tree := Tree{Sys: t.TempDir(), Dev: t.TempDir()}
+	for _, name := range []string{"sr0", "sr1", "sr2", "sda"} {
+		if err := os.MkdirAll(filepath.Join(tree.Sys, "block", name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, text := range map[string]string{"sr1": "a medium", "sr2": "", "sda": "a disk"} { // sr0 has none
+		if err := os.WriteFile(filepath.Join(tree.Dev, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if all, err := tree.CDs(); err != nil || len(all) != 1 || all[0].Name != "sr1" || all[0].SizeBytes != 8 || all[0].SectorBytes != 512 {
+		t.Errorf("%+v, %v", all, err)
+	}
+}

@@ -95,15 +95,29 @@ func chosen(all []disks.Disk, c Choice) (disks.Disk, error) {
 
 // whyNot says why a disk is not taken, "" if it may be.
 func whyNot(d disks.Disk) (string, error) {
+	if why := Unfit(d); why != "" {
+		return why, nil
+	}
+	return DataOn(d)
+}
+
+// Unfit says why nobody could take a disk, whatever is on it, "" if somebody could.
+func Unfit(d disks.Disk) string {
 	switch {
 	case d.ReadOnly:
-		return "is read-only", nil
-	case len(d.Partitions) > 0:
-		return "has partitions", nil
+		return "is read-only"
 	case d.InUse:
-		return "is part of another device", nil
+		return "is part of another device"
 	case d.SizeBytes < minDiskBytes:
-		return "is too small", nil
+		return "is too small"
+	}
+	return ""
+}
+
+// DataOn says in words that a disk has data, "" if it is empty.
+func DataOn(d disks.Disk) (string, error) {
+	if len(d.Partitions) > 0 {
+		return "has partitions", nil
 	}
 	f, err := os.Open(d.Path)
 	if err != nil {

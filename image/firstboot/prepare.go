@@ -175,17 +175,12 @@ func nameOf(kind gpt.GUID) string {
 
 // partition writes the table of a disk that is taken.
 func partition(d disks.Disk, s System) error {
-	table, err := gpt.New(random(), d.SizeBytes, d.SectorBytes)
+	table, err := gpt.New(RandomID(), d.SizeBytes, d.SectorBytes)
 	if err != nil {
 		return err
 	}
-	for _, p := range []struct {
-		kind gpt.GUID
-		size int64
-	}{{gpt.TypeState, stateBytes}, {gpt.TypeData, dataSize(d.SizeBytes)}, {gpt.TypeVolume, 0}} {
-		if _, err := table.Add(p.kind, random(), nameOf(p.kind)+unfinishedSuffix, p.size); err != nil {
-			return err
-		}
+	if err := AddPartitions(table); err != nil {
+		return err
 	}
 	if err := write(d, table); err != nil {
 		return err
@@ -193,12 +188,46 @@ func partition(d disks.Disk, s System) error {
 	return s.Reread(d, len(table.Partitions))
 }
 
+// AddPartitions adds those of an appliance behind the others of a table, unfinished, which Finish or the next start makes whole.
+func AddPartitions(table *gpt.Table) error {
+	diskBytes := int64(table.Sectors) * int64(table.SectorBytes)
+	for _, p := range []struct {
+		kind gpt.GUID
+		size int64
+	}{{gpt.TypeState, stateBytes}, {gpt.TypeData, dataSize(diskBytes)}, {gpt.TypeVolume, 0}} {
+		if _, err := table.Add(p.kind, RandomID(), nameOf(p.kind)+unfinishedSuffix, p.size); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Finish has the kernel take in a disk with partitions that AddPartitions has made, and makes them whole.
+func Finish(tree disks.Tree, s System, d disks.Disk) (*Pair, error) {
+	table, err := d.Table()
+	if err != nil {
+		return nil, fmt.Errorf("firstboot: %s: %w", d.Name, err)
+	}
+	if err := s.Reread(d, len(table.Partitions)); err != nil {
+		return nil, err
+	}
+	own, err := ownPartitions(d, table)
+	if err != nil {
+		return nil, err
+	}
+	if own == nil {
+		return nil, fmt.Errorf("firstboot: %s has no partitions of an appliance", d.Name)
+	}
+	return own.open(tree, s)
+}
+
 // dataSize is the size of DATA on a disk of diskBytes.
 func dataSize(diskBytes int64) int64 {
 	return min(diskBytes/dataShare, max(dataBytes, diskBytes/dataShareOfLarge))
 }
 
-func random() gpt.GUID {
+// RandomID is one for a disk or a partition.
+func RandomID() gpt.GUID {
 	var g gpt.GUID
 	_, _ = rand.Read(g[:])  // it never fails
 	g[7] = g[7]&0x0f | 0x40 // version 4; the byte is the high one of a little-endian field

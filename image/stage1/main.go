@@ -148,9 +148,28 @@ func find(tree disks.Tree, root verity.Root) (string, error) {
 		return "", err
 	}
 	if len(found) == 0 {
-		return "", errNotYet
+		return findOnCD(tree, root)
 	}
 	return found[0], nil
+}
+
+// findOnCD makes a device of the partition on a CD, where the kernel looks for none.
+func findOnCD(tree disks.Tree, root verity.Root) (string, error) {
+	all, err := tree.CDs()
+	if err != nil {
+		return "", err
+	}
+	for _, d := range all {
+		table, err := d.Table()
+		if err != nil {
+			continue // it is a CD of something else, or is not ready
+		}
+		if p, ok := table.Find(gpt.FromHash(root.Hash)); ok && p.Type == gpt.TypeRoot {
+			offset, size := table.Range(p)
+			return verity.Linear("medium", d.Path, offset, size)
+		}
+	}
+	return "", errNotYet
 }
 
 // await tries again for a while as long as something is not there.

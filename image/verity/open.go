@@ -35,18 +35,11 @@ func Open(name, partition string, root Root) (string, error) {
 		return "", fmt.Errorf("verity: %w", err)
 	}
 	defer control.Close()
-	created, err := mapper(control, devCreate, flagRO, name, nil)
+	device, err := newDevice(control, name, line("verity", root.DataBlocks*(BlockBytes/512), root.table(partition, s)))
 	if err != nil {
-		return "", fmt.Errorf("verity: make device %s: %w", name, err)
-	}
-	if _, err := mapper(control, tableLoad, flagRO, name, target(root, root.table(partition, s))); err != nil {
 		return "", fmt.Errorf("verity: open %s: %w", partition, err)
 	}
-	if _, err := mapper(control, devSuspend, 0, name, nil); err != nil {
-		return "", fmt.Errorf("verity: start %s: %w", name, err)
-	}
-	minor := unix.Minor(binary.LittleEndian.Uint64(created[40:]))
-	return fmt.Sprintf("/dev/dm-%d", minor), nil
+	return device, nil
 }
 
 func superblockOf(partition string, root Root) (Superblock, error) {
@@ -66,12 +59,12 @@ func superblockOf(partition string, root Root) (Superblock, error) {
 	return s, err
 }
 
-// target is a table with one line: all blocks, verified.
-func target(root Root, parameters string) []byte {
+// line is a table with one line, of a target for all sectors of 512 bytes.
+func line(kind string, sectors uint64, parameters string) []byte {
 	b := make([]byte, (targetBytes+len(parameters)+1+7)/8*8)
-	binary.LittleEndian.PutUint64(b[8:], root.DataBlocks*(BlockBytes/512))
+	binary.LittleEndian.PutUint64(b[8:], sectors)
 	binary.LittleEndian.PutUint32(b[20:], uint32(len(b)))
-	copy(b[24:], "verity")
+	copy(b[24:], kind)
 	copy(b[targetBytes:], parameters)
 	return b
 }

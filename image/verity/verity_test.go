@@ -114,7 +114,7 @@ func TestTable(t *testing.T) {
 	if want := "1 /dev/vda2 /dev/vda2 4096 4096 300 301 sha256 " + strings.Repeat("ab", 32) + " 0102 1 panic_on_corruption"; parameters != want {
 		t.Errorf("%s\nnot %s", parameters, want)
 	}
-	b := target(r, parameters)
+	b := line("verity", r.DataBlocks*8, parameters)
 	if len(b)%8 != 0 || binary.LittleEndian.Uint64(b[8:]) != 2400 || !bytes.HasPrefix(b[24:], []byte("verity\x00")) || !bytes.HasSuffix(bytes.TrimRight(b, "\x00"), []byte(parameters)) {
 		t.Errorf("%q", b)
 	}
