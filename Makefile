@@ -149,6 +149,12 @@ image-lock: ## as root: image/packages.lock anew, with the versions that Debian'
 	@scripts/deps.sh image
 	@$(GO) run ./image/build lock
 
+.PHONY: iso
+iso: ## as root: the medium for installations, for CD and USB, in out/image
+	@scripts/deps.sh image
+	@[ -e out/image/nfseal.raw ] || $(MAKE) --no-print-directory image
+	@$(GO) run ./image/build iso
+
 .PHONY: vmdk
 vmdk: ## as root: the disk image as streamOptimized VMDK, for VMware, in out/image
 	@scripts/deps.sh image
@@ -172,6 +178,13 @@ rig: ## as root: the image in QEMU and a client: mount, copy, power cut, damaged
 	@scripts/deps.sh test
 	@$(MAKE) --no-print-directory image
 	NFSEAL_LONG=1 NFSEAL_RIG_DIR=$(CURDIR)/out/rig $(GO) test -count=1 -v -timeout 60m -skip '^TestShort$$' ./image/rig
+
+.PHONY: rig-install
+rig-install: ## as root: the medium for installations, as a CD, installs on an empty disk, which starts; a disk with data stays
+	@scripts/deps.sh test
+	@scripts/deps.sh image
+	@$(MAKE) --no-print-directory image iso
+	NFSEAL_LONG=1 $(GO) test -count=1 -v -timeout 60m -run InstallMedium ./image/rig
 
 .PHONY: rig-upgrade
 rig-upgrade: ## as root: an upgrade of the image, and one to a version that does not start; half an hour where KVM is not

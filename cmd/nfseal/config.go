@@ -41,16 +41,9 @@ func configApply(ctx context.Context, e *env, args []string) error {
 	try := f.Bool("try", false, "take the configuration from before again, unless this one is confirmed in time")
 	seconds := f.Int("for", 60, "with --try: how many `seconds` there are to confirm it")
 	return call(ctx, e, f, args, 1, func(c *api.Client, given []string) error {
-		text, err := readPolicy(e, given[0])
+		text, err := checkedConfiguration(e, given[0])
 		if err != nil {
 			return err
-		}
-		if given[0] != "-" {
-			quiet := *e
-			quiet.stdout = io.Discard
-			if err := checkFile(&quiet, given[0]); err != nil {
-				return err
-			}
 		}
 		request := api.ApplyConfigurationRequest{Text: text}
 		if *try {

@@ -41,6 +41,7 @@ var enabled = map[string]string{
 	"nfseald.service":                      "multi-user.target.wants",
 	"nfseal-boot.service":                  "multi-user.target.wants",
 	"nfseal-console.service":               "multi-user.target.wants",
+	"nfseal-power.path":                    "multi-user.target.wants",
 	"nfseal-small.service":                 "multi-user.target.wants",
 	"nfseal-settings.path":                 "multi-user.target.wants",
 	"nfseal-upgrade.path":                  "multi-user.target.wants",

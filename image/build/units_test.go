@@ -31,10 +31,12 @@ func TestUnitsAreConfined(t *testing.T) {
 		"nfseal-console.service": 2.5,
 		"nfseal-small.service":   2.5,
 		// These mount, and write to disks: root with CAP_SYS_ADMIN, for some seconds.
-		"nfseal-boot.service":     5,
-		"nfseal-settings.service": 5,
-		"nfseal-upgrade.service":  5,
-		"nfseal-bless.service":    5,
+		"nfseal-boot.service":        5,
+		"nfseal-maintenance.service": 5,
+		"nfseal-power.service":       5,
+		"nfseal-settings.service":    5,
+		"nfseal-upgrade.service":     5,
+		"nfseal-bless.service":       5,
 	} {
 		out, err := exec.Command("systemd-analyze", "security", "--offline=yes", "--no-pager", "--root="+root, unit).CombinedOutput()
 		if err != nil {

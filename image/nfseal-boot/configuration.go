@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"time"
 
@@ -35,11 +34,7 @@ var thisMachine = provision.Machine{
 	Run:     "/run/systemd",
 	SetName: func(name string) error { return unix.Sethostname([]byte(name)) },
 	Restart: func(services ...string) error {
-		out, err := exec.Command("/usr/bin/systemctl", append([]string{"--no-block", "restart"}, services...)...).CombinedOutput()
-		if err != nil {
-			return fmt.Errorf("systemctl restart: %w: %s", err, out)
-		}
-		return nil
+		return control(append([]string{"--no-block", "restart"}, services...)...)
 	},
 }
 
@@ -53,7 +48,8 @@ func (b *booting) configure(given *provision.Found, uid, gid int) error {
 	if err := os.Remove(configFile + trySuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if !exists(configFile) {
+	// What the maintenance API has taken comes from who sees the console, and counts.
+	if !exists(configFile) || exists(givenFile) {
 		if given == nil {
 			var err error
 			if given, _, err = b.given(); err != nil {
@@ -61,6 +57,9 @@ func (b *booting) configure(given *provision.Found, uid, gid int) error {
 			}
 		}
 		if err := keep(configFile, given, uid, gid); err != nil {
+			return err
+		}
+		if err := os.Remove(givenFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}

@@ -41,6 +41,7 @@ type view struct {
 	apiPrint  string        // SHA-256 of the API's certificate, "" while there is none
 	caPrint   string
 	started   string // see startedBy, "" while that is not known
+	door      *door  // to the maintenance API, nil without one
 }
 
 // shownParts are the parts of the daemon that are shown, and how they are called.
@@ -72,20 +73,35 @@ func (v view) text() string {
 		}
 		fmt.Fprintf(&b, "  %-16s %s\n", shownParts[p.Name], detail)
 	}
+	if d := v.door; d != nil {
+		for _, a := range v.addresses {
+			fmt.Fprintf(&b, "  maintenance      nfseal install disks --to %s\n", a)
+		}
+		fmt.Fprintf(&b, "  certificate      SHA-256 %s\n  code             %s\n", d.Fingerprint, d.Code)
+	}
 	if v.apiPrint == "" {
-		return b.String()
+		return b.String() + menuText(v.door != nil)
 	}
 	for _, a := range v.addresses {
 		fmt.Fprintf(&b, "  API              https://%s\n", net.JoinHostPort(a, "2051"))
 	}
 	fmt.Fprintf(&b, "  API certificate  SHA-256 %s\n  CA certificate   SHA-256 %s\n", v.apiPrint, v.caPrint)
-	return b.String()
+	return b.String() + menuText(v.door != nil)
 }
 
-// showConsole shows the view whenever it has changed.
+// showConsole shows the view whenever it has changed, and answers what is typed.
 func showConsole(ctx context.Context) error {
 	client := api.NewClient(filepath.Join(dataDir, "api.sock"))
 	defer client.Close()
+	names, err := consoles()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	lines, wait := readLines(ctx, names, "/dev")
+	defer wait()
+	defer cancel()
+	m := &menu{door: openDoor, power: leavePower}
 	shown, started := "", ""
 	for ctx.Err() == nil {
 		v, serving := look(ctx, client)
@@ -93,7 +109,7 @@ func showConsole(ctx context.Context) error {
 			started = startedBy("/sys")
 		}
 		v.started = started
-		if text := v.text(); text != shown {
+		if text := v.text(); text != shown && m.next == nil { // not into the midst of a question
 			if err := print(text); err != nil {
 				return err
 			}
@@ -107,9 +123,22 @@ func showConsole(ctx context.Context) error {
 				fmt.Fprintln(os.Stderr, "nfseal-boot: first administrator:", err)
 			}
 		}
+		said := m.watch(ctx)
 		select {
 		case <-ctx.Done():
+			return nil
+		case line := <-lines:
+			text, again := m.answer(ctx, line)
+			said += text
+			if again {
+				shown = ""
+			}
 		case <-time.After(lookEvery):
+		}
+		if said != "" {
+			if err := print(said); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -126,6 +155,9 @@ func look(ctx context.Context, client *api.Client) (v view, serving bool) {
 	}
 	if !r.Ready {
 		v.state = "waiting for a disk: " + r.Detail
+		if d, err := readDoor(runDir); err == nil {
+			v.door = &d
+		}
 		return v, false
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
@@ -276,13 +308,19 @@ func introduction(key api.AccessKeyDescription, certificate string) string {
 		"  AWS_ACCESS_KEY_ID=%s\n  AWS_SECRET_ACCESS_KEY=%s\n", certificate, key.AccessKeyID, key.SecretAccessKey)
 }
 
-// print writes to every console that the kernel writes to.
-func print(text string) error {
+// consoles are the names of those that the kernel writes to.
+func consoles() ([]string, error) {
 	active, err := os.ReadFile("/sys/class/tty/console/active")
+	return strings.Fields(string(active)), err
+}
+
+// print writes to every console.
+func print(text string) error {
+	names, err := consoles()
 	if err != nil {
 		return err
 	}
-	return printTo(strings.Fields(string(active)), "/dev", text)
+	return printTo(names, "/dev", text)
 }
 
 // printTo writes to those that are there; one is enough.

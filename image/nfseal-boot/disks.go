@@ -38,10 +38,24 @@ func prepareDisks(ctx context.Context, credentials string) error {
 	if err != nil {
 		return err
 	}
+	uid, gid, err := daemonUser()
+	if err != nil {
+		return err
+	}
+	if err := own(daemonDir, uid, gid); err != nil { // the console leaves there what it is told
+		return err
+	}
 	b.settle(ctx)
 	for said := ""; ; {
 		err := b.try(ctx)
-		if err == nil || errors.Is(err, errMount) {
+		if err == nil {
+			// Its port is the daemon's, which tries again where it is still taken.
+			if err := control("stop", maintenanceUnit); err != nil {
+				fmt.Fprintln(os.Stderr, "nfseal-boot:", err)
+			}
+			return nil
+		}
+		if errors.Is(err, errMount) {
 			return err
 		}
 		if err.Error() != said {
@@ -50,6 +64,9 @@ func prepareDisks(ctx context.Context, credentials string) error {
 		}
 		if err := writeReport(runDir, report{Detail: said}); err != nil {
 			return err
+		}
+		if err := control("start", "--no-block", maintenanceUnit); err != nil {
+			fmt.Fprintln(os.Stderr, "nfseal-boot:", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -97,6 +114,12 @@ func (b *booting) settle(ctx context.Context) {
 
 // try finds the partitions, or makes them as the configuration says, and mounts them.
 func (b *booting) try(ctx context.Context) error {
+	if why := b.waits(); why != "" {
+		if _, _, err := b.given(); err != nil { // for the addresses of a machine that is installed from afar
+			return err
+		}
+		return errors.New(why)
+	}
 	own, err := firstboot.Count(disks.System)
 	if err != nil {
 		return err
@@ -113,6 +136,24 @@ func (b *booting) try(ctx context.Context) error {
 		return err
 	}
 	return b.use(ctx, pair, given)
+}
+
+// waits says why no disk is taken, whatever there is, "" if one may be.
+func (b *booting) waits() string {
+	if name, err := os.ReadFile(installingFile); err == nil {
+		return fmt.Sprintf("the system is written to %s, and starts from there once the machine starts again", name)
+	}
+	if exists(filepath.Join(b.sources.Credentials, "nfseal.maintenance")) && b.sources.Credentials != "" && !exists(givenFile) {
+		return "maintenance was asked for, by the credential nfseal.maintenance"
+	}
+	m, _, err := thisMedium()
+	if err != nil { // then it is not known to be the one for installations, and an empty disk may be taken as ever
+		fmt.Fprintln(os.Stderr, "nfseal-boot:", err)
+	}
+	if m.installer {
+		return "this is the medium for installations: choose a disk, and take the medium out afterwards"
+	}
+	return ""
 }
 
 // given puts into force what the configuration that the machine is given says of it, nil if there is none.
@@ -177,10 +218,8 @@ func (b *booting) use(ctx context.Context, pair *firstboot.Pair, given *provisio
 
 // mountAll mounts what is not mounted yet.
 func (b *booting) mountAll(ctx context.Context, pair *firstboot.Pair, uid, gid int) error {
-	for _, dir := range []string{daemonDir, pinDir} {
-		if err := own(dir, uid, gid); err != nil {
-			return err
-		}
+	if err := own(pinDir, uid, gid); err != nil {
+		return err
 	}
 	for _, m := range [][2]string{{pair.State, stateDir}, {pair.Data, dataDir}} {
 		if b.mounted[m[1]] {

@@ -5,8 +5,10 @@
 //	nfseal-boot settings  as root, when the configuration has changed: puts into force what it says of the machine
 //	nfseal-boot daemon    as root, before each start of the daemon: what it is told of this machine, which are its
 //	                      volume, its network cards, and who keeps its root key: a TPM, or a file on STATE
-//	nfseal-boot console   shows on all consoles what the machine is, and what it is doing; after the first
-//	                      start, once, the key of the first administrator
+//	nfseal-boot console   shows on all consoles what the machine is, and what it is doing, and has a menu; after
+//	                      the first start, once, the key of the first administrator
+//	nfseal-boot maintain  as root, as long as the data has no disk: the maintenance API (package maintenance)
+//	nfseal-boot power     as root: starts the machine again, or switches it off, when the console's menu was told to
 //	nfseal-boot upgrade   as root: writes the bundle that the daemon has left beside the version that runs (package
 //	                      update), and has the machine start it
 //	nfseal-boot bless     as root, after the daemon: lets a version that is on trial prove itself, by serving a client on

@@ -44,6 +44,8 @@ func run(args []string) error {
 		"disks":    func(ctx context.Context) error { return prepareDisks(ctx, os.Getenv("CREDENTIALS_DIRECTORY")) },
 		"daemon":   prepareDaemon,
 		"console":  showConsole,
+		"maintain": maintain,
+		"power":    func(context.Context) error { return power(daemonDir) },
 		"settings": func(ctx context.Context) error { return followSettings(ctx, configFile, thisMachine) },
 		"upgrade":  func(context.Context) error { return upgrade() },
 		"bless":    bless,

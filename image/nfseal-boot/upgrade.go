@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -151,10 +150,4 @@ func writeStateTo(dir string, state api.UpgradeState) error {
 }
 
 // restart starts the machine again, after all that is running was ended in order.
-func restart() error {
-	out, err := exec.Command("/usr/bin/systemctl", "--no-block", "reboot").CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("systemctl reboot: %w: %s", err, out)
-	}
-	return nil
-}
+func restart() error { return control("--no-block", "reboot") }
