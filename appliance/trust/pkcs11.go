@@ -32,8 +32,9 @@ type tokenWrapped struct {
 }
 
 const (
-	gcmIVBytes = 12
-	gcmTagBits = 128
+	gcmIVBytes  = 12
+	gcmTagBits  = 128
+	maxPINBytes = 256
 )
 
 func openPKCS11(o *Options) (Root, error) {

@@ -18,8 +18,6 @@ var (
 	ErrTokenKey = errors.New("the key in the PKCS#11 token can't be used")
 )
 
-const maxPINBytes = 256
-
 // pkcs11Place is where a key is: in a token that a module, a shared library, speaks to.
 type pkcs11Place struct {
 	module string // its path
