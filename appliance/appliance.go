@@ -21,6 +21,7 @@ import (
 	"github.com/nfseal/nfseal/appliance/durable"
 	"github.com/nfseal/nfseal/appliance/kms"
 	"github.com/nfseal/nfseal/appliance/network"
+	"github.com/nfseal/nfseal/appliance/oidc"
 	"github.com/nfseal/nfseal/appliance/pki"
 	"github.com/nfseal/nfseal/appliance/policy"
 	"github.com/nfseal/nfseal/bpf/steer"
@@ -55,6 +56,7 @@ type Appliance struct {
 	catalog    *catalog.Catalog
 	authority  *pki.Authority
 	certFiles  *certfile.Source // nil without certificates in files
+	identities *oidc.Providers
 	table      *table
 	caches     *filestore.Caches // of all file systems
 	units      []*Unit           // does not change after Open
@@ -376,8 +378,12 @@ func (a *Appliance) prepareServers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	a.identities, err = oidc.Open(a.o.Identities, a.log.With(zap.String("component", "oidc")))
+	if err != nil {
+		return err
+	}
 	a.apiServer, err = api.New(api.Options{
-		Backend: a, Audit: a.audit, Keys: a.kmsKeys, Upgrades: upgrades, Configurations: a.o.Configurations, Region: a.o.Region, Clock: a.o.Clock, Log: a.log.With(zap.String("component", "api")),
+		Backend: a, Audit: a.audit, Keys: a.kmsKeys, Upgrades: upgrades, Identities: a.identities, Configurations: a.o.Configurations, Region: a.o.Region, Clock: a.o.Clock, Log: a.log.With(zap.String("component", "api")),
 	})
 	if err != nil {
 		return err

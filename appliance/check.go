@@ -7,6 +7,7 @@ import (
 
 	"github.com/nfseal/nfseal/appliance/api"
 	"github.com/nfseal/nfseal/appliance/kms"
+	"github.com/nfseal/nfseal/appliance/oidc"
 	"github.com/nfseal/nfseal/proxy/ktls"
 )
 
@@ -22,6 +23,9 @@ func Check(ctx context.Context, o Options) ([]api.Feature, error) {
 		return report, err
 	}
 	if err := o.checkCertFiles(); err != nil {
+		return report, err
+	}
+	if err := oidc.Check(o.Identities); err != nil {
 		return report, err
 	}
 	report = append(report, steeringCheck())

@@ -21,6 +21,7 @@ import (
 	"github.com/nfseal/nfseal/appliance/certfile"
 	"github.com/nfseal/nfseal/appliance/kms"
 	"github.com/nfseal/nfseal/appliance/network"
+	"github.com/nfseal/nfseal/appliance/oidc"
 	"github.com/nfseal/nfseal/appliance/pki"
 	"github.com/nfseal/nfseal/appliance/trust"
 	"github.com/nfseal/nfseal/proxy/ktls"
@@ -89,6 +90,8 @@ type Options struct {
 	// ClientCAFile is a PEM file with the CAs that clients' certificates must come from; "" takes any
 	// certificate, and none.
 	ClientCAFile string
+	// Identities are the identity providers whose tokens assume roles; none by default.
+	Identities []oidc.Provider
 	// AllowPlaintext serves clients without TLS too.
 	AllowPlaintext bool
 	// LeaseSeconds and GraceSeconds of NFS; 0 takes the defaults of package nfs4.
@@ -221,6 +224,9 @@ func (o *Options) Validate() error {
 		return err
 	}
 	if err := o.AuditTo.Validate(); err != nil {
+		return err
+	}
+	if err := oidc.Validate(o.Identities); err != nil {
 		return err
 	}
 	if o.CertFiles != nil {

@@ -2,6 +2,7 @@ package appliance
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"go.uber.org/zap"
@@ -53,9 +54,10 @@ func (a *Appliance) Reload(ctx context.Context) error {
 	for _, f := range a.forwarders {
 		f.Reopen()
 	}
+	err := a.identities.Reload()
 	if a.certFiles == nil {
-		a.log.Info("nothing to reload: no certificates were given in files")
-		return nil
+		a.log.Info("no certificates to reload: none were given in files")
+		return err
 	}
-	return a.certFiles.Reload(ctx)
+	return errors.Join(err, a.certFiles.Reload(ctx))
 }

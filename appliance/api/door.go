@@ -53,11 +53,17 @@ func serviceOf(r *http.Request) service {
 }
 
 // door answers signed requests: it finds out who calls, and lets the service that the signature is for
-// do the rest.
+// do the rest. One operation alone comes in unsigned: the one that brings a web identity token.
 func (s *Server) door(w http.ResponseWriter, r *http.Request) {
 	named(w)
 	to := serviceOf(r)
 	signature, err := iam.ParseSignature(r)
+	if errors.Is(err, iam.ErrUnsigned) && mayBeWebIdentity(r) {
+		if err = s.admitUnsigned(r); err == nil {
+			to.serve(s, w, r)
+			return
+		}
+	}
 	if err == nil {
 		var known bool
 		if to, known = services[signature.Service]; !known {
@@ -129,7 +135,7 @@ func doorError(err error) *Error {
 		return refusal(http.StatusForbidden, "InvalidSignatureException")
 	case errors.Is(err, iam.ErrExpired):
 		return &Error{
-			Status: http.StatusForbidden, Code: "ExpiredTokenException",
+			Status: http.StatusForbidden, Code: expiredToken,
 			Message: "The security token included in the request is expired",
 		}
 	case errors.Is(err, iam.ErrUnknownKey):

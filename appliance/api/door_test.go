@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -202,7 +203,7 @@ func TestUnrecordedAtTheDoor(t *testing.T) {
 }
 
 func TestThrottle(t *testing.T) {
-	th, now := throttle{buckets: make(map[string]*bucket)}, time.Unix(1700000000, 0)
+	th, now := newThrottle(callsASecond, callBurst), time.Unix(1700000000, 0)
 	for i := range callBurst {
 		if !th.admit("one", now) {
 			t.Fatalf("call %d is refused", i)
@@ -229,5 +230,25 @@ func TestThrottle(t *testing.T) {
 	}
 	if th.admit("two", now.Add(-time.Hour)) {
 		t.Error("a clock that goes back gives tokens")
+	}
+}
+
+// TestThrottleOfMany: callers beyond those that are told apart share what one has, until others have been quiet.
+func TestThrottleOfMany(t *testing.T) {
+	th, now := newThrottle(unsignedASecond, unsignedBurst), time.Unix(1700000000, 0)
+	for i := range maxBuckets {
+		th.admit(strconv.Itoa(i), now)
+	}
+	admitted := 0
+	for i := range 2 * unsignedBurst {
+		if th.admit("new "+strconv.Itoa(i), now) {
+			admitted++
+		}
+	}
+	if admitted != unsignedBurst || len(th.buckets) != maxBuckets+1 {
+		t.Errorf("%d of the others were admitted, %d buckets", admitted, len(th.buckets))
+	}
+	if now = now.Add(time.Second); !th.admit("new", now) || len(th.buckets) != 2 {
+		t.Errorf("%d buckets after a second", len(th.buckets))
 	}
 }

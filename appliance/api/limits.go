@@ -7,13 +7,19 @@ const (
 	maxConnections  = 64
 	minScrubBytes   = 64 << 10 // a second
 	maxBodyBytes    = 256 << 10
-	maxHeaderBytes  = 16 << 10
+	maxHeaderBytes  = 24 << 10 // a web identity token of the longest in a query
 	readTimeout     = 10 * time.Second
 	idleTimeout     = 60 * time.Second
 	shutdownTimeout = 5 * time.Second
 	// callsASecond is how often a principal may call from afar for long, callBurst at once.
 	callsASecond = 50
 	callBurst    = 200
+	// unsignedASecond and unsignedBurst are those of an address whose calls are not signed, of which maxUnsignedBytes are
+	// read; maxBuckets is how many addresses or principals are told apart.
+	unsignedASecond  = 10
+	unsignedBurst    = 50
+	maxUnsignedBytes = 64 << 10
+	maxBuckets       = 4096
 	// maxMeasure bounds how long programs are timed for one answer.
 	maxMeasure = 8 * time.Second
 )

@@ -15,6 +15,7 @@ import (
 
 	"github.com/nfseal/nfseal/appliance/audit"
 	"github.com/nfseal/nfseal/appliance/kms"
+	"github.com/nfseal/nfseal/appliance/oidc"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
@@ -33,6 +34,8 @@ type Options struct {
 	Keys    *kms.Keys // of the KMS API; nil: it is not served
 	// Upgrades takes bundles with another version; nil where that is the business of others, as of a package manager.
 	Upgrades Upgrades
+	// Identities are the providers whose web identity tokens are believed; nil: none.
+	Identities *oidc.Providers
 	// Configurations keeps the configuration file; nil where there is none.
 	Configurations Configurations
 	Log            *zap.Logger // default: nothing is logged
@@ -69,7 +72,8 @@ type Server struct {
 	own      *http.ServeMux // what belongs to no API of AWS
 	http     *http.Server   // of the local socket
 	front    *http.Server   // of the front door
-	throttle throttle
+	throttle throttle       // of principals
+	unsigned throttle       // of addresses whose calls are not signed
 }
 
 // New returns a Server.
@@ -78,7 +82,7 @@ func New(o Options) (*Server, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{o: o, throttle: throttle{buckets: make(map[string]*bucket)}}
+	s := &Server{o: o, throttle: newThrottle(callsASecond, callBurst), unsigned: newThrottle(unsignedASecond, unsignedBurst)}
 	s.own = s.ownMux()
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", s.health)

@@ -84,7 +84,8 @@ func refuseNotBuilt(form url.Values) error {
 	return nil
 }
 
-// prepareAssumeRole judges by the role's trust policy, which can hand the decision to the caller's own.
+// prepareAssumeRole judges by the role's trust policy, which can hand the decision to the caller's own, if it has any: one of whom a web
+// identity token tells has none.
 func (s *Server) prepareAssumeRole(c *stsCall) error {
 	c.event.Parameters["roleArn"], c.event.Parameters["roleSessionName"] = clip(c.form.Get("RoleArn")), clip(c.form.Get("RoleSessionName"))
 	name, isRole := strings.CutPrefix(c.form.Get("RoleArn"), iam.RoleARN(""))
@@ -120,7 +121,7 @@ func (s *Server) prepareAssumeRole(c *stsCall) error {
 		return err
 	}
 	session.Role, session.HolderID = name, iam.RoleID(name, role.Created)
-	session.Expires = session.Issued.Add(lasts)
+	session.Expires, session.Provider = session.Issued.Add(lasts), c.caller.Principal.Federated
 	c.begin(session)
 	return nil
 }
@@ -139,9 +140,9 @@ func (s *Server) trusted(c *stsCall, role *catalog.Role) error {
 	if err != nil {
 		return err
 	}
-	request := s.request(c.r, c.caller, "sts:AssumeRole", iam.RoleARN(role.Name))
+	request := s.request(c.r, c.caller, "sts:"+c.event.Name, iam.RoleARN(role.Name))
 	request.Context["sts:RoleSessionName"] = []string{c.form.Get("RoleSessionName")}
-	if id := c.form.Get("ExternalId"); id != "" {
+	if id := c.form.Get("ExternalId"); id != "" && c.identity == nil {
 		request.Context["sts:ExternalId"] = []string{id}
 	}
 	if !policy.Evaluate(&request, c.caller.Policies, trust, policy.ResourceFirst).Allowed() {
@@ -156,11 +157,17 @@ func (s *Server) assumeRole(c *stsCall) (any, error) {
 	answer := assumedRole{
 		Credentials: credentials, ID: c.session.HolderID + ":" + c.session.Name, ARN: iam.SessionARN(c.session.Role, c.session.Name), RequestID: c.event.RequestID,
 	}
-	if n := len(c.session.Policy); n > 0 {
-		percent := (100*n + iam.MaxSessionPolicyBytes - 1) / iam.MaxSessionPolicyBytes
-		answer.PackedPolicySize = &percent
-	}
+	answer.PackedPolicySize = packedPolicySize(c.session.Policy)
 	return answer, err
+}
+
+// packedPolicySize is in percent; nil for no policy.
+func packedPolicySize(text string) *int {
+	if text == "" {
+		return nil
+	}
+	percent := (100*len(text) + iam.MaxSessionPolicyBytes - 1) / iam.MaxSessionPolicyBytes
+	return &percent
 }
 
 // prepareSessionToken needs no permission. Who is in a session already can't prolong it so.

@@ -8,8 +8,11 @@ import (
 	"slices"
 	"strings"
 
+	"go.uber.org/zap"
+
 	"github.com/nfseal/nfseal/appliance/audit"
 	"github.com/nfseal/nfseal/appliance/iam"
+	"github.com/nfseal/nfseal/appliance/oidc"
 )
 
 // STS speaks the query protocol of AWS: a form that names the operation, answered in XML.
@@ -23,10 +26,15 @@ type stsCall struct {
 	event  *audit.Event
 	// session is what the answer will give credentials for, nil for none.
 	session *iam.Session
+	// identity is who a web identity token is about, nil without one.
+	identity *oidc.Identity
 }
 
 // denied says that the caller may not do what it asks for.
 func (c *stsCall) denied() error {
+	if c.caller.Principal.Federated != "" {
+		return &Error{Status: http.StatusForbidden, Code: "AccessDenied", Message: "Not authorized to perform sts:" + c.event.Name}
+	}
 	message := "User: " + c.caller.Principal.ARN + " is not authorized to perform: sts:" + c.event.Name
 	if role := c.form.Get("RoleArn"); role != "" {
 		message += " on resource: " + clip(role)
@@ -43,6 +51,7 @@ type stsOperation struct {
 
 var stsOperations = map[string]stsOperation{
 	"AssumeRole":      {(*Server).prepareAssumeRole, (*Server).assumeRole},
+	webIdentityAction: {(*Server).prepareAssumeRole, (*Server).assumeRoleWithWebIdentity},
 	"GetSessionToken": {(*Server).prepareSessionToken, (*Server).sessionToken},
 	// It needs no permission, and no policy can take it away.
 	"GetCallerIdentity": {func(*Server, *stsCall) error { return nil }, (*Server).callerIdentity},
@@ -50,7 +59,7 @@ var stsOperations = map[string]stsOperation{
 
 // stsNobodyMay are the operations of STS that nobody may do here: what they are about is not kept here.
 var stsNobodyMay = []string{
-	"AssumeRoleWithSAML", "AssumeRoleWithWebIdentity", "AssumeRoot", "DecodeAuthorizationMessage", "GetAccessKeyInfo", "GetDelegatedAccessToken",
+	"AssumeRoleWithSAML", "AssumeRoot", "DecodeAuthorizationMessage", "GetAccessKeyInfo", "GetDelegatedAccessToken",
 	"GetFederationToken", "GetWebIdentityToken",
 }
 
@@ -81,7 +90,13 @@ func (s *Server) sts(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	event := newEvent(r, "sts", form.Get("Action"), id)
-	body, err := s.performSTS(&stsCall{r: r, form: form, caller: callerOf(r.Context()), event: &event})
+	c := &stsCall{r: r, form: form, caller: callerOf(r.Context()), event: &event}
+	if err := s.identify(c); err != nil {
+		s.o.Log.Info("call refused at the door", zap.String("peer", r.RemoteAddr), zap.String("code", asError(err).Code), zap.Error(err))
+		writeSTSError(w, asError(err))
+		return
+	}
+	body, err := s.performSTS(c)
 	if err != nil {
 		writeSTSError(w, asError(err))
 		return
@@ -132,13 +147,16 @@ func stsForm(r *http.Request) (url.Values, error) {
 	}
 }
 
+// expiredToken is the code of temporary credentials, and in STS, with another status, of web identity tokens that are over.
+const expiredToken = "ExpiredTokenException"
+
 // stsCodes are the names that the query protocol has for reasons that others have too.
 var stsCodes = map[string]string{
 	"MissingAuthenticationTokenException": "MissingAuthenticationToken",
 	"IncompleteSignatureException":        "IncompleteSignature",
 	"InvalidSignatureException":           "SignatureDoesNotMatch",
 	"UnrecognizedClientException":         "InvalidClientTokenId",
-	"ExpiredTokenException":               "ExpiredToken",
+	expiredToken:                          "ExpiredToken",
 	"ThrottlingException":                 "Throttling",
 	"InternalServerError":                 "InternalFailure",
 	"BadRequest":                          "ValidationError",
@@ -147,7 +165,7 @@ var stsCodes = map[string]string{
 // writeSTSError writes an error as the query protocol has it.
 func writeSTSError(w http.ResponseWriter, e *Error) {
 	code, ok := stsCodes[e.Code]
-	if !ok {
+	if !ok || e.Status == http.StatusBadRequest && e.Code == expiredToken {
 		code = e.Code
 	}
 	fault := "Sender"

@@ -59,6 +59,9 @@ type Identity struct {
 	Type      string `json:"type"` // AWSService for the daemon itself, LocalUser for the API socket
 	Principal string `json:"principalId,omitempty"`
 	InvokedBy string `json:"invokedBy,omitempty"`
+	// UserName and Provider are of a WebIdentityUser: its subject, and the ARN of who tells of it.
+	UserName string `json:"userName,omitempty"`
+	Provider string `json:"identityProvider,omitempty"`
 	// AccessKeyID is what was signed with: of a session, the one that AssumeRole's record has.
 	AccessKeyID string `json:"accessKeyId,omitempty"`
 }

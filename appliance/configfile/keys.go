@@ -83,6 +83,11 @@ var Keys = []Key{
 	}},
 	{Name: "api", Doc: "The API for signed calls.", Keys: []Key{
 		{Name: "listen", Flag: "api-listen", Kind: hostPortOrOff, Example: `":2051"`, Doc: "Address of the API, or off."},
+		{Name: "identity-providers", Flag: "oidc-provider", List: true, join: identityProvider, Doc: "Identity providers whose web identity tokens assume roles.", Keys: []Key{
+			{Name: "issuer", Kind: issuer, required: true, Example: "https://issuer.example.com/cluster", Doc: "The issuer of the tokens."},
+			{Name: "audiences", Kind: audience, List: true, required: true, Example: "[sts.amazonaws.com]", Doc: "Whom its tokens are for."},
+			{Name: "keys", Kind: path, required: true, Example: "/etc/nfseal/jwks.json", Doc: "Its JSON Web Key Set, read again when it changes."},
+		}},
 	}},
 	{Name: "network", Doc: "Addresses of mount targets, steering and the gate.", Keys: []Key{
 		{Name: "mount-addresses", Flag: "mount-address", List: true, join: mountAddress, Doc: "Mount target addresses that are kept on interfaces.", Keys: []Key{

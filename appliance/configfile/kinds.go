@@ -116,6 +116,8 @@ var (
 	label            = matching("a word of letters, digits and hyphens", `[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?`)
 	rootOfTrust      = matching("a root of trust such as file:PATH, passphrase:PATH, tpm:/dev/tpmrm0, vault:https://HOST/MOUNT/KEY, pkcs11:MODULE?token=LABEL&object=LABEL or recovery:PATH", `(?:file|passphrase|tpm|vault|pkcs11|recovery):.+`)
 	syslogReceiver   = matching("a receiver of syslog: unix:/dev/log, udp:HOST:PORT, tcp:HOST:PORT or tls:HOST:PORT", `unix:/.+|(?:udp|tcp|tls):.+:[0-9]{1,5}`)
+	issuer           = matching("an issuer https://HOST/PATH", `https://[^\s,=?#*]{1,247}`)
+	audience         = matching("an audience, without commas, = and spaces", `[^\s,=]{1,255}`)
 	fileSystem       = matching("a file system such as fs-0123456789abcdef0", `fs-[0-9a-f]{8,40}`)
 	networkInterface = matching("an interface by its name, mac=… or pci=…", `(?:mac=|pci=)?[A-Za-z0-9_.:@-]{1,64}`)
 	openPort         = matching("a port such as tcp/22 or udp/123", `(?:tcp|udp)/[1-9][0-9]{0,4}`)
@@ -147,6 +149,10 @@ func takeSize(s string) (string, error) {
 }
 
 func mountTarget(v map[string]string) string { return v["address"] + "=" + v["file-system"] }
+
+func identityProvider(v map[string]string) string {
+	return v["issuer"] + "," + v["audiences"] + "=" + v["keys"]
+}
 
 func mountAddress(v map[string]string) string {
 	text := v["interface"] + "," + v["address"]

@@ -1,6 +1,7 @@
 package iam
 
 import (
+	"strings"
 	"time"
 
 	"github.com/nfseal/nfseal/appliance/policy"
@@ -18,6 +19,7 @@ const (
 	keyPrincipalType    = "aws:PrincipalType"
 	keyTokenIssueTime   = "aws:TokenIssueTime"
 	keyMFAPresent       = "aws:MultiFactorAuthPresent"
+	keyFederated        = "aws:FederatedProvider"
 )
 
 // TimeLayout is how dates stand in the context of a request.
@@ -29,7 +31,7 @@ type Caller struct {
 	ID        string // as aws:userid has it
 	User      string // the name of the user, "" if it is none
 	Secret    Secret
-	Type      string // as records have it: IAMUser, AssumedRole
+	Type      string // as records have it: IAMUser, AssumedRole, WebIdentityUser
 	Principal policy.Principal
 	Policies  []*policy.Document
 	// Session is what the credentials stand for if they are temporary, else nil; Limit is its policy.
@@ -64,11 +66,28 @@ func NewRole(name, id, session string, policies []*policy.Document) *Caller {
 	}
 }
 
+// NewWebIdentity returns the caller of whom an identity provider tells in a token for audiences. It is of no account, has no
+// policies, and may do nothing but assume the roles that trust the provider. A condition key of its context is the issuer without
+// https://, a colon, and the name of a claim.
+func NewWebIdentity(issuer, subject string, audiences, amr []string) *Caller {
+	provider, host := ProviderARN(issuer), strings.TrimPrefix(issuer, "https://")
+	return &Caller{
+		ID: provider + ":" + audiences[0] + ":" + subject, User: subject, Type: "WebIdentityUser",
+		Principal: policy.Principal{Federated: provider},
+		Context: map[string][]string{
+			keyFederated: {provider}, host + ":sub": {subject}, host + ":aud": audiences, host + ":amr": amr,
+		},
+	}
+}
+
 // In makes s the session that c calls in. An error is that of the session's policy.
 func (c *Caller) In(s *Session) error {
 	c.KeyID, c.Secret, c.Session = s.KeyID, s.Secret, s
 	c.Context[keyTokenIssueTime] = []string{s.Issued.UTC().Format(TimeLayout)}
 	c.Context[keyMFAPresent] = []string{"false"}
+	if s.Provider != "" {
+		c.Context[keyFederated] = []string{s.Provider}
+	}
 	if s.Policy == "" {
 		return nil
 	}
@@ -114,6 +133,11 @@ func UserARN(name string) string { return "arn:aws:iam::" + Account + ":user/" +
 
 // RoleARN is the resource name of a role.
 func RoleARN(name string) string { return "arn:aws:iam::" + Account + ":role/" + name }
+
+// ProviderARN is the resource name of the identity provider that is the issuer of its tokens.
+func ProviderARN(issuer string) string {
+	return "arn:aws:iam::" + Account + ":oidc-provider/" + strings.TrimPrefix(issuer, "https://")
+}
 
 // SessionARN is the resource name of a role's session.
 func SessionARN(role, session string) string {

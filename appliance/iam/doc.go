@@ -8,7 +8,8 @@
 // Who assumes a role, or asks for a session of its own, is given temporary credentials: an access key of its
 // own and a token, which holds the [Session] under seal. Whoever gives out tokens keeps nothing: a token is
 // good as long as it opens, until its end, while the role or user is there that it is of. A [Caller] is who
-// stands behind credentials of either kind, for policies, records and limits.
+// stands behind credentials of either kind, for policies, records and limits. One of whom an identity provider tells has no credentials:
+// what it proves itself with is package oidc's.
 //
 // # Signatures
 //

@@ -32,6 +32,8 @@ type Session struct {
 	Issued, Expires time.Time // to the second
 	// Policy limits the session; "" for none.
 	Policy string
+	// Provider is the ARN of the identity provider whose token began a role's session; "" for none.
+	Provider string
 }
 
 // sessionText is a Session as a token holds it.
@@ -46,6 +48,8 @@ type sessionText struct {
 	Issued  int64  `json:"i"` // seconds
 	Expires int64  `json:"e"`
 	Policy  string `json:"p,omitempty"`
+	// Provider has no place in tokens of versions without it, which pass it over.
+	Provider string `json:"f,omitempty"`
 }
 
 // NewKey gives s a random access key, of the shape that AWS gives temporary ones: ASIA and 16 letters
@@ -60,7 +64,7 @@ func (s *Session) NewKey() {
 // Encode returns s with its secret, to be sealed and wiped.
 func (s *Session) Encode() ([]byte, error) {
 	return json.Marshal(sessionText{
-		s.KeyID, s.Secret.text, s.Role, s.Name, s.User, s.Source, s.HolderID, s.Issued.Unix(), s.Expires.Unix(), s.Policy,
+		s.KeyID, s.Secret.text, s.Role, s.Name, s.User, s.Source, s.HolderID, s.Issued.Unix(), s.Expires.Unix(), s.Policy, s.Provider,
 	})
 }
 
@@ -72,6 +76,7 @@ func DecodeSession(text []byte) (*Session, error) {
 	}
 	return &Session{
 		t.Key, Secret{t.Secret}, t.Role, t.Name, t.User, t.Source, t.Holder, time.Unix(t.Issued, 0).UTC(), time.Unix(t.Expires, 0).UTC(), t.Policy,
+		t.Provider,
 	}, nil
 }
 

@@ -14,7 +14,8 @@ func someSession() *Session {
 	issued := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	s := &Session{
 		Role: "reader", Name: "night", HolderID: RoleID("reader", issued), Issued: issued, Expires: issued.Add(time.Hour),
-		Policy: `{"Statement":{"Effect":"Allow","Action":"x:Read","Resource":"*"}}`,
+		Policy:   `{"Statement":{"Effect":"Allow","Action":"x:Read","Resource":"*"}}`,
+		Provider: ProviderARN("https://issuer.example"),
 	}
 	s.NewKey()
 	return s

@@ -28,7 +28,7 @@ var kinds = map[string]Kind{"identity": Identity, "session": Identity, "resource
 //	allow|deny|implicit ACTION RESOURCE PRINCIPAL [key=value[|value…]]…
 //
 // where PRINCIPAL is anonymous, user/NAME, role/NAME, root, other (of another account) or
-// service/NAME.
+// service/NAME, or federated/ISSUER.
 func TestTables(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
@@ -150,6 +150,8 @@ func principalOf(s string) (Principal, error) {
 		return Principal{ARN: "arn:aws:iam::444455556666:user/eve", Account: "444455556666"}, nil
 	case "service":
 		return Principal{Service: name}, nil
+	case "federated":
+		return Principal{Federated: "arn:aws:iam::111122223333:oidc-provider/" + name}, nil
 	}
 	return Principal{}, fmt.Errorf("principal %q", s)
 }

@@ -16,11 +16,17 @@ type Principal struct {
 	Account string
 	// Service is the name of the service that asks for itself, such as "elasticfilesystem.nfseal.internal".
 	Service string
+	// Federated is the ARN of the identity provider whose token asks, which is of no account.
+	Federated string
 }
 
 // principals is a Principal or NotPrincipal member.
 type principals struct {
 	everybody bool
+	// federated says that everybody is those of identity providers too: they are with "*" alone, and wherever
+	// everybody is denied.
+	federated bool
+	providers map[string]bool
 	accounts  map[string]bool
 	arns      map[string]bool
 	services  map[string]bool
@@ -50,10 +56,11 @@ func (s *statement) readPrincipals(kind Kind, o *object) error {
 	case negated:
 		plain = not
 	}
-	p := &principals{negated: negated, accounts: map[string]bool{}, arns: map[string]bool{}, services: map[string]bool{}}
+	p := &principals{negated: negated, federated: s.deny}
+	p.accounts, p.arns, p.services, p.providers = map[string]bool{}, map[string]bool{}, map[string]bool{}, map[string]bool{}
 	s.principals = p
 	if plain == "*" {
-		p.everybody = true
+		p.everybody, p.federated = true, true
 		return nil
 	}
 	members, ok := plain.(*object)
@@ -61,14 +68,14 @@ func (s *statement) readPrincipals(kind Kind, o *object) error {
 		return errors.New(`needs "*" or an object such as {"AWS": …} as Principal`)
 	}
 	for _, name := range members.names {
-		if err := p.read(name, members.values[name]); err != nil {
+		if err := p.read(kind, name, members.values[name]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (p *principals) read(name string, value any) error {
+func (p *principals) read(kind Kind, name string, value any) error {
 	list, err := texts(value)
 	if err != nil {
 		return fmt.Errorf("principal %s %w", name, err)
@@ -77,8 +84,12 @@ func (p *principals) read(name string, value any) error {
 		switch {
 		case name == "Service" && who != "" && !strings.ContainsAny(who, "*?"):
 			p.services[who] = true
+		case name == "Federated" && kind == Trust && isProvider(who):
+			p.providers[who] = true
+		case name == "Federated" && kind == Trust:
+			return fmt.Errorf("principal Federated %q is not the ARN of an OpenID Connect provider without wildcards", who)
 		case name != "AWS":
-			return fmt.Errorf("principal %s %q is not known: AWS and Service are", name, who)
+			return fmt.Errorf("principal %s %q is not known: AWS and Service are, and Federated in a role's trust policy", name, who)
 		case who == "*":
 			p.everybody = true
 		case isAccount(who):
@@ -106,6 +117,13 @@ func (p *principals) addARN(who string) bool {
 	return strings.Contains(parts[5], "/")
 }
 
+// isProvider says whether who is the ARN of an OpenID Connect provider.
+func isProvider(who string) bool {
+	parts := strings.SplitN(who, ":", arnParts)
+	return len(parts) == arnParts && parts[0] == "arn" && parts[2] == "iam" && parts[3] == "" && isAccount(parts[4]) &&
+		strings.HasPrefix(parts[5], "oidc-provider/") && !strings.ContainsAny(who, "*?")
+}
+
 func isAccount(s string) bool {
 	return len(s) == 12 && strings.Trim(s, "0123456789") == ""
 }
@@ -124,6 +142,11 @@ func (p *principals) names(who *Principal) named {
 
 func (p *principals) match(who *Principal) named {
 	switch {
+	case who.Federated != "":
+		if p.providers[who.Federated] || p.everybody && p.federated {
+			return asItself
+		}
+		return notNamed
 	case who.Role != "" && p.arns[who.ARN]:
 		return asSession
 	case p.everybody, who.ARN != "" && p.arns[who.ARN], who.Role != "" && p.arns[who.Role],

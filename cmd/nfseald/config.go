@@ -17,6 +17,7 @@ import (
 
 	"github.com/nfseal/nfseal/appliance"
 	"github.com/nfseal/nfseal/appliance/certfile"
+	"github.com/nfseal/nfseal/appliance/oidc"
 	"github.com/nfseal/nfseal/appliance/trust"
 )
 
@@ -94,6 +95,7 @@ func parseWith(args []string, file string, stderr io.Writer) (*config, error) {
 	f.Func("tls-key", "PEM `file` with the private key of the -tls-cert before or after it, mode 0600", tlsFile(o, func(p *certfile.Pair) *string { return &p.Key }))
 	f.StringVar((*string)(&o.KTLS), "ktls", "", "whether the kernel carries TLS sessions: `auto, on or off`; on refuses to start where it can't (default auto)")
 	f.StringVar(&o.ClientCAFile, "client-ca", "", "PEM `file` of CAs: clients need a certificate from one of them, good by OCSP and for their address")
+	f.Func("oidc-provider", "identity provider as `issuer,audience=file`: web identity tokens of the issuer, an https URL, for an audience, of which there may be several, are believed if a key of the JSON Web Key Set in the file signed them; may be given more than once", identityProviders(o))
 	f.BoolVar(&o.AllowPlaintext, "allow-plaintext", false, "serve clients without TLS too: whoever reads the network reads the files")
 	f.Func("mount-target", "`address=fs-id`: the file system at a local address, for clients that name none; may be given more than once", mountTargets(o))
 	networkFlags(f, o)
@@ -199,6 +201,14 @@ func tlsFile(o *appliance.Options, of func(*certfile.Pair) *string) func(string)
 func size(into *int64) func(string) error {
 	return func(s string) (err error) {
 		*into, err = appliance.ParseBytes(s)
+		return err
+	}
+}
+
+func identityProviders(o *appliance.Options) func(string) error {
+	return func(s string) error {
+		p, err := oidc.ParseProvider(s)
+		o.Identities = append(o.Identities, p)
 		return err
 	}
 }
