@@ -17,9 +17,12 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/efs"
 	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
+	awssts "github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/go-jose/go-jose/v4"
 
 	"github.com/nfseal/nfseal/appliance/iam"
 	"github.com/nfseal/nfseal/appliance/kms"
+	"github.com/nfseal/nfseal/appliance/oidc/oidctest"
 	"github.com/nfseal/nfseal/proxy/nfsclient"
 )
 
@@ -67,7 +70,8 @@ func TestSecretsStayWhereTheyBelong(t *testing.T) {
 	dir := t.TempDir()
 	o := testOptions(dir)
 	o.AuditTo.File = filepath.Join(dir, "forwarded") // which is searched with the directory
-	r := start(t, o)
+	signer := oidctest.NewSigner(t, jose.ES256, "one")
+	r := start(t, knowing(t, o, signer))
 	hidden := secrets{}
 	root, err := os.ReadFile(filepath.Join(dir, "root.key"))
 	check(t, err)
@@ -109,6 +113,24 @@ func TestSecretsStayWhereTheyBelong(t *testing.T) {
 	tell(err) // the session's policy does not let it
 	_, err = efs.NewFromConfig(r.sdk(session.KeyID, session.Secret.Reveal(), token[1:])).DescribeFileSystems(ctx, nil)
 	tell(err)
+
+	r.newBotRole(t, "bots")
+	for what, subject := range map[string]string{"a web identity token": "bot", "one that may not": "eve"} {
+		hidden[what] = []byte(botToken(t, signer, subject))
+	}
+	hidden["one that nobody believes"] = []byte(botToken(t, oidctest.NewSigner(t, jose.ES256, "one"), "bot"))
+	for what, wanted := range map[string]bool{"a web identity token": true, "one that may not": false, "one that nobody believes": false} {
+		unsigned := r.sdk("", "", "")
+		unsigned.Credentials = aws.AnonymousCredentials{}
+		_, err := awssts.NewFromConfig(unsigned).AssumeRoleWithWebIdentity(ctx, &awssts.AssumeRoleWithWebIdentityInput{
+			RoleArn: aws.String(iam.RoleARN("bots")), RoleSessionName: aws.String("night"), WebIdentityToken: aws.String(string(hidden[what])),
+		})
+		if wanted {
+			check(t, err)
+		} else {
+			tell(err)
+		}
+	}
 
 	id, key := r.createUnder(t, "a")
 	for what, from := range map[string]interface{ Use(func([]byte)) error }{

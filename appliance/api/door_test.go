@@ -31,10 +31,14 @@ type door struct {
 }
 
 // newDoor opens a front door whose clock is the real one, as the SDK's is.
-func newDoor(t *testing.T) *door {
+func newDoor(t *testing.T) *door { return newDoorWith(t, Options{}) }
+
+// newDoorWith opens one with other options.
+func newDoorWith(t *testing.T, o Options) *door {
 	t.Helper()
 	backend, log := &memoryBackend{Directory: apitest.NewDirectory(t), records: newRecords(t)}, &memoryLog{}
-	s, err := New(Options{Backend: backend, Audit: log, Region: "local-1"})
+	o.Backend, o.Audit, o.Region = backend, log, "local-1"
+	s, err := New(o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/nfseal/nfseal/appliance/configfile"
+	"github.com/nfseal/nfseal/appliance/oidc"
 )
 
 // configFile writes one.
@@ -60,6 +61,10 @@ func TestConfigFileExample(t *testing.T) {
 	if len(c.options.Network.Addresses) != 1 || c.options.Network.Addresses[0].MTU != 9000 {
 		t.Errorf("%+v", c.options.Network.Addresses)
 	}
+	want := []oidc.Provider{{Issuer: "https://issuer.example.com/cluster", Audiences: []string{"sts.amazonaws.com"}, File: "/etc/nfseal/jwks.json"}}
+	if !reflect.DeepEqual(c.options.Identities, want) {
+		t.Errorf("%+v", c.options.Identities)
+	}
 	if !reflect.DeepEqual(c.options.Root.PCRs, []uint{7, 11}) {
 		t.Errorf("%v", c.options.Root.PCRs)
 	}
@@ -67,8 +72,9 @@ func TestConfigFileExample(t *testing.T) {
 
 func TestConfigFileRefused(t *testing.T) {
 	for text, want := range map[string]string{
-		"nfs:\n  lease: 7\n":                                        ":2:10: nfs.lease: ",
-		"keys:\n  root: \"vault:nowhere\"\n":                        ":2:9: keys.root: ",
+		"nfs:\n  lease: 7\n":                 ":2:10: nfs.lease: ",
+		"keys:\n  root: \"vault:nowhere\"\n": ":2:9: keys.root: ",
+		"api: {identity-providers: [{issuer: \"https://a.example/${x}\", audiences: [a, b], keys: /jwks}]}": ":1:29: api.identity-providers: ",
 		"network:\n  gate-open: [tcp/99999]\n":                      ":2:15: network.gate-open: ",
 		"storage:\n  volume-size: 1KiB\n":                           "volume of 1024 bytes",
 		"storage: {volume-size: 1GiB, volume-device: /dev/nothing}": "not both",
