@@ -182,6 +182,13 @@ func (c *callee) expect(op wire.CBOp) seen {
 	return seen{}
 }
 
+// drain forgets the callbacks that have come.
+func (c *callee) drain() {
+	for len(c.got) > 0 {
+		<-c.got
+	}
+}
+
 // quiet says that no callback came.
 func (c *callee) quiet() {
 	c.t.Helper()

@@ -232,9 +232,19 @@ func (f *Forwarder) forward(tail *audit.Tail, s sink) error {
 				return errReopen
 			}
 		case <-stop:
-			return nil
+			return f.finish(tail, s)
 		case <-more:
 		case <-look.C:
+		}
+	}
+}
+
+// finish sends what became durable before Close was called and was not seen yet.
+func (f *Forwarder) finish(tail *audit.Tail, s sink) error {
+	limit, _ := f.o.Progress()
+	for {
+		if full, err := f.batch(tail, s, limit); err != nil || !full {
+			return err
 		}
 	}
 }
