@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -50,6 +51,11 @@ type env struct {
 }
 
 func commands() []command {
+	return slices.Concat(fileSystemCommands(), identityCommands(), networkCommands(), applianceCommands())
+}
+
+// fileSystemCommands are those on file systems and KMS keys.
+func fileSystemCommands() []command {
 	return []command{
 		{"fs create", "[--name NAME] [--kms-key-id KEY] [--token TOKEN] [--tag KEY=VALUE]…", "make a file system", fsCreate},
 		{"fs list", "", "list the file systems", fsList()},
@@ -76,6 +82,12 @@ func commands() []command {
 		{"key grant list", "KEY", "list the grants of a KMS key", keyGrantList()},
 		{"key grant create", "KEY --to PRINCIPAL --operation NAME… [--context NAME=VALUE]…", "let a principal use a KMS key", keyGrantCreate},
 		{"key grant revoke", "KEY GRANT-ID", "end a grant of a KMS key, at once", on2((*api.Client).RevokeKeyGrant)},
+	}
+}
+
+// identityCommands are those on users, roles and access points.
+func identityCommands() []command {
+	return []command{
 		{"user create", "NAME", "make a user, who can do nothing yet", on1((*api.Client).CreateUser)},
 		{"user list", "", "list the users, their keys and policies", userList()},
 		{"user delete", "NAME", "forget a user, with keys and policies, at once", on1((*api.Client).DeleteUser)},
@@ -93,6 +105,12 @@ func commands() []command {
 		{"ap create", "FS-ID [--path DIRECTORY] [--user UID:GID] [--create-owner UID:GID]…", "make an access point, which pins its clients' user and root directory", accessPointCreate},
 		{"ap list", "FS-ID", "list the access points of a file system", accessPointList()},
 		{"ap delete", "ID", "forget an access point; its connections can do nothing from then on", on1((*api.Client).DeleteAccessPoint)},
+	}
+}
+
+// networkCommands are those on mount targets, subnets and security groups.
+func networkCommands() []command {
+	return []command{
 		{"target create", "FS-ID --subnet ID [--address ADDRESS] [--group ID]…", "serve a file system at an address", targetCreate},
 		{"target list", "FS-ID", "list the mount targets of a file system", targetList()},
 		{"target delete", "ID", "remove a mount target and its address", on1((*api.Client).DeleteMountTarget)},
@@ -105,6 +123,12 @@ func commands() []command {
 		{"group delete", "ID", "forget a security group that no mount target has", on1((*api.Client).DeleteSecurityGroup)},
 		{"group allow", "ID --from PREFIX… [--file FILE] [--port PORT]", "admit clients to the mount targets with a security group", groupAllow},
 		{"group revoke", "ID RULE-ID", "take a rule out of a security group", on2((*api.Client).RemoveRule)},
+	}
+}
+
+// applianceCommands are those on the appliance, and what else there is.
+func applianceCommands() []command {
+	return []command{
 		{"volume grow", "SIZE|device [--unit ID]", "enlarge the volume while the daemon runs, to a size or to what its device has", volumeGrow},
 		{"status", "", "how the daemon, its units and file systems are", status},
 		{"net show", "[--measure TIME]", "mount target addresses, steering, the gate and what they counted", netShow},

@@ -64,21 +64,7 @@ func parseWith(args []string, file string, stderr io.Writer) (*config, error) {
 	}
 	f.StringVar(&c.file, "config", "", "configuration `file`, whose settings flags override (docs/config.md)")
 	f.StringVar(&o.DataDir, "data", appliance.DefaultDataDir, "data `directory`")
-	f.Func("root", "root of trust as `kind:where`: file:PATH; passphrase:PATH with the passphrase in a file, - to be asked for it; tpm:/dev/tpmrm0; vault:https://HOST/MOUNT/KEY, a key of the transit engine; pkcs11:MODULE?token=LABEL&object=LABEL, a key in a token; recovery:PATH (default file:root.key in the data directory)", rootOfTrust(o))
-	f.Func("tpm-pcrs", "`registers` of the TPM, as 7+11, that -root tpm:DEVICE seals a new root key to, or none with -tpm-policy-key (default 7+11, and 7 with -tpm-policy-key)", registers(o))
-	f.StringVar(&o.Root.PolicyKeyFile, "tpm-policy-key", "", "PEM `file` with an RSA public key: -root tpm:DEVICE seals a new root key for all systems that its owner signs")
-	f.StringVar(&o.Root.PolicySignaturesFile, "tpm-policy-signatures", "", "JSON `file` of systemd-measure with what was signed for the system that runs")
-	f.Func("move-root", "`kind:where`, as -root has it: have this root of trust keep the root key, in the place of -root, wrap everything anew, and exit; no daemon may run", func(s string) error {
-		to, err := trust.Parse(s)
-		c.moveTo = &to
-		return err
-	})
-	f.StringVar(&o.Root.VaultTokenFile, "vault-token-file", "", "`file` of mode 0600 with the token for -root vault:…")
-	f.StringVar(&o.Root.VaultCAFile, "vault-ca", "", "PEM `file` of the CAs that the certificate of -root vault:… may come from (default those of the system)")
-	f.StringVar(&o.Root.PINFile, "pkcs11-pin-file", "", "`file` of mode 0600 with the PIN of the user of the token for -root pkcs11:…")
-	f.StringVar(&c.recoveryFile, "recovery-file", "", "write the recovery key of a new root key to this `file`, which must not exist, instead of showing it on the terminal")
-	f.StringVar(&c.failureFile, "failure-file", "", "write why the daemon could not start or go on to this `file` too, for a console")
-	f.Func("key-file", "root key `file`, as -root file:PATH; keep it on other storage than the data", func(path string) error { return rootOfTrust(o)("file:" + path) })
+	rootFlags(f, c)
 	f.Func("listen", "`address` host:port for NFS, may be given more than once (default "+appliance.DefaultListen+")", list(&o.Listen))
 	f.StringVar(&o.OCSPListen, "ocsp-listen", appliance.DefaultOCSPListen, "`address` host:port for the OCSP responder")
 	f.StringVar(&o.OCSPHost, "ocsp-host", "", "`host` or host:port at which clients reach the OCSP responder (default the first -advertise)")
@@ -109,13 +95,7 @@ func parseWith(args []string, file string, stderr io.Writer) (*config, error) {
 	f.StringVar(&o.AuditTo.Syslog, "audit-syslog", "", "`receiver` of syslog that the audit log is forwarded to: unix:/dev/log, udp:HOST:PORT, tcp:HOST:PORT or tls:HOST:PORT")
 	f.StringVar(&o.AuditTo.SyslogCAFile, "audit-syslog-ca", "", "PEM `file` of the CAs that the certificate of -audit-syslog tls:… may come from (default those of the system)")
 	f.StringVar(&o.AuditTo.File, "audit-file", "", "`file` that the audit log is forwarded to, one record a line; opened anew on SIGHUP and when it was renamed")
-	f.StringVar(&c.logFormat, "log", "console", "log `format`: console or json")
-	f.BoolVar(&c.check, "check", false, "look at the data directory and the host, change nothing, and exit")
-	f.BoolVar(&c.fsck, "fsck", false, "check all file systems of the data directory, change nothing, print what was found as JSON, and exit")
-	f.BoolVar(&c.repair, "repair", false, "with -fsck: end leaks of file systems that have no other problems")
-	f.BoolVar(&c.removeNet, "remove-network", false, "remove the mount target addresses and the pinned programs that former starts have left, and exit")
-	f.BoolVar(&c.debug, "debug", false, "log more, such as what the kernel's verifier says about a program that it refuses")
-	f.BoolVar(&c.showVersion, "version", false, "print the version and exit")
+	processFlags(f, c)
 	if err := f.Parse(args); err != nil {
 		return nil, err
 	}
@@ -139,6 +119,37 @@ func parseWith(args []string, file string, stderr io.Writer) (*config, error) {
 	checked := *o
 	checked.EnsureDefaults()
 	return c, checked.Validate()
+}
+
+// rootFlags are those about who keeps the root key.
+func rootFlags(f *flag.FlagSet, c *config) {
+	o := &c.options
+	f.Func("root", "root of trust as `kind:where`: file:PATH; passphrase:PATH with the passphrase in a file, - to be asked for it; tpm:/dev/tpmrm0; vault:https://HOST/MOUNT/KEY, a key of the transit engine; pkcs11:MODULE?token=LABEL&object=LABEL, a key in a token; recovery:PATH (default file:root.key in the data directory)", rootOfTrust(o))
+	f.Func("tpm-pcrs", "`registers` of the TPM, as 7+11, that -root tpm:DEVICE seals a new root key to, or none with -tpm-policy-key (default 7+11, and 7 with -tpm-policy-key)", registers(o))
+	f.StringVar(&o.Root.PolicyKeyFile, "tpm-policy-key", "", "PEM `file` with an RSA public key: -root tpm:DEVICE seals a new root key for all systems that its owner signs")
+	f.StringVar(&o.Root.PolicySignaturesFile, "tpm-policy-signatures", "", "JSON `file` of systemd-measure with what was signed for the system that runs")
+	f.Func("move-root", "`kind:where`, as -root has it: have this root of trust keep the root key, in the place of -root, wrap everything anew, and exit; no daemon may run", func(s string) error {
+		to, err := trust.Parse(s)
+		c.moveTo = &to
+		return err
+	})
+	f.StringVar(&o.Root.VaultTokenFile, "vault-token-file", "", "`file` of mode 0600 with the token for -root vault:…")
+	f.StringVar(&o.Root.VaultCAFile, "vault-ca", "", "PEM `file` of the CAs that the certificate of -root vault:… may come from (default those of the system)")
+	f.StringVar(&o.Root.PINFile, "pkcs11-pin-file", "", "`file` of mode 0600 with the PIN of the user of the token for -root pkcs11:…")
+	f.StringVar(&c.recoveryFile, "recovery-file", "", "write the recovery key of a new root key to this `file`, which must not exist, instead of showing it on the terminal")
+	f.StringVar(&c.failureFile, "failure-file", "", "write why the daemon could not start or go on to this `file` too, for a console")
+	f.Func("key-file", "root key `file`, as -root file:PATH; keep it on other storage than the data", func(path string) error { return rootOfTrust(o)("file:" + path) })
+}
+
+// processFlags are those about what this process does.
+func processFlags(f *flag.FlagSet, c *config) {
+	f.StringVar(&c.logFormat, "log", "console", "log `format`: console or json")
+	f.BoolVar(&c.check, "check", false, "look at the data directory and the host, change nothing, and exit")
+	f.BoolVar(&c.fsck, "fsck", false, "check all file systems of the data directory, change nothing, print what was found as JSON, and exit")
+	f.BoolVar(&c.repair, "repair", false, "with -fsck: end leaks of file systems that have no other problems")
+	f.BoolVar(&c.removeNet, "remove-network", false, "remove the mount target addresses and the pinned programs that former starts have left, and exit")
+	f.BoolVar(&c.debug, "debug", false, "log more, such as what the kernel's verifier says about a program that it refuses")
+	f.BoolVar(&c.showVersion, "version", false, "print the version and exit")
 }
 
 // rootOfTrust takes the root of trust, of which there is one.
