@@ -5,13 +5,12 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
+	"github.com/nfseal/nfseal/appliance/durable"
 	"github.com/nfseal/nfseal/proxy/transport"
 )
 
@@ -22,8 +21,8 @@ type Source struct {
 	// current is replaced by the holder of mu, and as a whole.
 	current atomic.Pointer[[]*entry]
 	mu      sync.Mutex
-	told    string  // the last reason for which changed files were not taken
-	taken   []stamp // of the files that were read last
+	told    string          // the last reason for which changed files were not taken
+	taken   []durable.Stamp // of the files that were read last
 
 	ctx    context.Context // ends the goroutine and what it waits for
 	cancel context.CancelFunc
@@ -116,7 +115,7 @@ func (s *Source) Reload(ctx context.Context) error {
 	return s.reloadLocked(ctx, s.stamps())
 }
 
-func (s *Source) reloadLocked(ctx context.Context, seen []stamp) error {
+func (s *Source) reloadLocked(ctx context.Context, seen []durable.Stamp) error {
 	entries, err := s.load(time.Now())
 	if err != nil { // tried again at each look: the clock may be what was wrong
 		if s.told != err.Error() {
@@ -192,7 +191,7 @@ func (s *Source) stapled(ctx context.Context, e *entry) *entry {
 }
 
 // run takes changed files in and renews staples until Close. last is of the files as they were at first.
-func (s *Source) run(last []stamp) {
+func (s *Source) run(last []durable.Stamp) {
 	defer close(s.done)
 	ticker := time.NewTicker(s.o.Poll)
 	defer ticker.Stop()
@@ -210,7 +209,7 @@ func (s *Source) run(last []stamp) {
 }
 
 // tend does what is due.
-func (s *Source) tend(now []stamp, still bool) {
+func (s *Source) tend(now []durable.Stamp, still bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if still && !slices.Equal(now, s.taken) {
@@ -240,27 +239,11 @@ func (s *Source) refreshLocked(now time.Time) {
 	}
 }
 
-// stamp is what changes when a file is written or replaced; zero if it isn't there.
-type stamp struct {
-	device, inode uint64
-	size          int64
-	changed       syscall.Timespec
-}
-
 // stamps looks at all files.
-func (s *Source) stamps() []stamp {
-	var list []stamp
+func (s *Source) stamps() []durable.Stamp {
+	var list []durable.Stamp
 	for _, p := range s.o.Pairs {
-		list = append(list, stampOf(p.Cert), stampOf(p.Key))
+		list = append(list, durable.StampOf(p.Cert), durable.StampOf(p.Key))
 	}
 	return list
-}
-
-func stampOf(path string) stamp {
-	info, err := os.Stat(path)
-	if err != nil {
-		return stamp{}
-	}
-	st := info.Sys().(*syscall.Stat_t)
-	return stamp{uint64(st.Dev), st.Ino, st.Size, st.Ctim}
 }

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"syscall"
 
 	"github.com/go-jose/go-jose/v4"
 )
@@ -128,20 +127,4 @@ func algorithmsOf(public any) ([]jose.SignatureAlgorithm, error) {
 		}
 	}
 	return nil, errors.New("is neither RSA nor EC on P-256, P-384 or P-521")
-}
-
-// stamp is what changes when a file is written or replaced; zero if it isn't there.
-type stamp struct {
-	device, inode uint64
-	size          int64
-	changed       syscall.Timespec
-}
-
-func stampOf(path string) stamp {
-	info, err := os.Stat(path)
-	if err != nil {
-		return stamp{}
-	}
-	st := info.Sys().(*syscall.Stat_t)
-	return stamp{uint64(st.Dev), st.Ino, st.Size, st.Ctim}
 }

@@ -15,6 +15,8 @@ import (
 	"github.com/go-jose/go-jose/v4/json"
 	"github.com/go-jose/go-jose/v4/jwt"
 	"go.uber.org/zap"
+
+	"github.com/nfseal/nfseal/appliance/durable"
 )
 
 // Why a token is not believed.
@@ -48,7 +50,7 @@ type Providers struct {
 type known struct {
 	Provider
 	keys map[string]key // replaced as a whole
-	seen stamp          // of the file as it was read last
+	seen durable.Stamp  // of the file as it was read last
 }
 
 // Open reads all files. One that can't be used is an error.
@@ -72,12 +74,12 @@ func (p *Providers) Reload() error {
 	defer p.mu.Unlock()
 	var errs []error
 	for _, issuer := range slices.Sorted(maps.Keys(p.list)) {
-		errs = append(errs, p.list[issuer].read(stampOf(p.list[issuer].File)))
+		errs = append(errs, p.list[issuer].read(durable.StampOf(p.list[issuer].File)))
 	}
 	return errors.Join(errs...)
 }
 
-func (k *known) read(now stamp) error {
+func (k *known) read(now durable.Stamp) error {
 	k.seen = now
 	keys, err := readKeys(k.File)
 	if err == nil {
@@ -90,7 +92,7 @@ func (k *known) read(now stamp) error {
 func (p *Providers) keyOf(k *known, name string) (key, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if now := stampOf(k.File); now != k.seen {
+	if now := durable.StampOf(k.File); now != k.seen {
 		if err := k.read(now); err != nil {
 			p.log.Error("the keys of an identity provider are not read again: those from before go on", zap.String("issuer", k.Issuer), zap.Error(err))
 		} else {
