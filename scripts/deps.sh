@@ -19,6 +19,10 @@ has() { PATH=$PATH:/usr/sbin:/sbin command -v "$1"; }
 [ "$(id -u)" != 0 ] || modprobe -q nfsv4 2>/dev/null || true
 if [ "$want" != image ] && { ! grep -qw nfs4 /proc/filesystems || [ "$want" != demo ]; }; then
 	need user-mode-linux has linux.uml
+	if grep -qw amx_tile /proc/cpuinfo; then # see internal/uml/xstate.c
+		need gcc has cc
+		need libc6-dev test -e /usr/include/stdlib.h
+	fi
 fi
 if [ "$want" != demo ] && [ "$want" != image ]; then
 	# Servers and tools of others that ours are held against.

@@ -28,6 +28,9 @@
 //
 // # Limits of the guest
 //
+// Where the processor has AMX, the host's kernel wants its registers in a longer form than Linux 6.1 has;
+// xstate.c, compiled when a guest starts and preloaded into user-mode Linux, makes it longer. That takes a C compiler.
+//
 // It has one CPU, and fork and exec are slow: right for correctness, wrong for peak throughput. Files
 // of the host that change while the guest has them open, or had them open a moment ago, can look
 // stale there; the shared directory is the place for what changes, best under new names.

@@ -122,6 +122,11 @@ func (g *Guest) plan(number int, o Options) (*control.Plan, error) {
 		return nil, err
 	}
 	plan.Kernel, plan.ModuleDir = kernel, modules
+	if o.preload {
+		if plan.Preload, err = buildPreload(g.dir); err != nil {
+			return nil, err
+		}
+	}
 	plan.Modules = append([]string{"overlay"}, o.Modules...)
 	plan.KernelArgs = []string{
 		fmt.Sprintf("mem=%dM", o.MemMB), "umid=guest", "uml_dir=/dev/shm",

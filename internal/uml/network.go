@@ -296,5 +296,8 @@ func Supported() error {
 	if _, _, err := findKernel(); err != nil {
 		return err
 	}
+	if _, err := exec.LookPath(compiler); needsPreload() && err != nil {
+		return fmt.Errorf("uml: user-mode Linux on a processor with AMX needs a C compiler: %w", err)
+	}
 	return nil
 }

@@ -23,6 +23,8 @@ type Options struct {
 	MemMB int
 	// Modules are loaded at boot, with all that they need. The default mounts NFS and has TLS.
 	Modules []string
+
+	preload bool // xstate.c is wanted; where it is needed, EnsureDefaults says so
 }
 
 // EnsureDefaults fills in what was left out.
@@ -33,6 +35,7 @@ func (o *Options) EnsureDefaults() {
 	if o.Modules == nil {
 		o.Modules = []string{"nfsv4", "tls", "gcm", "ctr", "ghash_generic"} // the last three are AES-GCM
 	}
+	o.preload = o.preload || needsPreload()
 }
 
 // Validate says what is wrong with the options.

@@ -73,6 +73,21 @@ func must(t *testing.T, g *Guest, args ...string) string {
 	return strings.TrimSpace(out)
 }
 
+// What processors with AMX need does no harm on others, and registers last through switches between programs: each
+// of these goes over its bytes with them.
+func TestPreload(t *testing.T) {
+	n := testNetwork(t)
+	if _, err := exec.LookPath(compiler); err != nil {
+		t.Skip(err, "(runs where scripts/deps.sh has run)")
+	}
+	g := testGuest(t, n, Options{preload: true})
+	const sums = `head -c 3000000 /proc/self/exe /bin/sh > /tmp/x; sha256sum < /tmp/x > /tmp/want
+		for i in 1 2 3 4; do (for j in 1 2 3; do sha256sum < /tmp/x | cmp - /tmp/want || echo differs; done) & done; wait`
+	if out := must(t, g, "sh", "-c", sums); out != "" {
+		t.Error(out)
+	}
+}
+
 func TestGuest(t *testing.T) {
 	n := testNetwork(t)
 	g := testGuest(t, n, Options{ShareDir: t.TempDir()})

@@ -27,6 +27,8 @@ type Plan struct {
 	Kernel string `json:",omitempty"`
 	// KernelArgs is that kernel's command line.
 	KernelArgs []string `json:",omitempty"`
+	// Preload, where it is set, is a library that stands between Kernel and the host's.
+	Preload string `json:",omitempty"`
 	// Agent is the path of this binary, the same on the host and in the guest.
 	Agent string
 	// Hostname of the guest.

@@ -31,6 +31,9 @@ func launch(planFile string) error {
 		return fmt.Errorf("tmpfs on %s: %w", scratch, err)
 	}
 	env := []string{"TMPDIR=" + scratch, "HOME=" + scratch, "PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
+	if plan.Preload != "" {
+		env = append(env, "LD_PRELOAD="+plan.Preload)
+	}
 	args := append([]string{plan.Kernel}, plan.KernelArgs...)
 	return fmt.Errorf("%s: %w", plan.Kernel, unix.Exec(plan.Kernel, args, env))
 }
