@@ -43,7 +43,7 @@ func (r Result) Err() error {
 func (g *Guest) Exec(ctx context.Context, c Command) (int, error) {
 	conn, err := g.dial(ctx)
 	if err != nil {
-		return 0, fmt.Errorf("uml: reach the guest: %w", err)
+		return 0, fmt.Errorf("uml: reach the guest: %w; %s", err, g.lastWords())
 	}
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })

@@ -251,7 +251,23 @@ func (g *Guest) lastWords() string {
 		}
 		fmt.Fprintf(&words, "%s: %s\n", name, strings.TrimSpace(string(text)))
 	}
-	return fmt.Sprintf("its process on the host:\n%sits console ended:\n%s", words.String(), g.Console())
+	return fmt.Sprintf("its process on the host:\n%sthe host's ends of its wires, and what is connected to it:\n%sits console ended:\n%s",
+		words.String(), g.wires(), g.Console())
+}
+
+// wires tells whether packets still pass between the host and the guest.
+func (g *Guest) wires() string {
+	ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
+	defer cancel()
+	links, err := g.network.Run(ctx, "ip", "-s", "link")
+	if err != nil {
+		return err.Error() + "\n"
+	}
+	sockets, err := g.network.Run(ctx, "ss", "-tano", "dst", g.listen)
+	if err != nil {
+		return links + err.Error() + "\n"
+	}
+	return links + sockets
 }
 
 // Shutdown ends the guest: by asking it to, then by killing it. When it returns, no process of the
