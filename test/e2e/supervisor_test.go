@@ -41,6 +41,9 @@ func TestKillsOfTunnelSupervisorAndServer(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	rng := rand.New(rand.NewPCG(seed, 0))
 	kernelTLS := []string{"on", "off"}[rng.IntN(2)] // who carries sessions, the client's kernel or the tunnel
+	if wish := os.Getenv("NFSEAL_KTLS"); wish != "" {
+		kernelTLS = wish
+	}
 	t.Logf("seed %d, ktls=%s", seed, kernelTLS)
 	dir := s.mount(g, s.fs, "ktls="+kernelTLS)
 	rounds, done := killRounds(t), 0
@@ -56,7 +59,7 @@ func TestKillsOfTunnelSupervisorAndServer(t *testing.T) {
 					t.Fatalf("after %d kills %v: %v", done, count, err)
 				}
 				hammering = false
-				t.Logf("%d kills so far: %v", done, count)
+				t.Logf("%d kills so far: %v\n%s", done, count, guestResources(t, g))
 			case <-time.After(time.Duration(rng.IntN(1500)) * time.Millisecond):
 				count[killOne(t, g, s, rng)]++
 				done++
@@ -68,6 +71,12 @@ func TestKillsOfTunnelSupervisorAndServer(t *testing.T) {
 		r, err := g.Run(t.Context(), "pgrep", "-af", "mount.nfseal tunnel")
 		return err == nil && r.Stdout == ""
 	})
+}
+
+// guestResources is what a client has left of its memory, and what its sockets and processes are.
+func guestResources(t *testing.T, g *uml.Guest) string {
+	t.Helper()
+	return must(t, g, "sh", "-c", `free -m; df -m /run; cat /proc/net/sockstat; echo $(ls -d /proc/[0-9]* | wc -l) processes`)
 }
 
 // killOne kills one at random, and says whom.
