@@ -116,7 +116,7 @@ func (s *Store) checkMetaSpace() {
 func (s *Store) moveRound() {
 	for s.failed() == nil {
 		list := s.journal.oldest(migrateInodes, s.opts.Clock().Add(-s.opts.JournalAge))
-		if len(list) == 0 && s.journaled.Load()*blockBytes > s.opts.JournalBytes/8 {
+		if len(list) == 0 && s.muchJournaled() {
 			list = s.journal.oldest(migrateInodes, farFuture)
 		}
 		if len(list) == 0 {
@@ -130,6 +130,13 @@ func (s *Store) moveRound() {
 			return
 		}
 	}
+}
+
+// muchJournaled says whether blocks have to leave the journal before they are old: so early that most are gone
+// before Pebble writes out the memtable that they are in, and so never get into a table of its.
+func (s *Store) muchJournaled() bool {
+	bound := min(s.opts.JournalBytes/8, max(s.opts.MemTableBytes/4, minMoveBytes))
+	return s.journaled.Load()*blockBytes > bound
 }
 
 // discardRound lets the device forget blocks that were freed, and wakes itself while there are more.

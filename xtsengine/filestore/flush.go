@@ -293,7 +293,7 @@ func (s *Store) finish(f *flush) {
 			f.i.journal[file] = struct{}{}
 		}
 		s.journal.add(f.i, s.opts.Clock())
-		if s.journaled.Load()*blockBytes > s.opts.JournalBytes/8 {
+		if s.muchJournaled() {
 			s.background.wakeMover()
 		}
 	case inInode:

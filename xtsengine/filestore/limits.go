@@ -40,7 +40,9 @@ const (
 	// migrateBlocks bounds the blocks that are moved from the journal to the volume in one round.
 	migrateBlocks = 1024
 	// migrateInodes bounds the files that one round holds.
-	migrateInodes = 64
+	migrateInodes = 256
+	// minMoveBytes is how much gathers in the journal at least before it is moved without being old.
+	minMoveBytes = 1 << 20
 	// transferBlocks bounds the blocks of one call to Space.Write or Space.Read.
 	transferBlocks = 1024
 
