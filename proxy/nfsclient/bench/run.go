@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/nfseal/nfseal/proxy/nfsclient"
 )
 
@@ -145,6 +147,7 @@ func (s *session) measure(ctx context.Context, w *workload) (*Result, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare: %w", err)
 	}
+	unix.Sync() // what the turn before, or another server's, left in the page cache is not this turn's to write
 	m := &meter{depth: w.depth, limit: j.limit, unit: j.unit}
 	before, err := ProcessorTime(s.target.Processes)
 	if err != nil {
