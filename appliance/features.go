@@ -92,9 +92,9 @@ func (a *Appliance) idlePollFeature() api.Feature {
 	f := api.Feature{Name: "idle polling", On: a.keeper != nil, Detail: "idle processors may be halted"}
 	switch {
 	case f.On:
-		f.Detail = "idle processors poll while clients wait for each answer in turn, as -idle-poll asks"
+		f.Detail = "idle processors poll while clients wait for each answer in turn; -idle-poll=false leaves them alone"
 	case a.keeperErr != nil:
-		f.Detail = "asked for by -idle-poll: " + a.keeperErr.Error()
+		f.Detail = "idle processors may be halted, whatever -idle-poll asks: " + a.keeperErr.Error()
 	}
 	return f
 }

@@ -61,7 +61,7 @@ var Keys = []Key{
 		{Name: "lease", Flag: "lease", Kind: duration(1, 3600), Example: "15s", Doc: "NFS lease."},
 		{Name: "grace", Flag: "grace", Kind: duration(1, 3600), Example: "20s", Doc: "NFS grace period after a restart."},
 		{Name: "delegations", Flag: "no-delegations", Kind: yesNo, invert: true, Example: "false", Doc: "Whether clients get delegations."},
-		{Name: "idle-poll", Flag: "idle-poll", Kind: yesNo, Example: "false", Doc: "In a virtual machine, keep idle processors from being halted while clients wait for each answer in turn."},
+		{Name: "idle-poll", Flag: "idle-poll", Kind: yesNo, Example: "true", Doc: "In a virtual machine, keep idle processors from being halted while clients wait for each answer in turn."},
 		{Name: "allow-plaintext", Flag: "allow-plaintext", Kind: yesNo, Example: "false", Doc: "Serve clients without TLS too: whoever reads the network reads the files."},
 		{Name: "mount-targets", Flag: "mount-target", List: true, join: mountTarget, Doc: "File systems at local addresses, for clients that name none.", Keys: []Key{
 			{Name: "address", Kind: address, required: true, Example: "192.0.2.30", Doc: "The address."},

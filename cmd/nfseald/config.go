@@ -87,7 +87,7 @@ func parseWith(args []string, file string, stderr io.Writer) (*config, error) {
 	networkFlags(f, o)
 	f.IntVar(&o.LeaseSeconds, "lease", 0, "NFS lease in `seconds` (default 15)")
 	f.BoolVar(&o.NoDelegations, "no-delegations", false, "grant NFS clients no delegations")
-	f.BoolVar(&o.IdlePoll, "idle-poll", false, "in a virtual machine, keep idle processors from being halted while clients wait for each answer in turn: faster for them, and a busy processor for the host")
+	f.BoolVar(&o.IdlePoll, "idle-poll", true, "in a virtual machine whose kernel can, keep idle processors from being halted while clients wait for each answer in turn: faster for them, and a busy processor for the host meanwhile; -idle-poll=false leaves them alone")
 	f.IntVar(&o.GraceSeconds, "grace", 0, "NFS grace period after a restart in `seconds` (default 20)")
 	f.IntVar(&o.KeyCheckSeconds, "key-check", 0, "how often it is looked whether the KMS keys of file systems can be used, in `seconds`, 1 to 60, beside at once when a key changes (default 10)")
 	f.StringVar(&o.Upgrades.Dir, "upgrade-dir", "", "`directory` where bundles with another version of the image are left (default: none are taken)")
