@@ -101,7 +101,8 @@ func TestSecureBootRefusesAChangedImage(t *testing.T) {
 	}
 }
 
-// A version that does not start is tried three times, and then the one from before runs again, with its data.
+// A version whose root is not the one that its kernel image names, so that the kernel stops, is tried three times, and then
+// the one from before runs again, with its data.
 func TestBadUpgradeFallsBack(t *testing.T) {
 	dir := versions(t)
 	w := newWorld(t)
@@ -111,7 +112,7 @@ func TestBadUpgradeFallsBack(t *testing.T) {
 	w.off()
 	for try := range 3 {
 		w.start()
-		w.await(`the system can't be started`)
+		w.await(`dm-verity device corrupted`)
 		w.off()
 		t.Logf("try %d has failed", try+1)
 	}
