@@ -2,6 +2,7 @@ package filestore
 
 import (
 	"bytes"
+	"slices"
 	"sort"
 
 	"github.com/nfseal/nfseal/xtsengine/volume"
@@ -221,13 +222,23 @@ func carve(dst, old extents, lo, hi uint64, gone func(extent)) extents {
 	return dst
 }
 
-// insert lays one extent over e, which it may reuse, and returns the result.
+// insert lays one extent over e, whose memory it uses again, and returns the result. It costs what is near the
+// extent: an overwrite as long as what was there moves nothing else.
 func (e extents) insert(x extent, gone func(extent)) extents {
 	if n := len(e); n == 0 || e[n-1].end() <= x.file {
 		return e.add(x)
 	}
 	one := [1]extent{x}
-	return overlay(make(extents, 0, len(e)+2), e, one[:], gone)
+	var near [nearExtents]extent
+	lo, hi := e.around(x.file, x.end())
+	return slices.Replace(e, lo, hi, overlay(near[:0], e[lo:hi], one[:], gone)...)
+}
+
+// cut takes the blocks from lo up to hi out of e, whose memory it uses again, and returns the result.
+func (e extents) cut(lo, hi uint64, gone func(extent)) extents {
+	var near [nearExtents]extent
+	first, end := e.around(lo, hi)
+	return slices.Replace(e, first, end, carve(near[:0], e[first:end], lo, hi, gone)...)
 }
 
 // byWindow calls visit with the parts of e that lie in one window each.

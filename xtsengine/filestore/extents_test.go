@@ -82,9 +82,11 @@ func TestExtents(t *testing.T) {
 				}
 			}
 			clear(model[lo:hi])
-			switch rng.IntN(3) {
+			switch rng.IntN(4) {
 			case 0:
 				e = carve(nil, e, lo, hi, note)
+			case 3:
+				e = e.cut(lo, hi, note)
 			case 1:
 				e = e.insert(x, note)
 				copy(model[lo:hi], cellsOf(extents{x}, n)[lo:hi])

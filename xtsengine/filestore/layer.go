@@ -109,7 +109,7 @@ func (l *layer) putDirty(file uint64, b *block, freed *[]volume.Run) {
 	}
 	l.dirty[file] = b
 	if k := l.placed.find(file); k < len(l.placed) && l.placed[k].file <= file {
-		l.placed = carve(make(extents, 0, len(l.placed)+1), l.placed, file, file+1, collect(freed))
+		l.placed = l.placed.cut(file, file+1, collect(freed))
 		l.onVol--
 	}
 }

@@ -51,6 +51,10 @@ const (
 	readDirRun = 128
 	nearSteps  = 4
 
+	// nearExtents is how many extents an insertion changes without further memory: those of a mebibyte, a
+	// neighbour at each side and what is left of them.
+	nearExtents = 12
+
 	// poolRunBlocks is how many blocks the pool takes from the space at least; poolSpareBlocks how
 	// many it keeps beyond what is reserved.
 	poolRunBlocks   = 256
