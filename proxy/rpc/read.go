@@ -2,10 +2,13 @@ package rpc
 
 import (
 	"errors"
+	"io"
 	"net"
 	"os"
 	"sync/atomic"
 	"time"
+
+	"github.com/nfseal/nfseal/internal/nowait"
 )
 
 // reader takes calls off a connection, under deadlines. Only the goroutine with the baton uses it,
@@ -13,7 +16,8 @@ import (
 type reader struct {
 	s       *server
 	conn    net.Conn
-	f       framer // reads through this reader
+	from    io.Reader // conn, or its socket
+	f       framer    // reads through this reader
 	ahead   *buffer
 	stopped atomic.Bool // no further record is to be waited for
 
@@ -26,7 +30,10 @@ type reader struct {
 }
 
 func (in *reader) init(s *server) {
-	in.s, in.conn = s, s.conn
+	in.s, in.conn, in.from = s, s.conn, s.conn
+	if socket := nowait.NewReader(s.conn); socket != nil {
+		in.from = socket
+	}
 	in.more, _ = s.conn.(interface{ Buffered() bool })
 	in.ahead = s.o.Buffers.get(readAheadBytes)
 	in.f = framer{src: in, max: s.o.MaxRecordBytes, ahead: in.ahead.Mem, sleep: in.sleep}
@@ -126,7 +133,7 @@ func (in *reader) readFor(p []byte, timeout time.Duration) (int, error) {
 		// stop may have come just before the deadline above was set.
 		in.conn.SetReadDeadline(time.Unix(1, 0))
 	}
-	return in.conn.Read(p)
+	return in.from.Read(p)
 }
 
 // arm sets the deadline. It fails only on a closed connection, where the read fails too.

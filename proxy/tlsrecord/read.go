@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nfseal/nfseal/internal/nowait"
 )
 
 // reader is the receiving direction.
@@ -219,15 +221,7 @@ func (in *reader) received(n int, err error) error {
 // more memory than what it has received needs.
 func (in *reader) receive(fd uintptr) bool {
 	in.grow()
-	for {
-		in.n, in.errno = unix.Read(int(fd), in.buf.Mem[in.w:])
-		if in.errno != unix.EINTR {
-			break
-		}
-	}
-	if in.n < 0 {
-		in.n = 0
-	}
+	in.n, in.errno = nowait.Receive(fd, in.buf.Mem[in.w:])
 	if in.errno == unix.EAGAIN {
 		in.shrink()
 		return false
