@@ -2,7 +2,6 @@ package tlsrecord
 
 import (
 	"bytes"
-	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
 	"crypto/hmac"
@@ -12,6 +11,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+
+	"github.com/nfseal/nfseal/proxy/tlsrecord/gcm"
 )
 
 // ErrUnsupported: a session is not TLS 1.2 or 1.3 with AES-256-GCM, or could not be taken over.
@@ -215,11 +216,7 @@ func prf(out, secret []byte, label string, seeds ...[]byte) {
 
 // aead makes the cipher of a direction.
 func (d *direction) aead() (cipher.AEAD, error) {
-	block, err := aes.NewCipher(d.key[:])
-	if err != nil {
-		return nil, fmt.Errorf("tlsrecord: %w", err)
-	}
-	aead, err := cipher.NewGCM(block)
+	aead, err := gcm.New(d.key[:])
 	if err != nil {
 		return nil, fmt.Errorf("tlsrecord: %w", err)
 	}

@@ -66,8 +66,10 @@ var rules = []rule{
 
 	{"proxy", []string{"proxy/ktls", "proxy/rpc", "proxy/transport", "proxy/xdr"},
 		"the data plane never imports the control plane: it declares Resolver, and appliance implements it"},
-	{"proxy/tlsrecord", []string{"internal/hugemem", "internal/nowait"},
+	{"proxy/tlsrecord", []string{"proxy/tlsrecord/gcm", "internal/hugemem", "internal/nowait"},
 		"the records of an established session: who may have one is decided above"},
+	{"proxy/tlsrecord/gcm", nil,
+		"a leaf: a cipher is read and tested alone"},
 	{"proxy/tlsrecord/sessiontest", []string{"proxy/transport/transporttest"},
 		"a contract for whoever carries sessions, so it knows none of them"},
 	{"proxy/ktls", []string{"proxy/tlsrecord"},
