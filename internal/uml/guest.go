@@ -257,7 +257,7 @@ func (g *Guest) lastWords() string {
 
 // wires tells whether packets still pass between the host and the guest.
 func (g *Guest) wires() string {
-	ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), lookTimeout)
 	defer cancel()
 	links, err := g.network.Run(ctx, "ip", "-s", "link")
 	if err != nil {

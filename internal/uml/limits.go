@@ -7,8 +7,11 @@ const (
 	bootTimeout = 90 * time.Second
 	// shutdownGrace is how long a guest may take to end by itself before it is killed.
 	shutdownGrace = 5 * time.Second
-	// dialTimeout bounds each attempt to reach the guest.
-	dialTimeout = 5 * time.Second
+	// dialTimeout bounds each attempt to reach the guest. What else runs on the machine can keep it from running for
+	// long, as with a measurement at real-time priority, and it is none the worse for it.
+	dialTimeout = 45 * time.Second
+	// lookTimeout bounds a look at the wires of one that was not reached.
+	lookTimeout = 5 * time.Second
 
 	// maxGuests of one Network: N in 10.99.N.0/24.
 	maxGuests = 200

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -232,6 +233,21 @@ func checkShutdown(t *testing.T, g *Guest) {
 }
 
 // A guest that hangs, with a hard mount of a server that is gone, ends all the same.
+// A guest that gets no processor time for a while is not lost.
+func TestGuestThatPauses(t *testing.T) {
+	g := testGuest(t, testNetwork(t), Options{})
+	if err := g.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	const pause = 6 * time.Second // it stops answering SYNs too: the third comes after three seconds, the fourth after seven
+	time.AfterFunc(pause, func() { g.cmd.Process.Signal(syscall.SIGCONT) })
+	began := time.Now()
+	must(t, g, "true")
+	if took := time.Since(began); took < pause {
+		t.Errorf("answered after %v", took)
+	}
+}
+
 func TestGuestOfDeadServerEnds(t *testing.T) {
 	n := testNetwork(t)
 	g := testGuest(t, n, Options{})
