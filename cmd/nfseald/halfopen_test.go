@@ -22,7 +22,7 @@ import (
 
 const (
 	halfOpenConns  = 10_000
-	halfOpenRounds = 3
+	halfOpenRounds = 5
 	dripEvery      = 5 * time.Second // a byte of a ClientHello; the programs that do this take 10 to 15
 	dialAgainAfter = 2 * time.Second // when the server has closed one
 	// crowdPeriod is what a connection takes from one dialling to the next. First and measured dialling are spread over it.

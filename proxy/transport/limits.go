@@ -26,8 +26,9 @@ func Curves() []tls.CurveID {
 const (
 	// DefaultMaxPending is how many connections may be undecided or in handshake.
 	DefaultMaxPending = 10_240
-	// DefaultSniffTimeout is how long a new connection may stay silent.
-	DefaultSniffTimeout = 10 * time.Second
+	// DefaultSniffTimeout is how long a new connection may stay silent. Who is closed can dial again, which costs more
+	// than waiting does: ADR 24.
+	DefaultSniffTimeout = 15 * time.Second
 	// DefaultHandshakeTimeout is how long a TLS handshake may take after the first bytes.
 	DefaultHandshakeTimeout = 10 * time.Second
 

@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"container/list"
 	"errors"
 	"fmt"
 	"io"
@@ -32,9 +31,10 @@ type Lobby struct {
 
 	mu      sync.Mutex
 	closed  bool
-	waiting map[int]*list.Element // by descriptor
-	order   list.List             // of *waiter, oldest first
-	entered int32                 // how many there ever were, modulo 2^32
+	waiting []*waiter // by descriptor, nil between
+	order   waiter    // its next is the oldest, its previous one the newest, itself if nobody waits
+	n       int       // how many wait
+	entered int32     // how many there ever were, modulo 2^32
 }
 
 // waiter is a connection in a Lobby.
@@ -43,6 +43,8 @@ type waiter struct {
 	turn  int32 // tells it from others that had the descriptor before
 	peer  netip.AddrPort
 	until time.Time
+
+	previous, next *waiter // of the Lobby's order
 }
 
 // OpenLobby makes a Lobby whose connections count as f's: they wait up to f's SniffTimeout, and no more than its
@@ -57,7 +59,8 @@ func (f *Front) OpenLobby(admit func(net.Conn), refused func(peer netip.AddrPort
 		unix.Close(fd)
 		return nil, fmt.Errorf("transport: %w", err)
 	}
-	l := &Lobby{front: f, admit: admit, refused: refused, fd: fd, waiting: make(map[int]*list.Element)}
+	l := &Lobby{front: f, admit: admit, refused: refused, fd: fd}
+	l.order.previous, l.order.next = &l.order, &l.order
 	l.set = os.NewFile(uintptr(fd), "epoll")
 	if l.raw, err = l.set.SyscallConn(); err != nil {
 		l.set.Close()
@@ -80,13 +83,16 @@ func (l *Lobby) Close() {
 func (l *Lobby) Len() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.order.Len()
+	return l.n
 }
 
-// PrepareListener readies a listening socket for Accept: what is accepted from it inherits a low-water mark.
+// PrepareListener readies a listening socket for Accept: what is accepted from it inherits a low-water mark, and is
+// reset when it is closed.
 func PrepareListener(listener syscall.RawConn) error {
 	var option error
-	err := listener.Control(func(fd uintptr) { option = lowWater(fd, recordHeader) })
+	err := listener.Control(func(fd uintptr) {
+		option = errors.Join(lowWater(fd, recordHeader), linger(fd, unix.Linger{Onoff: 1}))
+	})
 	if err = errors.Join(err, option); err != nil {
 		return fmt.Errorf("transport: %w", err)
 	}
@@ -115,7 +121,8 @@ func (l *Lobby) Accept(listener syscall.RawConn) (int, error) {
 // take accepts until there is nothing left, or enough for now.
 func (l *Lobby) take(listener int) (n int, err error) {
 	for n < lobbyBatch {
-		fd, peer, err := unix.Accept4(listener, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		// The one of package unix asks each socket for its protocol as well.
+		fd, peer, err := syscall.Accept4(listener, syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC)
 		switch {
 		case err == nil:
 			l.enter(&waiter{fd: fd, peer: addrPortOf(peer)})
@@ -135,7 +142,7 @@ func (l *Lobby) enter(w *waiter) {
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()
-		reset(w.fd)
+		unix.Close(w.fd)
 		return
 	}
 	l.entered++
@@ -147,40 +154,56 @@ func (l *Lobby) enter(w *waiter) {
 		l.refuse(w, fmt.Errorf("%w: epoll_ctl: %w", ErrCrowded, err))
 		return
 	}
-	l.waiting[w.fd] = l.order.PushBack(w)
-	l.front.waiting.Add(1)
-	if l.order.Len() == 1 {
+	l.addLocked(w)
+	if l.n == 1 {
 		l.set.SetReadDeadline(w.until.Add(lobbyGrain))
 	}
-	victim := l.leaveIfLocked(l.order.Len() > l.front.o.MaxPending, l.order.Front())
+	victim := l.leaveIfLocked(l.n > l.front.o.MaxPending, l.order.next)
 	l.mu.Unlock()
 	if victim != nil {
-		l.refuse(victim, ErrCrowded)
+		l.makeRoom(victim)
 	}
 }
 
-// leaveIfLocked takes e out of the Lobby and returns what it was, or nil.
-func (l *Lobby) leaveIfLocked(leaves bool, e *list.Element) *waiter {
-	if !leaves || e == nil {
+// makeRoom turns one away that is not in the Lobby any more, unless it has said enough and nobody had looked yet.
+func (l *Lobby) makeRoom(victim *waiter) {
+	if decided, err := heard(uintptr(victim.fd), false); err == nil && decided {
+		l.pass(victim)
+		return
+	}
+	l.refuse(victim, ErrCrowded)
+}
+
+// addLocked makes w the newest of those who wait.
+func (l *Lobby) addLocked(w *waiter) {
+	if missing := w.fd + 1 - len(l.waiting); missing > 0 {
+		l.waiting = append(l.waiting, make([]*waiter, missing)...)
+	}
+	l.waiting[w.fd] = w
+	w.previous, w.next = l.order.previous, &l.order
+	w.previous.next, w.next.previous = w, w
+	l.n++
+	l.front.waiting.Add(1)
+}
+
+// leaveIfLocked takes w, if it is one who waits, out of the Lobby and returns it, or nil.
+func (l *Lobby) leaveIfLocked(leaves bool, w *waiter) *waiter {
+	if !leaves || w == &l.order {
 		return nil
 	}
-	w := l.order.Remove(e).(*waiter)
-	delete(l.waiting, w.fd)
+	w.previous.next, w.next.previous = w.next, w.previous
+	l.waiting[w.fd] = nil
+	l.n--
 	l.front.waiting.Add(-1)
 	return w
 }
 
-// refuse resets a connection that is not in the Lobby any more.
+// refuse resets a connection that is not in the Lobby any more: without the exchange, and the TIME-WAIT, of an orderly
+// end (RFC 9293 §3.5), as PrepareListener has it.
 func (l *Lobby) refuse(w *waiter, err error) {
-	reset(w.fd)
+	unix.Close(w.fd)
 	l.front.count(err)
 	l.refused(w.peer, err)
-}
-
-// reset closes a socket without the exchange, and the TIME-WAIT, of an orderly end (RFC 9293 §3.5).
-func reset(fd int) {
-	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}) // it is closed in any case
-	unix.Close(fd)
 }
 
 // run is the goroutine that looks at those who have said something, and ends the wait of the others.
@@ -201,7 +224,7 @@ func (l *Lobby) run() {
 		l.expire(time.Now())
 	}
 	for w := l.oldest(time.Time{}); w != nil; w = l.oldest(time.Time{}) {
-		reset(w.fd)
+		unix.Close(w.fd)
 	}
 }
 
@@ -210,8 +233,8 @@ func (l *Lobby) setDeadline() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var deadline time.Time
-	if e := l.order.Front(); e != nil {
-		deadline = e.Value.(*waiter).until.Add(lobbyGrain)
+	if l.n > 0 {
+		deadline = l.order.next.until.Add(lobbyGrain)
 	}
 	l.set.SetReadDeadline(deadline)
 	return !l.closed
@@ -221,8 +244,8 @@ func (l *Lobby) setDeadline() bool {
 func (l *Lobby) oldest(now time.Time) *waiter {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	e := l.order.Front()
-	return l.leaveIfLocked(e != nil && (now.IsZero() || now.After(e.Value.(*waiter).until)), e)
+	w := l.order.next
+	return l.leaveIfLocked(now.IsZero() || now.After(w.until), w)
 }
 
 // expire refuses those whose time is over.
@@ -239,13 +262,13 @@ func (l *Lobby) expire(now time.Time) {
 // look lets a connection go on, or go, if what has happened to it is enough for that.
 func (l *Lobby) look(e *unix.EpollEvent) {
 	l.mu.Lock()
-	at := l.waiting[int(e.Fd)]
-	if at == nil || at.Value.(*waiter).turn != e.Pad {
+	w := l.waiting[e.Fd]
+	if w == nil || w.turn != e.Pad {
 		l.mu.Unlock()
 		return // it left meanwhile
 	}
 	decided, err := heard(uintptr(e.Fd), e.Events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0)
-	w := l.leaveIfLocked(decided || err != nil, at)
+	w = l.leaveIfLocked(decided || err != nil, w)
 	l.mu.Unlock()
 	switch {
 	case err != nil:
@@ -300,18 +323,18 @@ func (l *Lobby) pass(w *waiter) {
 func netConn(fd int) (net.Conn, error) {
 	f := os.NewFile(uintptr(fd), "")
 	defer f.Close() // the net.Conn has a descriptor of its own
-	if err := lowWater(uintptr(fd), 1); err != nil {
+	if err := errors.Join(lowWater(uintptr(fd), 1), linger(uintptr(fd), unix.Linger{})); err != nil {
 		return nil, err
 	}
 	return net.FileConn(f)
 }
 
 // addrPortOf is an address as accept(2) gives it.
-func addrPortOf(sa unix.Sockaddr) netip.AddrPort {
+func addrPortOf(sa syscall.Sockaddr) netip.AddrPort {
 	switch sa := sa.(type) {
-	case *unix.SockaddrInet4:
+	case *syscall.SockaddrInet4:
 		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
-	case *unix.SockaddrInet6:
+	case *syscall.SockaddrInet6:
 		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port))
 	}
 	return netip.AddrPort{}

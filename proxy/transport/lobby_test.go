@@ -43,33 +43,18 @@ func openLobby(t *testing.T, o transport.FrontOptions) *lobby {
 	if err != nil {
 		t.Fatal(err)
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.address = listener.Addr().String()
-	file, err := listener.(*net.TCPListener).File()
-	if err != nil {
-		t.Fatal(err)
-	}
-	listener.Close()
-	raw, err := file.SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := transport.PrepareListener(raw); err != nil {
-		t.Fatal(err)
-	}
+	address, raw := prepared(t)
+	l.address = address
 	ended := make(chan error, 1)
 	go func() {
 		var err error
 		for err == nil {
-			_, err = l.Accept(raw)
+			_, err = l.Accept(raw.RawConn)
 		}
 		ended <- err
 	}()
 	t.Cleanup(func() {
-		file.Close()
+		raw.Close()
 		if err := <-ended; !errors.Is(err, net.ErrClosed) {
 			t.Errorf("Accept ended with %v", err)
 		}
@@ -79,6 +64,34 @@ func openLobby(t *testing.T, o transport.FrontOptions) *lobby {
 		}
 	})
 	return l
+}
+
+// listener is one that is ready for Accept, with what closes it.
+type listener struct {
+	syscall.RawConn
+	io.Closer
+}
+
+func prepared(t *testing.T) (address string, l listener) {
+	t.Helper()
+	made, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer made.Close()
+	file, err := made.(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { file.Close() })
+	raw, err := file.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := transport.PrepareListener(raw); err != nil {
+		t.Fatal(err)
+	}
+	return made.Addr().String(), listener{raw, file}
 }
 
 // admission is the next connection that goes on.
@@ -167,6 +180,10 @@ func TestLobbyAdmits(t *testing.T) {
 			if n, err := admitted.Read(got); n != 1 || err != nil {
 				t.Errorf("%d bytes, %v", n, err)
 			}
+			admitted.Close()
+			if n, err := conn.Read(got); n != 0 || err != io.EOF {
+				t.Errorf("%d bytes, %v at its end, which is orderly", n, err)
+			}
 		})
 	}
 }
@@ -226,6 +243,41 @@ func TestLobbyFull(t *testing.T) {
 	} else if !errors.Is(err, syscall.ECONNRESET) {
 		t.Error(err)
 	}
+}
+
+// Whoever is the oldest when there is no room, and has said enough before anybody looked, goes on instead of being turned
+// away.
+func TestLobbyFullOfSpeakers(t *testing.T) {
+	const most = 16
+	l := openLobby(t, transport.FrontOptions{MaxPending: most})
+	address, listener := prepared(t)
+	speakers := map[string]bool{}
+	for range 2 * most { // they are in the listener's queue, with what they say
+		conn := connect(t, address)
+		conn.Write([]byte{0x80, 0, 0, 0x2c, 0})
+		speakers[conn.LocalAddr().String()] = true
+	}
+	for range 2 * most {
+		connect(t, address)
+	}
+	for taken := 0; taken < 4*most; {
+		n, err := l.Accept(listener.RawConn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		taken += n
+	}
+	for range 2 * most {
+		select {
+		case conn := <-l.admitted:
+			if conn.Close(); !speakers[conn.RemoteAddr().String()] {
+				t.Errorf("%v goes on", conn.RemoteAddr())
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatalf("not all go on: %+v", l.front.Stats())
+		}
+	}
+	waitFor(t, func() bool { return l.front.Stats().Crowded == most && l.Len() == most })
 }
 
 // descriptors is how many this process has.

@@ -142,6 +142,11 @@ func lowWater(fd uintptr, n int) error {
 	return unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVLOWAT, n)
 }
 
+// linger says how a socket is closed; with a time of 0, it is reset.
+func linger(fd uintptr, how unix.Linger) error {
+	return unix.SetsockoptLinger(int(fd), unix.SOL_SOCKET, unix.SO_LINGER, &how)
+}
+
 // peekAt looks at what was received without taking it.
 func peekAt(fd uintptr, b []byte) (int, error) {
 	for {
