@@ -46,6 +46,8 @@ type world struct {
 	nfseal  string   // the operator's command
 	env     []string // of calls to the API
 	card    string   // the image's network card
+	// bootTime is how long what a start brings is waited for.
+	bootTime time.Duration
 }
 
 func newWorld(t *testing.T) *world {
@@ -62,7 +64,7 @@ func newWorld(t *testing.T) *world {
 // makeWorld makes a world whose machine has no system yet but the image.
 func makeWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir()}
+	w := &world{t: t, dir: t.TempDir(), bootTime: bootTime}
 	if kept := os.Getenv("NFSEAL_RIG_DIR"); kept != "" {
 		w.keep(filepath.Join(kept, t.Name()))
 	}
@@ -113,7 +115,7 @@ func (w *world) start() {
 // await waits for words on the console.
 func (w *world) await(expression string) []string {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), bootTime)
+	ctx, cancel := context.WithTimeout(w.t.Context(), w.bootTime)
 	defer cancel()
 	began := time.Now()
 	found, err := w.machine.Await(ctx, expression)

@@ -40,7 +40,7 @@ func (w *world) onDiskOfItsOwn(dir string) {
 // off waits until the machine has ended by itself: QEMU is told not to start it again.
 func (w *world) off() {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), bootTime)
+	ctx, cancel := context.WithTimeout(w.t.Context(), w.bootTime)
 	defer cancel()
 	w.must(w.machine.AwaitOff(ctx))
 }
