@@ -405,13 +405,14 @@ func TestExpiry(t *testing.T) {
 	}
 }
 
-// The service's own goroutine drops clients that hold nothing and ends the recovery phase, without
-// anybody asking.
+// The service's own goroutine drops clients that were silent for long and ends the recovery phase, without anybody asking.
 func TestReaper(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, func(o *nfs4.Options) { o.Now = time.Now })
-		r.newSession("idle")
-		time.Sleep(20 * time.Second)
+		idle := r.newSession("idle")
+		time.Sleep(20 * time.Second) // its lease is over, and its session still there
+		idle.ok(putRoot)
+		time.Sleep(time.Hour + time.Minute)
 		synctest.Wait()
 		if st := r.s.Stats(); st.Clients != 0 || r.fs.records != 0 {
 			t.Errorf("%+v, %d records", st, r.fs.records)

@@ -216,7 +216,7 @@ func (m *Machine) expiredLocked(c *client) bool {
 }
 
 // Lapsed are the clients that should be condemned and buried now: their leases have run out and
-// they hold nothing, or nobody heard of them for very long, or their burial failed before.
+// they have nothing, or nothing but sessions whose place others could use, or nobody heard of them for very long, or their burial failed before.
 // Unconfirmed records that are too old are dropped on the way, delegations revoked that were
 // recalled long ago, and slots recalled if there is little room for replies.
 func (m *Machine) Lapsed() []wire.ClientID {
@@ -242,10 +242,13 @@ func (m *Machine) Lapsed() []wire.ClientID {
 }
 
 func (m *Machine) lapsedLocked(c *client) bool {
-	if !m.expiredLocked(c) {
+	switch {
+	case !m.expiredLocked(c):
 		return false
+	case !c.hasState(), m.silentLocked(c) > courtesyLeases*m.opt.Lease:
+		return true
 	}
-	return !c.holds() || m.silentLocked(c) > courtesyLeases*m.opt.Lease
+	return !c.holds() && m.halfFullLocked()
 }
 
 // silentLocked is for how long nothing was heard of c.

@@ -163,8 +163,15 @@ func TestCourtesy(t *testing.T) {
 	}
 	b.advance(time.Second)
 	q.do(func(*Ticket) {})
+	if got := b.m.Lapsed(); got != nil {
+		t.Fatalf("lapsed: %x, which have sessions", got)
+	}
+	idle.do(func(*Ticket) {})
+	b.want(b.m.DestroySession(idle.session, nil), wire.NFS4_OK)
+	b.advance(testLease + time.Second)
+	q.do(func(*Ticket) {})
 	if got := b.m.Lapsed(); len(got) != 1 || got[0] != idle.id {
-		t.Fatalf("lapsed: %x, want %x alone, which holds nothing", got, idle.id)
+		t.Fatalf("lapsed: %x, want %x alone, which has nothing", got, idle.id)
 	}
 	q.mustOpen(g, "o", 3, 3) // in nobody's way
 	p.do(func(tk *Ticket) { b.want(b.m.CheckIO(tk, &id, f, true), wire.NFS4_OK) })
@@ -177,6 +184,22 @@ func TestCourtesy(t *testing.T) {
 	var tk Ticket
 	_, s = b.m.Sequence(p.request(0), &tk)
 	b.want(s, wire.NFS4ERR_BADSESSION)
+}
+
+// Sessions of those who are away, and have no files open, go when others would get fewer slots for them.
+func TestCourtesyMakesRoomForSlots(t *testing.T) {
+	b := newBench(t, nil)
+	away, holder := b.join("away", false), b.join("holder", false)
+	holder.mustOpen(File{1, 1}, "o", 1, 0)
+	b.advance(testLease + time.Second)
+	b.m.opt.Limits.ReplyCacheBytes = 2*int(b.m.cacheBytes.Load()) + 2
+	if got := b.m.Lapsed(); got != nil {
+		t.Errorf("lapsed: %x, with half of the cache free", got)
+	}
+	b.m.opt.Limits.ReplyCacheBytes -= 2
+	if got := b.m.Lapsed(); len(got) != 1 || got[0] != away.id {
+		t.Errorf("lapsed: %x, want %x alone", got, away.id)
+	}
 }
 
 func TestCourtesyEndsSomeTime(t *testing.T) {

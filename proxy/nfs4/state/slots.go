@@ -84,6 +84,11 @@ func (m *Machine) pressedLocked() bool {
 	return m.cacheBytes.Load() >= int64(m.opt.Limits.ReplyCacheBytes)/4*3
 }
 
+// halfFullLocked says whether so much of the reply cache is taken that new sessions get few slots.
+func (m *Machine) halfFullLocked() bool {
+	return m.cacheBytes.Load() >= int64(m.opt.Limits.ReplyCacheBytes)/2
+}
+
 // slotShareLocked is how many slots a session may have at most: the fuller the reply cache, the fewer,
 // so that late comers get some too.
 func (m *Machine) slotShareLocked() uint32 {
