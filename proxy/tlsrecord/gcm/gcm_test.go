@@ -99,9 +99,7 @@ func TestAgainstStandard(t *testing.T) {
 		lengths = append(lengths, n)
 	}
 	const most = 1 << 20
-	for _, n := range []int{16384, most - 1, most, most + 1, most + 512, 2*most + 1000} {
-		lengths = append(lengths, n)
-	}
+	lengths = append(lengths, 16384, most-1, most, most+1, most+512, 2*most+1000)
 	for _, n := range lengths {
 		key := make([]byte, KeyBytes)
 		nonce, extra, plain := make([]byte, NonceBytes), make([]byte, rng.IntN(50)), make([]byte, n)
