@@ -23,6 +23,7 @@ const (
 	headerWords  = 3 // block number, generation, size
 	factorCount  = headerWords + maxPieces*passes
 	factorBytes  = 16
+	fourBlocks   = 4 // that are hashed side by side
 	aesKeyBytes  = 32
 	derivedBytes = nhKeyBytes + factorCount*factorBytes + aesKeyBytes
 )

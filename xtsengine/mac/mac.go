@@ -141,15 +141,39 @@ func (b *batch) put() {
 // tagBatch makes the tags of n ≤ batchBlocks blocks.
 func (k *Key) tagBatch(b *batch, n int, ciphertext []byte, first, generation uint64) {
 	blockBytes := len(ciphertext) / n
-	for i := range n {
+	for i := 0; i < n; {
+		if n-i >= fourBlocks && k.hashFour(b, i, ciphertext[i*blockBytes:][:fourBlocks*blockBytes], first+uint64(i), generation) {
+			i += fourBlocks
+			continue
+		}
 		count := k.hashPieces(&b.words, ciphertext[i*blockBytes:][:blockBytes])
-		h := k.combine(b.words[:count], first+uint64(i), generation, uint64(blockBytes))
-		binary.LittleEndian.PutUint64(b.tags[i*TagBytes:], h.lo)
-		binary.LittleEndian.PutUint64(b.tags[i*TagBytes+8:], h.hi)
+		b.set(i, k.combine(b.words[:count], first+uint64(i), generation, uint64(blockBytes)))
+		i++
 	}
 	for i := 0; i < n*TagBytes; i += TagBytes {
 		k.aes.Encrypt(b.tags[i:i+TagBytes], b.tags[i:i+TagBytes])
 	}
+}
+
+// set is the hash of a block, before its encryption.
+func (b *batch) set(block int, h factor) {
+	binary.LittleEndian.PutUint64(b.tags[block*TagBytes:], h.lo)
+	binary.LittleEndian.PutUint64(b.tags[block*TagBytes+8:], h.hi)
+}
+
+// hashFour hashes fourBlocks blocks side by side, of which the first is the one at an index of the batch, if the path can
+// and a block is a single piece.
+func (k *Key) hashFour(b *batch, at int, blocks []byte, first, generation uint64) bool {
+	blockBytes := len(blocks) / fourBlocks
+	sums := (*[fourBlocks * passes]uint64)(b.words[:])
+	if blockBytes > pieceBytes || !nhFour(k.path, sums, &k.nh, blocks) {
+		return false
+	}
+	for i := range fourBlocks {
+		w := sums[i*passes : (i+1)*passes]
+		b.set(at+i, k.combine(w, first+uint64(i), generation, uint64(blockBytes)))
+	}
+	return true
 }
 
 // hashPieces writes the NH words of one block, and returns how many there are.

@@ -100,6 +100,29 @@ func TestNH(t *testing.T) {
 	})
 }
 
+// TestNHFour compares four blocks side by side with each by itself, on every length, on the paths that have such a way.
+func TestNHFour(t *testing.T) {
+	eachPath(t, func(t *testing.T, p path) {
+		r := rand.New(rand.NewPCG(9, 10))
+		key := (*[nhKeyBytes]byte)(randomBytes(r, nhKeyBytes))
+		for n := BlockUnitBytes; n <= pieceBytes; n += BlockUnitBytes {
+			blocks := randomBytes(r, fourBlocks*n+1)[1:]
+			var want [passes]uint64
+			var got [fourBlocks * passes]uint64
+			done := nhFour(p, &got, key, blocks)
+			if done != (p == pathAVX512) {
+				t.Fatalf("done side by side: %v", done)
+			}
+			for i := 0; i < fourBlocks && done; i++ {
+				nhGeneric(&want, key, blocks[i*n:(i+1)*n])
+				if [passes]uint64(got[i*passes:]) != want {
+					t.Fatalf("block %d of %d bytes: %x, want %x", i, n, got[i*passes:(i+1)*passes], want)
+				}
+			}
+		}
+	})
+}
+
 // TestExtremes has every word of block, number and generation at its greatest, where carries meet.
 func TestExtremes(t *testing.T) {
 	eachPath(t, func(t *testing.T, p path) {

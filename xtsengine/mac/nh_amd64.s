@@ -86,6 +86,82 @@ fold:
 	VZEROUPPER
 	RET
 
+// Four blocks side by side: a load of the key, most of which straddle two lines of the cache, is for all of them. The
+// sums are in Z0…Z3, Z8…Z11, Z12…Z15 and Z16…Z19, the messages in Z20…Z23, the key in Z24.
+
+#define TERM(message, sum, s, p) \
+	VPADDD   Z24, message, s; \
+	VPSHUFD  $0xf5, s, p;     \
+	VPMULUDQ s, p, p;         \
+	VPADDQ   p, sum, sum
+
+#define PASS4(at, a, b, c, d) \
+	VMOVDQU64 at(DI), Z24;   \
+	TERM(Z20, a, Z4, Z5);    \
+	TERM(Z21, b, Z6, Z7);    \
+	TERM(Z22, c, Z25, Z26);  \
+	TERM(Z23, d, Z27, Z28)
+
+#define FOLD4 \
+	FOLD(Z0, Y0); \
+	FOLD(Z1, Y1); \
+	FOLD(Z2, Y2); \
+	FOLD(Z3, Y3); \
+	SUM
+
+#define BLOCK(a, b, c, d) \
+	ADDQ      $32, DX; \
+	VMOVDQA64 a, Z0;   \
+	VMOVDQA64 b, Z1;   \
+	VMOVDQA64 c, Z2;   \
+	VMOVDQA64 d, Z3;   \
+	FOLD4
+
+// func nhFourAVX512(sums *[fourBlocks * passes]uint64, key, blocks *byte, bytes int)
+TEXT ·nhFourAVX512(SB), NOSPLIT, $0-32
+	MOVQ   sums+0(FP), DX
+	MOVQ   key+8(FP), DI
+	MOVQ   blocks+16(FP), SI
+	MOVQ   bytes+24(FP), CX
+	MOVQ   CX, R8
+	LEAQ   (R8)(R8*2), R9
+	VPXORQ Z0, Z0, Z0
+	VPXORQ Z1, Z1, Z1
+	VPXORQ Z2, Z2, Z2
+	VPXORQ Z3, Z3, Z3
+	VPXORQ Z8, Z8, Z8
+	VPXORQ Z9, Z9, Z9
+	VPXORQ Z10, Z10, Z10
+	VPXORQ Z11, Z11, Z11
+	VPXORQ Z12, Z12, Z12
+	VPXORQ Z13, Z13, Z13
+	VPXORQ Z14, Z14, Z14
+	VPXORQ Z15, Z15, Z15
+	VPXORQ Z16, Z16, Z16
+	VPXORQ Z17, Z17, Z17
+	VPXORQ Z18, Z18, Z18
+	VPXORQ Z19, Z19, Z19
+
+line:
+	VMOVDQU64 (SI), Z20
+	VMOVDQU64 (SI)(R8*1), Z21
+	VMOVDQU64 (SI)(R8*2), Z22
+	VMOVDQU64 (SI)(R9*1), Z23
+	PASS4(0, Z0, Z8, Z12, Z16)
+	PASS4(16, Z1, Z9, Z13, Z17)
+	PASS4(32, Z2, Z10, Z14, Z18)
+	PASS4(48, Z3, Z11, Z15, Z19)
+	ADDQ $64, SI
+	ADDQ $64, DI
+	SUBQ $64, CX
+	JNZ  line
+	FOLD4
+	BLOCK(Z8, Z9, Z10, Z11)
+	BLOCK(Z12, Z13, Z14, Z15)
+	BLOCK(Z16, Z17, Z18, Z19)
+	VZEROUPPER
+	RET
+
 // func nhAVX2(sum *[passes]uint64, key, piece *byte, bytes int)
 TEXT ·nhAVX2(SB), NOSPLIT, $0-32
 	MOVQ  sum+0(FP), DX

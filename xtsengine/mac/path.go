@@ -46,5 +46,27 @@ func selfTest(p path) bool {
 			return false
 		}
 	}
+	return sameFour(p, &key)
+}
+
+// sameFour compares four blocks side by side with each by itself.
+func sameFour(p path, key *[nhKeyBytes]byte) bool {
+	var blocks [fourBlocks * pieceBytes]byte
+	for i := range blocks {
+		blocks[i] = byte(i*i>>7 + i*31)
+	}
+	var want [passes]uint64
+	var got [fourBlocks * passes]uint64
+	for _, n := range []int{BlockUnitBytes, 3 * BlockUnitBytes, pieceBytes} {
+		if !nhFour(p, &got, key, blocks[:fourBlocks*n]) {
+			return true
+		}
+		for i := range fourBlocks {
+			nhGeneric(&want, key, blocks[i*n:(i+1)*n])
+			if [passes]uint64(got[i*passes:]) != want {
+				return false
+			}
+		}
+	}
 	return true
 }
