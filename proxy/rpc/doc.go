@@ -26,7 +26,7 @@
 // else is under way. If that takes long, a timer's goroutine takes the reading over, and the
 // first one leaves when its call is done. All other calls get a goroutine each, at most
 // Options.MaxInFlight of them; the reader waits for a free place, and so, through TCP, does the client.
-// A few of these goroutines stay a moment for further calls.
+// A few of these goroutines stay a moment for further calls. After a large call the reader lets its worker go first.
 //
 // A reply goes out whole. Whoever finds nobody writing writes; the others leave their replies to that
 // one, who sends several with one system call. The reader holds small replies back while there is more

@@ -72,6 +72,8 @@ const (
 	// goroutines: their files may be on a disk.
 	slowCall    = 100 * time.Microsecond
 	spreadCalls = 64
+	// yieldBytes is how long a call is whose worker takes the reader's place on the processor.
+	yieldBytes = 64 << 10
 	// crowdCalls is how many calls of unknown length must be alone before the reader handles one.
 	crowdCalls = 16
 )

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -164,7 +165,13 @@ func (s *server) see(t *task) bool {
 	if s.inline(t, alone) {
 		return s.handleInline(t, more, alone)
 	}
+	large := t.n >= yieldBytes
 	s.handOut(t)
+	if large {
+		// The worker is next on this processor, which has the call's data in its cache, and the reader goes to where
+		// another one looks first. Staying here it would be the worker that is searched for, only after a while.
+		runtime.Gosched()
+	}
 	return true
 }
 
