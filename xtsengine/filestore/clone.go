@@ -128,8 +128,8 @@ func (s *Store) drainJournal(i *inode) error {
 		return err
 	}
 	for len(i.journal) > 0 {
-		f, err := s.loadMove(i)
-		if f == nil {
+		f, err := s.copyJournaled(i, i.someJournaled(migrateBlocks))
+		if err != nil {
 			return err
 		}
 		if err = s.opts.Space.Sync(); err != nil {
@@ -138,7 +138,7 @@ func (s *Store) drainJournal(i *inode) error {
 		if e := s.switchMove(f, err == nil); err == nil {
 			err = e
 		}
-		if e := s.finishMove(f); err == nil {
+		if _, e := s.finishMove(f); err == nil {
 			err = e
 		}
 		if err != nil {

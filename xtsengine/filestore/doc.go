@@ -79,8 +79,8 @@
 //	background.pause   shared by a round of the background, alone by Check
 //	inode.gate      shared by Write, alone by a change of size, Allocate, Deallocate, and Clone for its target
 //	Store.scarce    a write on a full volume
-//	inode.flushing  whoever changes committed extents; the mover holds several, by TryLock, Clone two in
-//	                the order of inode numbers
+//	inode.turns     whoever commits
+//	inode.flushing  whoever changes committed extents; Clone holds two, in the order of inode numbers
 //	quota.finishing shared by a flush while its blocks count twice
 //	Store.renaming  a directory gets another parent
 //	inode.mu        several in the order of inode numbers; Read holds it shared while it reads the

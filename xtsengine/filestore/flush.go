@@ -17,7 +17,9 @@ import (
 type flush struct {
 	i      *inode
 	layer  *layer
-	moving bool   // from the journal: nothing of the record changes
+	moving bool        // from the journal: nothing of the record changes
+	picks  []journaled // what is moved: files, and what could not be read, for the reasons in
+	unread error
 	size   uint64 // of the file with these writes
 	number uint64 // the last write
 
@@ -64,8 +66,44 @@ func (s *Store) Commit(ctx context.Context, id vfs.FileID, _, _ uint64) error {
 	return s.commit(i, number)
 }
 
+// turns lets those who commit a file at the same time share a flush: while one has the turn the others wait, and
+// all that they wrote goes with the next. A mutex alone would pass from each to the next, through all whose
+// writes are durable by then.
+type turns struct {
+	mu    sync.Mutex
+	over  sync.Cond
+	taken bool
+}
+
+// take waits for the turn, or until done says that it is not needed any more; ok says which.
+func (t *turns) take(done func() bool) (ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.over.L = &t.mu
+	for !done() {
+		if !t.taken {
+			t.taken = true
+			return true
+		}
+		t.over.Wait()
+	}
+	return false
+}
+
+// give ends the turn.
+func (t *turns) give() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.taken = false
+	t.over.Broadcast()
+}
+
 // commit makes the file's writes durable up to a number.
 func (s *Store) commit(i *inode, number uint64) error {
+	if !i.turns.take(func() bool { return i.stable.Load() >= number }) {
+		return nil
+	}
+	defer i.turns.give()
 	i.flushing.Lock()
 	defer i.flushing.Unlock()
 	return s.flushLocked(i, number)
@@ -73,7 +111,7 @@ func (s *Store) commit(i *inode, number uint64) error {
 
 // flushLocked is commit for who holds i.flushing.
 func (s *Store) flushLocked(i *inode, number uint64) error {
-	if i.stable >= number {
+	if i.stable.Load() >= number {
 		return nil
 	}
 	f, err := s.seal(i)
@@ -88,7 +126,7 @@ func (s *Store) flushLocked(i *inode, number uint64) error {
 		s.stats.flushFailures.Add(1)
 		return err
 	}
-	i.stable = f.number
+	i.stable.Store(f.number)
 	return nil
 }
 
@@ -286,13 +324,9 @@ func (s *Store) finish(f *flush) {
 	case inJournal:
 		s.unpromise(n)
 		s.stats.journaledBlocks.Add(n)
-		if f.i.journal == nil {
-			f.i.journal = map[uint64]struct{}{}
-		}
 		for _, file := range f.files {
-			f.i.journal[file] = struct{}{}
+			s.noteJournaled(f.i, file)
 		}
-		s.journal.add(f.i, s.opts.Clock())
 		if s.muchJournaled() {
 			s.background.wakeMover()
 		}

@@ -24,8 +24,10 @@ type inode struct {
 	gate sync.RWMutex
 	// flushing is held by whoever changes the committed extents.
 	flushing sync.Mutex
-	stable   uint64              // under flushing: writes up to this one are durable
-	journal  map[uint64]struct{} // under flushing: blocks that went to the journal
+	turns    turns             // of those who commit
+	stable   atomic.Uint64     // changed under flushing: writes up to this one are durable
+	journal  map[uint64]uint64 // under flushing: blocks that went to the journal, and which of the puts it was
+	puts     uint64            // under flushing: counts what went there
 
 	// mu guards what follows. Everything that holds it alone leaves the file in a state that
 	// others may see.

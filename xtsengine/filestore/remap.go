@@ -206,15 +206,6 @@ func (r *remap) finish(s *Store) {
 	}
 }
 
-// noteJournaled records that a block is in the journal; flushing is held.
-func (s *Store) noteJournaled(i *inode, file uint64) {
-	if i.journal == nil {
-		i.journal = map[uint64]struct{}{}
-	}
-	i.journal[file] = struct{}{}
-	s.journal.add(i, s.opts.Clock())
-}
-
 // attrChange is a change of attributes, and perhaps content, on its way.
 type attrChange struct {
 	id  vfs.FileID
