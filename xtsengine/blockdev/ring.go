@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -113,13 +114,17 @@ func newRing(depth uint32) (*ring, error) {
 	if err := r.notify(); err != nil {
 		return nil, errors.Join(err, r.unmap())
 	}
+	event, err := r.event.SyscallConn()
+	if err != nil {
+		return nil, errors.Join(err, r.event.Close(), r.unmap())
+	}
 	r.registerArena()
 	r.slots, r.plans = make(chan uint32, depth), make([]slot, depth)
 	for n := range depth {
 		r.slots <- n
 	}
 	r.ended = make(chan struct{})
-	go r.reap()
+	go r.reap(event)
 	return r, nil
 }
 
@@ -340,21 +345,24 @@ func (r *ring) takeBack() (slots []uint32) {
 	return slots
 }
 
-// reap is the ring's goroutine: it takes completions until the event file is closed.
-func (r *ring) reap() {
+// reap is the ring's goroutine: it takes completions until the event file is closed. The file's counter is never read: the
+// runtime's poller is told of each time that the kernel adds to it, which is all there is to know.
+func (r *ring) reap(event syscall.RawConn) {
 	defer close(r.ended)
-	var count [8]byte
-	for {
-		if _, err := r.event.Read(count[:]); err != nil {
-			return
-		}
-		head := *r.cqHead
-		for head != atomic.LoadUint32(r.cqTail) {
-			c := r.completions[head&r.cqMask]
-			head++
-			atomic.StoreUint32(r.cqHead, head)
-			r.completed(uint32(c.user), c.result)
-		}
+	_ = event.Read(func(uintptr) bool {
+		r.take()
+		return false
+	}) // an error is the end
+}
+
+// take takes the completions that there are.
+func (r *ring) take() {
+	head := *r.cqHead
+	for head != atomic.LoadUint32(r.cqTail) {
+		c := r.completions[head&r.cqMask]
+		head++
+		atomic.StoreUint32(r.cqHead, head)
+		r.completed(uint32(c.user), c.result)
 	}
 }
 
