@@ -16,9 +16,20 @@ const mostBytes = 256 << 10
 // Receive takes up to len(p) bytes, at least one, that a socket has received; 0 is the end of what comes. When there are
 // none the error is unix.EAGAIN.
 func Receive(fd uintptr, p []byte) (int, error) {
-	at, n := unsafe.Pointer(unsafe.SliceData(p)), min(len(p), mostBytes)
+	return move(unix.SYS_RECVFROM, fd, p, unix.MSG_DONTWAIT)
+}
+
+// Send gives a socket up to len(p) bytes, at least one, and returns how many it took. When it takes none the error is
+// unix.EAGAIN.
+func Send(fd uintptr, p []byte) (int, error) {
+	return move(unix.SYS_SENDTO, fd, p, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+}
+
+// move is one of the two.
+func move(call, fd uintptr, p []byte, flags uintptr) (int, error) {
+	at, most := unsafe.Pointer(unsafe.SliceData(p)), min(len(p), mostBytes)
 	for {
-		n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, fd, uintptr(at), uintptr(n), unix.MSG_DONTWAIT, 0, 0)
+		n, _, errno := unix.RawSyscall6(call, fd, uintptr(at), uintptr(most), flags, 0, 0)
 		switch errno {
 		case 0:
 			return int(n), nil
@@ -29,20 +40,25 @@ func Receive(fd uintptr, p []byte) (int, error) {
 	}
 }
 
-// Reader reads from a stream socket, for one goroutine at a time.
-type Reader struct {
+// Socket reads from a stream socket and writes to it, as its connection does: one goroutine at a time in each direction.
+type Socket struct {
 	raw     syscall.RawConn
-	attempt func(fd uintptr) bool // receive, made once
+	in, out half
+}
 
-	// What is under way.
+// half is one direction.
+type half struct {
+	attempt func(fd uintptr) bool // to move what is under way, made once
+
+	// What is under way, and how far that is.
 	p   []byte
 	n   int
 	err error
 }
 
-// NewReader returns one for a connection, whose deadlines and whose end are its own; nil if that is not a socket alone,
-// but has a Read that does more.
-func NewReader(conn net.Conn) *Reader {
+// NewSocket returns that of a connection, whose deadlines and whose end are its own; nil if the connection is not a socket
+// alone, but has a Read and Write that do more.
+func NewSocket(conn net.Conn) *Socket {
 	switch conn.(type) {
 	case *net.TCPConn, *net.UnixConn:
 	default:
@@ -52,31 +68,59 @@ func NewReader(conn net.Conn) *Reader {
 	if err != nil {
 		return nil // closed: its Read says so
 	}
-	r := &Reader{raw: raw}
-	r.attempt = r.receive
-	return r
+	s := &Socket{raw: raw}
+	s.in.attempt, s.out.attempt = s.in.receive, s.out.send
+	return s
 }
 
 // Read implements io.Reader. It waits in the runtime's poller, as a read of the connection does.
-func (r *Reader) Read(p []byte) (int, error) {
+func (s *Socket) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	r.p, r.n, r.err = p, 0, nil
-	err := r.raw.Read(r.attempt)
-	r.p = nil
-	switch {
-	case err != nil:
-		return 0, err
-	case r.err != nil:
-		return 0, fmt.Errorf("nowait: receive: %w", r.err)
-	case r.n == 0:
+	n, err := s.in.move(s.raw.Read, p)
+	if n == 0 && err == nil {
 		return 0, io.EOF
 	}
-	return r.n, nil
+	return n, err
 }
 
-func (r *Reader) receive(fd uintptr) bool {
-	r.n, r.err = Receive(fd, r.p)
-	return r.err != unix.EAGAIN
+// Write implements io.Writer. It waits as Read does.
+func (s *Socket) Write(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	return s.out.move(s.raw.Write, p)
+}
+
+// move has until make attempts at p, and returns how far they came.
+func (h *half) move(until func(func(uintptr) bool) error, p []byte) (int, error) {
+	h.p, h.n, h.err = p, 0, nil
+	err := until(h.attempt)
+	h.p = nil
+	if err == nil && h.err != nil {
+		err = fmt.Errorf("nowait: socket: %w", h.err)
+	}
+	return h.n, err
+}
+
+// receive takes what there is.
+func (h *half) receive(fd uintptr) bool {
+	h.n, h.err = Receive(fd, h.p)
+	return h.err != unix.EAGAIN
+}
+
+// send gives away all.
+func (h *half) send(fd uintptr) bool {
+	for h.n < len(h.p) {
+		n, err := Send(fd, h.p[h.n:])
+		if err == unix.EAGAIN {
+			return false
+		}
+		if h.err = err; err != nil {
+			return true
+		}
+		h.n += n
+	}
+	return true
 }

@@ -33,10 +33,10 @@ func pair(t *testing.T) (near, far *net.TCPConn) {
 	return conn.(*net.TCPConn), other.(*net.TCPConn)
 }
 
-// TestReader reads what is sent at once and in pieces, up to its end.
-func TestReader(t *testing.T) {
+// TestRead reads what is sent at once and in pieces, up to its end.
+func TestRead(t *testing.T) {
 	near, far := pair(t)
-	r := NewReader(near)
+	r := NewSocket(near)
 	if n, err := r.Read(nil); n != 0 || err != nil {
 		t.Errorf("reading nothing: %d, %v", n, err)
 	}
@@ -56,10 +56,58 @@ func TestReader(t *testing.T) {
 	}
 }
 
-// TestErrors says what a reader says of a deadline, of a peer that breaks off and of a closed connection.
+// TestWrite writes more than both ends' buffers hold to a peer that reads late.
+func TestWrite(t *testing.T) {
+	near, far := pair(t)
+	s := NewSocket(near)
+	if n, err := s.Write(nil); n != 0 || err != nil {
+		t.Errorf("writing nothing: %d, %v", n, err)
+	}
+	sent := make([]byte, 24<<20)
+	for i := range sent {
+		sent[i] = byte(i * 11 >> 4)
+	}
+	got := make(chan []byte)
+	go func() {
+		time.Sleep(20 * time.Millisecond)
+		all, _ := io.ReadAll(far)
+		got <- all
+	}()
+	if n, err := s.Write(sent); n != len(sent) || err != nil {
+		t.Errorf("wrote %d of %d, %v", n, len(sent), err)
+	}
+	near.CloseWrite()
+	if all := <-got; !bytes.Equal(all, sent) {
+		t.Errorf("%d bytes of %d arrived, or others", len(all), len(sent))
+	}
+}
+
+// TestWriteErrors says what a write says of a deadline, and how far it came, and of a peer that is gone.
+func TestWriteErrors(t *testing.T) {
+	near, far := pair(t)
+	s := NewSocket(near)
+	much := make([]byte, 24<<20)
+	near.SetWriteDeadline(time.Now().Add(20 * time.Millisecond))
+	if n, err := s.Write(much); !errors.Is(err, os.ErrDeadlineExceeded) || n <= 0 || n >= len(much) {
+		t.Errorf("after the deadline: %d, %v", n, err)
+	}
+	near.SetWriteDeadline(time.Time{})
+	far.SetLinger(0)
+	far.Close()
+	_, err := s.Write(much)
+	if !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
+		t.Errorf("after a reset: %v", err)
+	}
+	near.Close()
+	if _, err := s.Write(much); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("to a closed connection: %v", err)
+	}
+}
+
+// TestErrors says what a read says of a deadline, of a peer that breaks off and of a closed connection.
 func TestErrors(t *testing.T) {
 	near, far := pair(t)
-	r := NewReader(near)
+	r := NewSocket(near)
 	p := make([]byte, 1)
 	near.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
 	if _, err := r.Read(p); !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -77,8 +125,8 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// TestReceiveDoesNotWait asks a socket whose descriptor is in blocking mode, which has nothing.
-func TestReceiveDoesNotWait(t *testing.T) {
+// TestNoWait asks a socket whose descriptor is in blocking mode, which has nothing, and then takes nothing.
+func TestNoWait(t *testing.T) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -88,6 +136,14 @@ func TestReceiveDoesNotWait(t *testing.T) {
 	if n, err := Receive(uintptr(fds[0]), make([]byte, 8)); n != 0 || err != unix.EAGAIN {
 		t.Errorf("nothing to receive: %d, %v", n, err)
 	}
+	for range 10_000 {
+		if _, err = Send(uintptr(fds[0]), make([]byte, 64<<10)); err != nil {
+			break
+		}
+	}
+	if err != unix.EAGAIN {
+		t.Errorf("no room to send to: %v", err)
+	}
 }
 
 // TestOnlySockets refuses connections whose Read is not a socket's: one in memory, and one that does more.
@@ -96,18 +152,20 @@ func TestOnlySockets(t *testing.T) {
 	defer memory.Close()
 	defer other.Close()
 	near, _ := pair(t)
-	if NewReader(memory) != nil || NewReader(struct{ *net.TCPConn }{near}) != nil {
+	if NewSocket(memory) != nil || NewSocket(struct{ *net.TCPConn }{near}) != nil {
 		t.Error("another Read is passed by")
 	}
 }
 
-// TestNoAllocation reads without allocating.
+// TestNoAllocation reads and writes without allocating.
 func TestNoAllocation(t *testing.T) {
 	near, far := pair(t)
-	r := NewReader(near)
+	r, w := NewSocket(near), NewSocket(far)
 	one, p := []byte{1}, make([]byte, 8)
 	if n := testing.AllocsPerRun(100, func() {
-		far.Write(one)
+		if _, err := w.Write(one); err != nil {
+			t.Fatal(err)
+		}
 		if _, err := r.Read(p); err != nil {
 			t.Fatal(err)
 		}

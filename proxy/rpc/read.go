@@ -31,7 +31,7 @@ type reader struct {
 
 func (in *reader) init(s *server) {
 	in.s, in.conn, in.from = s, s.conn, s.conn
-	if socket := nowait.NewReader(s.conn); socket != nil {
+	if socket := nowait.NewSocket(s.conn); socket != nil {
 		in.from = socket
 	}
 	in.more, _ = s.conn.(interface{ Buffered() bool })

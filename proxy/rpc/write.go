@@ -2,9 +2,12 @@ package rpc
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"time"
+
+	"github.com/nfseal/nfseal/internal/nowait"
 )
 
 // maxWriteBytes is how much goes out under one write deadline, unless a single reply is larger.
@@ -14,7 +17,8 @@ const maxWriteBytes = 2 << 20
 type writer struct {
 	s        *server
 	conn     net.Conn
-	vectored bool // conn has writev
+	to       io.Writer // conn, or its socket
+	vectored bool      // conn has writev
 	together BuffersWriter
 
 	mu      sync.Mutex
@@ -30,7 +34,10 @@ type writer struct {
 }
 
 func (w *writer) init(s *server) {
-	w.s, w.conn = s, s.conn
+	w.s, w.conn, w.to = s, s.conn, s.conn
+	if socket := nowait.NewSocket(s.conn); socket != nil {
+		w.to = socket
+	}
 	switch conn := s.conn.(type) {
 	case *net.TCPConn, *net.UnixConn:
 		w.vectored = true
@@ -119,7 +126,7 @@ func (w *writer) write(batch []*task) error {
 func (w *writer) writeRun(run []*task) error {
 	switch {
 	case len(run) == 1:
-		_, err := w.conn.Write(run[0].frame())
+		_, err := w.to.Write(run[0].frame())
 		return err
 	case w.vectored || w.together != nil:
 		return w.writeVectored(run)

@@ -3,11 +3,14 @@ package tlsrecord
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/nfseal/nfseal/internal/nowait"
 )
 
 // Conn is a TLS session under way. It is a net.Conn; one goroutine may read while others write.
@@ -26,7 +29,10 @@ func newConn(raw net.Conn, in, out *direction) (*Conn, error) {
 	if err := errors.Join(c.in.init(in), c.out.init(out)); err != nil {
 		return nil, err
 	}
-	c.in.c, c.out.raw = c, raw
+	c.in.c, c.out.raw, c.out.to = c, raw, raw
+	if socket := nowait.NewSocket(raw); socket != nil {
+		c.out.to = socket
+	}
 	c.in.attempt = c.in.receive
 	if socket, ok := raw.(syscall.Conn); ok {
 		var err error
@@ -98,6 +104,7 @@ func (c *Conn) abort(why error) {
 // writer is the sending direction.
 type writer struct {
 	raw net.Conn
+	to  io.Writer // raw, or its socket
 
 	updateWanted atomic.Bool // new keys are to be announced before the next data
 

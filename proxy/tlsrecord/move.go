@@ -124,7 +124,7 @@ func (w *writer) sendSealed(b []byte, n int) error {
 		}
 		n, end = n-size, end+k
 	}
-	if _, err := w.raw.Write(b[:end]); err != nil {
+	if _, err := w.to.Write(b[:end]); err != nil {
 		return w.fail(err)
 	}
 	return nil

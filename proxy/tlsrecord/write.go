@@ -51,7 +51,7 @@ func (w *writer) writeLocked(v [][]byte) (sent int64, err error) {
 			}
 			n, plain = n+k, plain+size
 		}
-		if _, err := w.raw.Write(b.Mem[:n]); err != nil {
+		if _, err := w.to.Write(b.Mem[:n]); err != nil {
 			return sent, w.fail(err)
 		}
 		sent += int64(plain)
@@ -81,7 +81,7 @@ func (w *writer) announce() error {
 	if err != nil {
 		return err
 	}
-	if _, err := w.raw.Write(record[:n]); err != nil {
+	if _, err := w.to.Write(record[:n]); err != nil {
 		return err
 	}
 	return w.update()
@@ -108,7 +108,7 @@ func (w *writer) shutLocked(alert Alert) error {
 	}
 	w.raw.SetWriteDeadline(time.Now().Add(AlertTimeout)) // fails only on a closed connection, as the write will
 	w.fail(ErrShut)
-	_, err = w.raw.Write(record[:n])
+	_, err = w.to.Write(record[:n])
 	return err
 }
 
