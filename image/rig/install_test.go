@@ -15,9 +15,6 @@ const isoImage = "../../out/image/nfseal.iso"
 // startMedium starts the machine from the medium for installations, as a CD, with its only disk empty.
 func (w *world) startMedium() {
 	w.t.Helper()
-	if _, err := os.Stat(isoImage); err != nil {
-		w.t.Skip("there is no medium yet: runs after make iso (make rig-install)")
-	}
 	w.options.System, w.options.KeepSystem = filepath.Join(w.dir, "installed.raw"), true
 	f, err := os.Create(w.options.System)
 	w.must(err)
@@ -36,6 +33,9 @@ func (w *world) install(args ...string) (string, error) {
 
 // The medium leaves disks with data alone, installs on an empty one with a configuration, and that one starts by itself.
 func TestInstallMedium(t *testing.T) {
+	if _, err := os.Stat(isoImage); err != nil {
+		t.Skip("there is no medium yet: runs after make iso (make rig-install)")
+	}
 	w := newWorld(t)
 	w.must(os.Truncate(w.options.Data, 5<<30))
 	w.must(exec.Command("/usr/sbin/mkfs.ext4", "-q", "-F", w.options.Data).Run())
