@@ -193,7 +193,7 @@ rig-upgrade: ## as root: an upgrade of the image, and one to a version that does
 	NFSEAL_LONG=1 NFSEAL_RIG_DIR=$(CURDIR)/out/rig NFSEAL_VERSIONS=$(CURDIR)/out/versions $(GO) test -count=1 -v -timeout 90m -run 'Upgrade|SecureBoot' ./image/rig
 
 .PHONY: rig-long
-rig-long: rig rig-upgrade ## as root: all that the rig has
+rig-long: rig rig-install rig-upgrade ## as root: all that the rig has
 
 .PHONY: clean
 clean: ## remove bin/ and out/
