@@ -254,11 +254,21 @@ func (p *pipe) tryTakeRecords(fd uintptr) bool {
 	return p.bytes > 0 || p.err != unix.EAGAIN
 }
 
+// tryGive has what the socket took sent before it waits for room. Up to Linux 6.4 splice(2) tells a session that more
+// follows (MSG_SENDPAGE_NOTLAST), even where the socket's buffer is full then: with nothing on its way to the peer, no
+// acknowledgement would come to have it sent, and there would never be room.
 func (p *pipe) tryGive(fd uintptr) bool {
 	var n int
 	n, p.err = splice(p.r, int(fd), p.bytes)
 	p.bytes -= n
-	return p.err != unix.EAGAIN
+	if p.err != unix.EAGAIN {
+		return true
+	}
+	if err := unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil { // which sends what waits
+		p.err = err
+		return true
+	}
+	return false
 }
 
 // splice is splice(2) on ends that don't wait. n is 0 where there is an error.

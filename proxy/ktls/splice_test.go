@@ -1,13 +1,16 @@
 package ktls
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -141,6 +144,55 @@ func TestSpliceManyRecords(t *testing.T) {
 	h.ours.Close()
 	<-up
 	<-down
+}
+
+// TestSpliceBurst: what fills the socket at once, while nothing is on its way to the peer, arrives.
+func TestSpliceBurst(t *testing.T) { eachVersion(t, testSpliceBurst) }
+
+func testSpliceBurst(t *testing.T, p path) {
+	const piece, pieces, sendBuffer = 4 << 10, 15, 8 << 10
+	ours, peer := p.ends(t, false, false)
+	local, app := sessiontest.Wire(t)
+	must(t, ours.(*Conn).raw.SetWriteBuffer(sendBuffer))
+	data := sessiontest.Random(piece * pieces)
+	for part := range slices.Chunk(data, piece) {
+		app.Write(part)
+	}
+	app.CloseWrite()
+	awaitReceived(t, local, len(data))
+	var moved atomic.Uint64
+	ended := make(chan error, 1)
+	go func() { ended <- ours.(*Conn).MoveFrom(local, &moved) }()
+	must(t, peer.SetReadDeadline(time.Now().Add(20*time.Second)))
+	got := make([]byte, len(data))
+	if n, err := io.ReadFull(peer, got); err != nil || !bytes.Equal(got, data) {
+		t.Fatalf("%d of %d bytes have arrived: %v", n, len(data), err)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// awaitReceived waits until a connection has so many bytes that nobody has read.
+func awaitReceived(t *testing.T, conn *net.TCPConn, want int) {
+	t.Helper()
+	socket, err := conn.SyscallConn()
+	must(t, err)
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		var n int
+		must(t, socket.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ) }))
+		if must(t, err); n == want {
+			return
+		}
+	}
+	t.Fatalf("%d bytes have not been received", want)
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestNoPipe: without a pipe nothing is moved, and the session goes on.
