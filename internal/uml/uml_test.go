@@ -232,7 +232,6 @@ func checkShutdown(t *testing.T, g *Guest) {
 	}
 }
 
-// A guest that hangs, with a hard mount of a server that is gone, ends all the same.
 // A guest that gets no processor time for a while is not lost.
 func TestGuestThatPauses(t *testing.T) {
 	g := testGuest(t, testNetwork(t), Options{})
@@ -248,6 +247,7 @@ func TestGuestThatPauses(t *testing.T) {
 	}
 }
 
+// A guest that hangs, with a hard mount of a server that is gone, ends all the same.
 func TestGuestOfDeadServerEnds(t *testing.T) {
 	n := testNetwork(t)
 	g := testGuest(t, n, Options{})
