@@ -128,13 +128,11 @@ func (s *Store) drainJournal(i *inode) error {
 		return err
 	}
 	for len(i.journal) > 0 {
-		f, err := s.copyJournaled(i, i.someJournaled(migrateBlocks))
+		f, err := s.readJournaled(i, i.someJournaled(migrateBlocks))
 		if err != nil {
 			return err
 		}
-		if err = s.opts.Space.Sync(); err != nil {
-			err = s.spaceErr(err)
-		}
+		err = s.writeMoves([]*flush{f})
 		if e := s.switchMove(f, err == nil); err == nil {
 			err = e
 		}

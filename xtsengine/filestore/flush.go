@@ -204,12 +204,10 @@ func (s *Store) writeDirty(f *flush) error {
 	if len(f.files) == 0 {
 		return nil
 	}
-	f.runs = s.pool.take(nil, uint64(len(f.files))-f.homes.blocks())
-	f.spread()
-	f.tags, f.generation = make([]byte, len(f.files)*tagBytes), s.tagGeneration
+	s.assign(f)
 	ios := make([]volume.IO, 0, min(len(f.files), transferBlocks))
-	for k, file := range f.files {
-		ios = append(ios, volume.IO{Block: f.at[k], Buf: f.layer.dirty[file][:], Tags: f.tagsOf(k), Generation: f.generation})
+	for k := range f.files {
+		ios = append(ios, f.io(k))
 		if len(ios) < transferBlocks && k+1 < len(f.files) {
 			continue
 		}
@@ -219,6 +217,18 @@ func (s *Store) writeDirty(f *flush) error {
 		ios = ios[:0]
 	}
 	return nil
+}
+
+// assign says where each dirty block goes, for which it takes blocks of the volume.
+func (s *Store) assign(f *flush) {
+	f.runs = s.pool.take(nil, uint64(len(f.files))-f.homes.blocks())
+	f.spread()
+	f.tags, f.generation = make([]byte, len(f.files)*tagBytes), s.tagGeneration
+}
+
+// io writes the k-th dirty block.
+func (f *flush) io(k int) volume.IO {
+	return volume.IO{Block: f.at[k], Buf: f.layer.dirty[f.files[k]][:], Tags: f.tagsOf(k), Generation: f.generation}
 }
 
 // tagsOf is the tag of the k-th dirty block.

@@ -54,25 +54,9 @@ func (s *Store) noteJournaled(i *inode, file uint64) {
 // did. Writes go on meanwhile: the blocks are copied with no lock held, and those that were put into the
 // journal again, or left it, before the metadata are switched to the copies stay as they are.
 func (s *Store) move(list []*inode) (moved int, err error) {
-	var flushes []*flush
-	budget := migrateBlocks
-	for _, i := range list {
-		if budget <= 0 || err != nil {
-			s.unpin(i)
-			continue
-		}
-		var f *flush
-		if f, err = s.copyJournaled(i, s.pickJournaled(i, budget)); f == nil {
-			s.unpin(i)
-			continue
-		}
-		budget -= len(f.files)
-		flushes = append(flushes, f)
-	}
-	if err == nil && len(flushes) > 0 {
-		if e := s.opts.Space.Sync(); e != nil {
-			err = s.spaceErr(e)
-		}
+	flushes, err := s.readMoves(list)
+	if err == nil {
+		err = s.writeMoves(flushes)
 	}
 	durable := err == nil
 	for _, f := range flushes { // apply all before waiting: they share a flush of the log
@@ -95,6 +79,46 @@ func (s *Store) move(list []*inode) (moved int, err error) {
 	return moved, err
 }
 
+// readMoves reads what is in the journal of pinned files, up to a bound, and unpins those of which nothing is to be moved.
+func (s *Store) readMoves(list []*inode) (flushes []*flush, err error) {
+	budget := migrateBlocks
+	for _, i := range list {
+		if budget <= 0 || err != nil {
+			s.unpin(i)
+			continue
+		}
+		var f *flush
+		if f, err = s.readJournaled(i, s.pickJournaled(i, budget)); f == nil {
+			s.unpin(i)
+			continue
+		}
+		budget -= len(f.files)
+		flushes = append(flushes, f)
+	}
+	return flushes, err
+}
+
+// writeMoves writes what was read to the volume, durably: the blocks of all files with one call.
+func (s *Store) writeMoves(flushes []*flush) error {
+	var ios []volume.IO
+	for _, f := range flushes {
+		for k := range f.files {
+			ios = append(ios, f.io(k))
+		}
+	}
+	if len(ios) == 0 {
+		return nil
+	}
+	err := s.opts.Space.Write(ios)
+	if err == nil {
+		err = s.opts.Space.Sync()
+	}
+	if err != nil {
+		return s.spaceErr(err)
+	}
+	return nil
+}
+
 // pickJournaled gives up to most blocks that are in a file's journal, in order.
 func (s *Store) pickJournaled(i *inode, most int) []journaled {
 	i.flushing.Lock()
@@ -115,10 +139,10 @@ func (i *inode) someJournaled(most int) []journaled {
 	return picks
 }
 
-// copyJournaled writes what the picked blocks hold to the volume, not durably; nil if there is nothing to be
-// written. What can't be read is left out: it has left the journal meanwhile, or keepUnchanged finds that
-// it should be there.
-func (s *Store) copyJournaled(i *inode, picks []journaled) (*flush, error) {
+// readJournaled reads what the picked blocks hold, and takes blocks of the volume for it; nil if there is nothing.
+// What can't be read is left out: it has left the journal meanwhile, or keepUnchanged finds that it should be
+// there.
+func (s *Store) readJournaled(i *inode, picks []journaled) (*flush, error) {
 	if len(picks) == 0 {
 		return nil, nil
 	}
@@ -137,10 +161,7 @@ func (s *Store) copyJournaled(i *inode, picks []journaled) (*flush, error) {
 		s.dropLayer(f)
 		return nil, s.spaceErr(err)
 	}
-	if err := s.writeDirty(f); err != nil {
-		s.unseal(f)
-		return nil, err
-	}
+	s.assign(f)
 	return f, nil
 }
 

@@ -84,9 +84,12 @@ func TestMoverKeepsWhatCameMeanwhile(t *testing.T) {
 			id := r.file("a")
 			r.put(id, 0, old)
 			i := r.pin(id.Inode)
-			f, err := r.copyJournaled(i, r.pickJournaled(i, blocks))
+			f, err := r.readJournaled(i, r.pickJournaled(i, blocks))
 			if err != nil || len(f.files) != blocks {
-				t.Fatalf("%v, copied: %v", err, f)
+				t.Fatalf("%v, read: %v", err, f)
+			}
+			if err := r.writeMoves([]*flush{f}); err != nil {
+				t.Fatal(err)
 			}
 			c.change(r, id)
 			r.holds(id, c.want)
@@ -112,7 +115,10 @@ func TestMoverOfRemovedFile(t *testing.T) {
 	id := r.file("a")
 	r.put(id, 0, noise(1, 8*blockBytes))
 	i := r.pin(id.Inode)
-	f, err := r.copyJournaled(i, r.pickJournaled(i, 8))
+	f, err := r.readJournaled(i, r.pickJournaled(i, 8))
+	if err == nil {
+		err = r.writeMoves([]*flush{f})
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
