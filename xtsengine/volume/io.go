@@ -62,6 +62,15 @@ func (c *cursor) contiguous(limit int) int {
 	return min(length, limit)
 }
 
+// ahead is the beginning of what comes next, if that is not where the cursor has just been: the cipher itself fetches what
+// lies behind.
+func (c *cursor) ahead() []byte {
+	if c.done() || c.at > 0 {
+		return nil
+	}
+	return c.batch[c.index].Buf[:aheadBytes]
+}
+
 // next gives what is at the cursor, up to limit bytes and within one IO, and moves past it.
 func (c *cursor) next(limit int) IO {
 	io := &c.batch[c.index]
@@ -110,6 +119,7 @@ func (s *Space) seal(j *job, c *cursor) {
 		buf := blockdev.Alloc(length)
 		for at := 0; at < length; {
 			plain, cipher, tags := s.piece(c, min(length-at, hotBytes))
+			xts.Fetch(c.ahead())
 			sealed := buf[at : at+len(plain.Buf)]
 			cipher.Encrypt(sealed, plain.Buf, BlockBytes, xts.UnitOf(uint64(plain.Block)))
 			tags.Tags(plain.Tags, sealed, BlockBytes, uint64(plain.Block), plain.Generation)

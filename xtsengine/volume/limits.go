@@ -43,6 +43,10 @@ const (
 	// decrypted: both ciphertext and plaintext stay in a core's cache between the two (docs/benchmarks.md).
 	hotBytes = 64 << 10
 
+	// aheadBytes is how much of a block is fetched while the one before it is encrypted: as many lines as a core waits for
+	// at a time.
+	aheadBytes = 1 << 10
+
 	// Leases grow with the space: one chunk in leaseShare of what it has, leaseMax at most.
 	leaseShare = 16
 	leaseMax   = 8

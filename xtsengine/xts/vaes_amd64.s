@@ -460,3 +460,16 @@ TEXT ·cpuid(SB), NOSPLIT, $0-20
 	MOVL CX, ecx+12(FP)
 	MOVL DX, edx+16(FP)
 	RET
+
+// func fetch(p *byte, bytes int)
+TEXT ·fetch(SB), NOSPLIT, $0-16
+	MOVQ p+0(FP), SI
+	MOVQ bytes+8(FP), CX
+	ADDQ SI, CX
+
+line:
+	PREFETCHT0 (SI)
+	ADDQ $64, SI
+	CMPQ SI, CX
+	JB   line
+	RET
