@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/nfseal/nfseal/xtsengine/blockdev"
 	"github.com/nfseal/nfseal/xtsengine/vfs"
 	"github.com/nfseal/nfseal/xtsengine/xts"
@@ -113,11 +115,14 @@ func createRaw(t testing.TB, path string, sizeBytes int64) *blockdev.File {
 // compare runs fio and the stores in turn.
 func (w *workload) compare(t *testing.T, raw string, stores []*engineStore) {
 	var fio []float64
-	rates := make([][]float64, len(stores))
-	for range engineRounds {
+	rates, costs := make([][]float64, len(stores)), make([][]float64, len(stores))
+	for round := range engineRounds {
 		fio = append(fio, w.fio(t, raw, "--time_based", "--runtime="+strconv.Itoa(int(engineTime.Seconds()))))
-		for k, r := range stores {
-			rates[k] = append(rates[k], w.store(t, r))
+		for k := range stores {
+			k = (k + round) % len(stores) // a disk that fio has just used is not the same to who comes next and who comes after
+			before := processorTime(t)
+			bytes, rate := w.store(t, stores[k])
+			rates[k], costs[k] = append(rates[k], rate), append(costs[k], (processorTime(t)-before)/bytes)
 		}
 	}
 	fmt.Printf("ratio %s-to-fio %.3f goal %.2f (%s to %s)\n", w.name, medianRatio(rates[0], fio), w.goal,
@@ -125,7 +130,19 @@ func (w *workload) compare(t *testing.T, raw string, stores []*engineStore) {
 	if len(stores) > 1 {
 		fmt.Printf("ratio %s-to-null-cipher %.3f goal %.2f (%s to %s)\n", w.name, medianRatio(rates[0], rates[1]), w.goal0,
 			w.rate(medianOf(rates[0])), w.rate(medianOf(rates[1])))
+		fmt.Printf("ratio %s-processor-time-from-null-cipher %.3f (%.2f s/GB from %.2f)\n", w.name, medianRatio(costs[1], costs[0]),
+			medianOf(costs[0])*1e9, medianOf(costs[1])*1e9)
 	}
+}
+
+// processorTime is what this process has used, in seconds.
+func processorTime(t testing.TB) float64 {
+	t.Helper()
+	var used unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &used); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano()).Seconds()
 }
 
 // rate is for people; perSecond is bytes.
@@ -173,8 +190,8 @@ func (w *workload) fio(t testing.TB, path string, more ...string) float64 {
 	return report.Jobs[0].Read.Rate
 }
 
-// store runs the workload on the file of a store and returns bytes a second.
-func (w *workload) store(t *testing.T, r *engineStore) float64 {
+// store runs the workload on the file of a store and returns how many bytes that were, and how many a second.
+func (w *workload) store(t *testing.T, r *engineStore) (bytes, perSecond float64) {
 	var next, moved atomic.Int64
 	var workers sync.WaitGroup
 	start := time.Now()
@@ -198,7 +215,8 @@ func (w *workload) store(t *testing.T, r *engineStore) float64 {
 	if err := r.Commit(bg, r.id, 0, 0); err != nil {
 		t.Error(err)
 	}
-	return float64(moved.Load()) / time.Since(start).Seconds()
+	bytes = float64(moved.Load())
+	return bytes, bytes / time.Since(start).Seconds()
 }
 
 // once is one transfer.
