@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -108,13 +109,27 @@ func bySystemd() bool {
 	return false
 }
 
+// systemctls are where distributions have systemctl. mount(8) gives its helpers no PATH (seen of util-linux 2.38).
+var systemctls = []string{"/usr/bin/systemctl", "/bin/systemctl"}
+
+// startUnit has the first of programs that there is start a unit.
+func startUnit(programs []string, unit string) error {
+	for _, program := range programs {
+		if _, err := os.Stat(program); err != nil {
+			continue
+		}
+		if out, err := exec.Command(program, "start", unit).CombinedOutput(); err != nil {
+			return fmt.Errorf("%s start %s: %w: %s", program, unit, err, out)
+		}
+		return nil
+	}
+	return fmt.Errorf("start %s: there is no %s", unit, strings.Join(programs, " and no "))
+}
+
 // startSupervisor starts one, as a service or as a daemon.
 func startSupervisor(dir, logPath string) error {
 	if dir == statePath && bySystemd() {
-		if out, err := exec.Command("systemctl", "start", unit).CombinedOutput(); err != nil {
-			return fmt.Errorf("systemctl start %s: %w: %s", unit, err, out)
-		}
-		return nil
+		return startUnit(systemctls, unit)
 	}
 	file := openLogFile(logPath)
 	defer file.Close()

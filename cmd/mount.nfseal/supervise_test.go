@@ -318,3 +318,22 @@ func TestTunnelProcessRefusesBadState(t *testing.T) {
 		}
 	}
 }
+
+// TestStartUnitWithoutPath: mount(8) gives its helpers none.
+func TestStartUnitWithoutPath(t *testing.T) {
+	dir := t.TempDir()
+	program, said := filepath.Join(dir, "systemctl"), filepath.Join(dir, "said")
+	if err := os.WriteFile(program, []byte("#!/bin/sh\necho \"$@\" >"+said+"\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", "")
+	if err := startUnit([]string{filepath.Join(dir, "none"), program}, "some.service"); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(said); err != nil || string(got) != "start some.service\n" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if err := startUnit([]string{filepath.Join(dir, "none")}, "some.service"); err == nil || !strings.Contains(err.Error(), "none") {
+		t.Errorf("without the program: %v", err)
+	}
+}
