@@ -349,6 +349,7 @@ func TestFull(t *testing.T) {
 				r.check()
 			}
 		}
+		r.awaitRound()
 		var after vfs.StatFS
 		if err := r.StatFS(bg, &after); err != nil || after.FreeBytes != before.FreeBytes || after.UsedBytes != before.UsedBytes {
 			t.Errorf("cycle %d: free %d, used %d; at first %d, %d (%v)",

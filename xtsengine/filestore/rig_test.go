@@ -164,6 +164,12 @@ func (r *rig) check() {
 	}
 }
 
+// awaitRound waits for what the background is about: the mover has blocks for copies, of files that may end meanwhile.
+func (r *rig) awaitRound() {
+	r.background.pause.Lock()
+	defer r.background.pause.Unlock()
+}
+
 // TestContract runs the suite that every file system passes.
 func TestContract(t *testing.T) {
 	maker := func(t *testing.T, now func() vfs.Time) vfs.FileSystem {
