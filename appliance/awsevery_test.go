@@ -266,7 +266,7 @@ func TestAWSCLIOnEveryOperation(t *testing.T) {
 	}
 	t.Run("Debian's", func(t *testing.T) {
 		if _, err := os.Stat(debiansAWS.path); err != nil {
-			t.Skip("Debian's awscli is not installed: make test installs it")
+			t.Skip("needs Debian's awscli: runs in make test, which installs it")
 		}
 		runEveryOperation(t, debiansAWS, os.Getenv("NFSEAL_LONG") == "1")
 	})

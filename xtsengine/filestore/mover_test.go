@@ -10,6 +10,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	pebblevfs "github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/nfseal/nfseal/xtsengine/blockdev/memdev"
 	"github.com/nfseal/nfseal/xtsengine/vfs"
 )
 
@@ -220,4 +223,45 @@ func (r *rig) truncate(id vfs.FileID, size uint64) {
 	if err := r.SetAttr(bg, nil, id, &vfs.SetAttr{Mask: vfs.SetSize, Size: size}, new(vfs.Attr)); err != nil {
 		r.t.Fatal(err)
 	}
+}
+
+// TestWritesGoOnBesideTheMover writes to a file, durably, while the mover waits for the device.
+func TestWritesGoOnBesideTheMover(t *testing.T) {
+	d := &heldDevice{Device: memdev.New(32 << 20), arrived: make(chan struct{}), proceed: make(chan struct{})}
+	r := newRigOn(t, d, pebblevfs.NewMem(), func(o *Options) { o.JournalAge = time.Hour })
+	id := r.file("a")
+	p := noise(1, 8*blockBytes)
+	r.put(id, 0, p)
+	d.hold = true
+	moved := make(chan error, 1)
+	go func() {
+		_, err := r.move([]*inode{r.pin(id.Inode)})
+		moved <- err
+	}()
+	<-d.arrived
+	written := make(chan error, 1)
+	late := noise(2, blockBytes)
+	go func() {
+		_, err := r.Write(bg, nil, false, id, 2*blockBytes, late, vfs.FileSync)
+		written <- err
+	}()
+	select {
+	case err := <-written:
+		if err != nil {
+			t.Error(err)
+		}
+		copy(p[2*blockBytes:], late)
+		close(d.proceed)
+	case <-time.After(20 * time.Second):
+		t.Error("the write waits for the mover")
+		close(d.proceed)
+		<-written
+		copy(p[2*blockBytes:], late)
+	}
+	if err := <-moved; err != nil {
+		t.Error(err)
+	}
+	r.holds(id, p)
+	r.reopen()
+	r.holds(id, p)
 }
