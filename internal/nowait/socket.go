@@ -50,6 +50,8 @@ type Socket struct {
 type half struct {
 	attempt func(fd uintptr) bool // to move what is under way, made once
 
+	expect Expect
+
 	// What is under way, and how far that is.
 	p   []byte
 	n   int
@@ -106,8 +108,16 @@ func (h *half) move(until func(func(uintptr) bool) error, p []byte) (int, error)
 
 // receive takes what there is.
 func (h *half) receive(fd uintptr) bool {
-	h.n, h.err = Receive(fd, h.p)
-	return h.err != unix.EAGAIN
+	for {
+		h.n, h.err = Receive(fd, h.p)
+		if h.err != unix.EAGAIN {
+			h.expect.Came()
+			return true
+		}
+		if !h.expect.Wait(fd) {
+			return false
+		}
+	}
 }
 
 // send gives away all.

@@ -30,6 +30,8 @@ type reader struct {
 	buffers net.Buffers // the same while it is written
 	err     error       // why nothing can be read any more
 
+	expect nowait.Expect
+
 	// What receive found.
 	n     int
 	errno error
@@ -220,13 +222,18 @@ func (in *reader) received(n int, err error) error {
 // receive tries to read from the socket, and says whether it did. While it waits, the connection keeps no
 // more memory than what it has received needs.
 func (in *reader) receive(fd uintptr) bool {
-	in.grow()
-	in.n, in.errno = nowait.Receive(fd, in.buf.Mem[in.w:])
-	if in.errno == unix.EAGAIN {
-		in.shrink()
-		return false
+	for {
+		in.grow()
+		in.n, in.errno = nowait.Receive(fd, in.buf.Mem[in.w:])
+		if in.errno != unix.EAGAIN {
+			in.expect.Came()
+			return true
+		}
+		if !in.c.isServer || !in.expect.Wait(fd) {
+			in.shrink()
+			return false
+		}
 	}
-	return true
 }
 
 // grow gets a large buffer, with what was received at its beginning.

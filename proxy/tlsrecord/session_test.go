@@ -177,3 +177,31 @@ func TestSuiteOf13(t *testing.T) {
 		t.Errorf("%s, %s", tls.VersionName(k.State.Version), tls.CipherSuiteName(k.State.CipherSuite))
 	}
 }
+
+// TestServerExpects: a server whose client has one call at a time waits for the next one in the kernel.
+func TestServerExpects(t *testing.T) {
+	rawServer, rawClient := sessiontest.Wire(t)
+	s, c := shake(t, tls.VersionTLS12, "ours", "crypto/tls", rawServer, rawClient)
+	server := s.(*Conn)
+	met := make(chan bool, 1)
+	go func() {
+		p := make([]byte, 1)
+		for range 2000 {
+			if _, err := server.Read(p); err != nil {
+				break
+			}
+			server.Write(p)
+		}
+		met <- server.in.expect.Met() > 0
+	}()
+	p := []byte("x")
+	for range 2000 {
+		c.Write(p)
+		if _, err := c.Read(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !<-met {
+		t.Error("of 2,000 calls none was waited for in the kernel")
+	}
+}
