@@ -178,32 +178,21 @@ group: \
 	WIPE8;                     \
 	RET
 
-// func encryptAESNI(keys *[scheduleBytes]byte, dst, src *byte, blocks int, tweak *[BlockBytes]byte)
+// func encryptAESNI(keys *aes256.Schedule, dst, src *byte, blocks int, tweak *[BlockBytes]byte)
 TEXT ·encryptAESNI(SB), NOSPLIT, $144-40
 	RUN(VAESENC, VAESENCLAST)
 
-// func decryptAESNI(keys *[scheduleBytes]byte, dst, src *byte, blocks int, tweak *[BlockBytes]byte)
+// func decryptAESNI(keys *aes256.Schedule, dst, src *byte, blocks int, tweak *[BlockBytes]byte)
 TEXT ·decryptAESNI(SB), NOSPLIT, $144-40
 	RUN(VAESDEC, VAESDECLAST)
 
-// func encryptUnitsAESNI(keys *[scheduleBytes]byte, dst, src *byte, blocks, units int, tweaks *[tweakBatch][BlockBytes]byte)
+// func encryptUnitsAESNI(keys *aes256.Schedule, dst, src *byte, blocks, units int, tweaks *[tweakBatch][BlockBytes]byte)
 TEXT ·encryptUnitsAESNI(SB), NOSPLIT, $144-48
 	UNITS(VAESENC, VAESENCLAST)
 
-// func decryptUnitsAESNI(keys *[scheduleBytes]byte, dst, src *byte, blocks, units int, tweaks *[tweakBatch][BlockBytes]byte)
+// func decryptUnitsAESNI(keys *aes256.Schedule, dst, src *byte, blocks, units int, tweaks *[tweakBatch][BlockBytes]byte)
 TEXT ·decryptUnitsAESNI(SB), NOSPLIT, $144-48
 	UNITS(VAESDEC, VAESDECLAST)
-
-// func tweakAESNI(keys *[scheduleBytes]byte, tweak *[BlockBytes]byte)
-TEXT ·tweakAESNI(SB), NOSPLIT, $0-16
-	MOVQ        keys+0(FP), AX
-	MOVQ        tweak+8(FP), DX
-	VMOVDQU     (AX), X0
-	VPXOR       (DX), X0, X0
-	ROUNDS1(VAESENC)
-	VAESENCLAST 224(AX), X0, X0
-	VMOVDQU     X0, (DX)
-	RET
 
 #define KEYED(at, x) \
 	VPXOR at(DX), X12, x
@@ -212,7 +201,7 @@ TEXT ·tweakAESNI(SB), NOSPLIT, $0-16
 	VAESENCLAST X10, x, x; \
 	VMOVDQU     x, at(DX)
 
-// func tweaksAESNI(keys *[scheduleBytes]byte, tweaks *[tweakBatch][BlockBytes]byte)
+// func tweaksAESNI(keys *aes256.Schedule, tweaks *[tweakBatch][BlockBytes]byte)
 TEXT ·tweaksAESNI(SB), NOSPLIT, $0-16
 	MOVQ    keys+0(FP), AX
 	MOVQ    tweaks+8(FP), DX
@@ -237,46 +226,11 @@ TEXT ·tweaksAESNI(SB), NOSPLIT, $0-16
 	ENDED(112, X7)
 	RET
 
-// EXPAND makes one round key of the one two before it, x, and a word of the one before it, y,
-// which AESKEYGENASSIST has put into the dword that the shuffle spreads (FIPS 197 §5.2).
-#define EXPAND(rcon, spread, x, y, at) \
-	VAESKEYGENASSIST $rcon, y, X2; \
-	VPSHUFD          $spread, X2, X2; \
-	VPSLLDQ          $4, x, X3;  \
-	VPXOR            X3, x, x;   \
-	VPSLLDQ          $8, x, X3;  \
-	VPXOR            X3, x, x;   \
-	VPXOR            X2, x, x;   \
-	VMOVDQU          x, at(DI)
-
-// func expandAESNI(key *byte, keys *[scheduleBytes]byte)
-TEXT ·expandAESNI(SB), NOSPLIT, $0-16
-	MOVQ    key+0(FP), SI
-	MOVQ    keys+8(FP), DI
-	VMOVDQU (SI), X0
-	VMOVDQU 16(SI), X1
-	VMOVDQU X0, (DI)
-	VMOVDQU X1, 16(DI)
-	EXPAND(0x01, 0xff, X0, X1, 32)
-	EXPAND(0x00, 0xaa, X1, X0, 48)
-	EXPAND(0x02, 0xff, X0, X1, 64)
-	EXPAND(0x00, 0xaa, X1, X0, 80)
-	EXPAND(0x04, 0xff, X0, X1, 96)
-	EXPAND(0x00, 0xaa, X1, X0, 112)
-	EXPAND(0x08, 0xff, X0, X1, 128)
-	EXPAND(0x00, 0xaa, X1, X0, 144)
-	EXPAND(0x10, 0xff, X0, X1, 160)
-	EXPAND(0x00, 0xaa, X1, X0, 176)
-	EXPAND(0x20, 0xff, X0, X1, 192)
-	EXPAND(0x00, 0xaa, X1, X0, 208)
-	EXPAND(0x40, 0xff, X0, X1, 224)
-	RET
-
 #define INVERT(from, to) \
 	VAESIMC from(SI), X0; \
 	VMOVDQU X0, to(DI)
 
-// func invertAESNI(keys, inverse *[scheduleBytes]byte)
+// func invertAESNI(keys, inverse *aes256.Schedule)
 TEXT ·invertAESNI(SB), NOSPLIT, $0-16
 	MOVQ    keys+0(FP), SI
 	MOVQ    inverse+8(FP), DI

@@ -27,7 +27,7 @@
 // New takes the fastest one that the processor has, by its vendor where there are two of a width,
 // and that passes a comparison with the generic one, made once a process. The assembly paths compute
 // tweaks beside the blocks and fold them into the last round; the first tweaks of several consecutive
-// units are encrypted together, which is why the API takes runs.
+// units are encrypted together, which is why the API takes runs. Round keys come from internal/aes256.
 //
 // # Invariants
 //

@@ -8,6 +8,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/cpu"
+
+	"github.com/nfseal/nfseal/internal/aes256"
 )
 
 // available says whether this processor can take path p.
@@ -16,9 +18,9 @@ func available(p path) bool {
 	case pathGeneric:
 		return true
 	case pathAESNI:
-		return cpu.X86.HasAES && cpu.X86.HasAVX
+		return aes256.Available()
 	case pathVAES:
-		return cpu.X86.HasAES && cpu.X86.HasAVX2 && cpu.X86.HasBMI2 && leaf7()&hasVAES != 0
+		return aes256.Available() && cpu.X86.HasAVX2 && cpu.X86.HasBMI2 && leaf7()&hasVAES != 0
 	case pathVAES512:
 		return available(pathVAES) && cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW
 	case pathVAES512Mul:
@@ -78,9 +80,9 @@ func (c *Cipher) expand(key []byte) error {
 	if c.path == pathGeneric {
 		return c.expandGeneric(key)
 	}
-	expandAESNI(&key[0], &c.enc)
+	aes256.Expand((*[aes256.KeyBytes]byte)(key), &c.enc)
 	invertAESNI(&c.enc, &c.dec)
-	expandAESNI(&key[KeyBytes/2], &c.tweak)
+	aes256.Expand((*[aes256.KeyBytes]byte)(key[KeyBytes/2:]), &c.tweak)
 	if c.wideRegisters() {
 		c.wide.enc.spread(&c.enc)
 		c.wide.dec.spread(&c.dec)
@@ -93,7 +95,7 @@ func (c *Cipher) expand(key []byte) error {
 func (c *Cipher) wideRegisters() bool { return c.path == pathVAES512 || c.path == pathVAES512Mul }
 
 // spread sets w to keys.
-func (w *wideSchedule) spread(keys *[scheduleBytes]byte) {
+func (w *wideSchedule) spread(keys *aes256.Schedule) {
 	for at := range w {
 		w[at] = keys[at/(4*BlockBytes)*BlockBytes+at%BlockBytes]
 	}
@@ -105,7 +107,7 @@ func (c *Cipher) encryptTweaks(tweaks *[tweakBatch][BlockBytes]byte, n int) {
 	case c.path == pathGeneric:
 		c.encryptTweaksGeneric(tweaks[:n])
 	case n == 1:
-		tweakAESNI(&c.tweak, &tweaks[0])
+		aes256.Encrypt(&c.tweak, &tweaks[0], &tweaks[0])
 	default:
 		tweaksAESNI(&c.tweak, tweaks)
 	}
@@ -241,36 +243,29 @@ func (c *Cipher) blocks(dst, src *byte, n int, t *[BlockBytes]byte, decrypt bool
 // src or does not overlap it; tweak moves on to the next block.
 
 //go:noescape
-func encryptAESNI(keys *[scheduleBytes]byte, dst, src *byte, blocks int, tweak *[BlockBytes]byte)
+func encryptAESNI(keys *aes256.Schedule, dst, src *byte, blocks int, tweak *[BlockBytes]byte)
 
 //go:noescape
-func decryptAESNI(keys *[scheduleBytes]byte, dst, src *byte, blocks int, tweak *[BlockBytes]byte)
+func decryptAESNI(keys *aes256.Schedule, dst, src *byte, blocks int, tweak *[BlockBytes]byte)
 
 // encryptUnitsAESNI and decryptUnitsAESNI do units ≤ tweakBatch of blocks each, a positive multiple
 // of aesniBlocks; else as above.
 
 //go:noescape
-func encryptUnitsAESNI(keys *[scheduleBytes]byte, dst, src *byte, blocks, units int, tweaks *[tweakBatch][BlockBytes]byte)
+func encryptUnitsAESNI(keys *aes256.Schedule, dst, src *byte, blocks, units int, tweaks *[tweakBatch][BlockBytes]byte)
 
 //go:noescape
-func decryptUnitsAESNI(keys *[scheduleBytes]byte, dst, src *byte, blocks, units int, tweaks *[tweakBatch][BlockBytes]byte)
+func decryptUnitsAESNI(keys *aes256.Schedule, dst, src *byte, blocks, units int, tweaks *[tweakBatch][BlockBytes]byte)
 
-// tweakAESNI encrypts one unit number in place, tweaksAESNI a batch.
+// tweaksAESNI encrypts a batch of unit numbers in place.
 //
 //go:noescape
-func tweakAESNI(keys *[scheduleBytes]byte, tweak *[BlockBytes]byte)
+func tweaksAESNI(keys *aes256.Schedule, tweaks *[tweakBatch][BlockBytes]byte)
 
-//go:noescape
-func tweaksAESNI(keys *[scheduleBytes]byte, tweaks *[tweakBatch][BlockBytes]byte)
-
-// expandAESNI expands an AES-256 key for encryption (FIPS 197 §5.2), invertAESNI makes the schedule
-// of the equivalent inverse cipher from it (§5.3.5).
+// invertAESNI makes the schedule of the equivalent inverse cipher (FIPS 197 §5.3.5).
 //
 //go:noescape
-func expandAESNI(key *byte, keys *[scheduleBytes]byte)
-
-//go:noescape
-func invertAESNI(keys, inverse *[scheduleBytes]byte)
+func invertAESNI(keys, inverse *aes256.Schedule)
 
 // Assembly, VAES on ymm registers: groups·groupOctets + rest octets of blocks in units of perUnit octets
 // each. tweaks are the units' first ones, with tweaksAhead more behind the last of the run if it
@@ -279,15 +274,15 @@ func invertAESNI(keys, inverse *[scheduleBytes]byte)
 // groups ≥ 0, 0 ≤ rest < groupOctets, perUnit ≥ 2; dst is src or does not overlap it.
 
 //go:noescape
-func encryptVAES(keys *[scheduleBytes]byte, dst, src *byte, groups, rest, perUnit int, tweaks *[BlockBytes]byte, tweak *[scheduleBytes]byte)
+func encryptVAES(keys *aes256.Schedule, dst, src *byte, groups, rest, perUnit int, tweaks *[BlockBytes]byte, tweak *aes256.Schedule)
 
 //go:noescape
-func decryptVAES(keys *[scheduleBytes]byte, dst, src *byte, groups, rest, perUnit int, tweaks *[BlockBytes]byte, tweak *[scheduleBytes]byte)
+func decryptVAES(keys *aes256.Schedule, dst, src *byte, groups, rest, perUnit int, tweaks *[BlockBytes]byte, tweak *aes256.Schedule)
 
 // tweaksVAES encrypts batches·tweaksTogether unit numbers in place. batches ≥ 1.
 //
 //go:noescape
-func tweaksVAES(keys *[scheduleBytes]byte, tweaks *[BlockBytes]byte, batches int)
+func tweaksVAES(keys *aes256.Schedule, tweaks *[BlockBytes]byte, batches int)
 
 // Assembly, VAES on zmm registers: a run of units of groups·groupBytes each. groups ≥ 1, units ≥ 1;
 // lo and hi are the number of the first unit, whose lower half may not overflow within the run or the

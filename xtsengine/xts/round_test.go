@@ -5,6 +5,8 @@ import (
 	"math/bits"
 	"math/rand/v2"
 	"testing"
+
+	"github.com/nfseal/nfseal/internal/aes256"
 )
 
 // The rounds of AES by the letter of FIPS 197 §5.1 and §5.3, without the round key, for what stands
@@ -88,10 +90,10 @@ func TestRounds(t *testing.T) {
 	}
 }
 
-func allRounds(b [BlockBytes]byte, keys *[scheduleBytes]byte, round func(*[BlockBytes]byte, bool)) [BlockBytes]byte {
-	for n := range scheduleBytes / BlockBytes {
+func allRounds(b [BlockBytes]byte, keys *aes256.Schedule, round func(*[BlockBytes]byte, bool)) [BlockBytes]byte {
+	for n := range aes256.ScheduleBytes / BlockBytes {
 		if n > 0 {
-			round(&b, n == scheduleBytes/BlockBytes-1)
+			round(&b, n == aes256.ScheduleBytes/BlockBytes-1)
 		}
 		for i := range b {
 			b[i] ^= keys[n*BlockBytes+i]

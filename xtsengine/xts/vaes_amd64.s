@@ -402,11 +402,11 @@ done: \
 	NEXT(unit5, back5);                  \
 	NEXT(unit6, back6)
 
-// func encryptVAES(keys *[scheduleBytes]byte, dst, src *byte, groups, rest, perUnit int, tweaks *[BlockBytes]byte, tweak *[scheduleBytes]byte)
+// func encryptVAES(keys *aes256.Schedule, dst, src *byte, groups, rest, perUnit int, tweaks *[BlockBytes]byte, tweak *aes256.Schedule)
 TEXT ·encryptVAES(SB), 0, $832-64
 	RUN(VAESENC, VAESENCLAST)
 
-// func decryptVAES(keys *[scheduleBytes]byte, dst, src *byte, groups, rest, perUnit int, tweaks *[BlockBytes]byte, tweak *[scheduleBytes]byte)
+// func decryptVAES(keys *aes256.Schedule, dst, src *byte, groups, rest, perUnit int, tweaks *[BlockBytes]byte, tweak *aes256.Schedule)
 TEXT ·decryptVAES(SB), 0, $832-64
 	RUN(VAESDEC, VAESDECLAST)
 
@@ -419,7 +419,7 @@ TEXT ·decryptVAES(SB), 0, $832-64
 	VAESENCLAST Y14, y, y; \
 	VMOVDQU     y, at(DX)
 
-// func tweaksVAES(keys *[scheduleBytes]byte, tweaks *[BlockBytes]byte, batches int)
+// func tweaksVAES(keys *aes256.Schedule, tweaks *[BlockBytes]byte, batches int)
 TEXT ·tweaksVAES(SB), NOSPLIT, $0-24
 	MOVQ           keys+0(FP), AX
 	MOVQ           tweaks+8(FP), DX

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"math/bits"
 	"unsafe"
+
+	"github.com/nfseal/nfseal/internal/aes256"
 )
 
 // Sizes.
@@ -52,16 +54,13 @@ type Cipher struct {
 	wide struct{ enc, dec, tweak wideSchedule }
 	path path
 	// The schedules of the assembly paths, round keys in order of use.
-	enc, dec, tweak [scheduleBytes]byte
+	enc, dec, tweak aes256.Schedule
 	// The ciphers of the generic path.
 	data, tweaks cipher.Block
 }
 
-// scheduleBytes is the size of 15 round keys.
-const scheduleBytes = 15 * BlockBytes
-
 // wideSchedule has every round key in all four lanes of a zmm register.
-type wideSchedule [4 * scheduleBytes]byte
+type wideSchedule [4 * aes256.ScheduleBytes]byte
 
 // String implements fmt.Stringer without the key.
 func (*Cipher) String() string { return "xts.Cipher(redacted)" }

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	reference "golang.org/x/crypto/xts"
+
+	"github.com/nfseal/nfseal/internal/aes256"
 )
 
 // runner is what *testing.T and *testing.B share to run a subtest.
@@ -285,7 +287,7 @@ func TestSelfTest(t *testing.T) {
 	key := testKey(rand.New(rand.NewPCG(19, 20)))
 	g := mustOpen(t, key, pathGeneric)
 	if c := mustOpen(t, key, bestPath()); c.path != pathGeneric {
-		for _, keys := range []*[scheduleBytes]byte{&c.enc, &c.dec, &c.tweak} {
+		for _, keys := range []*aes256.Schedule{&c.enc, &c.dec, &c.tweak} {
 			keys[100] ^= 1
 			if sameAnswers(c, g) {
 				t.Fatal("a wrong bit went unnoticed")
@@ -366,7 +368,7 @@ func TestClose(t *testing.T) {
 			t.Errorf("JSON %s, %v", j, err)
 		}
 		c.Close()
-		var zero [scheduleBytes]byte
+		var zero aes256.Schedule
 		var wide wideSchedule
 		if c.wide.enc != wide || c.wide.dec != wide || c.wide.tweak != wide {
 			t.Fatal("Close left a wide schedule")

@@ -9,13 +9,15 @@ import (
 	"errors"
 
 	"golang.org/x/sys/cpu"
+
+	"github.com/nfseal/nfseal/internal/aes256"
 )
 
 // available says whether the processor has what the assembly takes. Package cpu has VAES and VPCLMULQDQ only for
 // processors with AVX-512, as they are wanted here.
 func available() bool {
 	x := &cpu.X86
-	return x.HasAES && x.HasAVX512F && x.HasAVX512BW && x.HasAVX512VL && x.HasAVX512VAES && x.HasAVX512VPCLMULQDQ
+	return aes256.Available() && x.HasAVX512F && x.HasAVX512BW && x.HasAVX512VL && x.HasAVX512VAES && x.HasAVX512VPCLMULQDQ
 }
 
 const (
@@ -26,16 +28,13 @@ const (
 	mostBytes = 1 << 20
 )
 
-// schedule is the round keys of AES-256.
-type schedule [15 * blockBytes]byte
-
 // powers are those of the hash key, divided by x, from the 32nd down to the first, and zeros for the blocks that a group
 // in part does not have.
 type powers [(groupBlocks + 4) * blockBytes]byte
 
 // wide is the cipher.AEAD on zmm registers.
 type wide struct {
-	keys   schedule
+	keys   aes256.Schedule
 	powers powers
 }
 
@@ -43,14 +42,14 @@ var errOpen = errors.New("gcm: message is not genuine")
 
 func newWide(key []byte) cipher.AEAD {
 	g := new(wide)
-	expand(&key[0], &g.keys)
-	var h, power [blockBytes]byte
-	encrypt(&g.keys, &h, &h)
+	aes256.Expand((*[KeyBytes]byte)(key), &g.keys)
+	var h, power, none [blockBytes]byte
+	aes256.Encrypt(&g.keys, &h, &h)
 	half(&h)
 	power = h
 	for at := (groupBlocks - 1) * blockBytes; at >= 0; at -= blockBytes {
 		copy(g.powers[at:], power[:])
-		multiply(&power, &power, &h)
+		absorb(&power, &none, &h)
 	}
 	return g
 }
@@ -77,21 +76,7 @@ func (g *wide) Overhead() int { return TagBytes }
 func (g *wide) Seal(dst, nonce, plaintext, extra []byte) []byte {
 	checkSizes(nonce, plaintext)
 	all, out := grow(dst, len(plaintext)+TagBytes)
-	var m message
-	g.begin(&m, nonce, extra)
-	for done := 0; done < len(plaintext); {
-		n, groups := m.part(len(plaintext) - done)
-		if groups > 0 {
-			sealGroups(&g.keys, &g.powers, &m.hash, &m.counter, &out[done], &plaintext[done], groups)
-		} else {
-			sealRest(&g.keys, &g.powers, &m.hash, &m.counter, &out[done], &plaintext[done], n)
-		}
-		m.skip(n)
-		done += n
-	}
-	g.end(&m, len(extra), len(plaintext))
-	copy(out[len(plaintext):], m.tag[:])
-	m = message{}
+	g.run(out, plaintext, nonce, extra, (*[TagBytes]byte)(out[len(plaintext):]), false)
 	return all
 }
 
@@ -103,21 +88,10 @@ func (g *wide) Open(dst, nonce, sealed, extra []byte) ([]byte, error) {
 	sealed, tag := sealed[:len(sealed)-TagBytes], sealed[len(sealed)-TagBytes:]
 	checkSizes(nonce, sealed)
 	all, out := grow(dst, len(sealed))
-	var m message
-	g.begin(&m, nonce, extra)
-	for done := 0; done < len(sealed); {
-		n, groups := m.part(len(sealed) - done)
-		if groups > 0 {
-			openGroups(&g.keys, &g.powers, &m.hash, &m.counter, &out[done], &sealed[done], groups)
-		} else {
-			openRest(&g.keys, &g.powers, &m.hash, &m.counter, &out[done], &sealed[done], n)
-		}
-		m.skip(n)
-		done += n
-	}
-	g.end(&m, len(extra), len(sealed))
-	genuine := subtle.ConstantTimeCompare(m.tag[:], tag)
-	m = message{}
+	var want [TagBytes]byte
+	g.run(out, sealed, nonce, extra, &want, true)
+	genuine := subtle.ConstantTimeCompare(want[:], tag)
+	clear(want[:])
 	if genuine == 0 {
 		clear(out)
 		return nil, errOpen
@@ -129,20 +103,49 @@ func (g *wide) Open(dst, nonce, sealed, extra []byte) ([]byte, error) {
 type message struct {
 	hash    [blockBytes]byte // as a number, its bytes in reverse
 	counter [blockBytes]byte
-	tag     [blockBytes]byte // what covers it until end
+	cover   [blockBytes]byte // what the tag is covered with
+}
+
+// run seals or opens src to dst and makes the tag that belongs to it.
+func (g *wide) run(dst, src, nonce, extra []byte, tag *[TagBytes]byte, open bool) {
+	var m message
+	g.begin(&m, nonce, extra)
+	for done := 0; done < len(src); {
+		n, groups := m.part(len(src) - done)
+		to, from := &dst[done], &src[done]
+		switch {
+		case groups > 0 && open:
+			openGroups(&g.keys, &g.powers, &m.hash, &m.counter, to, from, groups)
+		case groups > 0:
+			sealGroups(&g.keys, &g.powers, &m.hash, &m.counter, to, from, groups)
+		case open:
+			openRest(&g.keys, &g.powers, &m.hash, &m.counter, to, from, n)
+		default:
+			sealRest(&g.keys, &g.powers, &m.hash, &m.counter, to, from, n)
+		}
+		m.skip(n)
+		done += n
+	}
+	g.end(&m, len(extra), len(src), tag)
+	m = message{}
 }
 
 // begin takes in the additional data.
 func (g *wide) begin(m *message, nonce, extra []byte) {
 	copy(m.counter[:], nonce)
 	m.counter[blockBytes-1] = 1
-	encrypt(&g.keys, &m.tag, &m.counter)
+	aes256.Encrypt(&g.keys, &m.cover, &m.counter)
 	m.counter[blockBytes-1] = 2
 	for len(extra) > 0 {
 		var block [blockBytes]byte
 		extra = extra[copy(block[:], extra):]
-		absorb(&g.powers, &m.hash, &block)
+		absorb(&m.hash, &block, g.first())
 	}
+}
+
+// first is the first power.
+func (g *wide) first() *[blockBytes]byte {
+	return (*[blockBytes]byte)(g.powers[(groupBlocks-1)*blockBytes:])
 }
 
 // part says how much of the bytes that are left comes next, and how many whole groups that is: 0 for a rest.
@@ -161,14 +164,14 @@ func (m *message) skip(n int) {
 }
 
 // end makes the tag of a message of so many bytes.
-func (g *wide) end(m *message, extra, text int) {
+func (g *wide) end(m *message, extra, text int, tag *[TagBytes]byte) {
 	var block [blockBytes]byte
 	binary.BigEndian.PutUint64(block[:], uint64(extra)*8)
 	binary.BigEndian.PutUint64(block[8:], uint64(text)*8)
-	absorb(&g.powers, &m.hash, &block)
-	for i := range m.tag {
-		m.tag[i] ^= m.hash[blockBytes-1-i]
-	}
+	absorb(&m.hash, &block, g.first())
+	upper, lower := binary.LittleEndian.Uint64(m.hash[8:]), binary.LittleEndian.Uint64(m.hash[:])
+	binary.BigEndian.PutUint64(tag[:], upper^binary.BigEndian.Uint64(m.cover[:]))
+	binary.BigEndian.PutUint64(tag[8:], lower^binary.BigEndian.Uint64(m.cover[8:]))
 }
 
 // grow appends room for n bytes to dst.
@@ -195,33 +198,18 @@ func checkSizes(nonce, text []byte) {
 // within the call; hash goes on to what it is behind the bytes. groups ≥ 1; 1 ≤ bytes < groupBytes.
 
 //go:noescape
-func openGroups(keys *schedule, powers *powers, hash, counter *[blockBytes]byte, dst, src *byte, groups int)
+func openGroups(keys *aes256.Schedule, powers *powers, hash, counter *[blockBytes]byte, dst, src *byte, groups int)
 
 //go:noescape
-func sealGroups(keys *schedule, powers *powers, hash, counter *[blockBytes]byte, dst, src *byte, groups int)
+func sealGroups(keys *aes256.Schedule, powers *powers, hash, counter *[blockBytes]byte, dst, src *byte, groups int)
 
 //go:noescape
-func openRest(keys *schedule, powers *powers, hash, counter *[blockBytes]byte, dst, src *byte, bytes int)
+func openRest(keys *aes256.Schedule, powers *powers, hash, counter *[blockBytes]byte, dst, src *byte, bytes int)
 
 //go:noescape
-func sealRest(keys *schedule, powers *powers, hash, counter *[blockBytes]byte, dst, src *byte, bytes int)
+func sealRest(keys *aes256.Schedule, powers *powers, hash, counter *[blockBytes]byte, dst, src *byte, bytes int)
 
-// multiply sets product to a times b times x, numbers in the form of the hash; any of them may be the same.
+// absorb takes a block into a hash: their sum is multiplied by the power and by x, which the powers lack.
 //
 //go:noescape
-func multiply(product, a, b *[blockBytes]byte)
-
-// absorb takes one block into the hash.
-//
-//go:noescape
-func absorb(powers *powers, hash, block *[blockBytes]byte)
-
-// encrypt is AES of one block; dst may be src.
-//
-//go:noescape
-func encrypt(keys *schedule, dst, src *[blockBytes]byte)
-
-// expand makes the round keys of an AES-256 key (FIPS 197 §5.2).
-//
-//go:noescape
-func expand(key *byte, keys *schedule)
+func absorb(hash, block, power *[blockBytes]byte)

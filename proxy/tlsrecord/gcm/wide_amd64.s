@@ -142,6 +142,11 @@ GLOBL lanes<>(SB), RODATA|NOPTR, $64
 	VEXTRACTI32X4 $1, Y23, X22;  \
 	VPXORQ        X22, X23, X26
 
+#define REDUCE \
+	REDUCELOW;  \
+	REDUCEHIGH; \
+	FOLD
+
 // BOTH encrypts a group of counters and hashes a group of blocks.
 #define BOTH \
 	COUNTERS;   \
@@ -197,12 +202,16 @@ GLOBL lanes<>(SB), RODATA|NOPTR, $64
 	HASH(384);  \
 	HASH(448);  \
 	JOIN(0);    \
-	REDUCELOW;  \
-	REDUCEHIGH; \
-	FOLD
+	REDUCE
 
-// START loads what every function has ready. R9 is the first counter block, R10 the hash so far.
+// START loads what every function over many blocks has ready. R9 is the first counter block, R10 the hash so far.
 #define START \
+	MOVQ            keys+0(FP), AX;        \
+	MOVQ            powers+8(FP), BX;      \
+	MOVQ            hash+16(FP), R10;      \
+	MOVQ            counter+24(FP), R9;    \
+	MOVQ            dst+32(FP), DI;        \
+	MOVQ            src+40(FP), SI;        \
 	VBROADCASTI32X4 reverse<>(SB), Z30;    \
 	VBROADCASTI32X4 polynomial<>(SB), Z29; \
 	VBROADCASTI32X4 four<>(SB), Z27;       \
@@ -228,17 +237,17 @@ GLOBL lanes<>(SB), RODATA|NOPTR, $64
 	VPXORQ Z31, Z31, Z31; \
 	VZEROALL
 
+// END leaves the hash where it was and ends such a function.
+#define END \
+	VMOVDQU64 X26, (R10); \
+	WIPE;                 \
+	RET
+
 // REST begins a group in part: 64 bytes at a time, R11 the bytes left, R12 how many of them are in this step, and what
 // else there is in a register is zero. BX goes to the power of the first block.
 #define REST \
-	MOVQ keys+0(FP), AX;       \
-	MOVQ powers+8(FP), BX;     \
-	MOVQ hash+16(FP), R10;     \
-	MOVQ counter+24(FP), R9;   \
-	MOVQ dst+32(FP), DI;       \
-	MOVQ src+40(FP), SI;       \
-	MOVQ bytes+48(FP), R11;    \
 	START;                     \
+	MOVQ bytes+48(FP), R11;    \
 	LEAQ 15(R11), R13;         \
 	ANDQ $~15, R13;            \
 	ADDQ $512, BX;             \
@@ -295,36 +304,22 @@ GLOBL lanes<>(SB), RODATA|NOPTR, $64
 	ADDQ R12, DI;            \
 	SUBQ R12, R11
 
-// func openGroups(keys *schedule, powers *powers, hash, counter *[blockBytes]byte, dst, src *byte, groups int)
+// func openGroups(keys *aes256.Schedule, powers *powers, hash, counter *[blockBytes]byte, dst, src *byte, groups int)
 TEXT ·openGroups(SB), NOSPLIT, $0-56
-	MOVQ keys+0(FP), AX
-	MOVQ powers+8(FP), BX
-	MOVQ hash+16(FP), R10
-	MOVQ counter+24(FP), R9
-	MOVQ dst+32(FP), DI
-	MOVQ src+40(FP), SI
-	MOVQ groups+48(FP), CX
 	START
+	MOVQ groups+48(FP), CX
 
 group:
 	MOVQ SI, R8
 	BOTH
 	DECQ CX
 	JNZ  group
-	VMOVDQU64 X26, (R10)
-	WIPE
-	RET
+	END
 
-// func sealGroups(keys *schedule, powers *powers, hash, counter *[blockBytes]byte, dst, src *byte, groups int)
+// func sealGroups(keys *aes256.Schedule, powers *powers, hash, counter *[blockBytes]byte, dst, src *byte, groups int)
 TEXT ·sealGroups(SB), NOSPLIT, $0-56
-	MOVQ keys+0(FP), AX
-	MOVQ powers+8(FP), BX
-	MOVQ hash+16(FP), R10
-	MOVQ counter+24(FP), R9
-	MOVQ dst+32(FP), DI
-	MOVQ src+40(FP), SI
-	MOVQ groups+48(FP), CX
 	START
+	MOVQ groups+48(FP), CX
 	MOVQ DI, R8
 	ENCRYPT
 	DECQ CX
@@ -338,11 +333,9 @@ group:
 
 last:
 	HASHALL
-	VMOVDQU64 X26, (R10)
-	WIPE
-	RET
+	END
 
-// func openRest(keys *schedule, powers *powers, hash, counter *[blockBytes]byte, dst, src *byte, bytes int)
+// func openRest(keys *aes256.Schedule, powers *powers, hash, counter *[blockBytes]byte, dst, src *byte, bytes int)
 TEXT ·openRest(SB), NOSPLIT, $0-56
 	REST
 
@@ -350,14 +343,10 @@ step:
 	STEP
 	TAKE(Z1)
 	JNZ step
-	REDUCELOW
-	REDUCEHIGH
-	FOLD
-	VMOVDQU64 X26, (R10)
-	WIPE
-	RET
+	REDUCE
+	END
 
-// func sealRest(keys *schedule, powers *powers, hash, counter *[blockBytes]byte, dst, src *byte, bytes int)
+// func sealRest(keys *aes256.Schedule, powers *powers, hash, counter *[blockBytes]byte, dst, src *byte, bytes int)
 TEXT ·sealRest(SB), NOSPLIT, $0-56
 	REST
 
@@ -366,118 +355,27 @@ step:
 	VMOVDQU8.Z Z0, K1, Z1
 	TAKE(Z1)
 	JNZ step
+	REDUCE
+	END
+
+// func absorb(hash, block, power *[blockBytes]byte)
+TEXT ·absorb(SB), NOSPLIT, $0-24
+	MOVQ       hash+0(FP), DI
+	MOVQ       block+8(FP), SI
+	MOVQ       power+16(FP), BX
+	VMOVDQU64  polynomial<>(SB), X29
+	VMOVDQU64  reverse<>(SB), X30
+	VMOVDQU64  (SI), X19
+	VPSHUFB    X30, X19, X19
+	VPXORQ     (DI), X19, X19
+	VMOVDQU64  (BX), X18
+	VPCLMULQDQ $0x00, X18, X19, X25
+	VPCLMULQDQ $0x01, X18, X19, X21
+	VPCLMULQDQ $0x10, X18, X19, X20
+	VPCLMULQDQ $0x11, X18, X19, X23
+	VPXORQ     X20, X21, X24
 	REDUCELOW
 	REDUCEHIGH
-	FOLD
-	VMOVDQU64 X26, (R10)
+	VMOVDQU64  X23, (DI)
 	WIPE
-	RET
-
-// TIMES multiplies X19 by X18 into X23.
-#define TIMES \
-	VPCLMULQDQ $0x00, X18, X19, X25; \
-	VPCLMULQDQ $0x01, X18, X19, X21; \
-	VPCLMULQDQ $0x10, X18, X19, X20; \
-	VPCLMULQDQ $0x11, X18, X19, X23; \
-	VPXORQ     X20, X21, X24;        \
-	VPCLMULQDQ $0x01, X25, X29, X22; \
-	VPSHUFD    $0x4e, X25, X25;      \
-	VPTERNLOGQ $0x96, X22, X25, X24; \
-	VPCLMULQDQ $0x01, X24, X29, X22; \
-	VPSHUFD    $0x4e, X24, X24;      \
-	VPTERNLOGQ $0x96, X22, X24, X23
-
-// func multiply(product, a, b *[blockBytes]byte)
-TEXT ·multiply(SB), NOSPLIT, $0-24
-	MOVQ      product+0(FP), DI
-	MOVQ      a+8(FP), SI
-	MOVQ      b+16(FP), BX
-	VMOVDQU64 polynomial<>(SB), X29
-	VMOVDQU64 (SI), X19
-	VMOVDQU64 (BX), X18
-	TIMES
-	VMOVDQU64 X23, (DI)
-	WIPE
-	RET
-
-// func absorb(powers *powers, hash, block *[blockBytes]byte)
-TEXT ·absorb(SB), NOSPLIT, $0-24
-	MOVQ      powers+0(FP), BX
-	MOVQ      hash+8(FP), DI
-	MOVQ      block+16(FP), SI
-	VMOVDQU64 polynomial<>(SB), X29
-	VMOVDQU64 reverse<>(SB), X30
-	VMOVDQU64 (SI), X19
-	VPSHUFB   X30, X19, X19
-	VPXORQ    (DI), X19, X19
-	VMOVDQU64 496(BX), X18
-	TIMES
-	VMOVDQU64 X23, (DI)
-	WIPE
-	RET
-
-#define SINGLE(at) VAESENC at(AX), X0, X0
-
-// func encrypt(keys *schedule, dst, src *[blockBytes]byte)
-TEXT ·encrypt(SB), NOSPLIT, $0-24
-	MOVQ    keys+0(FP), AX
-	MOVQ    dst+8(FP), DI
-	MOVQ    src+16(FP), SI
-	VMOVDQU (SI), X0
-	VPXOR   (AX), X0, X0
-	SINGLE(16)
-	SINGLE(32)
-	SINGLE(48)
-	SINGLE(64)
-	SINGLE(80)
-	SINGLE(96)
-	SINGLE(112)
-	SINGLE(128)
-	SINGLE(144)
-	SINGLE(160)
-	SINGLE(176)
-	SINGLE(192)
-	SINGLE(208)
-	VAESENCLAST 224(AX), X0, X0
-	VMOVDQU X0, (DI)
-	VPXOR   X0, X0, X0
-	RET
-
-// EXPAND makes one round key of the one two before it, x, and a word of the one before it, y,
-// which AESKEYGENASSIST has put into the dword that the shuffle spreads (FIPS 197 §5.2).
-#define EXPAND(rcon, spread, x, y, at) \
-	VAESKEYGENASSIST $rcon, y, X2; \
-	VPSHUFD          $spread, X2, X2; \
-	VPSLLDQ          $4, x, X3;  \
-	VPXOR            X3, x, x;   \
-	VPSLLDQ          $8, x, X3;  \
-	VPXOR            X3, x, x;   \
-	VPXOR            X2, x, x;   \
-	VMOVDQU          x, at(DI)
-
-// func expand(key *byte, keys *schedule)
-TEXT ·expand(SB), NOSPLIT, $0-16
-	MOVQ    key+0(FP), SI
-	MOVQ    keys+8(FP), DI
-	VMOVDQU (SI), X0
-	VMOVDQU 16(SI), X1
-	VMOVDQU X0, (DI)
-	VMOVDQU X1, 16(DI)
-	EXPAND(0x01, 0xff, X0, X1, 32)
-	EXPAND(0x00, 0xaa, X1, X0, 48)
-	EXPAND(0x02, 0xff, X0, X1, 64)
-	EXPAND(0x00, 0xaa, X1, X0, 80)
-	EXPAND(0x04, 0xff, X0, X1, 96)
-	EXPAND(0x00, 0xaa, X1, X0, 112)
-	EXPAND(0x08, 0xff, X0, X1, 128)
-	EXPAND(0x00, 0xaa, X1, X0, 144)
-	EXPAND(0x10, 0xff, X0, X1, 160)
-	EXPAND(0x00, 0xaa, X1, X0, 176)
-	EXPAND(0x20, 0xff, X0, X1, 192)
-	EXPAND(0x00, 0xaa, X1, X0, 208)
-	EXPAND(0x40, 0xff, X0, X1, 224)
-	VPXOR   X0, X0, X0
-	VPXOR   X1, X1, X1
-	VPXOR   X2, X2, X2
-	VPXOR   X3, X3, X3
 	RET
