@@ -6,7 +6,7 @@ import (
 )
 
 // opSetClientID serves SETCLIENTID (RFC 7530 §16.33). Where the client wants to be called is kept and
-// not used: in minor version 0 there are no delegations, and nothing else to call for.
+// not used: in minor version 0 there are no delegations (docs/adr/0032), and nothing else to call for.
 func opSetClientID(c *compound) wire.Status {
 	var a wire.SetClientIDArgs
 	a.Decode(&c.args)

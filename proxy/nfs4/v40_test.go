@@ -2,6 +2,10 @@ package nfs4_test
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -176,6 +180,33 @@ func TestSetClientID(t *testing.T) {
 	wantStatus(t, r.raw(call{wire.OP_DESTROY_CLIENTID, &wire.DestroyClientIDArgs{ClientID: again.ClientID}}), wire.NFS4ERR_STALE_CLIENTID)
 	s := r.newSession("c")
 	o.fails(wire.NFS4ERR_STALE_CLIENTID, call{wire.OP_RENEW, &wire.RenewArgs{ClientID: s.clientID}})
+}
+
+// TestOldClientIsNotCalled: no delegation, and no connection to where the client wants to be called, whatever it opens and
+// whoever else comes (docs/adr/0032).
+func TestOldClientIsNotCalled(t *testing.T) {
+	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	port := l.Addr().(*net.TCPAddr).Port
+	o := &old{r: newRig(t, nil), auth: sysAuth(0, 0), owner: "owner"}
+	got := last[wire.SetClientIDRes](t, o.ok(call{wire.OP_SETCLIENTID, &wire.SetClientIDArgs{ID: []byte("c"), CBProgram: 1 << 30,
+		CBAddr: wire.ClientAddr{NetID: []byte("tcp"), Addr: fmt.Appendf(nil, "127.0.0.1.%d.%d", port>>8, port&255)}}}))
+	o.ok(confirmClientID(got))
+	o.id = got.ClientID
+	o.makeFile("f")
+	for _, access := range []uint32{wire.OPEN4_SHARE_ACCESS_READ, wire.OPEN4_SHARE_ACCESS_BOTH} {
+		if d := last[wire.OpenRes](t, o.ok(putRoot, o.opens("f", access, nil))).Delegation; d.Type != wire.OPEN_DELEGATE_NONE {
+			t.Errorf("%+v", d)
+		}
+	}
+	o.r.newOld("another").makeFile("f")
+	l.SetDeadline(time.Now().Add(50 * time.Millisecond))
+	if c, err := l.Accept(); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("called: %v, %v", c, err)
+	}
 }
 
 // Each request of an owner has its place; the last one may be repeated and is answered as before.
