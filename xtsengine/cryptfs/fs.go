@@ -80,8 +80,11 @@ func (fs *FS) create(name string, category vfs.DiskWriteCategory) (vfs.File, err
 		return nil, errors.Join(fmt.Errorf("cryptfs: create %s: %w", name, err),
 			base.Close(), fs.base.Remove(name))
 	}
-	if category == logCategory {
+	switch {
+	case category == logCategory:
 		return fs.newLog(base, n, headerBytes), nil
+	case gathered[category]:
+		return fs.newGather(base, n), nil
 	}
 	f := &file{fs: fs, base: base, inode: n, writable: true, appended: category == manifestCategory}
 	n.add(f)
