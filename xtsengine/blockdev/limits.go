@@ -18,6 +18,10 @@ const (
 	// aloneBytes is up to which size a transfer that is alone on a device is done by its caller.
 	aloneBytes = 64 << 10
 
+	// gatherTransfers is up to how many transfers wait for those of others before they are submitted together, and no
+	// more than the device is at work on: it must not run out of them meanwhile.
+	gatherTransfers = 4
+
 	// flushTurns is how often a caller lets others run while one of them submits, before it sleeps.
 	flushTurns = 16
 

@@ -239,8 +239,9 @@ func (r *ring) run(p *plan) {
 }
 
 // submit gives the kernel the plan's transfers from next on, as many as there are slots, free being one
-// of them, and returns which is the next. Others who are about to submit go first, so that one system call, and
-// one notification of the device, which costs a virtual machine an exit, is for all of them.
+// of them, and returns which is the next. A device that is idle has them at once. Beside one that has enough to do
+// others who are about to submit go first, so that one system call, and one notification of the device, which costs
+// a virtual machine an exit, is for all of them.
 func (r *ring) submit(p *plan, next int, free uint32) int {
 	r.mu.Lock()
 	r.queue(p, next, free)
@@ -255,7 +256,7 @@ func (r *ring) submit(p *plan, next int, free uint32) int {
 	}
 	mine := *r.sqTail
 	r.mu.Unlock()
-	if r.busy.Load() > 1 {
+	if r.queued() < min(r.underWay(), gatherTransfers) {
 		runtime.Gosched()
 	}
 	r.flush(mine)
@@ -289,6 +290,12 @@ func (r *ring) waits(tail uint32) bool {
 
 // queued is how many transfers wait for the kernel to take them.
 func (r *ring) queued() uint32 { return atomic.LoadUint32(r.sqTail) - atomic.LoadUint32(r.sqHead) }
+
+// underWay is how many transfers the kernel has taken and not ended.
+func (r *ring) underWay() uint32 {
+	ended := atomic.LoadUint32(r.cqTail) // first, for it follows the other
+	return atomic.LoadUint32(r.sqHead) - ended
+}
 
 // queue puts a transfer where the next enter submits it; mu is held.
 func (r *ring) queue(p *plan, index int, slot uint32) {

@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
+	"sync/atomic"
 	"testing"
 	"unsafe"
 
@@ -195,6 +197,46 @@ func TestRing(t *testing.T) {
 			t.Errorf("transfer %d: %d bytes left, %v", i, one.left, one.failure)
 		}
 	}
+}
+
+// TestIdleDeviceIsNotKeptWaiting has somebody ready to run when a transfer comes to an idle ring that others are about
+// to use: the kernel has the transfer first. A preemption may spoil an attempt.
+func TestIdleDeviceIsNotKeptWaiting(t *testing.T) {
+	r, err := newRing(4)
+	if err != nil {
+		t.Skipf("no io_uring here (%v); it runs as root on Linux 5.6 and later, in CI too", err)
+	}
+	defer func() {
+		if err := r.close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	f, err := os.Open("/dev/zero")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	r.busy.Add(1)
+	defer r.busy.Add(-1)
+	for range 10 {
+		var p plan
+		p.prepare(int(f.Fd()), []Request{{0, Alloc(BlockBytes)}}, false)
+		before := atomic.LoadUint32(r.sqHead)
+		taken := make(chan bool, 1)
+		go func() { taken <- atomic.LoadUint32(r.sqHead) != before }()
+		r.run(&p)
+		if err := p.err(); err != nil {
+			t.Fatal(err)
+		}
+		if n := r.underWay(); n != 0 {
+			t.Fatalf("%d transfers are under way after the last one has ended", n)
+		}
+		if <-taken {
+			return
+		}
+	}
+	t.Error("another goroutine ran before the kernel had the transfer, each time")
 }
 
 // TestFailedFlushPoisons: one failure and the device is of no use any more, but can be closed.
