@@ -167,6 +167,27 @@ func (sh *cacheShard) get(key runKey, at, skip int, dst []byte) int {
 	return done
 }
 
+// absent returns how many blocks from b on, up to limit of them, are not there. It may stop short of that.
+func (c *contentCache) absent(b cacheKey, limit int) int {
+	key, at := b.run()
+	return c.shard(key).absent(key, at, min(limit, cacheRun-at))
+}
+
+// absent is contentCache.absent within one run, from its block at on.
+func (sh *cacheShard) absent(key runKey, at, limit int) int {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	run := sh.index[key]
+	if run == nil {
+		return limit
+	}
+	n := 0
+	for n < limit && run.slots[at+n] == 0 {
+		n++
+	}
+	return n
+}
+
 // has says whether a block is there.
 func (c *contentCache) has(b cacheKey) bool {
 	key, at := b.run()

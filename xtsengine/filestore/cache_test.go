@@ -105,6 +105,32 @@ func TestCacheRuns(t *testing.T) {
 	}
 }
 
+// TestAbsent compares how many blocks a cache lacks, from each one on, with what it says of them one by one.
+func TestAbsent(t *testing.T) {
+	const blocks = 3 * cacheRun
+	c := newCache(t, 64*cacheShards)
+	rng := rand.New(rand.NewPCG(3, 4))
+	for b := range volume.Block(blocks) {
+		if rng.IntN(6) == 0 {
+			c.put(b, make([]byte, blockBytes))
+		}
+	}
+	for b := range volume.Block(blocks) {
+		for limit := range blocks {
+			n := c.absent(b, limit)
+			for k := range n {
+				if c.has(b + volume.Block(k)) {
+					t.Fatalf("%d blocks from %d on are absent, it says, but %d is there", n, b, b+volume.Block(k))
+				}
+			}
+			next := b + volume.Block(n)
+			if n > limit || n < limit && next%cacheRun != 0 && !c.has(next) {
+				t.Fatalf("%d of %d blocks from %d on are absent, it says, and so is the next one", n, limit, b)
+			}
+		}
+	}
+}
+
 // TestScan checks that reading a lot once leaves what is read again and again.
 func TestScan(t *testing.T) {
 	const limit = 16 * cacheShards

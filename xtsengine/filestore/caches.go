@@ -171,6 +171,10 @@ func (c ownCache) putAhead(b volume.Block, content []byte) {
 	c.shared.putAhead(cacheKey{c.owner, b}, content)
 }
 
+func (c ownCache) absent(b volume.Block, limit int) int {
+	return c.shared.absent(cacheKey{c.owner, b}, limit)
+}
+
 func (c ownCache) has(b volume.Block) bool { return c.shared.has(cacheKey{c.owner, b}) }
 
 func (c ownCache) drop(runs []volume.Run) { c.shared.drop(c.owner, runs) }

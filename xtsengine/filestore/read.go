@@ -191,24 +191,22 @@ func (s *Store) planVolume(r *readPlan, x *extent, skip int, dst []byte) {
 			done, whole = done+n, 0
 			continue
 		}
-		n := min(len(dst)-done, blockBytes-from)
-		piece := dst[done : done+n]
-		switch {
-		case n < blockBytes:
-			r.planPart(x.io(k, 1), from, piece)
-			whole = 0
-		case whole > 0:
-			io := &r.ios[len(r.ios)-1]
-			io.Buf = dst[done-whole*blockBytes : done+n]
-			io.Tags = x.tags[(k-whole)*tagBytes : (k+1)*tagBytes]
-			whole++
-		default:
-			io := x.io(k, 1)
-			io.Buf = piece
-			r.ios = append(r.ios, io)
-			whole = 1
+		if n := min(len(dst)-done, blockBytes-from); n < blockBytes {
+			r.planPart(x.io(k, 1), from, dst[done:done+n])
+			done, whole = done+n, 0
+			continue
 		}
-		done += n
+		count := 1 // the cache has just not had the first
+		if n := (len(dst) - done) / blockBytes; n > 1 {
+			count = max(1, s.cache.absent(x.start+volume.Block(k), n))
+		}
+		if whole == 0 {
+			r.ios = append(r.ios, volume.IO{})
+		}
+		io := x.io(k-whole, whole+count)
+		io.Buf = dst[done-whole*blockBytes : done+count*blockBytes]
+		r.ios[len(r.ios)-1] = io
+		done, whole = done+count*blockBytes, whole+count
 	}
 }
 
