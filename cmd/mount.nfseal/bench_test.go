@@ -24,6 +24,7 @@ const (
 	benchRounds = 5
 	benchTime   = 1500 * time.Millisecond
 	chunkBytes  = 1 << 20
+	callBytes   = 200 // about what a GETATTR takes
 )
 
 // carrier is something that takes a local connection to the server.
@@ -33,6 +34,7 @@ type carrier struct {
 	pid     int // of the process whose time is taken; 0 for none
 
 	up, down, cost []float64 // bytes a second, and seconds of processor time a GB, of each round
+	trips          []float64 // calls and answers of callBytes one at a time, a second
 }
 
 // TestTunnelRatios measures the tunnel beside stunnel, haproxy and a direct TCP connection, all to the same server, in
@@ -60,7 +62,8 @@ func TestTunnelRatios(t *testing.T) {
 	}
 	fmt.Printf("machine: %s\n", machine(t))
 	for _, c := range all {
-		fmt.Printf("%-13s up %6.2f GB/s  down %6.2f GB/s  %5.2f CPU s/GB\n", c.name, best(c.up)/1e9, best(c.down)/1e9, -best(c.cost))
+		fmt.Printf("%-13s up %6.2f GB/s  down %6.2f GB/s  %5.2f CPU s/GB  %6.0f round trips/s\n", c.name, best(c.up)/1e9, best(c.down)/1e9,
+			-best(c.cost), best(c.trips))
 	}
 	ratio := func(name string, value float64, goal string) {
 		fmt.Printf("ratio %-36s %6.3f goal %s\n", name, value, goal)
@@ -73,6 +76,8 @@ func TestTunnelRatios(t *testing.T) {
 	ratio("tunnel up to haproxy 256k", best(ours.up)/best(haproxyLarge.up), "1.0")
 	ratio("tunnel down to haproxy 256k", best(ours.down)/best(haproxyLarge.down), "1.0")
 	ratio("tunnel CPU a byte to haproxy 256k", best(ours.cost)/best(haproxyLarge.cost), "<=1.0")
+	ratio("tunnel round trips to stunnel", best(ours.trips)/best(stunnel.trips), "1.0")
+	ratio("tunnel round trips to haproxy", best(ours.trips)/best(haproxy.trips), "1.0")
 	ratio("tunnel MiB of memory to 15", float64(peakKiB(t, ours.pid))/1024/15, "<=1.0")
 }
 
@@ -109,7 +114,8 @@ func machine(t *testing.T) string {
 	return strings.Trim(model, "\t :") + ", " + strconv.Itoa(strings.Count(string(text), "processor\t")) + " processors"
 }
 
-// streamServer takes TLS 1.2 connections, which all of the carriers speak, and does what their first byte says: 'u' takes, 'd' sends.
+// streamServer takes TLS 1.2 connections, which all of the carriers speak, and does what their first byte says: 'u' takes, 'd' sends,
+// 'c' answers calls.
 func streamServer(t *testing.T, ca *transporttest.CA) string {
 	t.Helper()
 	cert := good(t, nil)(ca)
@@ -158,15 +164,18 @@ func stream(conn io.ReadWriteCloser) {
 	if n, err := conn.Read(buf[:1]); n == 0 || err != nil {
 		return
 	}
-	sends := buf[0] == 'd'
+	do := map[byte]func() (int, error){
+		'd': func() (int, error) { return conn.Write(buf) },
+		'u': func() (int, error) { return conn.Read(buf) },
+		'c': func() (int, error) {
+			if _, err := io.ReadFull(conn, buf[:callBytes]); err != nil {
+				return 0, err
+			}
+			return conn.Write(buf[:callBytes])
+		},
+	}[buf[0]]
 	for {
-		var err error
-		if sends {
-			_, err = conn.Write(buf)
-		} else {
-			_, err = conn.Read(buf)
-		}
-		if err != nil {
+		if _, err := do(); err != nil {
 			return
 		}
 	}
@@ -186,21 +195,57 @@ func (c *carrier) measure(t *testing.T) {
 		bytes += n
 		seconds += processorTime(t, c.pid) - before
 	}
+	c.trips = append(c.trips, roundTrips(t, c.address))
 	// Negative, so that the best is the largest; the ratio of two is what it should be.
 	c.cost = append(c.cost, -seconds/(bytes/1e9))
 }
 
-func transfer(t *testing.T, address, letter string) (bytes float64, took time.Duration) {
+// begin connects and tells the server what to do.
+func begin(t *testing.T, address, letter string) net.Conn {
 	t.Helper()
 	conn, err := net.Dial("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(20 * time.Second))
 	if _, err := io.WriteString(conn, letter); err != nil {
 		t.Fatal(err)
 	}
+	return conn
+}
+
+// roundTrips is how many calls a second are answered, one at a time, while the processors of a virtual machine are not
+// halted (/dev/cpu_dma_latency): how long they take to wake is the host's doing, and differs by ten times.
+func roundTrips(t *testing.T, address string) float64 {
+	t.Helper()
+	awake, err := os.OpenFile("/dev/cpu_dma_latency", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer awake.Close()
+	if _, err := awake.Write(make([]byte, 4)); err != nil {
+		t.Fatal(err)
+	}
+	conn := begin(t, address, "c")
+	defer conn.Close()
+	call, n := make([]byte, callBytes), 0
+	began := time.Now()
+	for time.Since(began) < benchTime/2 {
+		if _, err := conn.Write(call); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(conn, call); err != nil {
+			t.Fatal(err)
+		}
+		n++
+	}
+	return float64(n) / time.Since(began).Seconds()
+}
+
+func transfer(t *testing.T, address, letter string) (bytes float64, took time.Duration) {
+	t.Helper()
+	conn := begin(t, address, letter)
+	defer conn.Close()
 	buf := make([]byte, chunkBytes)
 	move := conn.Read
 	if letter == "u" {

@@ -14,7 +14,7 @@ const (
 	patience = int64(500 * time.Microsecond)
 )
 
-// lately is the Expect that was the last to wait.
+// lately is the Expect that was the last to wait, of a pair the first.
 var lately atomic.Pointer[Expect]
 
 var epoch = time.Now()
@@ -27,15 +27,26 @@ var epoch = time.Now()
 // It keeps its place on a processor until somebody wants that, as in any system call.
 //
 // Only the socket that was also the last one to wait is waited for in this way: a client with one call at a time, and
-// no others beside it. So there is one thread at most that does, and it costs the others nothing.
+// no others beside it. So there is one thread at most that does, and it costs the others nothing. Two sockets can be a
+// pair, of which calls come from the one and answers from the other: then one thread waits for both.
 //
 // An Expect belongs to the goroutine that reads.
 type Expect struct {
+	first *Expect      // of its pair; nil if it is alone
+	other *Expect      // the other one of its pair
+	fd    atomic.Int32 // one more than the descriptor that it waited for last; 0 for none
+
 	began   time.Duration // when the wait in the poller began, after epoch; 0 if there was none
 	quick   bool          // the last wait was short
 	met     int           // how often something came while it waited in the kernel
-	fds     [1]unix.PollFd
+	fds     [2]unix.PollFd
 	timeout unix.Timespec
+}
+
+// Pair makes a pair of two that have not waited yet.
+func Pair(a, b *Expect) {
+	a.first, a.other = a, b
+	b.first, b.other = a, a
 }
 
 // Came hears that something was received.
@@ -49,24 +60,38 @@ func (e *Expect) Came() {
 // Wait is for a socket that has nothing. It says whether something has come, and false at once where that is not
 // expected, or where others wait: then who reads waits in the poller.
 func (e *Expect) Wait(fd uintptr) bool {
-	if lately.Swap(e) == e && e.quick && e.poll(fd) {
-		return true
+	e.fd.Store(int32(fd) + 1)
+	one := e
+	if e.first != nil {
+		one = e.first
+	}
+	if lately.Swap(one) == one && e.quick {
+		mine, others := e.poll()
+		if mine || others {
+			return mine
+		}
 	}
 	e.quick = false
 	e.began = time.Since(epoch)
 	return false
 }
 
-// poll waits in the kernel. A signal ends it early: then it did not come in time.
-func (e *Expect) poll(fd uintptr) bool {
-	e.fds[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
+// poll waits in the kernel, and says for which of the pair something has come: the other one's goroutine finds that in the
+// poller. A signal ends it early: then it did not come in time.
+func (e *Expect) poll() (mine, others bool) {
+	e.fds[0] = unix.PollFd{Fd: e.fd.Load() - 1, Events: unix.POLLIN}
+	e.fds[1] = unix.PollFd{Fd: -1} // which the kernel ignores
+	if e.other != nil {
+		e.fds[1] = unix.PollFd{Fd: e.other.fd.Load() - 1, Events: unix.POLLIN}
+	}
 	e.timeout = unix.NsecToTimespec(patience)
-	if n, err := unix.Ppoll(e.fds[:], &e.timeout, nil); n != 1 || err != nil {
-		return false
+	if n, err := unix.Ppoll(e.fds[:], &e.timeout, nil); n < 1 || err != nil {
+		return false, false
 	}
 	e.met++
-	return true
+	mine = e.fds[0].Revents != 0
+	return mine, !mine
 }
 
-// Met says how often something came while it was waited for in the kernel.
+// Met says how often something came, for either of a pair, while this one waited for it in the kernel.
 func (e *Expect) Met() int { return e.met }

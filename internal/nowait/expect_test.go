@@ -82,6 +82,37 @@ func TestExpectOthers(t *testing.T) {
 	}
 }
 
+// TestPair: what comes for the other one of a pair ends a wait, and both expect more.
+func TestPair(t *testing.T) {
+	near, far := pair(t)
+	side, end := pair(t)
+	calls, answers := NewSocket(near), NewSocket(side)
+	var a, b Expect
+	Pair(&a, &b)
+	for _, x := range []struct {
+		e *Expect
+		s *Socket
+	}{{&b, answers}, {&a, calls}} {
+		waitFor(t, x.e, x.s)
+		x.e.Came()
+	}
+	if _, err := end.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if waitFor(t, &a, calls) || a.Met() != 1 || !a.quick {
+		t.Error("the answer did not end the wait for a call")
+	}
+	if !waitFor(t, &b, answers) || b.Met() != 1 {
+		t.Error("the answer was not there")
+	}
+	if _, err := far.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if !waitFor(t, &a, calls) {
+		t.Error("a call beside an answer was not there")
+	}
+}
+
 // TestReadExpects: a Socket whose peer answers at once is waited for in the kernel.
 func TestReadExpects(t *testing.T) {
 	near, far := pair(t)

@@ -21,6 +21,8 @@ type Conn struct {
 	closed atomic.Bool
 
 	isServer bool
+	expects  atomic.Bool   // what comes is waited for by an Expect: see nowait
+	source   nowait.Expect // what MoveFrom waits by
 }
 
 // newConn carries a session on raw: in protects what is received, out what is sent.
@@ -34,6 +36,7 @@ func newConn(raw net.Conn, in, out *direction) (*Conn, error) {
 		c.out.to = socket
 	}
 	c.in.attempt = c.in.receive
+	nowait.Pair(&c.in.expect, &c.source)
 	if socket, ok := raw.(syscall.Conn); ok {
 		var err error
 		if c.in.socket, err = socket.SyscallConn(); err != nil {

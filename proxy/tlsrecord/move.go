@@ -9,16 +9,20 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nfseal/nfseal/internal/nowait"
 )
 
 // MoveFrom sends all that src sends, and adds it to moved as it goes. It is read to where its records are sealed, as
-// many at once as a buffer holds, so that nothing is copied here. Nil is src's end, which is not passed on.
+// many at once as a buffer holds, so that nothing is copied here. Nil is src's end, which is not passed on. From now on
+// what comes from src and what comes from the peer is waited for together, where that comes soon: see nowait.Expect.
 func (c *Conn) MoveFrom(src *net.TCPConn, moved *atomic.Uint64) error {
 	socket, err := src.SyscallConn()
 	if err != nil {
 		return fmt.Errorf("tlsrecord: %w", err)
 	}
-	in := newIntake(&c.out)
+	in := newIntake(&c.out, &c.source)
+	c.expects.Store(true)
 	for {
 		n, err := in.fill(socket)
 		if n > 0 {
@@ -51,7 +55,8 @@ func (c *Conn) MoveTo(dst *net.TCPConn, moved *atomic.Uint64) error {
 // intake reads from a socket to where the data of records belongs.
 type intake struct {
 	attempt func(uintptr) bool // receive, made once
-	offsets [largeRecords]int  // of the data of each record in a buffer
+	expect  *nowait.Expect
+	offsets [largeRecords]int // of the data of each record in a buffer
 	iov     [largeRecords]unix.Iovec
 	buf     *buffer // nil while nothing is in it
 
@@ -60,8 +65,8 @@ type intake struct {
 	errno unix.Errno
 }
 
-func newIntake(w *writer) *intake {
-	in := &intake{}
+func newIntake(w *writer, expect *nowait.Expect) *intake {
+	in := &intake{expect: expect}
 	in.attempt = in.receive
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -84,6 +89,19 @@ func (in *intake) fill(socket syscall.RawConn) (int, error) {
 
 // receive tries to read from the socket, and says whether it did. While it waits it has no buffer.
 func (in *intake) receive(fd uintptr) bool {
+	for {
+		if in.try(fd) {
+			in.expect.Came()
+			return true
+		}
+		if !in.expect.Wait(fd) {
+			return false
+		}
+	}
+}
+
+// try is one attempt.
+func (in *intake) try(fd uintptr) bool {
 	in.buf = newBuffer(largeBytes)
 	for i, at := range in.offsets {
 		in.iov[i].Base = &in.buf.Mem[at]

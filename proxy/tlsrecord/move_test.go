@@ -2,9 +2,11 @@ package tlsrecord
 
 import (
 	"bytes"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -109,4 +111,39 @@ func TestMoveKeyUpdate(t *testing.T) {
 	h.conn.raw.Close()
 	<-ended
 	<-ended
+}
+
+// TestMoveExpects: of a session in between, calls and answers are waited for together, in the kernel.
+func TestMoveExpects(t *testing.T) {
+	rawServer, rawClient := sessiontest.Wire(t)
+	s, c := shake(t, tls.VersionTLS12, "crypto/tls", "ours", rawServer, rawClient)
+	local, app := sessiontest.Wire(t)
+	between := c.(*Conn)
+	var up, down atomic.Uint64
+	var moves sync.WaitGroup
+	moves.Go(func() {
+		if err := between.MoveFrom(local, &up); err != nil {
+			t.Error(err)
+		}
+		between.CloseWrite()
+	})
+	moves.Go(func() {
+		if err := between.MoveTo(local, &down); err != nil {
+			t.Error(err)
+		}
+	})
+	go io.Copy(s, s)
+	p := []byte("x")
+	for range 2000 {
+		app.Write(p)
+		if _, err := app.Read(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	app.CloseWrite()
+	s.CloseWrite()
+	moves.Wait()
+	if between.source.Met()+between.in.expect.Met() == 0 {
+		t.Error("of 2,000 calls and answers none was waited for in the kernel")
+	}
 }

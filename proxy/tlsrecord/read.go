@@ -229,7 +229,7 @@ func (in *reader) receive(fd uintptr) bool {
 			in.expect.Came()
 			return true
 		}
-		if !in.c.isServer || !in.expect.Wait(fd) {
+		if !in.c.expects.Load() || !in.expect.Wait(fd) {
 			in.shrink()
 			return false
 		}
