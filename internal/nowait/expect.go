@@ -30,6 +30,9 @@ var epoch = time.Now()
 // no others beside it. So there is one thread at most that does, and it costs the others nothing. Two sockets can be a
 // pair, of which calls come from the one and answers from the other: then one thread waits for both.
 //
+// A socket that brings many calls at a time is empty for moments too: who reads from it had better not expect, for the
+// poller finds what comes then without waking anybody.
+//
 // An Expect belongs to the goroutine that reads.
 type Expect struct {
 	first *Expect      // of its pair; nil if it is alone

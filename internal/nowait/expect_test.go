@@ -117,6 +117,7 @@ func TestPair(t *testing.T) {
 func TestReadExpects(t *testing.T) {
 	near, far := pair(t)
 	s := NewSocket(near)
+	s.Expect(true)
 	go func() {
 		p := make([]byte, 1)
 		for {

@@ -50,7 +50,8 @@ type Socket struct {
 type half struct {
 	attempt func(fd uintptr) bool // to move what is under way, made once
 
-	expect Expect
+	expect  Expect
+	expects bool
 
 	// What is under way, and how far that is.
 	p   []byte
@@ -74,6 +75,9 @@ func NewSocket(conn net.Conn) *Socket {
 	s.in.attempt, s.out.attempt = s.in.receive, s.out.send
 	return s
 }
+
+// Expect says whether Read waits as an Expect does. At first it does not. It is called by who reads.
+func (s *Socket) Expect(on bool) { s.in.expects = on }
 
 // Read implements io.Reader. It waits in the runtime's poller, as a read of the connection does.
 func (s *Socket) Read(p []byte) (int, error) {
@@ -114,7 +118,7 @@ func (h *half) receive(fd uintptr) bool {
 			h.expect.Came()
 			return true
 		}
-		if !h.expect.Wait(fd) {
+		if !h.expects || !h.expect.Wait(fd) {
 			return false
 		}
 	}

@@ -74,6 +74,8 @@ const (
 	spreadCalls = 64
 	// yieldBytes is how long a call is whose worker takes the reader's place on the processor.
 	yieldBytes = 64 << 10
+	// loneCalls is how many calls come one at a time before the next one is expected soon.
+	loneCalls = 8
 	// crowdCalls is how many calls of unknown length must be alone before the reader handles one.
 	crowdCalls = 16
 )

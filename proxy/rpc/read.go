@@ -21,7 +21,9 @@ type reader struct {
 	ahead   *buffer
 	stopped atomic.Bool // no further record is to be waited for
 
-	more interface{ Buffered() bool } // conn, if it reads ahead itself
+	more   interface{ Buffered() bool } // conn, if it reads ahead itself
+	expect interface{ Expect(on bool) } // from, if it can wait for what comes soon
+	lone   int                          // calls that came one at a time, since one did not
 
 	few [4 * markBytes]byte // what sleep reads into
 
@@ -34,6 +36,7 @@ func (in *reader) init(s *server) {
 	if socket := nowait.NewSocket(s.conn); socket != nil {
 		in.from = socket
 	}
+	in.expect, _ = in.from.(interface{ Expect(on bool) })
 	in.more, _ = s.conn.(interface{ Buffered() bool })
 	in.ahead = s.o.Buffers.get(readAheadBytes)
 	in.f = framer{src: in, max: s.o.MaxRecordBytes, ahead: in.ahead.Mem, sleep: in.sleep}
@@ -49,6 +52,18 @@ func (in *reader) stop() {
 
 // ready says whether something was received that has not been taken.
 func (in *reader) ready() bool { return in.f.buffered() || in.connReady() }
+
+// saw hears of a call, which came alone or not. After some that did the next one is waited for as one that comes soon.
+func (in *reader) saw(alone bool) {
+	was := in.lone >= loneCalls
+	in.lone++
+	if !alone {
+		in.lone = 0
+	}
+	if is := in.lone >= loneCalls; is != was && in.expect != nil {
+		in.expect.Expect(is)
+	}
+}
 
 // connReady says whether a read of the connection would not wait.
 func (in *reader) connReady() bool { return in.more != nil && in.more.Buffered() }

@@ -148,6 +148,7 @@ func (s *server) readLoop() {
 func (s *server) see(t *task) bool {
 	more := s.in.ready()
 	alone := s.busy.Load() == 0 && !more
+	s.in.saw(alone)
 	if len(s.slots) == cap(s.slots) {
 		s.flush() // what is held keeps its places
 	}

@@ -288,6 +288,43 @@ func TestServeLone(t *testing.T) {
 	}
 }
 
+// expectingConn is told whether the next call is expected soon.
+type expectingConn struct {
+	net.Conn
+	expects atomic.Bool
+}
+
+func (c *expectingConn) Expect(on bool) { c.expects.Store(on) }
+
+// The next call of a client that has one at a time is expected soon, and no more once calls come together.
+func TestServeExpects(t *testing.T) {
+	client, conn := net.Pipe()
+	server := &expectingConn{Conn: conn}
+	s := serveOn(t, client, server, Options{})
+	for xid := range uint32(10 * loneCalls) {
+		s.send(record(message(xid, procEcho, []byte("quick")), 1000))
+		s.echoedAll(xid, 1)
+		if xid < loneCalls-1 && server.expects.Load() {
+			t.Fatalf("after %d calls the next one is expected", xid+1)
+		}
+		if server.expects.Load() {
+			break
+		}
+	}
+	if !server.expects.Load() {
+		t.Errorf("after %d calls, one at a time, the next one is not expected", 10*loneCalls)
+	}
+	var all []byte
+	for xid := range uint32(100) {
+		all = append(all, record(message(xid, procEcho, []byte("quick")), 1000)...)
+	}
+	go s.send(all)
+	s.echoedAll(0, 100)
+	if server.expects.Load() {
+		t.Error("after calls that came together the next one is expected")
+	}
+}
+
 // Held replies go out before the reader waits: for the rest of a record, for a place, or because the next
 // call was not so quick.
 func TestServeQuickHoldsNothingBack(t *testing.T) {

@@ -46,6 +46,9 @@ func newConn(raw net.Conn, in, out *direction) (*Conn, error) {
 	return c, nil
 }
 
+// Expect says whether Read waits as a nowait.Expect does. At first it does not.
+func (c *Conn) Expect(on bool) { c.expects.Store(on) }
+
 // LocalAddr implements net.Conn.
 func (c *Conn) LocalAddr() net.Addr { return c.raw.LocalAddr() }
 

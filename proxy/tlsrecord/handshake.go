@@ -129,7 +129,6 @@ func (k *Keys) Conn() (*Conn, error) {
 	c, err := newConn(k.raw, in, out)
 	if err == nil {
 		c.isServer = k.isServer
-		c.expects.Store(k.isServer)
 	}
 	return c, err
 }

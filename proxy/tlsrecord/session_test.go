@@ -178,11 +178,15 @@ func TestSuiteOf13(t *testing.T) {
 	}
 }
 
-// TestServerExpects: a server whose client has one call at a time waits for the next one in the kernel.
+// TestServerExpects: a server that is told to expects the next call of a client, in the kernel, and does not by itself.
 func TestServerExpects(t *testing.T) {
 	rawServer, rawClient := sessiontest.Wire(t)
 	s, c := shake(t, tls.VersionTLS12, "ours", "crypto/tls", rawServer, rawClient)
 	server := s.(*Conn)
+	if server.expects.Load() {
+		t.Error("it expects without being told to")
+	}
+	server.Expect(true)
 	met := make(chan bool, 1)
 	go func() {
 		p := make([]byte, 1)
