@@ -298,7 +298,7 @@ func (c *expectingConn) Expect(on bool) { c.expects.Store(on) }
 
 // The next call of a client that has one at a time is expected soon, and no more once calls come together.
 func TestServeExpects(t *testing.T) {
-	client, conn := net.Pipe()
+	client, conn := tcpPair(t)
 	server := &expectingConn{Conn: conn}
 	s := serveOn(t, client, server, Options{})
 	for xid := range uint32(10 * loneCalls) {
@@ -318,7 +318,7 @@ func TestServeExpects(t *testing.T) {
 	for xid := range uint32(100) {
 		all = append(all, record(message(xid, procEcho, []byte("quick")), 1000)...)
 	}
-	go s.send(all)
+	s.send(all)
 	s.echoedAll(0, 100)
 	if server.expects.Load() {
 		t.Error("after calls that came together the next one is expected")
