@@ -8,5 +8,5 @@
 //
 // A call that does not wait need not be told of. To make sure that this one does not, whatever mode the descriptor
 // is in, the kernel is asked with MSG_DONTWAIT; whoever has to wait does so in the runtime's poller, as for any
-// connection. While the call lasts the collector cannot stop its goroutine, so there is a bound on what it copies.
+// connection, or by an Expect, where what comes comes soon. While the call lasts the collector cannot stop its goroutine, so there is a bound on what it copies.
 package nowait

@@ -14,8 +14,10 @@ const (
 	patience = int64(500 * time.Microsecond)
 )
 
-// lately is the Expect that was the last to wait, of a pair the first.
-var lately atomic.Pointer[Expect]
+var (
+	numbers atomic.Uint64 // the last number given to an Expect
+	lately  atomic.Uint64 // that of the last one to wait
+)
 
 var epoch = time.Now()
 
@@ -35,9 +37,9 @@ var epoch = time.Now()
 //
 // An Expect belongs to the goroutine that reads.
 type Expect struct {
-	first *Expect      // of its pair; nil if it is alone
-	other *Expect      // the other one of its pair
-	fd    atomic.Int32 // one more than the descriptor that it waited for last; 0 for none
+	number uint64       // a pair has one; 0 before the first wait
+	other  *Expect      // the other one of its pair; nil if it is alone
+	fd     atomic.Int32 // one more than the descriptor that it waited for last; 0 for none
 
 	began   time.Duration // when the wait in the poller began, after epoch; 0 if there was none
 	quick   bool          // the last wait was short
@@ -48,8 +50,9 @@ type Expect struct {
 
 // Pair makes a pair of two that have not waited yet.
 func Pair(a, b *Expect) {
-	a.first, a.other = a, b
-	b.first, b.other = a, a
+	a.number = numbers.Add(1)
+	b.number = a.number
+	a.other, b.other = b, a
 }
 
 // Came hears that something was received.
@@ -64,11 +67,10 @@ func (e *Expect) Came() {
 // expected, or where others wait: then who reads waits in the poller.
 func (e *Expect) Wait(fd uintptr) bool {
 	e.fd.Store(int32(fd) + 1)
-	one := e
-	if e.first != nil {
-		one = e.first
+	if e.number == 0 {
+		e.number = numbers.Add(1)
 	}
-	if lately.Swap(one) == one && e.quick {
+	if lately.Swap(e.number) == e.number && e.quick {
 		mine, others := e.poll()
 		if mine || others {
 			return mine

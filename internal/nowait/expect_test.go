@@ -42,7 +42,7 @@ func TestExpect(t *testing.T) {
 	if _, err := s.Read(make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
-	lately.Store(e)
+	lately.Store(e.number)
 	began := time.Now()
 	if waitFor(t, e, s) {
 		t.Error("something came that nobody sent")
@@ -50,7 +50,7 @@ func TestExpect(t *testing.T) {
 	if d := time.Since(began); d < time.Duration(patience) {
 		t.Errorf("it was waited for in the kernel for %v", d)
 	}
-	lately.Store(e)
+	lately.Store(e.number)
 	if e.quick || waitFor(t, e, s) {
 		t.Error("after a long wait it is waited for in the kernel")
 	}

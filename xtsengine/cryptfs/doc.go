@@ -53,6 +53,11 @@
 // block lies within one sector, so what was said above of the end of a file holds here too. What is
 // behind the last record, zeros or noise, Pebble's checksums and log numbers tell from records.
 //
+// # Tables
+//
+// What Pebble writes from its beginning to its end, some 4 KiB at a time, and reads after that, is gathered in memory and
+// written 64 KiB at a time; a sync, and whatever else asks for the content, writes the rest.
+//
 // # Holes
 //
 // An AES block that is all zeros on the device reads as zeros: parts of a file that a crash left
