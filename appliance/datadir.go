@@ -235,8 +235,12 @@ func (d *dataDir) refuseForeign(root trust.Options) error {
 	return nil
 }
 
-// Close gives the directory back.
-func (d *dataDir) Close() error { return d.lockFile.Close() }
+// Close gives the directory back. A program that is being started at that moment has the lock's file too, until it is
+// executed: the lock ends all the same.
+func (d *dataDir) Close() error {
+	err := unix.Flock(int(d.lockFile.Fd()), unix.LOCK_UN)
+	return errors.Join(err, d.lockFile.Close())
+}
 
 // withdraw undoes announce.
 func (d *dataDir) withdraw() error {

@@ -130,7 +130,7 @@ func LockFile(path string) (io.Closer, error) {
 		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	}
 	if err == nil {
-		return f, nil
+		return fileLock{f}, nil
 	}
 	if err == unix.EWOULDBLOCK {
 		err = fmt.Errorf("%w: %s is locked, by another process or in this one", ownership.ErrOwned, path)
@@ -138,6 +138,16 @@ func LockFile(path string) (io.Closer, error) {
 		err = fmt.Errorf("volume: locking %s: %w", path, err)
 	}
 	return nil, errors.Join(err, f.Close())
+}
+
+// fileLock is a file that is locked.
+type fileLock struct{ f *os.File }
+
+// Close implements io.Closer. A program that is being started at that moment has the file too, until it is executed: the
+// lock ends all the same.
+func (l fileLock) Close() error {
+	err := unix.Flock(int(l.f.Fd()), unix.LOCK_UN)
+	return errors.Join(err, l.f.Close())
 }
 
 // ProcessLocks are locks within one process, by name, for units that no file stands for.
