@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,7 +15,8 @@ import (
 	"github.com/nfseal/nfseal/appliance/durable"
 	"github.com/nfseal/nfseal/appliance/kms"
 	"github.com/nfseal/nfseal/appliance/trust"
-	"golang.org/x/sys/unix"
+	"github.com/nfseal/nfseal/ownership"
+	"github.com/nfseal/nfseal/xtsengine/volume"
 )
 
 // Why a data directory is refused. Nothing has been written then.
@@ -87,9 +89,9 @@ func SocketPath(dataDir string) string { return layout{dataDir}.socket() }
 // dataDir is a directory that this process has, and the root key that belongs to it.
 type dataDir struct {
 	layout
-	lockFile *os.File
-	root     *rootKey
-	fresh    bool // not made yet
+	held  io.Closer // its lock
+	root  *rootKey
+	fresh bool // not made yet
 }
 
 // openDataDir takes the directory or refuses it, and writes nothing. An empty or missing directory
@@ -110,17 +112,14 @@ func lockDataDir(dir string) (*dataDir, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("appliance: %w", err)
 	}
-	f, err := os.Open(dir)
+	d := &dataDir{layout: layout{dir}}
+	var err error
+	d.held, err = volume.LockFile(dir)
+	if errors.Is(err, ownership.ErrOwned) {
+		return nil, fmt.Errorf("%w: %s%s; stop it first", ErrInUse, dir, holder(d.lock()))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("appliance: %w", err)
-	}
-	d := &dataDir{layout: layout{dir}, lockFile: f}
-	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		return nil, errors.Join(fmt.Errorf("%w: %s%s; stop it first", ErrInUse, dir, holder(d.lock())), f.Close())
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("appliance: lock %s: %w", dir, err), f.Close())
 	}
 	return d, nil
 }
@@ -235,12 +234,8 @@ func (d *dataDir) refuseForeign(root trust.Options) error {
 	return nil
 }
 
-// Close gives the directory back. A program that is being started at that moment has the lock's file too, until it is
-// executed: the lock ends all the same.
-func (d *dataDir) Close() error {
-	err := unix.Flock(int(d.lockFile.Fd()), unix.LOCK_UN)
-	return errors.Join(err, d.lockFile.Close())
-}
+// Close gives the directory back.
+func (d *dataDir) Close() error { return d.held.Close() }
 
 // withdraw undoes announce.
 func (d *dataDir) withdraw() error {

@@ -79,7 +79,7 @@ func NewSocket(conn net.Conn) *Socket {
 // Expect says whether Read waits as an Expect does. At first it does not. It is called by who reads.
 func (s *Socket) Expect(on bool) { s.in.expects = on }
 
-// Read implements io.Reader. It waits in the runtime's poller, as a read of the connection does.
+// Read implements io.Reader. It waits in the runtime's poller, as a read of the connection does, or as Expect says.
 func (s *Socket) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/nfseal/nfseal/ownership"
 	"github.com/nfseal/nfseal/xtsengine/blockdev"
 	"github.com/nfseal/nfseal/xtsengine/blockdev/memdev"
@@ -120,6 +122,11 @@ func TestLockFile(t *testing.T) {
 				t.Errorf("another process could lock %s", path)
 			}
 		}
+		childs, err := unix.Dup(int(lock.(fileLock).f.Fd())) // what a program that is being started has
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(childs)
 		if err := lock.Close(); err != nil {
 			t.Fatal(err)
 		}
