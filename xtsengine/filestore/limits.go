@@ -39,6 +39,8 @@ const (
 	journalCommitBlocks = 16
 	// migrateBlocks bounds the blocks that are moved from the journal to the volume in one round.
 	migrateBlocks = 1024
+	// switchBlocks bounds those among them that the metadata are switched to at a time.
+	switchBlocks = 32
 	// migrateInodes bounds the files that one round holds.
 	migrateInodes = 256
 	// minMoveBytes is how much gathers in the journal at least before it is moved without being old.

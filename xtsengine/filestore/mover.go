@@ -3,6 +3,7 @@ package filestore
 import (
 	"cmp"
 	"errors"
+	"runtime"
 	"slices"
 
 	"github.com/nfseal/nfseal/xtsengine/vfs"
@@ -50,10 +51,12 @@ func (s *Store) noteJournaled(i *inode, file uint64) {
 	s.journal.add(i, s.opts.Clock())
 }
 
-// move moves the journalled blocks of pinned files to the volume, unpins them and returns how many files it
+// move moves the journalled blocks of pinned files to the volume, unpins them and returns how many pieces it
 // did. Writes go on meanwhile: the blocks are copied with no lock held, and those that were put into the
-// journal again, or left it, before the metadata are switched to the copies stay as they are.
+// journal again, or left it, before the metadata are switched to the copies stay as they are. The switch is made piece
+// by piece, so that who commits a file waits for the one piece that is being switched.
 func (s *Store) move(list []*inode) (moved int, err error) {
+	defer s.unpinAll(list)
 	flushes, err := s.readMoves(list)
 	if err == nil {
 		err = s.writeMoves(flushes)
@@ -65,6 +68,7 @@ func (s *Store) move(list []*inode) (moved int, err error) {
 			err = e
 		}
 		f.i.flushing.Unlock()
+		runtime.Gosched() // whoever waited has the lock next
 	}
 	for _, f := range flushes {
 		done, e := s.finishMove(f)
@@ -74,28 +78,34 @@ func (s *Store) move(list []*inode) (moved int, err error) {
 		if e != nil && err == nil {
 			err = e
 		}
-		s.unpin(f.i)
 	}
 	return moved, err
 }
 
-// readMoves reads what is in the journal of pinned files, up to a bound, and unpins those of which nothing is to be moved.
+func (s *Store) unpinAll(list []*inode) {
+	for _, i := range list {
+		s.unpin(i)
+	}
+}
+
+// readMoves reads what is in the journal of files, up to a bound, in pieces.
 func (s *Store) readMoves(list []*inode) (flushes []*flush, err error) {
 	budget := migrateBlocks
 	for _, i := range list {
-		if budget <= 0 || err != nil {
-			s.unpin(i)
-			continue
+		picks := s.pickJournaled(i, budget)
+		budget -= len(picks)
+		for piece := range slices.Chunk(picks, switchBlocks) {
+			f, err := s.readJournaled(i, piece)
+			if err != nil {
+				return flushes, err
+			}
+			flushes = append(flushes, f)
 		}
-		var f *flush
-		if f, err = s.readJournaled(i, s.pickJournaled(i, budget)); f == nil {
-			s.unpin(i)
-			continue
+		if budget == 0 {
+			break
 		}
-		budget -= len(f.files)
-		flushes = append(flushes, f)
 	}
-	return flushes, err
+	return flushes, nil
 }
 
 // writeMoves writes what was read to the volume, durably: the blocks of all files with one call.
