@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -35,7 +36,10 @@ func benchmark(ctx context.Context, e *env, args []string) (err error) {
 	plain := f.Bool("plain", false, "measure the daemon without TLS too, which it must allow, with this file system as its only one")
 	scale := f.Bool("scale", false, "measure instead what operations cost with more clients and files")
 	plot := f.String("plot", "", "`file` to draw -scale's figures in, as SVG")
-	files := f.Int("scale-files", 100_000, "the largest `number` of files in a directory for -scale")
+	files := f.Int("scale-files", 100_000, "the largest `number` of files in a directory for -scale; 0 leaves directories out")
+	clients := numbers{1, 10, 100, 1000}
+	f.Var(&clients, "scale-clients", "`numbers` of clients for -scale, with commas")
+	each := f.Int("scale-each", 4, "calls under way of each client in -scale's second measurement, a `number`; 0 leaves it out")
 	if _, err := f.parse(args, 0); err != nil {
 		return err
 	}
@@ -50,11 +54,6 @@ func benchmark(ctx context.Context, e *env, args []string) (err error) {
 	if target.Processes, err = daemonProcesses(f.socketPath(e)); err != nil {
 		return err
 	}
-	if *scale {
-		return scaling(ctx, e, bench.ScaleOptions{
-			Target: target, Files: decades(*files), Duration: o.Duration, Progress: o.Progress,
-		}, *plot)
-	}
 	o.Targets = []bench.Target{target}
 	if *plain {
 		o.Targets = append(o.Targets, plainTarget(&target))
@@ -67,6 +66,11 @@ func benchmark(ctx context.Context, e *env, args []string) (err error) {
 		}
 		o.Targets = append(o.Targets, others...)
 		o.Goals = goalsFor(&o)
+	}
+	if *scale {
+		return scaling(ctx, e, bench.ScaleOptions{
+			Target: target, Peers: o.Targets[1:], Clients: clients, Each: *each, Files: decades(*files), Duration: o.Duration, Progress: o.Progress,
+		}, *plot)
 	}
 	report, err := bench.Run(ctx, o)
 	if err != nil {
@@ -94,6 +98,27 @@ func scaling(ctx context.Context, e *env, o bench.ScaleOptions, plot string) err
 		}
 	}
 	return s.Print(e.stdout)
+}
+
+// numbers is a flag.Value: numbers with commas.
+type numbers []int
+
+// String implements flag.Value.
+func (n *numbers) String() string {
+	return strings.Trim(strings.ReplaceAll(fmt.Sprint(*n), " ", ","), "[]")
+}
+
+// Set implements flag.Value.
+func (n *numbers) Set(s string) error {
+	*n = nil
+	for _, one := range strings.Split(s, ",") {
+		k, err := strconv.Atoi(one)
+		if err != nil {
+			return err
+		}
+		*n = append(*n, k)
+	}
+	return nil
 }
 
 // decades are the powers of ten from 1,000 to most.

@@ -18,19 +18,16 @@ const (
 
 var plotColours = []string{"#0b6e99", "#c2410c", "#4d7c0f", "#7e22ce"}
 
-// Plot draws s as SVG: the server's processor time of an operation over the number of clients, and of files,
-// both on logarithmic scales. A level line is cost that does not grow.
+// Plot draws s as SVG, a diagram for each group: the server's processor time of an operation over the number of clients, or of
+// files, both on logarithmic scales. A level line is cost that does not grow.
 func (s *Scaling) Plot(w io.Writer) error {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="12">`+"\n",
-		2*panelWidth, panelHeight+panelMargin)
+		len(s.Groups)*panelWidth, panelHeight+panelMargin)
 	fmt.Fprintln(&b, `<rect width="100%" height="100%" fill="white"/>`)
 	low, high := s.bounds()
-	for i, p := range []struct {
-		title  string
-		series []Series
-	}{{"clients", s.Clients}, {"files in the directory", s.Files}} {
-		panel{b: &b, left: float64(i * panelWidth), low: low, high: high}.draw(p.title, p.series)
+	for i, g := range s.Groups {
+		panel{b: &b, left: float64(i * panelWidth), low: low, high: high}.draw(g.Title, g.Series)
 	}
 	fmt.Fprintln(&b, "</svg>")
 	_, err := w.Write(b.Bytes())
@@ -40,8 +37,8 @@ func (s *Scaling) Plot(w io.Writer) error {
 // bounds are whole decades of microseconds around all points.
 func (s *Scaling) bounds() (low, high float64) {
 	low, high = math.Inf(1), math.Inf(-1)
-	for _, group := range [][]Series{s.Clients, s.Files} {
-		for _, one := range group {
+	for _, g := range s.Groups {
+		for _, one := range g.Series {
 			for _, p := range one.Points {
 				at := math.Log10(micros(p.CPUPerOp))
 				low, high = min(low, math.Floor(at)), max(high, math.Ceil(at))
@@ -119,11 +116,11 @@ func (p panel) line(s Series, colour string, legend float64) {
 // Print writes a table.
 func (s *Scaling) Print(w io.Writer) error {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "%-20s %10s %12s %12s\n", "operation", "n", "op/s", "server/op")
-	for _, group := range [][]Series{s.Clients, s.Files} {
-		for _, one := range group {
+	for _, g := range s.Groups {
+		fmt.Fprintf(&b, "%-28s %9s %12s %12s   %s\n", "operation", "n", "op/s", "server/op", g.Title)
+		for _, one := range g.Series {
 			for _, p := range one.Points {
-				fmt.Fprintf(&b, "%-20s %10d %12.0f %12v\n", one.Name, p.N, p.OpsPerSecond, p.CPUPerOp.Round(100*time.Nanosecond))
+				fmt.Fprintf(&b, "%-28s %9d %12.0f %12v\n", one.Name, p.N, p.OpsPerSecond, p.CPUPerOp.Round(100*time.Nanosecond))
 			}
 		}
 	}

@@ -208,7 +208,7 @@ func (m *meter) run(ctx context.Context, op func(ctx context.Context, worker, n 
 }
 
 func (m *meter) work(ctx context.Context, worker int, op func(ctx context.Context, worker, n int) error) error {
-	times := make([]time.Duration, 0, 1<<16)
+	times := make([]time.Duration, 0, max(1<<16/m.depth, 16))
 	defer func() { m.times[worker] = times }()
 	start := time.Now()
 	for {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -29,15 +30,16 @@ func TestScaleAgainstGanesha(t *testing.T) {
 	}
 	s, err := Scale(t.Context(), ScaleOptions{
 		Target:  Target{Name: "ganesha", Address: p.Addr, Dial: dial, Processes: processes},
-		Clients: []int{1, 7}, Files: []int{20, 300}, Duration: 50 * time.Millisecond,
+		Peers:   []Target{{Name: "again", Address: p.Addr, Dial: dial, Processes: processes}},
+		Clients: []int{1, 7}, Each: 3, Files: []int{20, 300}, Duration: 50 * time.Millisecond,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(s.Clients) != 2 || len(s.Files) != 3 {
+	if len(s.Groups) != 3 || len(s.Groups[0].Series) != 4 || len(s.Groups[1].Series) != 4 || len(s.Groups[2].Series) != 3 {
 		t.Fatalf("%+v", s)
 	}
-	for _, one := range append(s.Clients, s.Files...) {
+	for _, one := range slices.Concat(s.Groups[0].Series, s.Groups[1].Series, s.Groups[2].Series) {
 		if len(one.Points) != 2 || one.Points[0].N >= one.Points[1].N || one.Points[1].OpsPerSecond <= 0 {
 			t.Errorf("%+v", one)
 		}
@@ -45,10 +47,10 @@ func TestScaleAgainstGanesha(t *testing.T) {
 }
 
 func TestPlot(t *testing.T) {
-	s := &Scaling{
-		Clients: []Series{{"GETATTR & more", []Point{{1, 1e4, 8 * time.Microsecond}, {1000, 1e4, 90 * time.Microsecond}}}},
-		Files:   []Series{{"create", []Point{{1000, 1e4, 0}, {1_000_000, 1e4, 150 * time.Microsecond}}}},
-	}
+	s := &Scaling{Groups: []Group{
+		{"clients", []Series{{"GETATTR & more", []Point{{1, 1e4, 8 * time.Microsecond}, {1000, 1e4, 90 * time.Microsecond}}}}},
+		{"files", []Series{{"create", []Point{{1000, 1e4, 0}, {1_000_000, 1e4, 150 * time.Microsecond}}}}},
+	}}
 	var svg, table bytes.Buffer
 	if err := errors.Join(s.Plot(&svg), s.Print(&table)); err != nil {
 		t.Fatal(err)
@@ -69,7 +71,7 @@ func TestPlot(t *testing.T) {
 	if circles != 4 || strings.Contains(svg.String(), "NaN") || strings.Contains(svg.String(), "Inf") {
 		t.Errorf("%d points:\n%s", circles, svg.String())
 	}
-	if lines := strings.Count(table.String(), "\n"); lines != 5 {
+	if lines := strings.Count(table.String(), "\n"); lines != 6 {
 		t.Errorf("%d lines:\n%s", lines, table.String())
 	}
 	var none bytes.Buffer
@@ -85,6 +87,8 @@ func TestScaleOptions(t *testing.T) {
 		"no processes":      {Target: Target{Dial: dial}},
 		"files do not rise": {Target: good, Files: []int{10, 10}},
 		"no clients":        {Target: good, Clients: []int{0}},
+		"peer without any":  {Target: good, Peers: []Target{{Name: "y", Dial: dial}}},
+		"too many calls":    {Target: good, Each: 65},
 	} {
 		o.EnsureDefaults()
 		if o.Validate() == nil {
