@@ -160,7 +160,7 @@ func targetOf(ctx context.Context, c *api.Client, id string) (bench.Target, erro
 		return bench.Target{}, err
 	}
 	options := transport.ClientOptions{Roots: pool, ServerName: s.FileSystems[i].DNSName}
-	return bench.Target{Name: ownName, Address: reachable(s.Addresses[0]), Dial: dialTLS(options)}, nil
+	return bench.Target{Name: ownName, Address: reachable(s.Addresses[0]), Dial: dialTLS(options), Temporary: true}, nil
 }
 
 // dialTLS is a target's Dial.
@@ -181,7 +181,7 @@ func dialPlain(ctx context.Context, address string) (net.Conn, error) {
 
 // plainTarget is own without TLS.
 func plainTarget(own *bench.Target) bench.Target {
-	return bench.Target{Name: ownPlainName, Address: own.Address, Dial: dialPlain, Processes: own.Processes}
+	return bench.Target{Name: ownPlainName, Address: own.Address, Dial: dialPlain, Processes: own.Processes, Temporary: own.Temporary}
 }
 
 // daemonProcesses asks the kernel who listens at the daemon's socket.

@@ -3,17 +3,15 @@ package bench
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
-)
 
-// tick is the unit of /proc's times: USER_HZ is 100 wherever Go runs (proc(5)).
-const tick = 10 * time.Millisecond
+	"golang.org/x/sys/unix"
+)
 
 // ProcessesOf returns pid and the processes that it has started and that run now.
 func ProcessesOf(pid int) ([]int, error) {
@@ -49,23 +47,24 @@ func statFields(path string) ([]string, error) {
 
 // ProcessorTime is the processor time that processes have used, in user space and in the kernel for them.
 func ProcessorTime(pids []int) (time.Duration, error) {
-	const user, system = 11, 12 // utime and stime
-	var ticks uint64
+	var sum time.Duration
 	for _, pid := range pids {
-		fields, err := statFields(fmt.Sprintf("/proc/%d/stat", pid))
-		if errors.Is(err, fs.ErrNotExist) || err == nil && len(fields) <= system {
+		var used unix.Timespec
+		err := unix.ClockGettime(processClock(pid), &used)
+		if errors.Is(err, unix.EINVAL) {
 			return 0, fmt.Errorf("bench: process %d of a server is gone", pid)
 		}
 		if err != nil {
-			return 0, fmt.Errorf("bench: %w", err)
+			return 0, fmt.Errorf("bench: processor time of %d: %w", pid, err)
 		}
-		for _, field := range []int{user, system} {
-			n, err := strconv.ParseUint(fields[field], 10, 64)
-			if err != nil {
-				return 0, fmt.Errorf("bench: processor time of %d: %w", pid, err)
-			}
-			ticks += n
-		}
+		sum += time.Duration(used.Nano())
 	}
-	return time.Duration(ticks) * tick, nil
+	return sum, nil
+}
+
+// processClock is the clock of a process's processor time (clock_getcpuclockid(3)), as the kernel numbers it: its scheduler's,
+// in nanoseconds, where /proc has ticks.
+func processClock(pid int) int32 {
+	const scheduled = 2
+	return ^int32(pid)<<3 | scheduled
 }

@@ -20,6 +20,8 @@ type Target struct {
 	Client nfsclient.Options
 	// Processes are those whose processor time is the target's; none: it is not measured.
 	Processes []int
+	// Temporary says that the file system is deleted afterwards: what is made there needs no removing.
+	Temporary bool
 }
 
 // Goal is what Ratio must be at least, or CPURatio at most: one of the two limits is set.

@@ -122,7 +122,9 @@ func (s *session) close(ctx context.Context) {
 	if s.file != nil {
 		s.file.Close(ctx) // the session ends anyway
 	}
-	s.removeTree(ctx, s.root, s.name)
+	if !s.target.Temporary {
+		s.removeTree(ctx, s.root, s.name)
+	}
 	s.client.Close()
 }
 

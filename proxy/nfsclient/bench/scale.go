@@ -89,6 +89,11 @@ const (
 	scaleDepth = 32
 	// maxEach is how many calls of a client can be under way, by the slots of a session.
 	maxEach = 64
+	// fillTimes is how many times as long files are looked up before it is measured as while it is.
+	fillTimes = 4
+	// A server that was idle but for a tenth of settlePause has settled, or after settleTime at the latest.
+	settlePause = 400 * time.Millisecond
+	settleTime  = 30 * time.Second
 )
 
 // Scale measures what operations cost with more and more clients, and in a larger and larger directory.
@@ -176,8 +181,10 @@ func (l *load) of(n, worker, i int) int {
 	return i % n
 }
 
-// point runs op for a while, or limit times, and adds what it costs to series.
-func (s *session) point(ctx context.Context, o *ScaleOptions, series *Series, m *meter, n int, op func(ctx context.Context, worker, n int) error) error {
+// point runs j for a while, or limit times, and adds what it costs to series. The time of finish is not the operations', but
+// what the server does meanwhile is.
+func (s *session) point(ctx context.Context, o *ScaleOptions, series *Series, depth, n int, j *job) error {
+	m := &meter{depth: depth, limit: j.limit, unit: max(j.unit, 1)}
 	before, err := ProcessorTime(s.target.Processes)
 	if err != nil {
 		return err
@@ -186,10 +193,15 @@ func (s *session) point(ctx context.Context, o *ScaleOptions, series *Series, m 
 	if m.limit == 0 {
 		m.deadline = start.Add(o.Duration)
 	}
-	if err := m.run(ctx, op); err != nil {
+	if err := m.run(ctx, j.op); err != nil {
 		return fmt.Errorf("%s: %w", series.Name, err)
 	}
 	r := m.result(time.Since(start))
+	if j.finish != nil {
+		if err := j.finish(ctx); err != nil {
+			return fmt.Errorf("%s: %w", series.Name, err)
+		}
+	}
 	after, err := ProcessorTime(s.target.Processes)
 	if err != nil {
 		return err
@@ -241,17 +253,17 @@ func (s *session) scaleClients(ctx context.Context, l *load, n int, to []Series)
 	}
 	depth := l.depth(n)
 	attrs, data := make([]wire.Attrs, depth), buffers(depth, smallBytes)
-	err := s.point(ctx, l.o, &to[0], &meter{depth: depth, unit: 1}, n, func(ctx context.Context, worker, i int) error {
+	err := s.point(ctx, l.o, &to[0], depth, n, &job{op: func(ctx context.Context, worker, i int) error {
 		m := &members[l.of(n, worker, i)]
 		return m.client.GetAttr(ctx, m.file.Handle(), nfsclient.BasicAttrs, &attrs[worker])
-	})
+	}})
 	if err != nil {
 		return err
 	}
 	offset := s.offsets(depth)
-	return s.point(ctx, l.o, &to[1], &meter{depth: depth, unit: 1}, n, func(ctx context.Context, worker, i int) error {
+	return s.point(ctx, l.o, &to[1], depth, n, &job{op: func(ctx context.Context, worker, i int) error {
 		return readAll(ctx, members[l.of(n, worker, i)].file, data[worker], offset(worker))
-	})
+	}})
 }
 
 // join connects a further client and opens the file.
@@ -281,30 +293,64 @@ func (m *member) leave(ctx context.Context) {
 
 // scaleFiles makes the directory, which has so many files, n files large and measures in it.
 func (s *session) scaleFiles(ctx context.Context, o *ScaleOptions, dir nfsclient.Handle, have, n int, to []Series) error {
-	err := s.point(ctx, o, &to[0], &meter{depth: scaleDepth, limit: n - have, unit: 1}, n, func(ctx context.Context, _, i int) error {
+	create := job{limit: n - have, finish: s.settle, op: func(ctx context.Context, _, i int) error {
 		return s.createOne(ctx, dir, have+i, nil)
-	})
-	if err != nil {
+	}}
+	if err := s.point(ctx, o, &to[0], scaleDepth, n, &create); err != nil {
 		return err
 	}
-	var mu sync.Mutex
-	random := rand.New(rand.NewPCG(uint64(n), 1))
-	err = s.point(ctx, o, &to[1], &meter{depth: scaleDepth, unit: 1}, n, func(ctx context.Context, _, _ int) error {
-		mu.Lock()
-		name := fmt.Sprintf("file %06d", random.IntN(n))
-		mu.Unlock()
-		_, _, err := s.client.Lookup(ctx, dir, name)
-		return err
-	})
-	if err != nil {
+	lookup := job{op: s.lookups(dir, n)}
+	// What was just made is not in the caches as what is looked up is.
+	fill := &meter{depth: scaleDepth, deadline: time.Now().Add(fillTimes * o.Duration)}
+	if err := fill.run(ctx, lookup.op); err != nil {
 		return err
 	}
-	return s.point(ctx, o, &to[2], &meter{depth: 1, limit: 1, unit: n}, n, func(ctx context.Context, _, _ int) error {
+	if err := s.point(ctx, o, &to[1], scaleDepth, n, &lookup); err != nil {
+		return err
+	}
+	list := job{limit: 1, unit: n, op: func(ctx context.Context, _, _ int) error {
 		entries := 0
 		err := s.client.ReadDir(ctx, dir, nfsclient.BasicAttrs, func(*wire.DirEntry) bool { entries++; return true })
 		if err == nil && entries != n {
 			err = fmt.Errorf("%d entries", entries)
 		}
 		return err
-	})
+	}}
+	return s.point(ctx, o, &to[2], 1, n, &list)
+}
+
+// lookups looks one of n files up, another one each time.
+func (s *session) lookups(dir nfsclient.Handle, n int) func(ctx context.Context, _, _ int) error {
+	var mu sync.Mutex
+	random := rand.New(rand.NewPCG(uint64(n), 1))
+	return func(ctx context.Context, _, _ int) error {
+		mu.Lock()
+		name := fmt.Sprintf("file %06d", random.IntN(n))
+		mu.Unlock()
+		_, _, err := s.client.Lookup(ctx, dir, name)
+		return err
+	}
+}
+
+// settle waits until the server has done what was left behind the last operation, as far as its processor time tells.
+func (s *session) settle(ctx context.Context) error {
+	for end := time.Now().Add(settleTime); time.Now().Before(end); {
+		before, err := ProcessorTime(s.target.Processes)
+		if err != nil {
+			return err
+		}
+		select {
+		case <-time.After(settlePause):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		after, err := ProcessorTime(s.target.Processes)
+		if err != nil {
+			return err
+		}
+		if after-before <= settlePause/10 {
+			return nil
+		}
+	}
+	return nil // what is measured next is beside it
 }
