@@ -31,7 +31,7 @@ type flush struct {
 	tags       []byte         // of the dirty blocks
 	generation uint64
 	over       extents // what the flush lays over the committed extents
-	windows    []changedWindow
+	windows    []splice
 	gone       []volume.Run // replaced blocks of the volume
 	hidden     extents      // replaced blocks in the metadata store
 	adds       []volume.Run // further references that are taken, and
@@ -39,12 +39,6 @@ type flush struct {
 	batch      *pebble.Batch
 	delta      int64 // change of the number of blocks
 	moved      int64 // change of the number of journalled blocks
-}
-
-// changedWindow is a window as it will be.
-type changedWindow struct {
-	index    uint64
-	was, now extents
 }
 
 // Commit implements vfs.FileSystem: it makes all of the file's writes durable.
@@ -287,8 +281,8 @@ func (s *Store) switchOver(f *flush) error {
 			s.dirty.remove(i)
 		}
 	}
-	for _, w := range f.windows {
-		s.setWindow(i, w.index, w.now)
+	for k := range f.windows {
+		s.spliceWindow(i, &f.windows[k])
 	}
 	s.journaled.Add(f.moved)
 	return nil
@@ -304,9 +298,7 @@ func (s *Store) changeWindow(f *flush, index uint64, part extents) error {
 	old := was[lo:hi]
 	changed := overlay(make(extents, 0, len(old)+2*len(part)), old, part, f.lose)
 	putWindow(f.batch, f.i.number, old, changed)
-	now := newExtents(len(was) + len(changed) - len(old))
-	now = append(append(append(now, was[:lo]...), changed...), was[hi:]...)
-	f.windows = append(f.windows, changedWindow{index, was, now})
+	f.windows = append(f.windows, splice{index: index, was: was, lo: lo, hi: hi, part: changed})
 	f.delta += int64(changed.blocks()) - int64(old.blocks())
 	f.moved += int64(changed.blocksAt(inJournal)) - int64(old.blocksAt(inJournal))
 	return nil
@@ -348,7 +340,6 @@ func (s *Store) finish(f *flush) {
 		s.unpromise(f.layer.promised() + f.homes.blocks() - n)
 	}
 	s.dropLayer(f)
-	f.recycle()
 }
 
 // keep puts blocks that were in memory into the cache, before anybody else knows where they are on the
@@ -356,14 +347,6 @@ func (s *Store) finish(f *flush) {
 func (s *Store) keep(f *flush) {
 	for k, file := range f.files {
 		s.cache.put(f.at[k], f.layer.dirty[file][:])
-	}
-}
-
-// recycle gives the memory of the windows back that the flush has replaced: readers see the new ones
-// since switchOver.
-func (f *flush) recycle() {
-	for k := range f.windows {
-		freeExtents(f.windows[k].was)
 	}
 }
 

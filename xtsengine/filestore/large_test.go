@@ -221,7 +221,10 @@ func TestJournal(t *testing.T) {
 	mu.Lock()
 	now = now.Add(time.Minute)
 	mu.Unlock()
-	r.eventually("the journal is empty", func() bool { return r.Stats().JournalBytes == 0 })
+	r.eventually("the journal is empty and the move over", func() bool {
+		s := r.Stats()
+		return s.JournalBytes == 0 && s.MigratedBlocks > 0
+	})
 	if got := r.Stats().MigratedBlocks; got != journalCommitBlocks {
 		t.Errorf("%d blocks were moved", got)
 	}

@@ -108,7 +108,8 @@ func (s *Store) readMoves(list []*inode) (flushes []*flush, err error) {
 	return flushes, nil
 }
 
-// writeMoves writes what was read to the volume, durably: the blocks of all files with one call.
+// writeMoves writes what was read to the volume, durably: the blocks of all files with one call. They are in the cache then,
+// which takes time where its memory is touched for the first time: here no lock is held.
 func (s *Store) writeMoves(flushes []*flush) error {
 	var ios []volume.IO
 	for _, f := range flushes {
@@ -125,6 +126,9 @@ func (s *Store) writeMoves(flushes []*flush) error {
 	}
 	if err != nil {
 		return s.spaceErr(err)
+	}
+	for _, f := range flushes {
+		s.keep(f)
 	}
 	return nil
 }
@@ -250,7 +254,6 @@ func (s *Store) switchMove(f *flush, durable bool) error {
 		return err
 	}
 	f.over = f.dirtyExtents()
-	s.keep(f)
 	if err = s.switchOver(f); err == nil {
 		for _, file := range f.files {
 			delete(f.i.journal, file)
@@ -284,7 +287,6 @@ func (s *Store) finishMove(f *flush) (done bool, err error) {
 	}
 	s.stats.migratedBlocks.Add(uint64(len(f.files)))
 	s.dropLayer(f)
-	f.recycle()
 	return true, nil
 }
 

@@ -391,7 +391,6 @@ func (m *contentMove) switchOver(w *windowMove) error {
 		return err
 	}
 	s.free(f.gone)
-	f.recycle()
 	m.progress.MovedBytes += w.over.blocks() * blockBytes
 	return nil
 }

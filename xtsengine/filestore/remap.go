@@ -32,6 +32,12 @@ type remap struct {
 	adds         []volume.Run // further references that the change takes
 }
 
+// changedWindow is a window as it will be.
+type changedWindow struct {
+	index    uint64
+	was, now extents
+}
+
 // edge is a block that is stored anew in the metadata store.
 type edge struct {
 	file  uint64

@@ -2,13 +2,13 @@ package filestore
 
 import (
 	"bytes"
+	"slices"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// Long lists of extents are recycled: a file that was written at random has a thousand in a window,
-// and each small commit makes a new list.
+// Long lists of extents are recycled: a file that was written at random has a thousand in a window.
 const recycledExtents = 128
 
 var extentPool sync.Pool // of *extents
@@ -27,6 +27,7 @@ func newExtents(n int) extents {
 // freeExtents recycles a list that nobody uses any more.
 func freeExtents(e extents) {
 	if cap(e) >= recycledExtents {
+		clear(e) // it would keep tags
 		extentPool.Put(&e)
 	}
 }
@@ -63,35 +64,84 @@ func (s *Store) readWindow(number, index uint64) (extents, error) {
 	return readExtents(s.db, number, index*windowBlocks, (index+1)*windowBlocks)
 }
 
+// is says whether two are one list in memory.
+func (e extents) is(o extents) bool {
+	return len(e) == len(o) && cap(e) == cap(o) && (cap(e) == 0 || &e[:1][0] == &o[:1][0])
+}
+
 // weight is how much a window counts against Options.CachedExtents: room for more counts as well.
-func (e extents) weight() int64 {
-	n := int64(cap(e)) + 1
+func (e extents) weight() int64 { return int64(cap(e)) + 1 + e.tagWeight() }
+
+// tagWeight is what the tags have of it.
+func (e extents) tagWeight() int64 {
+	n := int64(0)
 	for k := range e {
 		n += int64(len(e[k].tags) / extentWeight)
 	}
 	return n
 }
 
-// setWindow keeps a window in memory; i.mu is held alone. When there are too many extents in memory,
-// those of the file's other windows go, and then those of other files.
+// setWindow keeps a window in memory; i.mu is held alone.
 func (s *Store) setWindow(i *inode, index uint64, e extents) {
-	tooMany := s.tooManyExtents()
-	if tooMany {
-		for other := range i.windows {
-			if other+1 < index || other > index+1 {
-				s.dropWindow(i, other)
-			}
-		}
-	}
 	s.dropWindow(i, index)
 	if i.windows == nil {
 		i.windows = map[uint64]extents{}
 	}
 	i.windows[index] = e
 	s.addExtents(e.weight())
-	if tooMany && s.tooManyExtents() {
+	s.limitExtents(i, index)
+}
+
+// limitExtents sees to it that there are not too many extents in memory, after a window came or grew; i.mu is held alone.
+// Those of the file's other windows go, but for its neighbours, and then those of other files.
+func (s *Store) limitExtents(i *inode, index uint64) {
+	if !s.tooManyExtents() {
+		return
+	}
+	for other := range i.windows {
+		if other+1 < index || other > index+1 {
+			s.dropWindow(i, other)
+		}
+	}
+	if s.tooManyExtents() {
 		s.relieveExtents()
 	}
+}
+
+// splice is a change of a window: part in place of the extents from lo up to hi.
+type splice struct {
+	index  uint64
+	was    extents
+	lo, hi int
+	part   extents
+}
+
+// make makes the change, in the list's own memory if there is room.
+func (w *splice) make() extents {
+	n := len(w.was) + len(w.part) - (w.hi - w.lo)
+	if n <= cap(w.was) {
+		return slices.Replace(w.was, w.lo, w.hi, w.part...)
+	}
+	now := newExtents(n + n/4)
+	now = append(append(append(now, w.was[:w.lo]...), w.part...), w.was[w.hi:]...)
+	freeExtents(w.was)
+	return now
+}
+
+// spliceWindow makes a change that is in the metadata store; i.mu is held alone, so that nobody else looks at the list. It
+// costs what is near the change, where the list needs no more memory: an overwrite copies no list.
+func (s *Store) spliceWindow(i *inode, w *splice) {
+	kept, ok := i.windows[w.index]
+	same := ok && kept.is(w.was)
+	before := w.was[w.lo:w.hi].tagWeight() + int64(cap(w.was))
+	now := w.make()
+	if !same { // the list was dropped meanwhile, and perhaps read anew
+		s.setWindow(i, w.index, now)
+		return
+	}
+	i.windows[w.index] = now
+	s.addExtents(w.part.tagWeight() + int64(cap(now)) - before)
+	s.limitExtents(i, w.index)
 }
 
 func (s *Store) tooManyExtents() bool {
