@@ -26,6 +26,9 @@
 // in an arena that the kernel has registered, as long as the arena lasts. A small transfer that is
 // alone on the device is a preadv or pwritev in the calling goroutine.
 //
+// A device that tells of nothing before it has done all that it was given would be idle while its callers prepare what comes
+// next. It is given large transfers in two halves: one waits until the other has ended (ADR 37).
+//
 // Where the kernel refuses io_uring, batches go to a fixed number of goroutines.
 //
 // Close ends the goroutines of either.

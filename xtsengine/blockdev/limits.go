@@ -22,6 +22,12 @@ const (
 	// more than the device is at work on: it must not run out of them meanwhile.
 	gatherTransfers = 4
 
+	// A transfer of largeBytes waits for others under way, if these are enoughBytes, on a device that had nothing to do
+	// within the last dryBytes.
+	largeBytes  = 256 << 10
+	enoughBytes = 5 << 20
+	dryBytes    = 32 << 20
+
 	// flushTurns is how often a caller lets others run while one of them submits, before it sleeps.
 	flushTurns = 16
 

@@ -84,6 +84,12 @@ type ring struct {
 
 	// busy counts the plans under way.
 	busy atomic.Int32
+	// load is the bytes of all transfers that are queued or under way.
+	load atomic.Int64
+	// sinceDry is how many bytes have been queued since the device last had nothing to do.
+	sinceDry atomic.Int64
+	// held says that transfers have been left to the goroutine to submit.
+	held atomic.Bool
 
 	// entering is held by the caller that is in the system call that submits.
 	entering sync.Mutex
@@ -103,6 +109,7 @@ type ring struct {
 type slot struct {
 	plan  atomic.Pointer[plan]
 	index atomic.Int32
+	bytes atomic.Int64 // when it was queued
 }
 
 // newRing fails where the kernel has no io_uring or refuses it (seccomp, kernel.io_uring_disabled).
@@ -241,8 +248,9 @@ func (r *ring) run(p *plan) {
 // submit gives the kernel the plan's transfers from next on, as many as there are slots, free being one
 // of them, and returns which is the next. A device that is idle has them at once. Beside one that has enough to do
 // others who are about to submit go first, so that one system call, and one notification of the device, which costs
-// a virtual machine an exit, is for all of them.
+// a virtual machine an exit, is for all of them. Large transfers may be left to the goroutine.
 func (r *ring) submit(p *plan, next int, free uint32) int {
+	before, large := r.load.Load(), p.transfers[next].left >= largeBytes
 	r.mu.Lock()
 	r.queue(p, next, free)
 	for next++; next < len(p.transfers); next++ {
@@ -256,11 +264,37 @@ func (r *ring) submit(p *plan, next int, free uint32) int {
 	}
 	mine := *r.sqTail
 	r.mu.Unlock()
+	if large && r.hold(before) {
+		return next
+	}
 	if r.queued() < min(r.underWay(), gatherTransfers) {
 		runtime.Gosched()
 	}
 	r.flush(mine)
 	return next
+}
+
+// hold leaves large transfers that have been queued to the goroutine, and says whether it did. That is if the device has
+// enough to do without them, which is before, and runs dry nevertheless: one that tells of nothing until it has done all that
+// it was given is idle while all callers prepare what comes next. Like this it has one half while they prepare the other.
+// A device that tells of each when it is done does not run dry, and is given all that there is.
+func (r *ring) hold(before int64) bool {
+	if before < enoughBytes || r.sinceDry.Load() > dryBytes {
+		return false
+	}
+	r.held.Store(true)
+	return r.underWay() > 0 // then there is a completion to come, after which the goroutine looks at held
+}
+
+// submitHeld submits what has been left to the goroutine.
+func (r *ring) submitHeld() {
+	r.mu.Lock()
+	tail := *r.sqTail
+	if r.underWay() == 0 {
+		r.sinceDry.Store(0)
+	}
+	r.mu.Unlock()
+	r.flush(tail)
 }
 
 // flush has the kernel take what is queued up to a tail. One caller is in the system call at a time, and others queue on
@@ -311,6 +345,12 @@ func (r *ring) queue(p *plan, index int, slot uint32) {
 	} else {
 		s.addr, s.length = uint64(uintptr(unsafe.Pointer(first))), uint32(len(t.parts))
 	}
+	if r.underWay()+r.queued() == 0 {
+		r.sinceDry.Store(0)
+	}
+	r.sinceDry.Add(int64(t.left))
+	r.load.Add(int64(t.left))
+	r.plans[slot].bytes.Store(int64(t.left))
 	tail := *r.sqTail
 	at := tail & r.sqMask
 	r.submissions[at] = s
@@ -358,6 +398,9 @@ func (r *ring) reap(event syscall.RawConn) {
 	defer close(r.ended)
 	_ = event.Read(func(uintptr) bool {
 		r.take()
+		if r.held.Swap(false) {
+			r.submitHeld()
+		}
 		return false
 	}) // an error is the end
 }
@@ -387,6 +430,7 @@ func (r *ring) completed(slot uint32, result int32) {
 // finished gives a slot back and wakes the plan's caller after its last transfer.
 func (r *ring) finished(slot uint32) {
 	p := r.plans[slot].plan.Swap(nil)
+	r.load.Add(-r.plans[slot].bytes.Load())
 	r.slots <- slot
 	p.ended()
 }

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"sync/atomic"
 	"testing"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -237,6 +238,129 @@ func TestIdleDeviceIsNotKeptWaiting(t *testing.T) {
 		}
 	}
 	t.Error("another goroutine ran before the kernel had the transfer, each time")
+}
+
+// slowFile is a file whose reads last until it is fed.
+type slowFile struct {
+	t          *testing.T
+	ring       *ring
+	read, feed *os.File
+}
+
+func newSlowFile(t *testing.T, r *ring) *slowFile {
+	t.Helper()
+	read, feed, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(read.Close(), feed.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	if _, err := unix.FcntlInt(feed.Fd(), unix.F_SETPIPE_SZ, 2*largeBytes); err != nil {
+		t.Fatal(err)
+	}
+	return &slowFile{t, r, read, feed}
+}
+
+// begin reads so many times n bytes, and gives the result when all are done.
+func (f *slowFile) begin(count, n int) <-chan error {
+	var batch []Request
+	for i := range count {
+		batch = append(batch, Request{int64(2 * i * n), Alloc(n)})
+	}
+	done, fd := make(chan error, 1), int(f.read.Fd())
+	go func() {
+		var p plan
+		p.prepare(fd, batch, false)
+		f.ring.run(&p)
+		done <- p.err()
+	}()
+	return done
+}
+
+// end lets one read of n bytes end.
+func (f *slowFile) end(n int) {
+	f.t.Helper()
+	if _, err := f.feed.Write(make([]byte, n)); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// eventually waits for something to become true.
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for start := time.Now(); !is(); time.Sleep(time.Millisecond) {
+		if time.Since(start) > 10*time.Second {
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+// mustEnd waits for a plan.
+func mustEnd(t *testing.T, what string, done <-chan error) {
+	t.Helper()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatalf("%s did not end", what)
+	}
+}
+
+// TestLargeTransfersWait: beside enough of others on a device that runs dry, a large transfer waits for the next to end, and a
+// small one does not; on one that does not run dry neither does.
+func TestLargeTransfersWait(t *testing.T) {
+	const enough = enoughBytes / largeBytes
+	r, err := newRing(2 * enough)
+	if err != nil {
+		t.Skipf("no io_uring here (%v); it runs as root on Linux 5.6 and later, in CI too", err)
+	}
+	t.Cleanup(func() {
+		if err := r.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	slow, quick := newSlowFile(t, r), newSlowFile(t, r)
+	others := slow.begin(enough, largeBytes)
+	eventually(t, "the others are under way", func() bool { return r.underWay() == enough })
+
+	quick.end(largeBytes)
+	large := quick.begin(1, largeBytes)
+	eventually(t, "the large one waits", func() bool { return r.queued() == 1 && r.held.Load() })
+	time.Sleep(10 * time.Millisecond)
+	if r.underWay() != enough {
+		t.Fatalf("%d are under way, want %d", r.underWay(), enough)
+	}
+	slow.end(largeBytes)
+	mustEnd(t, "the large transfer, after one of the others", large)
+
+	replaced := slow.begin(1, largeBytes)
+	eventually(t, "with one more there are enough again", func() bool { return r.underWay() == enough })
+	quick.end(BlockBytes)
+	mustEnd(t, "a small transfer", quick.begin(1, BlockBytes))
+
+	r.sinceDry.Store(dryBytes + 1)
+	quick.end(largeBytes)
+	mustEnd(t, "a large transfer on a device that does not run dry", quick.begin(1, largeBytes))
+	for range enough {
+		slow.end(largeBytes)
+	}
+	mustEnd(t, "the last one", replaced)
+	mustEnd(t, "the others", others)
+	if n := r.load.Load(); n != 0 {
+		t.Errorf("%d bytes are under way in the end", n)
+	}
+	if quick.end(largeBytes); r.sinceDry.Load() <= dryBytes {
+		t.Error("the device ran dry before it had nothing to do")
+	}
+	mustEnd(t, "a transfer of an idle device", quick.begin(1, largeBytes))
+	if n := r.sinceDry.Load(); n != largeBytes {
+		t.Errorf("%d bytes since the device had nothing to do, want %d", n, largeBytes)
+	}
 }
 
 // TestFailedFlushPoisons: one failure and the device is of no use any more, but can be closed.

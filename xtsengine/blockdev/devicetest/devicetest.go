@@ -32,6 +32,7 @@ func Run(t *testing.T, open Opener) {
 		{"Adjacent", testAdjacent},
 		{"LargeRequest", testLargeRequest},
 		{"Concurrent", testConcurrent},
+		{"ConcurrentLarge", testConcurrentLarge},
 		{"CallerKeepsBuffers", testCallerKeepsBuffers},
 		{"Discard", testDiscard},
 		{"Grow", testGrow},
@@ -271,6 +272,31 @@ func stripeWorker(d blockdev.Device, worker, rounds int, stripe int64) error {
 		}
 	}
 	return nil
+}
+
+// testConcurrentLarge has more large transfers under way than a device may be given at a time, of which none may be forgotten.
+func testConcurrentLarge(t *testing.T, d blockdev.Device) {
+	const workers, rounds, stripe = 16, 12, deviceBytes / 16
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			offset, got := int64(w)*stripe, blockdev.Alloc(stripe)
+			defer blockdev.Free(got)
+			for round := range rounds {
+				want := filled(stripe, uint64(w)<<32|uint64(round))
+				err := d.Write([]blockdev.Request{{Offset: offset, Buf: want}})
+				if err == nil {
+					err = d.Read([]blockdev.Request{{Offset: offset, Buf: got}})
+				}
+				if err != nil || !bytes.Equal(got, want) {
+					t.Errorf("worker %d, round %d: %v, or read something else", w, round, err)
+					return
+				}
+				blockdev.Free(want)
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // testCallerKeepsBuffers changes a buffer after Write returned.
