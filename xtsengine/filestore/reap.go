@@ -237,7 +237,6 @@ func (s *Store) reap(g *grave) {
 		if s.settle(g.batch) != nil {
 			return
 		}
-		s.discard(&g.unstable)
 		g.await()
 		s.free(g.runs)
 	}
@@ -286,9 +285,7 @@ func (s *Store) Drop(id vfs.FileID) {
 	}
 	i.mu.Unlock()
 	s.unpin(i)
-	if g != nil && !s.reaper.add(g) {
-		s.reap(g)
-	}
+	s.bequeath(g)
 }
 
 // end kills and buries a file without names and holders, whose mu is held alone. The grave's batch is
@@ -344,7 +341,17 @@ func (s *Store) endOrphan(number uint64) {
 		g = s.end(i)
 	}
 	i.mu.Unlock()
-	if g != nil && !s.reaper.add(g) {
+	s.bequeath(g)
+}
+
+// bequeath leaves a grave (nil: there is none) to the reaper. What the file had unstable is dropped at once: a
+// quota counts it for as long as it is there.
+func (s *Store) bequeath(g *grave) {
+	if g == nil {
+		return
+	}
+	s.discard(&g.unstable)
+	if !s.reaper.add(g) {
 		s.reap(g)
 	}
 }
