@@ -46,6 +46,36 @@ func TestScaleAgainstGanesha(t *testing.T) {
 	}
 }
 
+// TestLoad counts the calls that each client has under way, where each has its own, and all together where they share.
+func TestLoad(t *testing.T) {
+	const n = 10
+	each := load{each: 4}
+	count := map[int]int{}
+	for worker := range each.depth(n) {
+		client := each.of(n, worker, 0)
+		for i := range 100 {
+			if got := each.of(n, worker, i); got != client {
+				t.Fatalf("worker %d calls for client %d and for %d", worker, client, got)
+			}
+		}
+		count[client]++
+	}
+	if len(count) != n || count[0] != 4 || count[n-1] != 4 || each.slots() < 4 {
+		t.Errorf("calls of each client: %v", count)
+	}
+	together := load{total: 32}
+	if together.depth(n) != 32 || together.depth(1000) != 32 || together.slots() < 32 {
+		t.Errorf("%d calls of %d clients, %d of 1000", together.depth(n), n, together.depth(1000))
+	}
+	clear(count)
+	for i := range 100 {
+		count[together.of(n, i%32, i)]++
+	}
+	if len(count) != n || count[0] != 10 {
+		t.Errorf("of 100 calls each client has %v", count)
+	}
+}
+
 func TestPlot(t *testing.T) {
 	s := &Scaling{Groups: []Group{
 		{"clients", []Series{{"GETATTR & more", []Point{{1, 1e4, 8 * time.Microsecond}, {1000, 1e4, 90 * time.Microsecond}}}}},
