@@ -27,6 +27,7 @@ func TestProcessorTime(t *testing.T) {
 	if err := other.Start(); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { other.Process.Kill() }) // again, if the test got so far
 	pids := []int{os.Getpid(), other.Process.Pid}
 	for start := time.Now(); ; {
 		alone, err := ProcessorTime(pids[1:])
