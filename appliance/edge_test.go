@@ -55,7 +55,7 @@ var mountTargets = []netip.Addr{netip.MustParseAddr("10.77.0.1"), netip.MustPars
 func networkOptions(t *testing.T) Options {
 	t.Helper()
 	if err := steer.Supported(); errors.Is(err, steer.ErrNotSupported) {
-		t.Skipf("runs on kernels from 6.1 with CONFIG_BPF_STREAM_PARSER: %v", err)
+		t.Skipf("runs on kernels from 6.1 with CONFIG_BPF_STREAM_PARSER, as CI has: %v", err)
 	}
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {

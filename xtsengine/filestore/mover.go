@@ -109,7 +109,7 @@ func (s *Store) readMoves(list []*inode) (flushes []*flush, err error) {
 }
 
 // writeMoves writes what was read to the volume, durably: the blocks of all files with one call. They are in the cache then,
-// which takes time where its memory is touched for the first time: here no lock is held.
+// which takes time where its memory is touched for the first time: the mover holds no lock here.
 func (s *Store) writeMoves(flushes []*flush) error {
 	var ios []volume.IO
 	for _, f := range flushes {

@@ -112,6 +112,41 @@ func TestMoverKeepsWhatCameMeanwhile(t *testing.T) {
 	}
 }
 
+// TestMoverSwitchesInPieces moves more of one file than is switched at a time. What was moved is in the cache.
+func TestMoverSwitchesInPieces(t *testing.T) {
+	r := newRig(t, 32<<20, func(o *Options) { o.JournalAge = time.Hour })
+	id := r.file("a")
+	const blocks = 3*switchBlocks + 5
+	want := noise(1, blocks*blockBytes)
+	for file := range blocks {
+		r.write(id, uint64(file)*blockBytes, want[file*blockBytes:(file+1)*blockBytes], vfs.FileSync)
+	}
+	i := r.pin(id.Inode)
+	flushes, err := r.readMoves([]*inode{i})
+	if err != nil || len(flushes) != 4 {
+		t.Fatalf("%v, %d pieces", err, len(flushes))
+	}
+	read := 0
+	for _, f := range flushes {
+		read += len(f.files)
+		if len(f.files) > switchBlocks {
+			t.Errorf("a piece of %d blocks", len(f.files))
+		}
+		r.unseal(f)
+	}
+	if read != blocks {
+		t.Errorf("%d blocks were read", read)
+	}
+	if moved, err := r.move([]*inode{i}); err != nil || moved != 4 || r.Stats().MigratedBlocks != blocks {
+		t.Errorf("%v, %d pieces, %d blocks were moved", err, moved, r.Stats().MigratedBlocks)
+	}
+	if at := i.windows[0][0].start; !r.cache.has(at) {
+		t.Error("a block that was moved is not in the cache")
+	}
+	r.holds(id, want)
+	r.check()
+}
+
 // TestMoverOfRemovedFile removes a file while its blocks are being copied: their copies are free again.
 func TestMoverOfRemovedFile(t *testing.T) {
 	r := newRig(t, 32<<20, func(o *Options) { o.JournalAge = time.Hour })

@@ -116,8 +116,8 @@ type splice struct {
 	part   extents
 }
 
-// make makes the change, in the list's own memory if there is room.
-func (w *splice) make() extents {
+// result is the list with the change, made in the list's own memory if there is room.
+func (w *splice) result() extents {
 	n := len(w.was) + len(w.part) - (w.hi - w.lo)
 	if n <= cap(w.was) {
 		return slices.Replace(w.was, w.lo, w.hi, w.part...)
@@ -134,7 +134,7 @@ func (s *Store) spliceWindow(i *inode, w *splice) {
 	kept, ok := i.windows[w.index]
 	same := ok && kept.is(w.was)
 	before := w.was[w.lo:w.hi].tagWeight() + int64(cap(w.was))
-	now := w.make()
+	now := w.result()
 	if !same { // the list was dropped meanwhile, and perhaps read anew
 		s.setWindow(i, w.index, now)
 		return
