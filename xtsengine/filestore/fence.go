@@ -63,11 +63,25 @@ func (f *metaFence) endsOpening(err error) bool {
 	if !f.opening.Load() || !f.working.Load() {
 		return false
 	}
+	f.reportLocked(err)
+	return true
+}
+
+// gaveUp reports that a goroutine of Pebble's ends with a failure. Open may wait for that one, for ever.
+func (f *metaFence) gaveUp(err error) {
+	f.answer.Lock()
+	defer f.answer.Unlock()
+	if f.opening.Load() {
+		f.reportLocked(err)
+	}
+}
+
+// reportLocked hands openPebble the first failure; f.answer is held.
+func (f *metaFence) reportLocked(err error) {
 	select {
 	case f.failure <- err:
 	default:
 	}
-	return true
 }
 
 // opened hears Pebble's answer. What failure has then was met before it.

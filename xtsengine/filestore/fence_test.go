@@ -3,8 +3,10 @@ package filestore
 import (
 	"errors"
 	"math/rand/v2"
+	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
@@ -120,4 +122,37 @@ func TestLogWithoutLength(t *testing.T) {
 	r.drop()
 	broken.Store(false)
 	r.open()
+}
+
+// TestOpenWithoutManifest: where Pebble's Open has no table to write and can't make its list of tables, it waits for a goroutine
+// that has ended. The start fails instead, and the next one finds everything.
+func TestOpenWithoutManifest(t *testing.T) {
+	var broken atomic.Bool
+	fs := errorfs.Wrap(pebblevfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if broken.Load() && op.Kind == errorfs.OpCreate && strings.Contains(op.Path, "MANIFEST-") {
+			return errMedium
+		}
+		return nil
+	}))
+	r := newRigOn(t, memdev.New(32<<20), fs, nil)
+	r.file("f")
+	r.flushMeta() // the log is empty
+	r.close()
+	broken.Store(true)
+	opened := make(chan error, 1)
+	go func() { opened <- r.tryOpen() }()
+	select {
+	case err := <-opened:
+		if !errors.Is(err, vfs.ErrIO) {
+			t.Errorf("the start says: %v", err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("the start does not end")
+	}
+	r.drop()
+	broken.Store(false)
+	r.open()
+	if err := r.Lookup(bg, nil, r.Root(), "f", new(vfs.Attr)); err != nil {
+		t.Errorf("the file: %v", err)
+	}
 }

@@ -36,7 +36,8 @@ func (l logger) Errorf(format string, args ...any) {
 // write to the log) Fatalf does return, and apply notices the failure. Elsewhere it is a goroutine of
 // Pebble's own, or one that openPebble or closePebble started, which ends.
 func (l logger) Fatalf(format string, args ...any) {
-	l.s.failMeta(fmt.Errorf("%w: metadata store: %s", vfs.ErrIO, fmt.Sprintf(format, args...)))
+	err := l.s.failMeta(fmt.Errorf("%w: metadata store: %s", vfs.ErrIO, fmt.Sprintf(format, args...)))
+	l.s.fence.gaveUp(err)
 	if !strings.HasPrefix(format, "pebble: fatal commit error") {
 		runtime.Goexit()
 	}
