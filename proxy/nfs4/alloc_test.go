@@ -3,6 +3,7 @@ package nfs4_test
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"testing"
 
 	"github.com/nfseal/nfseal/proxy/nfs4/wire"
@@ -67,6 +68,26 @@ func TestHotPathsAllocateNothing(t *testing.T) {
 		if n := testing.AllocsPerRun(200, func() { p.send(t) }); n >= 1 {
 			t.Errorf("%s: %v allocations", name, n)
 		}
+	}
+}
+
+// TestListingAllocatesNothing lists a directory: the entries cost no memory, however many there are.
+func TestListingAllocatesNothing(t *testing.T) {
+	r := newRig(t, nil)
+	r.o.FS = r.mem
+	r.restart()
+	s := r.newSession("c")
+	attrs := []wire.AttrNumber{wire.FATTR4_TYPE, wire.FATTR4_CHANGE, wire.FATTR4_SIZE, wire.FATTR4_FILEHANDLE}
+	allocations := func() float64 {
+		p := newRepeater(s, putRoot, readdir(0, 0, 1<<18, attrs...))
+		return testing.AllocsPerRun(50, func() { p.send(t) })
+	}
+	few := allocations()
+	for n := range 200 {
+		s.makeFile(fmt.Sprint("file ", n), 0o644)
+	}
+	if many := allocations(); many > few+20 {
+		t.Errorf("%v allocations for 200 entries, %v for few", many, few)
 	}
 }
 

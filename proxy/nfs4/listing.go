@@ -54,7 +54,11 @@ func (l *listing) visit(e *vfs.DirEntry) bool {
 		l.full = true
 		return false
 	}
-	mask, held := l.mask, l.held[e.Attr.ID]
+	mask := l.mask
+	var held *heldFile
+	if l.held != nil {
+		held = l.held[e.Attr.ID]
+	}
 	if l.second && held != nil {
 		mask = held.amend(&e.Attr, mask)
 	}
@@ -76,16 +80,23 @@ func (l *listing) ask(e *vfs.DirEntry) bool {
 	if e.Attr.Kind != vfs.Regular || l.mask.And(heldAttrs).IsZero() {
 		return true
 	}
-	q, ok := l.c.s.state.QueryAttrs(&l.c.ticket, state.File(e.Attr.ID))
+	if q, ok := l.c.s.state.QueryAttrs(&l.c.ticket, state.File(e.Attr.ID)); ok {
+		return l.askHolder(e.Attr.ID, q)
+	}
+	return true
+}
+
+// askHolder asks q of the holder of the file id, once. It says false where enough are being asked.
+func (l *listing) askHolder(id vfs.FileID, q state.Query) bool {
 	switch {
-	case !ok || l.held[e.Attr.ID] != nil:
+	case l.held[id] != nil:
 		return true
 	case len(l.held) == maxListingQueries:
 		return false
 	case l.held == nil:
 		l.held = make(map[vfs.FileID]*heldFile)
 	}
-	l.held[e.Attr.ID] = &heldFile{query: q, on: l.c.s.callbacks.ask(&q)}
+	l.held[id] = &heldFile{query: q, on: l.c.s.callbacks.ask(&q)}
 	return true
 }
 

@@ -105,6 +105,9 @@ var KnownAttrs = BitmapOf(
 func (a *Attrs) Encode(e *xdr.Encoder) {
 	mask := a.Mask.And(KnownAttrs)
 	mask.Encode(e)
+	if mask.Without(plainAttrs).IsZero() && a.encodePlain(e, &mask) {
+		return
+	}
 	at := e.Len()
 	e.Uint32(0)
 	for w, word := range mask {
