@@ -22,7 +22,7 @@ type Caches struct {
 
 	dirty    account // unstable data in memory
 	unstable account // unstable data on the volume, of which memory has the tags
-	nodes    account // inodes and extents
+	nodes    account // inodes, extents and names
 	waiting  atomic.Int64
 
 	mu       sync.Mutex

@@ -62,6 +62,10 @@
 // others leave by a clock. Extents are kept by windows of 4 MiB of a file. GetAttr, and Read and Write
 // of a file whose windows are in memory, allocate nothing.
 //
+// The names of a directory stay in memory when it was listed to its end (names.go), for as long as its change
+// attribute is the same: until a name comes or goes, or an attribute is set. They count as extents do, and leave as
+// those do.
+//
 // Decrypted blocks that were read, or written through memory, stay in a cache of their own. A block
 // never changes while a file refers to it, so an entry is right until the block is freed; who frees
 // blocks drops them first.
@@ -87,6 +91,7 @@
 //	                volume, so that no block it reads is freed
 //	shares.mu       from reading records of shared blocks to applying the batch that changes them
 //	quota.mu, shard.mu, inodeList.mu, pool.mu, lease.mu, reaper.mu, Caches.mu → throttle.mu, metaStall.mu, cacheShard.mu: leaves
+//	nameList.mu     below shard.mu, which is held while an inode leaves with its names
 //
 // No lock is held while a batch becomes durable, but inode.flushing by a flush: it is how those who
 // commit one file at the same time share one flush.

@@ -42,6 +42,8 @@ type inode struct {
 	sealed  *layer // unstable data that is being made stable
 	windows map[uint64]extents
 
+	names atomic.Pointer[nameList] // of a directory; a new one comes under mu
+
 	ahead readAhead
 
 	// links are for the lists, under their mu.
@@ -118,6 +120,7 @@ type table struct {
 	shards   [shards]shard
 	limit    int           // a shard
 	relieved atomic.Uint64 // counts up to the shard that gave windows back last
+	names    atomic.Int64  // what the names of directories weigh
 }
 
 type shard struct {
@@ -170,19 +173,29 @@ func (s *Store) pin(number uint64) *inode {
 	return i
 }
 
-// peek returns the file with a number, pinned, if it is in memory.
-func (s *Store) peek(number uint64) *inode {
-	sh := s.table.shard(number)
+// glance fills out with the attributes of the file that out.ID names. present says that it is in memory, known that it
+// could be done without waiting for anybody: else out is as it was. Nothing is pinned, for as long as the shard is
+// held nobody leaves it.
+func (s *Store) glance(out *vfs.Attr) (present, known bool) {
+	sh := s.table.shard(out.ID.Inode)
 	sh.mu.Lock()
-	i := sh.byNum[number]
-	if i != nil {
-		i.refs.Add(1)
+	defer sh.mu.Unlock()
+	i := sh.byNum[out.ID.Inode]
+	if i == nil {
+		return false, false
 	}
-	sh.mu.Unlock()
-	if i != nil && !i.touched.Load() {
+	if !i.touched.Load() {
 		i.touched.Store(true)
 	}
-	return i
+	if !i.mu.TryRLock() {
+		return true, false
+	}
+	defer i.mu.RUnlock()
+	if i.loadErr != nil || i.dead.Load() || i.rec.attr.ID != out.ID {
+		return true, false
+	}
+	i.fill(out)
+	return true, true
 }
 
 // loadInode reads the record; a file that isn't there is dead, and so is one that can't be read: it

@@ -52,6 +52,12 @@ const (
 	// many records are stepped over to the next one instead of being sought.
 	readDirRun = 128
 	nearSteps  = 4
+	// maxKeptNames is how many names a directory has at most whose names stay in memory: 5 MiB, if they
+	// are short. keptNameBytes is what one takes beside its bytes. All names of a store have one part in nameShare
+	// of what there is for extents, and for inodes and extents, at most.
+	maxKeptNames  = 1 << 17
+	keptNameBytes = 24
+	nameShare     = 8
 
 	// nearExtents is how many extents an insertion changes without further memory: those of a mebibyte, a
 	// neighbour at each side and what is left of them.

@@ -43,7 +43,7 @@ type Options struct {
 	// CachedInodes is how many inodes stay in memory that nobody uses; default 65536.
 	CachedInodes int
 	// CachedExtents is how many extents stay in memory, of about 64 bytes each; four tags count as one
-	// more. Default 1 Mi.
+	// more, and names of directories as what they take. Default 1 Mi.
 	CachedExtents int
 
 	// DirtyBytes bounds the unstable data in memory, in bytes; writers wait beyond it. Default

@@ -21,40 +21,16 @@ func (s *Store) ReadDir(ctx context.Context, cred *vfs.Cred, dir vfs.FileID, aft
 	defer s.life.RUnlock()
 	i := s.pin(dir.Inode)
 	defer s.unpin(i)
-	it, err := s.openDir(i, cred, dir, after)
-	if it == nil {
-		return err == nil, err
-	}
 	r := newDirReader(s, i, withAttr, visit)
 	defer r.release()
-	eof, err := r.read(it)
-	if e := it.Close(); e != nil && err == nil {
-		err = metaErr(e)
+	if err := r.open(cred, dir, after); err != nil {
+		return false, err
+	}
+	eof, err := r.read()
+	if e := r.close(); e != nil && err == nil {
+		err = e
 	}
 	return eof && err == nil, err
-}
-
-// openDir checks access and opens an iterator over the entries; nil without an error is the end.
-func (s *Store) openDir(i *inode, cred *vfs.Cred, dir vfs.FileID, after uint64) (*pebble.Iterator, error) {
-	i.mu.RLock()
-	defer i.mu.RUnlock()
-	if err := i.checkDir(dir, cred, vfs.MayRead); err != nil {
-		return nil, err
-	}
-	if after != 0 && after < vfs.FirstCookie {
-		return nil, vfs.ErrBadCookie
-	}
-	if after >= i.rec.nextCookie || i.rec.entries == 0 {
-		return nil, nil
-	}
-	it, err := s.db.NewIter(&pebble.IterOptions{
-		LowerBound: pairKey(tableCookie, i.number, after+1),
-		UpperBound: pairKey(tableCookie, i.number+1, 0),
-	})
-	if err != nil {
-		return nil, metaErr(err)
-	}
-	return it, nil
 }
 
 // dirReader is one ReadDir. Entries are read in runs of readDirRun: their files' attributes are in the table
@@ -65,18 +41,20 @@ type dirReader struct {
 	dir      *inode
 	withAttr bool
 	visit    func(*vfs.DirEntry) bool
+	after    uint64           // the cookie behind which the next run begins
+	parts    []namePart       // names that are in memory
+	it       *pebble.Iterator // over those that are not; nil if there are none
+	list     *nameList        // of which they become a part
 	run      []runEntry
 	names    []byte // of the run, one after the other
+	ends     []int  // of each name of the run, in names
 	absent   []int  // of run: files that the table does not have
-	out      vfs.DirEntry
 }
 
-// runEntry is an entry of a run.
+// runEntry is an entry of a run. Its attributes have identity and kind alone until they are known.
 type runEntry struct {
-	dirent
-	nameEnd int  // in the names
-	known   bool // attr is there
-	attr    vfs.Attr
+	vfs.DirEntry
+	known bool
 }
 
 // dirReaders keeps the memory of runs.
@@ -90,28 +68,104 @@ func newDirReader(s *Store, dir *inode, withAttr bool, visit func(*vfs.DirEntry)
 
 // release gives the memory back; nothing is kept alive by it.
 func (r *dirReader) release() {
-	r.s, r.dir, r.visit = nil, nil, nil
-	r.out = vfs.DirEntry{}
+	r.s, r.dir, r.visit, r.parts, r.it, r.list = nil, nil, nil, nil, nil, nil
 	clear(r.run[:cap(r.run)])
-	r.run, r.names = r.run[:0], r.names[:0]
+	r.begin()
 	dirReaders.Put(r)
 }
 
-// read hands on all entries; eof is false when the visitor has enough.
-func (r *dirReader) read(it *pebble.Iterator) (eof bool, err error) {
-	for ok := it.First(); ok; {
-		r.run, r.names = r.run[:0], r.names[:0]
-		for ; ok && len(r.run) < readDirRun; ok = it.Next() {
-			if err := r.add(it); err != nil {
-				return false, err
-			}
+// begin begins a run.
+func (r *dirReader) begin() { r.run, r.names, r.ends = r.run[:0], r.names[:0], r.ends[:0] }
+
+// open checks access and finds the entries behind a cookie, all as they are at this moment.
+func (r *dirReader) open(cred *vfs.Cred, dir vfs.FileID, after uint64) error {
+	i := r.dir
+	i.mu.RLock()
+	defer i.mu.RUnlock()
+	if err := i.checkDir(dir, cred, vfs.MayRead); err != nil {
+		return err
+	}
+	if after != 0 && after < vfs.FirstCookie {
+		return vfs.ErrBadCookie
+	}
+	if after >= i.rec.nextCookie || i.rec.entries == 0 {
+		return nil
+	}
+	r.after = after
+	if r.list = r.s.namesOf(i); r.list != nil {
+		var ok bool
+		if r.parts, ok = r.list.recall(after); ok {
+			return nil
 		}
-		r.name()
+	}
+	it, err := r.s.db.NewIter(&pebble.IterOptions{
+		LowerBound: pairKey(tableCookie, i.number, after+1),
+		UpperBound: pairKey(tableCookie, i.number+1, 0),
+	})
+	if err != nil {
+		return metaErr(err)
+	}
+	r.it = it
+	return nil
+}
+
+func (r *dirReader) close() error {
+	if r.it == nil {
+		return nil
+	}
+	if err := r.it.Close(); err != nil {
+		return metaErr(err)
+	}
+	return nil
+}
+
+// read hands on all entries; eof is false when the visitor has enough.
+func (r *dirReader) read() (eof bool, err error) {
+	next := r.recall
+	if r.it != nil {
+		r.it.First()
+		next = r.load
+	}
+	for {
+		if err := next(); err != nil || len(r.run) == 0 {
+			return err == nil, err
+		}
 		if more, err := r.handOn(); err != nil || !more {
 			return false, err
 		}
 	}
-	return true, nil
+}
+
+// recall makes the next run of what is in memory; an empty one is the end.
+func (r *dirReader) recall() error {
+	r.begin()
+	if len(r.parts) > 0 {
+		r.parts[0].put(r, r.after)
+		r.parts = r.parts[1:]
+	}
+	return nil
+}
+
+// load reads the next run from the metadata store; an empty one is the end.
+func (r *dirReader) load() error {
+	r.begin()
+	ok := r.it.Valid()
+	for ; ok && len(r.run) < readDirRun; ok = r.it.Next() {
+		if err := r.add(r.it); err != nil {
+			return err
+		}
+	}
+	if err := r.it.Error(); err != nil {
+		return metaErr(err)
+	}
+	names := r.name()
+	if r.list != nil {
+		r.s.keepNames(r.list, r, names, !ok)
+	}
+	if len(r.run) > 0 {
+		r.after = r.run[len(r.run)-1].Cookie
+	}
+	return nil
 }
 
 // add appends the entry where the iterator stands to the run.
@@ -124,24 +178,31 @@ func (r *dirReader) add(it *pebble.Iterator) error {
 	if err != nil {
 		return metaErr(err)
 	}
-	r.run = append(r.run, runEntry{})
-	e := &r.run[len(r.run)-1]
-	var name []byte
-	if e.dirent, name, err = decodeCookie(r.dir.number, cookie, value); err != nil {
+	d, name, err := decodeCookie(r.dir.number, cookie, value)
+	if err != nil {
 		return err
 	}
+	r.append(&d)
 	r.names = append(r.names, name...)
-	e.nameEnd = len(r.names)
+	r.ends = append(r.ends, len(r.names))
 	return nil
 }
 
+// append appends an entry to the run.
+func (r *dirReader) append(d *dirent) {
+	r.run = r.run[:len(r.run)+1]
+	e := &r.run[len(r.run)-1]
+	e.Name, e.Cookie, e.known = d.name, d.cookie, false
+	e.Attr.ID, e.Attr.Kind = d.id, d.kind
+}
+
 // name gives the entries of the run their names, which are parts of one string.
-func (r *dirReader) name() {
+func (r *dirReader) name() string {
 	all, start := string(r.names), 0
-	for n := range r.run {
-		e := &r.run[n]
-		e.name, start = all[start:e.nameEnd], e.nameEnd
+	for n, end := range r.ends {
+		r.run[n].Name, start = all[start:end], end
 	}
+	return all
 }
 
 // handOn hands on the run; more is false when the visitor has enough.
@@ -151,7 +212,6 @@ func (r *dirReader) handOn() (more bool, err error) {
 			return false, err
 		}
 	}
-	out := &r.out
 	for n := range r.run {
 		e := &r.run[n]
 		if r.withAttr && !e.known {
@@ -161,13 +221,7 @@ func (r *dirReader) handOn() (more bool, err error) {
 				continue
 			}
 		}
-		out.Name, out.Cookie = e.name, e.cookie
-		if r.withAttr {
-			out.Attr = e.attr
-		} else {
-			out.Attr.ID, out.Attr.Kind = e.id, e.kind
-		}
-		if !r.visit(out) {
+		if !r.visit(&e.DirEntry) {
 			return false, nil
 		}
 	}
@@ -179,13 +233,10 @@ func (r *dirReader) attrs() error {
 	r.absent = r.absent[:0]
 	for n := range r.run {
 		e := &r.run[n]
-		i := r.s.peek(e.id.Inode)
-		if i == nil {
+		var present bool
+		if present, e.known = r.s.glance(&e.Attr); !present {
 			r.absent = append(r.absent, n)
-			continue
 		}
-		e.known = i.read(e.id, &e.attr) == nil
-		r.s.unpin(i)
 	}
 	if len(r.absent) == 0 {
 		return nil
@@ -197,10 +248,10 @@ func (r *dirReader) attrs() error {
 // they were seen not to be there, when nothing newer was in memory.
 func (r *dirReader) stored() error {
 	slices.SortFunc(r.absent, func(a, b int) int {
-		return cmp.Compare(r.run[a].id.Inode, r.run[b].id.Inode)
+		return cmp.Compare(r.run[a].Attr.ID.Inode, r.run[b].Attr.ID.Inode)
 	})
 	it, err := r.s.db.NewIter(&pebble.IterOptions{
-		LowerBound: numberKey(tableInode, r.run[r.absent[0]].id.Inode),
+		LowerBound: numberKey(tableInode, r.run[r.absent[0]].Attr.ID.Inode),
 		UpperBound: numberKey(tableInode+1, 0),
 	})
 	if err != nil {
@@ -210,7 +261,8 @@ func (r *dirReader) stored() error {
 	key := numberKey(tableInode, 0)
 	for _, n := range r.absent {
 		e := &r.run[n]
-		be.PutUint64(key[1:], e.id.Inode)
+		id := e.Attr.ID
+		be.PutUint64(key[1:], id.Inode)
 		if !forward(it, key) {
 			continue
 		}
@@ -219,9 +271,9 @@ func (r *dirReader) stored() error {
 			it.Close()
 			return metaErr(err)
 		}
-		rec, err := decodeRecord(e.id.Inode, value)
-		if err == nil && rec.attr.ID == e.id {
-			rec.fill(&e.attr, 0)
+		rec, err := decodeRecord(id.Inode, value)
+		if err == nil && rec.attr.ID == id {
+			rec.fill(&e.Attr, 0)
 			e.known = true
 		}
 	}
@@ -249,17 +301,18 @@ func forward(it *pebble.Iterator, key []byte) bool {
 // name stands for another file now, with the same cookie, that one is shown.
 func (r *dirReader) attr(e *runEntry) (ok bool, err error) {
 	for range maxRetries {
-		i := r.s.pin(e.id.Inode)
-		err := i.read(e.id, &e.attr)
+		id := e.Attr.ID
+		i := r.s.pin(id.Inode)
+		err := i.read(id, &e.Attr)
 		r.s.unpin(i)
 		if err != errRaced {
 			return err == nil, err
 		}
-		now, found, err := r.now(e.name)
-		if err != nil || !found || now.cookie != e.cookie {
+		now, found, err := r.now(e.Name)
+		if err != nil || !found || now.cookie != e.Cookie {
 			return false, err
 		}
-		e.dirent = now
+		e.Attr.ID, e.Attr.Kind = now.id, now.kind
 	}
 	return false, errRaced
 }

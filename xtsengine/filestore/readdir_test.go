@@ -120,15 +120,13 @@ func TestReadDirPages(t *testing.T) {
 func TestReadDirFresh(t *testing.T) {
 	r := newRig(t, 64<<20, func(o *Options) { o.CachedInodes = shards })
 	id := r.file("f")
-	it, err := r.openDir(r.pinned(t, r.Root().Inode), nil, r.Root(), 0)
-	if err != nil {
+	d := newDirReader(r.Store, r.pinned(t, r.Root().Inode), true, nil)
+	defer d.release()
+	if err := d.open(nil, r.Root(), 0); err != nil {
 		t.Fatal(err)
 	}
-	defer it.Close()
-	d := newDirReader(r.Store, nil, true, nil)
-	defer d.release()
-	d.dir = r.pinned(t, r.Root().Inode)
-	if !it.First() || d.add(it) != nil {
+	defer d.close()
+	if d.it.First(); d.load() != nil || len(d.run) != 1 {
 		t.Fatal("the name is not there")
 	}
 	r.write(id, 0, noise(1, 100), vfs.FileSync)
@@ -138,24 +136,26 @@ func TestReadDirFresh(t *testing.T) {
 	if err := d.attrs(); err != nil || !d.run[0].known {
 		t.Fatalf("known %v, error %v", d.run[0].known, err)
 	}
-	if got := d.run[0].attr.Size; got != 100 {
+	if got := d.run[0].Attr.Size; got != 100 {
 		t.Errorf("the file has %d bytes", got)
 	}
 }
 
 // pinned pins an inode for the test's duration.
-func (r *rig) pinned(t *testing.T, number uint64) *inode {
+func (r *rig) pinned(t testing.TB, number uint64) *inode {
 	i := r.pin(number)
 	t.Cleanup(func() { r.unpin(i) })
 	return i
 }
 
+// inMemory says whether an inode is in the table, which counts as no use of it.
 func (r *rig) inMemory(number uint64) bool {
-	i := r.peek(number)
-	if i == nil {
-		return false
+	sh := r.table.shard(number)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	i := sh.byNum[number]
+	if i != nil {
+		i.touched.Store(false)
 	}
-	i.touched.Store(false)
-	r.unpin(i)
-	return true
+	return i != nil
 }

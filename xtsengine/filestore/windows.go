@@ -155,15 +155,18 @@ func (s *Store) addExtents(n int64) {
 
 // relieveExtents drops windows of files that were not used lately, until there are no longer too many or
 // each shard had its turn twice. Locks are only tried, for the caller has some.
-func (s *Store) relieveExtents() {
+func (s *Store) relieveExtents() { s.relieveAll(s.tooManyExtents, s.forgetWindows) }
+
+// relieveAll does so, with what there are too many of and how a file's are dropped.
+func (s *Store) relieveAll(tooMany func() bool, forget func(*inode)) {
 	for range 2 * shards {
-		if s.relieveShard(&s.table.shards[s.table.relieved.Add(1)%shards]); !s.tooManyExtents() {
+		if s.relieveShard(&s.table.shards[s.table.relieved.Add(1)%shards], forget); !tooMany() {
 			return
 		}
 	}
 }
 
-func (s *Store) relieveShard(sh *shard) {
+func (s *Store) relieveShard(sh *shard, forget func(*inode)) {
 	if !sh.mu.TryLock() {
 		return
 	}
@@ -174,7 +177,7 @@ func (s *Store) relieveShard(sh *shard) {
 		if old.touched.Swap(false) || !old.mu.TryLock() {
 			continue
 		}
-		s.forgetWindows(old)
+		forget(old)
 		old.mu.Unlock()
 	}
 }
@@ -186,8 +189,9 @@ func (s *Store) dropWindow(i *inode, index uint64) {
 	}
 }
 
-// forgetWindows drops all of them.
+// forgetWindows drops all of them, and a directory's names, which count as they do.
 func (s *Store) forgetWindows(i *inode) {
+	s.forgetNames(i)
 	for index := range i.windows {
 		s.dropWindow(i, index)
 	}
