@@ -163,8 +163,12 @@ const (
 
 	// shards is how many parts the table of inodes has.
 	shards = 64
-	// evictSteps bounds the search for an inode that can leave the cache.
-	evictSteps = 32
+	// extentShare: see tooManyExtents.
+	extentShare = 4
+	// evictSteps bounds the search for an inode that can leave the cache, and in a shard for one that can do without
+	// its extents; relieveShards bounds the shards where that is sought at a time.
+	evictSteps    = 32
+	relieveShards = 4
 
 	// Leases of counters: how many values one durable update covers.
 	inodeLease  = 4096

@@ -144,8 +144,11 @@ func (s *Store) spliceWindow(i *inode, w *splice) {
 	s.limitExtents(i, w.index)
 }
 
+// tooManyExtents says whether files should do without some. Where inodes have filled the memory that they share, those give way
+// (insertLocked), for as long as extents have less than one part in extentShare of it.
 func (s *Store) tooManyExtents() bool {
-	return s.extents.Load() > int64(s.opts.CachedExtents) || s.nodes.over()
+	n := s.extents.Load()
+	return n > int64(s.opts.CachedExtents) || s.nodes.over() && n*extentBytes > s.nodes.load()/extentShare
 }
 
 func (s *Store) addExtents(n int64) {
@@ -154,12 +157,12 @@ func (s *Store) addExtents(n int64) {
 }
 
 // relieveExtents drops windows of files that were not used lately, until there are no longer too many or
-// each shard had its turn twice. Locks are only tried, for the caller has some.
+// some shards had their turn: it is called for each window that comes. Locks are only tried, for the caller has some.
 func (s *Store) relieveExtents() { s.relieveAll(s.tooManyExtents, s.forgetWindows) }
 
 // relieveAll does so, with what there are too many of and how a file's are dropped.
 func (s *Store) relieveAll(tooMany func() bool, forget func(*inode)) {
-	for range 2 * shards {
+	for range relieveShards {
 		if s.relieveShard(&s.table.shards[s.table.relieved.Add(1)%shards], forget); !tooMany() {
 			return
 		}

@@ -2,6 +2,7 @@ package filestore
 
 import (
 	"math/rand/v2"
+	"strconv"
 	"testing"
 	"time"
 
@@ -37,4 +38,45 @@ func TestSplice(t *testing.T) {
 		t.Error("an overwrite copied the list of extents")
 	}
 	r.check()
+}
+
+// TestRelieveIsBounded: where inodes that can't leave have filled the memory that extents share with them, a write does not look
+// through all of them for extents to drop; where extents have filled it, through a few.
+func TestRelieveIsBounded(t *testing.T) {
+	caches, err := NewCaches(16 << 20) // with one store, room for 512 inodes
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := caches.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	r := newRig(t, 64<<20, func(o *Options) { o.Caches, o.JournalAge = caches, time.Hour })
+	var pinned []*inode
+	for k := range 2000 {
+		pinned = append(pinned, r.pin(r.file(strconv.Itoa(k)).Inode))
+	}
+	if !r.nodes.over() {
+		t.Fatal("the memory is not full")
+	}
+	id := r.file("f")
+	looked := func(writes int) uint64 {
+		before := r.table.relieved.Load()
+		for k := range writes {
+			r.write(id, uint64(k)*blockBytes, []byte{1}, vfs.FileSync)
+		}
+		return r.table.relieved.Load() - before
+	}
+	if n := looked(20); n != 0 {
+		t.Errorf("%d looks for extents where there are none", n)
+	}
+	r.addExtents(1 << 20) // as if others had them
+	if n := looked(20); n == 0 || n > 20*2*relieveShards {
+		t.Errorf("%d looks for extents in 20 writes", n)
+	}
+	r.addExtents(-1 << 20)
+	for _, i := range pinned {
+		r.unpin(i)
+	}
 }
