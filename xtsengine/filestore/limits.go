@@ -165,10 +165,10 @@ const (
 	shards = 64
 	// extentShare: see tooManyExtents.
 	extentShare = 4
-	// evictSteps bounds the search for an inode that can leave the cache, and in a shard for one that can do without
-	// its extents; relieveShards bounds the shards where that is sought at a time.
-	evictSteps    = 32
-	relieveShards = 4
+	// evictSteps bounds the search for an inode that can leave the cache, and in a shard for those that can do without
+	// their extents; relieveSteps that one in all shards, for each window that comes.
+	evictSteps   = 32
+	relieveSteps = 256
 
 	// Leases of counters: how many values one durable update covers.
 	inodeLease  = 4096

@@ -156,25 +156,29 @@ func (s *Store) addExtents(n int64) {
 	s.nodes.add(n * extentBytes)
 }
 
-// relieveExtents drops windows of files that were not used lately, until there are no longer too many or
-// some shards had their turn: it is called for each window that comes. Locks are only tried, for the caller has some.
+// relieveExtents drops windows of files that were not used lately, until there are no longer too many, relieveSteps files
+// were looked at, or each shard had its turn twice. Locks are only tried, for the caller has some.
 func (s *Store) relieveExtents() { s.relieveAll(s.tooManyExtents, s.forgetWindows) }
 
 // relieveAll does so, with what there are too many of and how a file's are dropped.
 func (s *Store) relieveAll(tooMany func() bool, forget func(*inode)) {
-	for range relieveShards {
-		if s.relieveShard(&s.table.shards[s.table.relieved.Add(1)%shards], forget); !tooMany() {
+	left := relieveSteps
+	for range 2 * shards {
+		left -= s.relieveShard(&s.table.shards[s.table.relieved.Add(1)%shards], forget)
+		if left <= 0 || !tooMany() {
 			return
 		}
 	}
 }
 
-func (s *Store) relieveShard(sh *shard, forget func(*inode)) {
+// relieveShard says how many files it looked at.
+func (s *Store) relieveShard(sh *shard, forget func(*inode)) (steps int) {
 	if !sh.mu.TryLock() {
-		return
+		return 0
 	}
 	defer sh.mu.Unlock()
-	for range min(evictSteps, len(sh.ring)) {
+	steps = min(evictSteps, len(sh.ring))
+	for range steps {
 		sh.hand = (sh.hand + 1) % len(sh.ring)
 		old := sh.ring[sh.hand]
 		if old.touched.Swap(false) || !old.mu.TryLock() {
@@ -183,6 +187,7 @@ func (s *Store) relieveShard(sh *shard, forget func(*inode)) {
 		forget(old)
 		old.mu.Unlock()
 	}
+	return steps
 }
 
 func (s *Store) dropWindow(i *inode, index uint64) {

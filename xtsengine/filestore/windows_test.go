@@ -72,7 +72,7 @@ func TestRelieveIsBounded(t *testing.T) {
 		t.Errorf("%d looks for extents where there are none", n)
 	}
 	r.addExtents(1 << 20) // as if others had them
-	if n := looked(20); n == 0 || n > 20*2*relieveShards {
+	if n, most := looked(20), 20*2*(relieveSteps/(2000/shards)+2); n == 0 || n > uint64(most) {
 		t.Errorf("%d looks for extents in 20 writes", n)
 	}
 	r.addExtents(-1 << 20)
