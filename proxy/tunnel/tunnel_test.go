@@ -411,9 +411,11 @@ func testSpliced(t *testing.T, carrier *ktls.Carrier) {
 		}
 		err := ping(conn, "hello")
 		files()
-		if n := pipes(t); err != nil || n != want {
+		if n := pipes(t); err != nil || n > want {
 			t.Errorf("%d ends of pipes, want %d; %v", n, want, err)
 		}
+		// On a busy machine two of the four were seen to come after the reply.
+		waitFor(t, "both directions have pipes", func() bool { return pipes(t) == want })
 		conn.Close()
 		waitFor(t, "the pipes are closed", func() bool { return pipes(t) == 0 })
 	}
