@@ -42,15 +42,7 @@ func TestAccount(t *testing.T) {
 // TestSharedDirty lets one store's flusher stand still. Its writers wait, and no others do; when it goes on,
 // they finish.
 func TestSharedDirty(t *testing.T) {
-	caches, err := NewCaches(32 << 20)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := caches.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	caches := newCaches(t, 32<<20)
 	share := func(o *Options) { o.Caches = caches }
 	slow, quick := newRig(t, 64<<20, share), newRig(t, 64<<20, share)
 	fill := func(r *rig, id vfs.FileID) {
@@ -88,15 +80,7 @@ func TestSharedDirty(t *testing.T) {
 // TestSharedNodes uses more files and extents than there is memory for, in two stores: they stay within it,
 // though one of them has all of its files pinned.
 func TestSharedNodes(t *testing.T) {
-	caches, err := NewCaches(16 << 20)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := caches.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	caches := newCaches(t, 16<<20)
 	share := func(o *Options) { o.Caches, o.JournalBytes = caches, 1<<20 }
 	pinned, free := newRig(t, 256<<20, share), newRig(t, 256<<20, share)
 	p := noise(1, blockBytes)

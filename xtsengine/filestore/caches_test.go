@@ -7,11 +7,10 @@ import (
 	"github.com/nfseal/nfseal/xtsengine/vfs"
 )
 
-// TestSharedCaches lets two stores share caches: together they keep to one bound, each reads its own
-// content, though the blocks have the same numbers, and what one had is gone when it is closed.
-func TestSharedCaches(t *testing.T) {
-	const bound = 8 << 20
-	caches, err := NewCaches(bound)
+// newCaches makes caches that are closed after the test, whose stores have to be closed by then.
+func newCaches(t *testing.T, bytes int64) *Caches {
+	t.Helper()
+	caches, err := NewCaches(bytes)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -20,6 +19,14 @@ func TestSharedCaches(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	return caches
+}
+
+// TestSharedCaches lets two stores share caches: together they keep to one bound, each reads its own
+// content, though the blocks have the same numbers, and what one had is gone when it is closed.
+func TestSharedCaches(t *testing.T) {
+	const bound = 8 << 20
+	caches := newCaches(t, bound)
 	share := func(o *Options) { o.Caches, o.MemTableBytes = caches, 1<<20 }
 	var rigs [2]*rig
 	var ids [2]vfs.FileID

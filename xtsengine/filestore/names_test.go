@@ -380,15 +380,7 @@ func TestNamesOfRemoved(t *testing.T) {
 
 // TestNamesBesideInodes lists a directory with more files than there is memory for inodes: its names have their part.
 func TestNamesBesideInodes(t *testing.T) {
-	caches, err := NewCaches(16 << 20)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := caches.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	caches := newCaches(t, 16<<20)
 	r := newRig(t, 64<<20, func(o *Options) { o.Caches = caches })
 	for n := range 1000 {
 		r.file(fmt.Sprint(n))

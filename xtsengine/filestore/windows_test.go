@@ -43,15 +43,7 @@ func TestSplice(t *testing.T) {
 // TestRelieveIsBounded: where inodes that can't leave have filled the memory that extents share with them, a write does not look
 // through all of them for extents to drop; where extents have filled it, through a few.
 func TestRelieveIsBounded(t *testing.T) {
-	caches, err := NewCaches(16 << 20) // with one store, room for 512 inodes
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := caches.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	caches := newCaches(t, 16<<20) // with one store, room for 512 inodes
 	r := newRig(t, 64<<20, func(o *Options) { o.Caches, o.JournalAge = caches, time.Hour })
 	var pinned []*inode
 	for k := range 2000 {
