@@ -19,6 +19,9 @@ import (
 	"github.com/nfseal/nfseal/xtsengine/volume"
 )
 
+// intentBytes is the length of a file system's intent log. A half of it is what a flush brings to the volume at a time.
+const intentBytes = 8 << 20
+
 // fsDir names what is in a file system's directory.
 type fsDir string
 
@@ -158,16 +161,17 @@ func (u *Unit) openStore(ctx context.Context, id string, fs *engine) error {
 	}
 	log := u.log.With(zap.String("file_system", id))
 	fs.store, err = filestore.Open(ctx, filestore.Options{
-		ID:         spaceOf(id, 1),
-		SpaceOwner: fs.space.Owner(),
-		Space:      fs.space,
-		Meta:       fs.meta,
-		MetaDir:    u.fsDir(id).meta(),
-		UnitUUID:   u.uuid,
-		Epoch:      u.term.Epoch(),
-		Caches:     u.o.Caches,
-		QuotaBytes: quota,
-		Clock:      u.o.Clock,
+		ID:          spaceOf(id, 1),
+		SpaceOwner:  fs.space.Owner(),
+		Space:       fs.space,
+		Meta:        fs.meta,
+		MetaDir:     u.fsDir(id).meta(),
+		UnitUUID:    u.uuid,
+		Epoch:       u.term.Epoch(),
+		Caches:      u.o.Caches,
+		QuotaBytes:  quota,
+		IntentBytes: intentBytes,
+		Clock:       u.o.Clock,
 		Events: filestore.Events{
 			Tampered: func(b filestore.TamperedBlock) { u.o.Tampered(id, b) },
 			Stopped:  func(err error) { u.fail(fmt.Errorf("file system %s: %w", id, err)) },

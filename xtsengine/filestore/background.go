@@ -9,12 +9,13 @@ import (
 var farFuture = time.Unix(1<<40, 0)
 
 // background is the store's goroutines: the flusher makes old unstable data stable, the mover moves
-// blocks from the journal to the volume, one tells the device of freed blocks, one reads ahead of readers.
+// blocks from the journal to the volume, one tends the intent log, one tells the device of freed blocks, one reads ahead of readers.
 // startBackground starts them, stopBackground waits for them.
 type background struct {
 	stop    chan struct{} // closed by stopBackground
 	flusher chan struct{} // one slot: there is something to do
 	mover   chan struct{}
+	intent  chan struct{}
 	discard chan struct{}
 	ahead   chan aheadOrder
 	running sync.WaitGroup
@@ -24,7 +25,8 @@ type background struct {
 
 func (b *background) init() {
 	b.stop = make(chan struct{})
-	b.flusher, b.mover, b.discard = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
+	b.flusher, b.mover = make(chan struct{}, 1), make(chan struct{}, 1)
+	b.intent, b.discard = make(chan struct{}, 1), make(chan struct{}, 1)
 	b.ahead = make(chan aheadOrder, maxAheadOrders)
 }
 
@@ -34,6 +36,7 @@ func (s *Store) startBackground() {
 	every := max(min(maxTick, s.opts.UnstableAge/4, s.opts.JournalAge/4), minTick)
 	b.running.Go(func() { b.loop(every, b.flusher, s.flushRound) })
 	b.running.Go(func() { b.loop(every, b.mover, s.moveRound) })
+	b.running.Go(func() { b.loop(every, b.intent, s.intentRound) })
 	b.running.Go(func() { b.loop(s.opts.DiscardEvery, b.discard, s.discardRound) })
 	b.running.Go(s.reapLoop)
 	b.running.Go(s.aheadLoop)

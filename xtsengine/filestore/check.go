@@ -109,12 +109,20 @@ func (s *Store) newChecker(ctx context.Context, db pebble.Reader, mode checkMode
 // check does all of it, in an order in which each step can rely on those before.
 func (c *checker) check() (*Report, error) {
 	for _, step := range []func() error{c.readInodes, c.readOrphans, c.readNames, c.readCookies, c.readExtents,
-		c.readStored, c.readShares, c.readMoved, c.readXattrs, c.readMarks, c.checkInodes, c.checkRuns, c.checkCounters, c.checkMetered} {
+		c.readStored, c.readShares, c.readMoved, c.readXattrs, c.readMarks, c.readFlushed, c.checkInodes, c.checkRuns, c.checkCounters, c.checkMetered} {
 		if err := step(); err != nil {
 			return nil, err
 		}
 	}
 	return &c.report, nil
+}
+
+// readFlushed looks at what flushes say of the intent log. An inode may be no more.
+func (c *checker) readFlushed() error {
+	return c.scan(tableFlushed, func(key, value []byte) error {
+		_, _, err := decodeFlushed(key, value)
+		return err
+	})
 }
 
 // scan reads a table; damage is a problem, not an error.

@@ -137,12 +137,13 @@ func FuzzTags(f *testing.F) {
 
 // FuzzFormat checks that the format file is taken only as it is written.
 func FuzzFormat(f *testing.F) {
-	f.Add(encodeFormat(testID))
+	f.Add(encodeFormat(testID, formatVersion))
+	f.Add(encodeFormat(testID, intentFormat))
 	f.Add([]byte(formatMagic))
-	f.Add(append([]byte(formatMagic), 0, 0, 0, formatVersion+1))
+	f.Add(append([]byte(formatMagic), 0, 0, 0, intentFormat+1))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		id, err := decodeFormat(b)
-		if err == nil && !bytes.Equal(encodeFormat(id), b) {
+		id, version, err := decodeFormat(b)
+		if err == nil && !bytes.Equal(encodeFormat(id, version), b) {
 			t.Fatalf("%x is taken for the format file of %v", b, id)
 		}
 	})

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,16 +20,25 @@ import (
 // and checks that everything acknowledged as stable is there, and everything else whole or not at all.
 func TestCrash(t *testing.T) {
 	first := seed(t)
-	inBatches(t, crashPoints(), func(n int) string { return fmt.Sprint(first + uint64(n)) }, func(t *testing.T, n int) {
+	points := crashPoints()
+	var seen logUse
+	inBatches(t, points, func(n int) string { return fmt.Sprint(first + uint64(n)) }, func(t *testing.T, n int) {
 		at := first + uint64(n)
 		t.Cleanup(func() {
 			if t.Failed() {
 				t.Logf("NFSEAL_SEED=%d", at)
 			}
 		})
-		crashOnce(t, at)
+		crashOnce(t, at, &seen)
 	})
+	t.Logf("%d writes were logged in the last start, %d carried out again", seen.logged.Load(), seen.replayed.Load())
+	if points >= 200 && seen.replayed.Load() == 0 {
+		t.Error("no crash left a write in the intent log alone")
+	}
 }
+
+// logUse counts what went through intent logs.
+type logUse struct{ logged, replayed atomic.Uint64 }
 
 // inBatches runs a test of its own for each number below count, side by side, batch after batch: what a test that
 // runs beside others holds is kept for as long as its parent runs.
@@ -67,14 +77,29 @@ func crashOptions(o *Options) {
 	o.MemTableBytes = 1 << 20
 }
 
-func crashOnce(t *testing.T, seed uint64) {
+// intentOptions let half of the runs have an intent log; in some of those nothing else makes data stable by itself.
+func intentOptions(o *Options, rng *rand.Rand) {
+	if rng.IntN(2) == 0 {
+		return
+	}
+	o.IntentBytes = minIntentBytes
+	if rng.IntN(2) == 0 {
+		o.UnstableAge = time.Hour
+	}
+}
+
+func crashOnce(t *testing.T, seed uint64, seen *logUse) {
 	rng := rand.New(rand.NewPCG(seed, 5))
 	w := newWorld([]int64{32 << 20, 6 << 20}[rng.IntN(2)], rng) // the small one is full now and then
 	key := newMetaKey(t)
-	r := newRigOn(t, worldDevice{w.dev, w}, encrypted(t, w.steps(), key), crashOptions)
+	r := newRigOn(t, worldDevice{w.dev, w}, encrypted(t, w.steps(), key), func(o *Options) {
+		crashOptions(o)
+		intentOptions(o, rng)
+	})
 	var workers []*crashWorker
 	for n := range 3 {
 		workers = append(workers, newCrashWorker(r, w, n, rng.Uint64()))
+		workers[n].overwrites = r.opts.IntentBytes > 0
 	}
 	if rng.IntN(8) == 0 {
 		w.slow = 300 * time.Microsecond
@@ -86,6 +111,7 @@ func crashOnce(t *testing.T, seed uint64) {
 	}
 	wait.Wait()
 	w.fail()
+	seen.logged.Add(r.Stats().LoggedWrites)
 	if err := r.Store.Close(); err != nil {
 		t.Fatalf("close: %v", err)
 	}
@@ -95,6 +121,7 @@ func crashOnce(t *testing.T, seed uint64) {
 	after.opts.Meta = after.meta
 	after.opts.Epoch++
 	after.open()
+	seen.replayed.Add(after.Stats().ReplayedWrites)
 	after.check()
 	if after.WriteVerifier() == workers[0].verifier {
 		t.Error("the verifier is that of before the crash")
@@ -156,6 +183,8 @@ type crashWorker struct {
 	prev   map[crashName]*crashFile // before the operation under way
 	held   []*crashFile             // without names, held
 	marks  crashMarks
+	// overwrites has most operations on files be small stable overwrites of what is on the volume.
+	overwrites bool
 }
 
 func newCrashWorker(r *rig, w *world, number int, seed uint64) *crashWorker {
@@ -202,6 +231,8 @@ func (c *crashWorker) one() error {
 			return c.doRemove(name, f)
 		}
 		return c.doRename(name, f)
+	case c.overwrites && c.rng.IntN(4) > 0:
+		return c.doOverwrite(f)
 	case n < 32:
 		return c.doWrite(f)
 	case n < 58:
@@ -265,15 +296,32 @@ func (c *crashWorker) doWrite(f *crashFile) error {
 	if offset > 200<<10 {
 		offset = 0
 	}
+	want := vfs.Stability(c.rng.IntN(5)) // mostly unstable
+	if want > vfs.FileSync {
+		want = vfs.Unstable
+	}
+	return c.write(f, offset, length, want)
+}
+
+// doOverwrite changes a few bytes of a file of 20 blocks and more; a shorter one is written anew.
+func (c *crashWorker) doOverwrite(f *crashFile) error {
+	const bytes = 20 * blockBytes
+	if len(f.now()) < bytes {
+		return c.write(f, 0, bytes, vfs.FileSync)
+	}
+	want := vfs.FileSync
+	if c.rng.IntN(10) == 0 {
+		want = vfs.Unstable
+	}
+	return c.write(f, c.rng.IntN(bytes-5000), 1+c.rng.IntN(5000), want)
+}
+
+func (c *crashWorker) write(f *crashFile, offset, length int, want vfs.Stability) error {
 	p := noise(c.rng.Uint64(), length)
 	v := make([]byte, max(len(f.now()), offset+length))
 	copy(v, f.now())
 	copy(v[offset:], p)
 	f.grow(v)
-	want := vfs.Stability(c.rng.IntN(5)) // mostly unstable
-	if want > vfs.FileSync {
-		want = vfs.Unstable
-	}
 	got, err := c.r.Write(bg, nil, false, f.id, uint64(offset), p, want)
 	if errors.Is(err, vfs.ErrNoSpace) {
 		f.versions = f.versions[:len(f.versions)-1] // it has changed nothing

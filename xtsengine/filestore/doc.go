@@ -5,7 +5,8 @@
 //	Write, whole blocks of a large one ──► fresh blocks of the volume ─┐ unstable:
 //	Write, the rest ────────────────────► blocks in memory ────────────┤ one layer a file
 //	                                                                   ▼
-//	Commit, FILE_SYNC, the flusher ──────► few blocks: into the metadata batch (journal, inline)
+//	FILE_SYNC of a few stable blocks ────► also a record in the intent log ──► durable
+//	Commit, other FILE_SYNC, the flusher ► few blocks: into the metadata batch (journal, inline)
 //	                                       more: to the volume, Space.Sync
 //	                                       then one batch: extents, size, times ──► durable
 //	                                       then the replaced blocks are free
@@ -18,7 +19,7 @@
 //   - A committed block is never overwritten. Fresh blocks are made durable, then a batch switches
 //     the file to them, then, when that is durable, the replaced ones are freed.
 //   - All unstable writes to a file become stable together, in one batch with its size: after a crash
-//     each is there whole or not at all, and none without those before it.
+//     each is there whole or not at all, and none without those before it. What is in the intent log is stable alone.
 //   - What was accepted as unstable can always be committed: it has its blocks on the volume, or
 //     for each block in memory a promise of the pool or the block that is reserved for it (homes.go).
 //   - Every operation on names and attributes is one batch, durable when the call returns. Batches
@@ -31,6 +32,9 @@
 //     free list that could contradict them, and what a crash leaves unused is free.
 //   - Blocks that several extents share have a record that counts them, changed in the batch of the
 //     extents (shares). What is metered is counted in the batch of each change (quota).
+//
+// Small synchronous overwrites are durable in a log of their own until the flusher comes to them (intentLog): a start carries out
+// again what is in it and was not flushed.
 //
 // An overwrite takes fresh blocks and gives the old ones back when it is stable. Each file system with
 // content sets a few blocks aside for that (pool.go), so that what was written or reserved can be overwritten
@@ -81,6 +85,7 @@
 //	Store.rekeying  one MoveContent or RewriteMetadata at a time
 //	Store.life      shared by operations, alone by Close and Check
 //	background.pause   shared by a round of the background, alone by Check
+//	intentLog.tending  one who opens, retires or drops the intent log at a time
 //	inode.gate      shared by Write, alone by a change of size, Allocate, Deallocate, and Clone for its target
 //	Store.scarce    a write on a full volume
 //	inode.turns     whoever commits
@@ -90,7 +95,7 @@
 //	inode.mu        several in the order of inode numbers; Read holds it shared while it reads the
 //	                volume, so that no block it reads is freed
 //	shares.mu       from reading records of shared blocks to applying the batch that changes them
-//	quota.mu, shard.mu, inodeList.mu, pool.mu, lease.mu, reaper.mu, Caches.mu → throttle.mu, metaStall.mu, cacheShard.mu: leaves
+//	quota.mu, shard.mu, inodeList.mu, intentLog.mu, pool.mu, lease.mu, reaper.mu, Caches.mu → throttle.mu, metaStall.mu, cacheShard.mu: leaves
 //	nameList.mu     below shard.mu, which is held while an inode leaves with its names
 //
 // No lock is held while a batch becomes durable, but inode.flushing by a flush: it is how those who
@@ -98,6 +103,6 @@
 //
 // # Goroutines
 //
-// Open starts the flusher, the mover and the reaper (which frees the blocks of files with very many
+// Open starts the flusher, the mover, who tends the intent log, and the reaper (which frees the blocks of files with very many
 // extents), and one that watches how far behind Pebble is; Close waits for them. Pebble's own end with it.
 package filestore

@@ -155,8 +155,12 @@ func faultOnce(t *testing.T, seed uint64, at int64) {
 	f.layer = func(m *pebblevfs.MemFS) pebblevfs.FS {
 		return encrypted(t, faultFS{errorfs.Wrap(m, f.fault), f.fault}, key)
 	}
-	r := newRigOn(t, faultDevice{f.dev, f.fault}, f.layer(f.meta), crashOptions)
+	r := newRigOn(t, faultDevice{f.dev, f.fault}, f.layer(f.meta), func(o *Options) {
+		crashOptions(o)
+		intentOptions(o, rng)
+	})
 	f.crashWorker = newCrashWorker(r, newWorld(blockdev.BlockBytes, rng), 0, seed)
+	f.overwrites = r.opts.IntentBytes > 0
 	f.fault.at = f.fault.calls.Load() + at
 	f.work()
 	f.finish()

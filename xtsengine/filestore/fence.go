@@ -226,6 +226,11 @@ func (f *metaFence) OpenDir(name string) (pebblevfs.File, error) {
 	return fencedLog{dir, f}, nil
 }
 
+// reuse opens a file anew, as one that is written from its beginning and whose blocks stay; what was in it is gone.
+func (f *metaFence) reuse(name string, c pebblevfs.DiskWriteCategory) (pebblevfs.File, error) {
+	return f.open(func() (pebblevfs.File, error) { return f.FS.ReuseForWrite(name, name, c) })
+}
+
 // Link implements vfs.FS.
 func (f *metaFence) Link(old, name string) error {
 	return f.pass(func() error { return f.FS.Link(old, name) })

@@ -22,6 +22,7 @@ type flush struct {
 	unread error
 	size   uint64 // of the file with these writes
 	number uint64 // the last write
+	record uint64 // the last record of the intent log among them, or 0
 
 	files      []uint64       // the dirty blocks, in order
 	where      place          // where they go
@@ -41,7 +42,7 @@ type flush struct {
 	moved      int64 // change of the number of journalled blocks
 }
 
-// Commit implements vfs.FileSystem: it makes all of the file's writes durable.
+// Commit implements vfs.FileSystem: it makes all of the file's writes durable. If all are in the intent log they are.
 func (s *Store) Commit(ctx context.Context, id vfs.FileID, _, _ uint64) error {
 	if err := s.enter(ctx); err != nil {
 		return err
@@ -52,10 +53,16 @@ func (s *Store) Commit(ctx context.Context, id vfs.FileID, _, _ uint64) error {
 	defer s.unpin(i)
 	i.mu.RLock()
 	err := i.checkFile(id, nil, 0)
-	number := i.writes
+	number, record := i.writes, uint64(0)
+	if i.loggedTo == number {
+		record = i.lastRecord
+	}
 	i.mu.RUnlock()
 	if err != nil {
 		return err
+	}
+	if s.awaitLogged(record) {
+		return nil
 	}
 	return s.commit(i, number)
 }
@@ -135,8 +142,9 @@ func (s *Store) seal(i *inode) (*flush, error) {
 		return nil, nil
 	}
 	l := i.active
-	i.active, i.sealed = layer{}, &l
-	return &flush{i: i, layer: &l, size: i.rec.attr.Size, number: i.writes}, nil
+	f := &flush{i: i, layer: &l, size: i.rec.attr.Size, number: i.writes, record: i.record}
+	i.active, i.sealed, i.record = layer{}, &l, 0
+	return f, nil
 }
 
 // flush does one; after an error the data is unstable as before.
@@ -179,17 +187,26 @@ func (s *Store) placeBlocks(f *flush) error {
 }
 
 // choose says where the dirty blocks go. A few of them, alone and without homes, ride in the metadata batch,
-// unless space is scarce: from there they need it once more.
+// unless space is scarce: from there they need it once more. Nobody waits for what is in the intent log, so that goes to the
+// volume before it is full.
 func (s *Store) choose(f *flush) place {
 	switch n := len(f.files); {
 	case len(f.homes) > 0 || len(f.layer.placed) > 0 || f.layer.scarce || n > journalCommitBlocks:
 		return onVolume
 	case n == 1 && f.files[0] == 0 && f.size <= inlineBytes:
 		return inInode
+	case f.record > 0 && s.nearlyFull():
+		return onVolume
 	case (s.journaled.Load()+int64(n))*blockBytes > s.opts.JournalBytes:
 		return onVolume
 	}
 	return inJournal
+}
+
+// nearlyFull says whether the volume has little more than what file systems set aside.
+func (s *Store) nearlyFull() bool {
+	space := s.opts.Space.Stat()
+	return space.Free+space.VolumeFree < nearlyFullBlocks
 }
 
 // writeDirty turns the promises of the dirty blocks that have no homes into blocks of the volume, and
@@ -268,6 +285,7 @@ func (s *Store) switchOver(f *flush) error {
 		i.put(f.batch)
 		i.size = size
 	}
+	s.putFlushed(f.batch, i.number, f.record)
 	s.meter(f.batch, nil, usage{data: f.delta * blockBytes})
 	gone, err := s.applyShared(f.batch, f.gone, f.adds)
 	if err != nil {
@@ -387,6 +405,7 @@ func (s *Store) unseal(f *flush) {
 	}
 	var freed []volume.Run
 	dropped, promises := i.active.under(f.layer, &freed)
+	i.record = max(i.record, f.record)
 	i.mu.Unlock()
 	s.dirtyMem.add(-int64(dropped) * blockBytes)
 	s.unstable.add(-blocksOf(freed) * blockBytes)
@@ -439,7 +458,10 @@ func (s *Store) flushOne(i *inode) error {
 	i.mu.RLock()
 	number := i.writes
 	i.mu.RUnlock()
-	err := s.commit(i, number)
+	err := s.flushPieces(i)
+	if err == nil {
+		err = s.commit(i, number)
+	}
 	if errors.Is(err, vfs.ErrStale) {
 		return nil
 	}

@@ -22,6 +22,10 @@ import (
 // docs/formats/metadata.md.
 const formatVersion = 2
 
+// intentFormat is the version while there is an intent log, which older programs would not know of: a store has it from the
+// first write that could be logged until an orderly stop.
+const intentFormat = 3
+
 // The format file: magic, version, file system id, CRC-32C of what precedes. In every later format
 // magic and version stand where they stand here.
 const (
@@ -36,48 +40,48 @@ const rootInode = 1
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-func encodeFormat(id volume.SpaceID) []byte {
+func encodeFormat(id volume.SpaceID, version uint32) []byte {
 	b := append([]byte(nil), formatMagic...)
-	b = be.AppendUint32(b, formatVersion)
+	b = be.AppendUint32(b, version)
 	b = append(b, id[:]...)
 	return be.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
 
-// decodeFormat returns the id of the file system; the errors are ErrForeign, ErrNewerFormat,
+// decodeFormat returns the id of the file system and the version; the errors are ErrForeign, ErrNewerFormat,
 // ErrOlderFormat and vfs.ErrCorrupt.
-func decodeFormat(b []byte) (volume.SpaceID, error) {
+func decodeFormat(b []byte) (volume.SpaceID, uint32, error) {
 	if !bytes.HasPrefix(b, []byte(formatMagic)) {
-		return volume.SpaceID{}, ErrForeign
+		return volume.SpaceID{}, 0, ErrForeign
 	}
 	if len(b) < 12 {
-		return volume.SpaceID{}, fmt.Errorf("filestore: format file of %d bytes: %w", len(b), vfs.ErrCorrupt)
+		return volume.SpaceID{}, 0, fmt.Errorf("filestore: format file of %d bytes: %w", len(b), vfs.ErrCorrupt)
 	}
-	if v := be.Uint32(b[8:]); v > formatVersion {
-		return volume.SpaceID{}, fmt.Errorf("%w: version %d, this program knows up to %d", ErrNewerFormat, v, formatVersion)
+	if v := be.Uint32(b[8:]); v > intentFormat {
+		return volume.SpaceID{}, 0, fmt.Errorf("%w: version %d, this program knows up to %d", ErrNewerFormat, v, intentFormat)
 	}
 	if v := be.Uint32(b[8:]); v == 1 && len(b) == formatBytes && be.Uint32(b[28:]) == crc32.Checksum(b[:28], castagnoli) {
-		return volume.SpaceID{}, fmt.Errorf("%w: version 1 has no tags for its blocks, and this program reads none without; "+
+		return volume.SpaceID{}, 0, fmt.Errorf("%w: version 1 has no tags for its blocks, and this program reads none without; "+
 			"copy the files with the program that wrote them", ErrOlderFormat)
 	}
-	if len(b) != formatBytes || be.Uint32(b[8:]) != formatVersion || be.Uint32(b[28:]) != crc32.Checksum(b[:28], castagnoli) {
-		return volume.SpaceID{}, fmt.Errorf("filestore: format file: %w", vfs.ErrCorrupt)
+	if len(b) != formatBytes || be.Uint32(b[8:]) < formatVersion || be.Uint32(b[28:]) != crc32.Checksum(b[:28], castagnoli) {
+		return volume.SpaceID{}, 0, fmt.Errorf("filestore: format file: %w", vfs.ErrCorrupt)
 	}
-	return volume.SpaceID(b[12:28]), nil
+	return volume.SpaceID(b[12:28]), be.Uint32(b[8:]), nil
 }
 
 // readFormat reads the format file of a directory; ErrForeign if there is none.
-func readFormat(fs pebblevfs.FS, dir string) (volume.SpaceID, error) {
+func readFormat(fs pebblevfs.FS, dir string) (volume.SpaceID, uint32, error) {
 	f, err := fs.Open(fs.PathJoin(dir, formatName))
 	if errors.Is(err, os.ErrNotExist) {
-		return volume.SpaceID{}, ErrForeign
+		return volume.SpaceID{}, 0, ErrForeign
 	}
 	if err != nil {
-		return volume.SpaceID{}, fmt.Errorf("filestore: format file: %w", err)
+		return volume.SpaceID{}, 0, fmt.Errorf("filestore: format file: %w", err)
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, 4096))
 	if err != nil {
-		return volume.SpaceID{}, fmt.Errorf("filestore: format file: %w", err)
+		return volume.SpaceID{}, 0, fmt.Errorf("filestore: format file: %w", err)
 	}
 	return decodeFormat(b)
 }
@@ -86,7 +90,7 @@ func readFormat(fs pebblevfs.FS, dir string) (volume.SpaceID, error) {
 // knows them, else the error that Open would give. A store that is missing, or whose making was cut
 // short, is no error.
 func CheckFormat(fs pebblevfs.FS, dir string) error {
-	_, err := readFormat(fs, dir)
+	_, _, err := readFormat(fs, dir)
 	if errors.Is(err, ErrForeign) {
 		return nil
 	}
@@ -117,13 +121,13 @@ func checkPebbleFormat(fs pebblevfs.FS, dir string) error {
 }
 
 // writeFormat makes the format file, durable; with it, the store exists.
-func writeFormat(fs pebblevfs.FS, dir string, id volume.SpaceID) error {
+func writeFormat(fs pebblevfs.FS, dir string, id volume.SpaceID, version uint32) error {
 	temporary := fs.PathJoin(dir, formatName+".new")
 	f, err := fs.Create(temporary, pebblevfs.WriteCategoryUnspecified)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(encodeFormat(id))
+	_, err = f.Write(encodeFormat(id, version))
 	if err == nil {
 		err = f.Sync()
 	}
@@ -154,7 +158,7 @@ func Create(ctx context.Context, o Options) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if _, err := readFormat(o.Meta, o.MetaDir); !errors.Is(err, ErrForeign) {
+	if _, _, err := readFormat(o.Meta, o.MetaDir); !errors.Is(err, ErrForeign) {
 		if err == nil {
 			err = ErrExists
 		}
@@ -163,7 +167,7 @@ func Create(ctx context.Context, o Options) error {
 	if err := createStore(&o); err != nil {
 		return fmt.Errorf("filestore: creating: %w", err)
 	}
-	if err := writeFormat(o.Meta, o.MetaDir, o.ID); err != nil {
+	if err := writeFormat(o.Meta, o.MetaDir, o.ID, formatVersion); err != nil {
 		return fmt.Errorf("filestore: creating: %w", err)
 	}
 	return nil

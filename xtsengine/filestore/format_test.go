@@ -26,14 +26,14 @@ import (
 
 // TestRefused checks what Open refuses, in words, and that it writes nothing then.
 func TestRefused(t *testing.T) {
-	newer := encodeFormat(testID)
-	be.PutUint32(newer[8:], formatVersion+1)
-	damagedFormat := encodeFormat(testID)
+	newer := encodeFormat(testID, formatVersion)
+	be.PutUint32(newer[8:], intentFormat+1)
+	damagedFormat := encodeFormat(testID, formatVersion)
 	damagedFormat[20] ^= 1
-	older := encodeFormat(testID)
+	older := encodeFormat(testID, formatVersion)
 	be.PutUint32(older[8:], 1)
 	be.PutUint32(older[28:], crc32.Checksum(older[:28], castagnoli))
-	zero := encodeFormat(testID)
+	zero := encodeFormat(testID, formatVersion)
 	be.PutUint32(zero[8:], 0)
 	for _, c := range []struct {
 		name   string
@@ -41,16 +41,16 @@ func TestRefused(t *testing.T) {
 		want   error
 		words  string
 	}{
-		{"newer", newer, ErrNewerFormat, fmt.Sprint("version ", formatVersion+1)},
-		{"newer and longer", append(newer, "more"...), ErrNewerFormat, fmt.Sprint("version ", formatVersion+1)},
+		{"newer", newer, ErrNewerFormat, fmt.Sprint("version ", intentFormat+1)},
+		{"newer and longer", append(newer, "more"...), ErrNewerFormat, fmt.Sprint("version ", intentFormat+1)},
 		{"of version 1", older, ErrOlderFormat, "version 1 has no tags"},
 		{"none", nil, ErrForeign, "no file store"},
 		{"something else", []byte("hello"), ErrForeign, "no file store"},
 		{"damaged", damagedFormat, vfs.ErrCorrupt, "format file"},
-		{"cut", encodeFormat(testID)[:20], vfs.ErrCorrupt, "format file"},
-		{"very short", encodeFormat(testID)[:9], vfs.ErrCorrupt, "format file"},
+		{"cut", encodeFormat(testID, formatVersion)[:20], vfs.ErrCorrupt, "format file"},
+		{"very short", encodeFormat(testID, formatVersion)[:9], vfs.ErrCorrupt, "format file"},
 		{"version 0", zero, vfs.ErrCorrupt, "format file"},
-		{"another's", encodeFormat(volume.SpaceID{9}), ErrWrongSpace, "different file systems"},
+		{"another's", encodeFormat(volume.SpaceID{9}, formatVersion), ErrWrongSpace, "different file systems"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -160,7 +160,7 @@ func TestCreate(t *testing.T) {
 	if err := createStore(func() *Options { o := o; o.EnsureDefaults(); return &o }()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := readFormat(meta, "a/b"); !errors.Is(err, ErrForeign) {
+	if _, _, err := readFormat(meta, "a/b"); !errors.Is(err, ErrForeign) {
 		t.Fatalf("half a store: %v", err)
 	}
 	if err := Create(bg, o); err != nil {

@@ -38,9 +38,12 @@ type inode struct {
 	size    uint64 // as it is stored; rec.attr.Size may be ahead
 	holds   int
 	writes  uint64 // counts writes
-	active  layer  // unstable data
-	sealed  *layer // unstable data that is being made stable
-	windows map[uint64]extents
+	// Of the intent log: writes up to loggedTo are in it or stable; the file's last record; and the last one whose data is
+	// in active, or 0.
+	loggedTo, lastRecord, record uint64
+	active                       layer  // unstable data
+	sealed                       *layer // unstable data that is being made stable
+	windows                      map[uint64]extents
 
 	names atomic.Pointer[nameList] // of a directory; a new one comes under mu
 

@@ -75,7 +75,7 @@ func Inspect(ctx context.Context, o Options, repair bool) (*Report, error) {
 	if err := o.validateInspect(); err != nil {
 		return nil, err
 	}
-	id, err := readFormat(o.Meta, o.MetaDir)
+	id, _, err := readFormat(o.Meta, o.MetaDir)
 	if err != nil {
 		return nil, err
 	}

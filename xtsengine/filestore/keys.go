@@ -19,6 +19,7 @@ const (
 	tableXattr
 	tableMoved
 	tableMark
+	tableFlushed
 )
 
 // The counters.
@@ -27,6 +28,7 @@ const (
 	counterChange byte = 2 // change values below it may have been shown
 	counterStarts byte = 3 // how often the store was opened
 	counterUsage  byte = 4 // what is metered; see usage
+	counterIntent byte = 5 // records of the intent log below it don't count
 )
 
 var be = binary.BigEndian

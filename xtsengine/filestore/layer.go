@@ -22,6 +22,7 @@ func freeBlock(b *block) { blockPool.Put(b) }
 type layer struct {
 	dirty  map[uint64]*block
 	homed  map[uint64]struct{} // those of dirty that have a home and no promise
+	over   map[uint64]struct{} // those of dirty that are known to hide a block that is stable: the file does not grow by them
 	placed extents
 	onVol  uint64 // blocks in placed
 	scarce bool   // there was no space, so that what is replaced must be given back by the flush
@@ -29,7 +30,8 @@ type layer struct {
 
 func (l *layer) empty() bool { return len(l.dirty) == 0 && len(l.placed) == 0 }
 
-func (l *layer) blocks() uint64 { return uint64(len(l.dirty)) + l.onVol }
+// blocks is how many blocks more than it has a file may have by the layer.
+func (l *layer) blocks() uint64 { return uint64(len(l.dirty)-len(l.over)) + l.onVol }
 
 // promised is how many promises of the pool the layer has.
 func (l *layer) promised() uint64 { return uint64(len(l.dirty) - len(l.homed)) }
@@ -40,6 +42,14 @@ func (l *layer) setHomed(file uint64) {
 		l.homed = map[uint64]struct{}{}
 	}
 	l.homed[file] = struct{}{}
+}
+
+// setOver marks a block in memory as one that hides a stable block.
+func (l *layer) setOver(file uint64) {
+	if l.over == nil {
+		l.over = map[uint64]struct{}{}
+	}
+	l.over[file] = struct{}{}
 }
 
 // has says whether the layer hides what is below it at a file block.
@@ -123,6 +133,7 @@ func (l *layer) putPlaced(x extent, freed *[]volume.Run) (dropped, promises uint
 			if b := l.dirty[file]; b != nil {
 				delete(l.dirty, file)
 				delete(l.homed, file)
+				delete(l.over, file)
 				freeBlock(b)
 				dropped++
 			}
@@ -163,6 +174,9 @@ func (l *layer) under(low *layer, freed *[]volume.Run) (dropped, promises uint64
 		l.dirty[file] = b
 		if _, ok := low.homed[file]; ok {
 			l.setHomed(file)
+		}
+		if _, ok := low.over[file]; ok {
+			l.setOver(file)
 		}
 	}
 	below := low.placed

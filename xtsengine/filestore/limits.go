@@ -41,6 +41,8 @@ const (
 	migrateBlocks = 1024
 	// switchBlocks bounds those among them that the metadata are switched to at a time.
 	switchBlocks = 32
+	// pieceBlocks bounds the blocks of the intent log that are flushed at a time.
+	pieceBlocks = 256
 	// migrateInodes bounds the files that one round holds.
 	migrateInodes = 256
 	// minMoveBytes is how much gathers in the journal at least before it is moved without being old.
@@ -72,6 +74,8 @@ const (
 	// volume, or one in asideShare of what it could have; an overwrite that is larger finds no space there.
 	asideBlocks = 512
 	asideShare  = 32
+	// nearlyFullBlocks is what a volume has free when it counts as nearly full.
+	nearlyFullBlocks = 4096
 
 	// pointDeletes is up to how many extents of a file are deleted key by key; more go by range, and
 	// their blocks are freed in the background, reapBatch runs at a time. maxReaps bounds the files

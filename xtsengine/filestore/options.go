@@ -54,6 +54,10 @@ type Options struct {
 	UnstableBytes int64
 	// UnstableAge is how long data stays unstable at most; default 30 s.
 	UnstableAge time.Duration
+	// IntentBytes is the length of the intent log, in bytes: small synchronous overwrites are durable there before they are
+	// brought to the volume. It is made with the first such write. 0, the default, is none; a log that is there is
+	// read all the same.
+	IntentBytes int64
 	// JournalBytes bounds the file data in the metadata store that is yet to be moved to the volume;
 	// default 64 MiB. An eighth of it wakes the mover.
 	JournalBytes int64
@@ -173,6 +177,8 @@ func (o *Options) Validate() error {
 		return errors.New("filestore: options: CachedInodes or CachedExtents is too small")
 	case o.DirtyBytes < 1<<20 || o.UnstableBytes < 1<<20 || o.JournalBytes < 1<<20:
 		return errors.New("filestore: options: DirtyBytes, UnstableBytes and JournalBytes are at least 1 MiB")
+	case o.IntentBytes < 0 || (o.IntentBytes > 0 && o.IntentBytes < minIntentBytes) || o.IntentBytes > 1<<30:
+		return errors.New("filestore: options: IntentBytes is out of range")
 	case o.UnstableAge < 0 || o.JournalAge < 0 || o.DiscardEvery < 0 || o.MetaReserveBytes < 0:
 		return errors.New("filestore: options: an age or a reserve is negative")
 	}

@@ -477,10 +477,14 @@ func rekeyCrashOnce(t *testing.T, seed uint64) {
 	w := newWorld([]int64{40 << 20, 8 << 20}[rng.IntN(2)], rng)
 	oldKey, key := newMetaKey(t), newMetaKey(t)
 	meta := encrypted(t, w.steps(), oldKey).(*cryptfs.FS)
-	r := newRigOn(t, worldDevice{w.dev, w}, meta, crashOptions)
+	r := newRigOn(t, worldDevice{w.dev, w}, meta, func(o *Options) {
+		crashOptions(o)
+		intentOptions(o, rng)
+	})
 	var workers []*crashWorker
 	for n := range 3 {
 		workers = append(workers, newCrashWorker(r, w, n, rng.Uint64()))
+		workers[n].overwrites = r.opts.IntentBytes > 0
 	}
 	for range rng.IntN(400) { // something to be moved
 		for _, c := range workers {
@@ -601,6 +605,7 @@ func TestRekeyTwins(t *testing.T) {
 		o.Clock = now
 		o.CachedInodes, o.CachedExtents = shards, windowBlocks
 		o.DirtyBytes, o.UnstableBytes, o.JournalBytes = 1<<20, 2<<20, 1<<20
+		o.IntentBytes = minIntentBytes
 	})
 	number, keys := byte(50), 0
 	begin := func() (end func()) {

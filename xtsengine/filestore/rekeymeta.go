@@ -43,6 +43,9 @@ func (s *Store) RewriteMetadata(ctx context.Context, step func(leftBytes int64) 
 		return fmt.Errorf("filestore: the metadata are being rewritten already: %w", vfs.ErrInvalid)
 	}
 	defer s.rekeying.Unlock()
+	if err := s.suspendIntent(); err != nil { // it is made anew, under the present key, when this is over
+		return err
+	}
 	r := &metaRewrite{s: s, ctx: ctx, meta: meta, step: step}
 	for {
 		done, err := r.round()

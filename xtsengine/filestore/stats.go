@@ -13,6 +13,7 @@ type counters struct {
 	flushes, flushFailures            atomic.Uint64
 	freedBlocks, throttled, failures  atomic.Uint64
 	tampered, aheadBlocks             atomic.Uint64
+	loggedWrites, replayedWrites      atomic.Uint64
 }
 
 // Stats counts since Open, and says what is in memory.
@@ -33,6 +34,8 @@ type Stats struct {
 	// Flushes made a file's data stable.
 	Flushes, FlushFailures uint64
 	FreedBlocks            uint64
+	// LoggedWrites became durable in the intent log; ReplayedWrites are those that the start found there.
+	LoggedWrites, ReplayedWrites uint64
 	// AheadBlocks were read into the cache before they were asked for.
 	AheadBlocks uint64
 	// Throttled counts what had to wait for memory, or for the metadata store to catch up.
@@ -62,6 +65,7 @@ func (s *Store) Stats() Stats {
 		JournaledBlocks: c.journaledBlocks.Load(), MigratedBlocks: c.migratedBlocks.Load(),
 		InlineBlocks: c.inlineBlocks.Load(), PlacedBlocks: c.placedBlocks.Load(),
 		Flushes: c.flushes.Load(), FlushFailures: c.flushFailures.Load(),
+		LoggedWrites: c.loggedWrites.Load(), ReplayedWrites: c.replayedWrites.Load(),
 		FreedBlocks: c.freedBlocks.Load(), Throttled: c.throttled.Load(), Stopped: c.failures.Load(),
 		Tampered: c.tampered.Load(), AheadBlocks: c.aheadBlocks.Load(),
 		DirtyBytes: s.dirtyMem.load(), UnstableBytes: s.unstable.load(),

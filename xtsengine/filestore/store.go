@@ -20,6 +20,7 @@ var _ vfs.FileSystem = (*Store)(nil)
 // Store is an open file system.
 type Store struct {
 	opts       Options
+	format     uint32 // as it is stored; changed by who opens and drops the intent log
 	root       vfs.FileID
 	verifier   [8]byte
 	generation uint32
@@ -63,6 +64,7 @@ type Store struct {
 
 	visits     sync.WaitGroup // checks, scrubs and what gives the store new keys: see visit
 	rekeying   sync.Mutex     // held by MoveContent and RewriteMetadata
+	intent     intentLog
 	background background
 	reaper     reaper
 	stats      counters
@@ -79,7 +81,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	id, err := readFormat(o.Meta, o.MetaDir)
+	id, format, err := readFormat(o.Meta, o.MetaDir)
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +91,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err := checkPebbleFormat(o.Meta, o.Meta.PathJoin(o.MetaDir, storeName)); err != nil {
 		return nil, err
 	}
-	s := &Store{opts: o}
+	s := &Store{opts: o, format: format}
 	s.pool.space = o.Space
 	s.quota.limit.Store(o.QuotaBytes)
 	s.table.init(o.CachedInodes)
@@ -97,6 +99,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, err
 	}
 	s.dirty.which, s.journal.which = listDirty, listJournal
+	s.intent.init()
 	s.throttle.init()
 	s.reaper.init()
 	s.background.init()
@@ -153,7 +156,10 @@ func (s *Store) load(ctx context.Context) error {
 	if err := s.loadJournal(); err != nil {
 		return err
 	}
-	return s.recordStart()
+	if err := s.recordStart(); err != nil {
+		return err
+	}
+	return s.replayIntent()
 }
 
 // setAside sees to it that overwrites find blocks on a full volume.
@@ -275,6 +281,7 @@ func (s *Store) Close() error {
 	if err == nil {
 		err = s.flushAll()
 	}
+	err = errors.Join(err, s.endIntent(err == nil))
 	if e := s.pool.dissolve(); e != nil && err == nil {
 		err = s.spaceErr(e)
 	}

@@ -1,6 +1,7 @@
 package filestore
 
 import (
+	"math/rand/v2"
 	"os"
 	"strconv"
 	"testing"
@@ -49,6 +50,7 @@ func runTwins(t *testing.T, seed uint64, steps int) {
 		o.UnstableAge = 10 * time.Second
 		o.JournalBytes = 1 << 20
 		o.JournalAge = 10 * time.Second
+		intentOptions(o, rand.New(rand.NewPCG(seed, 4)))
 	})
 	w.A, w.B = model, r.Store
 	w.Restart = func() vfs.FileSystem {

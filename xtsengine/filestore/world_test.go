@@ -84,10 +84,16 @@ func (w *world) failLocked() {
 	if w.dead {
 		return
 	}
-	w.dead = true
 	policy := []memdev.Policy{memdev.Torn, memdev.LoseAll, memdev.KeepAll, memdev.Whole}[w.rng.IntN(4)]
+	w.crashLocked(policy, []int{0, 0, 50, 100}[w.rng.IntN(4)])
+}
+
+// crashLocked lets power fail now: what was not synced is left as policy says on the device, and to so many percent of the
+// metadata.
+func (w *world) crashLocked(policy memdev.Policy, percent int) {
+	w.dead = true
 	w.crashed.dev = w.dev.CrashClone(policy, w.rng)
-	w.crashed.meta = w.meta.CrashClone(pebblevfs.CrashCloneCfg{UnsyncedDataPercent: []int{0, 0, 50, 100}[w.rng.IntN(4)], RNG: w.rng})
+	w.crashed.meta = w.meta.CrashClone(pebblevfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: w.rng})
 }
 
 // step does one change.

@@ -29,6 +29,9 @@ type writePlan struct {
 	ios   []volume.IO
 	freed []volume.Run
 	bases [2]*block // what the first and the last block are built on, where they need it
+
+	stable bool   // the write must be durable
+	logged uint64 // its record in the intent log, or 0
 }
 
 var writePlans = sync.Pool{New: func() any { return new(writePlan) }}
@@ -63,12 +66,12 @@ func (s *Store) Write(ctx context.Context, writer *vfs.Cred, check bool, id vfs.
 	if err := s.checkWrite(i, id, asked, offset, uint64(len(p))); err != nil || len(p) == 0 {
 		return want, err
 	}
-	number, err := s.write(i, id, asked, writer, offset, p, false)
+	number, record, err := s.write(i, id, asked, writer, offset, p, want, false)
 	if errors.Is(err, vfs.ErrQuota) {
 		if err := s.settleAll(); err != nil {
 			return 0, err
 		}
-		number, err = s.write(i, id, asked, writer, offset, p, true)
+		number, record, err = s.write(i, id, asked, writer, offset, p, want, true)
 	}
 	if err != nil {
 		return 0, err
@@ -76,6 +79,9 @@ func (s *Store) Write(ctx context.Context, writer *vfs.Cred, check bool, id vfs.
 	s.stats.bytesWritten.Add(uint64(len(p)))
 	if want == vfs.Unstable {
 		return vfs.Unstable, nil
+	}
+	if s.awaitLogged(record) {
+		return vfs.FileSync, nil
 	}
 	return vfs.FileSync, s.commit(i, number)
 }
@@ -96,28 +102,29 @@ func (s *Store) checkWrite(i *inode, id vfs.FileID, asked *vfs.Cred, offset, len
 	return nil
 }
 
-// write stores p, which is not empty, as unstable data and returns the number of the write. The quota
-// is asked for all blocks that it touches or, if exact is set, for those that the file lacks.
+// write stores p, which is not empty, as unstable data and returns the number of the write, and of its record in the
+// intent log if it is wanted stable and could be logged. The quota is asked for all blocks that it touches or, if exact is
+// set, for those that the file lacks.
 func (s *Store) write(i *inode, id vfs.FileID, asked, writer *vfs.Cred, offset uint64, p []byte,
-	exact bool) (uint64, error) {
+	want vfs.Stability, exact bool) (number, record uint64, err error) {
 	w := writePlans.Get().(*writePlan)
 	defer w.release()
-	w.i, w.offset, w.p = i, offset, p
+	w.i, w.offset, w.p, w.stable = i, offset, p, want != vfs.Unstable
 	w.split()
 
 	i.gate.RLock()
 	defer i.gate.RUnlock()
 	admitted, err := s.admitWrite(w, exact)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer s.dismiss(&admitted)
-	number, err := s.provideAndPlace(w, id, asked, writer)
+	number, err = s.provideAndPlace(w, id, asked, writer)
 	if errors.Is(err, vfs.ErrNoSpace) {
 		number, err = s.writeScarce(w, id, asked, writer)
 	}
 	s.free(w.freed)
-	return number, err
+	return number, w.logged, err
 }
 
 // writeScarce writes on a full volume: with the blocks that are set aside for overwrites, and if those are
@@ -260,16 +267,20 @@ func (s *Store) place(w *writePlan, id vfs.FileID, asked, writer *vfs.Cred) (uin
 	if err := s.readBases(w); err != nil {
 		return 0, err
 	}
+	logged := s.loggable(w)
 	if i.active.empty() {
 		s.dirty.add(i, s.opts.Clock())
 	}
 	s.placeDirect(w)
-	s.placeDirty(w)
+	s.placeDirty(w, logged)
 	a := &i.rec.attr
 	a.Size = max(a.Size, w.offset+uint64(len(w.p)))
 	a.Written(writer, s.now())
 	a.Change = change
 	i.writes++
+	if logged {
+		s.logWrite(w)
+	}
 	return i.writes, nil
 }
 
@@ -324,8 +335,8 @@ func blocksOf(runs []volume.Run) int64 {
 	return n
 }
 
-// placeDirty copies the rest into blocks in memory.
-func (s *Store) placeDirty(w *writePlan) {
+// placeDirty copies the rest into blocks in memory; logged says that all of it is loggable.
+func (s *Store) placeDirty(w *writePlan, logged bool) {
 	l := &w.i.active
 	for file := w.first; file < w.end; file++ {
 		if file >= w.directFirst && file < w.directEnd {
@@ -340,6 +351,9 @@ func (s *Store) placeDirty(w *writePlan) {
 			s.unstable.add(-blocksOf(w.freed[before:]) * blockBytes)
 			s.dirtyMem.add(blockBytes)
 			w.keep(file)
+			if logged {
+				l.setOver(file)
+			}
 		}
 		w.copyTo(file, b)
 	}

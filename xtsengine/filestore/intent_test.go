@@ -1,0 +1,532 @@
+package filestore
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	pebblevfs "github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/nfseal/nfseal/xtsengine/blockdev/memdev"
+	"github.com/nfseal/nfseal/xtsengine/cryptfs"
+	"github.com/nfseal/nfseal/xtsengine/vfs"
+)
+
+// intentRig is a store with an open intent log, in a world that can lose power, whose background does nothing by itself.
+type intentRig struct {
+	*rig
+	w *world
+}
+
+func newIntentRig(t *testing.T, deviceBytes int64, change func(*Options)) *intentRig {
+	t.Helper()
+	w := newWorld(deviceBytes, rand.New(rand.NewPCG(1, 1)))
+	r := newRigOn(t, worldDevice{w.dev, w}, w.steps(), func(o *Options) {
+		o.IntentBytes = minIntentBytes
+		o.UnstableAge, o.JournalAge = time.Hour, time.Hour
+		if change != nil {
+			change(o)
+		}
+	})
+	return &intentRig{rig: r, w: w}
+}
+
+// large makes a file whose blocks are on the volume, and sees to it that the log is open.
+func (r *intentRig) large(name string, blocks int) (vfs.FileID, []byte) {
+	r.t.Helper()
+	id, content := r.file(name), noise(uint64(blocks), blocks*blockBytes)
+	r.Store.writeStable(r.t, id, 0, content)
+	r.openLog()
+	return id, content
+}
+
+// openLog has a write be logged, and with that the log be made.
+func (r *intentRig) openLog() {
+	r.t.Helper()
+	before, id := r.Stats().LoggedWrites, r.file("opener")
+	r.Store.writeStable(r.t, id, 0, noise(1, 400*blockBytes))
+	at := uint64(0)
+	r.eventually("log is open", func() bool {
+		r.Store.writeStable(r.t, id, at, []byte("x"))
+		at = (at + blockBytes) % (400 * blockBytes)
+		return r.Stats().LoggedWrites > before
+	})
+	if err := r.remove("opener"); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// writeStable is a stable write.
+func (s *Store) writeStable(t testing.TB, id vfs.FileID, offset uint64, p []byte) {
+	t.Helper()
+	got, err := s.Write(bg, nil, false, id, offset, p, vfs.FileSync)
+	if err != nil || got != vfs.FileSync {
+		t.Fatal(got, err)
+	}
+}
+
+// overwrite makes a stable write and changes the content that is expected. logged says whether it is to be logged.
+func (r *intentRig) overwrite(id vfs.FileID, want []byte, offset, n int, logged bool) {
+	r.t.Helper()
+	p := noise(uint64(offset)+r.Stats().Writes, n)
+	before := r.Stats().LoggedWrites
+	r.Store.writeStable(r.t, id, uint64(offset), p)
+	copy(want[offset:], p)
+	if got := r.Stats().LoggedWrites > before; got != logged {
+		r.t.Errorf("%d bytes at %d: logged %v", n, offset, got)
+	}
+}
+
+// crash lets power fail and starts again; only what was synced is left.
+func (r *intentRig) crash() {
+	r.t.Helper()
+	r.w.mu.Lock()
+	r.w.crashLocked(memdev.LoseAll, 0)
+	r.w.mu.Unlock()
+	if err := r.Store.Close(); err != nil {
+		r.t.Fatal(err)
+	}
+	r.drop()
+	r.w = &world{dev: r.w.crashed.dev, meta: r.w.crashed.meta, rng: r.w.rng}
+	r.dev, r.meta = worldDevice{r.w.dev, r.w}, r.w.steps()
+	r.opts.Meta = r.meta
+	r.opts.Epoch++
+	r.open()
+	r.check()
+}
+
+func (r *intentRig) version() uint32 {
+	r.t.Helper()
+	_, version, err := readFormat(r.opts.Meta, r.opts.MetaDir)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return version
+}
+
+func (r *intentRig) attr(id vfs.FileID) (a vfs.Attr) {
+	r.t.Helper()
+	if err := r.GetAttr(bg, id, &a); err != nil {
+		r.t.Fatal(err)
+	}
+	return a
+}
+
+// TestIntent overwrites pieces of a file: they are logged, durable, and there after a crash, with the attributes of then.
+func TestIntent(t *testing.T) {
+	r := newIntentRig(t, 64<<20, nil)
+	id, want := r.large("f", 100)
+	flushes := r.Stats().Flushes
+	r.overwrite(id, want, 5*blockBytes, blockBytes, true)
+	r.overwrite(id, want, 5*blockBytes+100, 50, true)
+	r.overwrite(id, want, 70*blockBytes-10, 2*blockBytes, true)
+	r.overwrite(id, want, 100*blockBytes-1, 1, true)
+	if err := r.Commit(bg, id, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	if n := r.Stats().Flushes; n != flushes {
+		t.Errorf("%d flushes", n-flushes)
+	}
+	before := r.attr(id)
+	if r.version() != intentFormat {
+		t.Error("the format is that of programs without a log")
+	}
+	r.crash()
+	if n := r.Stats().ReplayedWrites; n < 4 {
+		t.Errorf("%d writes were carried out again", n)
+	}
+	r.wantContent(id, want)
+	if after := r.attr(id); after.Change != before.Change || after.MTime != before.MTime || after.CTime != before.CTime ||
+		after.Mode != before.Mode || after.Size != before.Size {
+		t.Errorf("attributes %+v, before the crash %+v", after, before)
+	}
+	if r.version() != formatVersion {
+		t.Error("the format is that of a log after its end")
+	}
+	r.crash()
+	if n := r.Stats().ReplayedWrites; n != 0 {
+		t.Errorf("%d writes were carried out twice", n)
+	}
+	r.wantContent(id, want)
+}
+
+// TestNotLogged goes through the writes that must be committed.
+func TestNotLogged(t *testing.T) {
+	r := newIntentRig(t, 64<<20, nil)
+	id, want := r.large("f", 100)
+	r.overwrite(id, want, 0, maxIntentBytes, true)
+	r.overwrite(id, want, 0, maxIntentBytes+1, false)
+	grown := append(want, 0)
+	r.overwrite(id, grown, len(want)-1, 2, false) // a new size
+	want = grown
+	r.overwrite(id, want, 0, 1, true)
+	r.write(id, 9000, []byte("x"), vfs.Unstable)
+	want[9000] = 'x'
+	r.overwrite(id, want, 0, 1, false) // takes the unstable one along
+	r.overwrite(id, want, 0, 1, true)
+
+	small := r.file("small")
+	content := noise(3, 100)
+	r.Store.writeStable(t, small, 0, content)
+	r.overwrite(small, content, 10, 10, true) // inline
+	if err := r.SetAttr(bg, nil, small, &vfs.SetAttr{Mask: vfs.SetSize, Size: 10 * blockBytes}, new(vfs.Attr)); err != nil {
+		t.Fatal(err)
+	}
+	content = append(content, make([]byte, 10*blockBytes-len(content))...)
+	r.overwrite(small, content, 5*blockBytes, 10, false) // a hole
+	r.overwrite(small, content, 5*blockBytes, 10, true)  // in the journal
+
+	twin := r.file("twin")
+	if err := r.Clone(bg, nil, id, twin, 0, 0, 0, new(vfs.Attr)); err != nil {
+		t.Fatal(err)
+	}
+	copied := bytes.Clone(want)
+	r.overwrite(twin, copied, 3*blockBytes, blockBytes, false) // shared
+	r.overwrite(id, want, 200, 10, false)
+	r.crash()
+	r.wantContent(id, want)
+	r.wantContent(twin, copied)
+	r.wantContent(small, content)
+}
+
+// TestIntentOrder crashes behind changes that records must not undo: flushes of later writes, a new size, a hole, a
+// clone, a removal, other attributes.
+func TestIntentOrder(t *testing.T) {
+	var a vfs.Attr
+	for name, change := range map[string]func(r *intentRig, id vfs.FileID, want *[]byte) error{
+		"a committed write": func(r *intentRig, id vfs.FileID, want *[]byte) error {
+			r.write(id, 4*blockBytes, []byte("later"), vfs.Unstable)
+			copy((*want)[4*blockBytes:], "later")
+			return r.Commit(bg, id, 0, 0)
+		},
+		"a smaller size": func(r *intentRig, id vfs.FileID, want *[]byte) error {
+			*want = (*want)[:4*blockBytes+7]
+			return r.SetAttr(bg, nil, id, &vfs.SetAttr{Mask: vfs.SetSize, Size: uint64(len(*want))}, &a)
+		},
+		"a size that comes back": func(r *intentRig, id vfs.FileID, want *[]byte) error {
+			clear((*want)[4*blockBytes:])
+			return errors.Join(r.SetAttr(bg, nil, id, &vfs.SetAttr{Mask: vfs.SetSize, Size: 4 * blockBytes}, &a),
+				r.SetAttr(bg, nil, id, &vfs.SetAttr{Mask: vfs.SetSize, Size: uint64(len(*want))}, &a))
+		},
+		"a hole": func(r *intentRig, id vfs.FileID, want *[]byte) error {
+			clear((*want)[4*blockBytes : 6*blockBytes])
+			return r.Deallocate(bg, nil, id, 4*blockBytes, 2*blockBytes, &a)
+		},
+		"a clone": func(r *intentRig, id vfs.FileID, want *[]byte) error {
+			copy((*want)[4*blockBytes:5*blockBytes], (*want)[8*blockBytes:])
+			return r.Clone(bg, nil, id, id, 8*blockBytes, 4*blockBytes, blockBytes, &a)
+		},
+		"a removal": func(r *intentRig, _ vfs.FileID, want *[]byte) error {
+			*want = nil
+			return r.remove("f")
+		},
+		"another mode": func(r *intentRig, id vfs.FileID, _ *[]byte) error {
+			return r.SetAttr(bg, nil, id, &vfs.SetAttr{Mask: vfs.SetMode, Mode: 0o4711}, &a)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newIntentRig(t, 64<<20, nil)
+			id, want := r.large("f", 40)
+			other, kept := r.large("other", 20)
+			r.overwrite(other, kept, blockBytes, blockBytes, true)
+			r.overwrite(id, want, 4*blockBytes, blockBytes, true)
+			if err := change(r, id, &want); err != nil {
+				t.Fatal(err)
+			}
+			r.overwrite(other, kept, 2*blockBytes, blockBytes, true)
+			var before vfs.Attr
+			if want != nil {
+				before = r.attr(id)
+			}
+			r.crash()
+			r.wantContent(other, kept)
+			if want == nil {
+				if err := r.GetAttr(bg, id, &a); !errors.Is(err, vfs.ErrStale) {
+					t.Errorf("what was removed: %v", err)
+				}
+				return
+			}
+			r.wantContent(id, want)
+			if after := r.attr(id); after.Mode != before.Mode || after.Change != before.Change || after.MTime != before.MTime {
+				t.Errorf("attributes %+v, before the crash %+v", after, before)
+			}
+		})
+	}
+}
+
+// TestIntentRetire writes several times what the log holds, to two files, with crashes: the halves are used in turn.
+func TestIntentRetire(t *testing.T) {
+	r := newIntentRig(t, 64<<20, nil)
+	a, wantA := r.large("a", 64)
+	b, wantB := r.large("b", 64)
+	rng := rand.New(rand.NewPCG(seed(t), 3))
+	logged := r.Stats().LoggedWrites
+	for n := range 600 {
+		id, want := a, wantA
+		if n%3 == 0 {
+			id, want = b, wantB
+		}
+		length := 1 + rng.IntN(2*blockBytes)
+		at := rng.IntN(len(want) - length)
+		p := noise(uint64(n), length)
+		r.Store.writeStable(t, id, uint64(at), p)
+		copy(want[at:], p)
+		if n%100 == 99 {
+			logged = r.Stats().LoggedWrites - logged
+			if logged < 20 {
+				t.Errorf("%d of 100 writes were logged", logged)
+			}
+			r.crash()
+			r.wantContent(a, wantA)
+			r.wantContent(b, wantB)
+			r.openLog()
+			logged = r.Stats().LoggedWrites
+		}
+	}
+}
+
+// TestIntentFull fills the volume behind logged writes, and carries them out again there.
+func TestIntentFull(t *testing.T) {
+	r := newIntentRig(t, 16<<20, func(o *Options) { o.JournalAge = 5 * time.Millisecond })
+	id, want := r.large("f", 512)
+	rng := rand.New(rand.NewPCG(seed(t), 4))
+	logged := r.Stats().LoggedWrites
+	overwrite := func(n int) {
+		length := 1 + rng.IntN(30<<10)
+		at := rng.IntN(len(want) - length)
+		p := noise(uint64(n), length)
+		r.Store.writeStable(t, id, uint64(at), p)
+		copy(want[at:], p)
+	}
+	for n := range 50 {
+		overwrite(n)
+	}
+	if n := r.Stats().LoggedWrites - logged; n < 10 {
+		t.Errorf("%d writes were logged", n)
+	}
+	r.eventually("journal is empty", func() bool { return r.Stats().JournalBytes == 0 })
+	r.fill()
+	for range 3 {
+		r.crash()
+		r.wantContent(id, want)
+		for n := range 100 {
+			overwrite(n)
+		}
+	}
+	r.crash()
+	r.wantContent(id, want)
+}
+
+// TestIntentFullStored carries writes out again on a full volume, to blocks that are in the metadata store: those stay there.
+func TestIntentFullStored(t *testing.T) {
+	r := newIntentRig(t, 16<<20, nil)
+	id, want := r.large("f", 40)
+	for file := range 3 { // to the journal
+		r.write(id, uint64(file*blockBytes), noise(uint64(file), blockBytes), vfs.Unstable)
+		copy(want[file*blockBytes:], noise(uint64(file), blockBytes))
+	}
+	if err := r.Commit(bg, id, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	small, inline := r.file("small"), noise(9, 200)
+	r.Store.writeStable(t, small, 0, inline)
+	if s := r.Stats(); s.JournalBytes < 3*blockBytes || s.InlineBlocks == 0 {
+		t.Fatalf("not stored as this test needs it: %+v", s)
+	}
+	r.fill()
+	again := func(id vfs.FileID, want []byte, offset, n int) {
+		p := noise(uint64(offset), n)
+		copy(want[offset:], p)
+		i := r.pin(id.Inode)
+		defer r.unpin(i)
+		x := intentRecord{inode: id.Inode, offset: uint64(offset), change: 1 << 20, time: vfs.Time{Sec: 77}, mode: 0o600}
+		if err := r.rewrite(i, &x, p); err != nil {
+			t.Fatalf("%d bytes at %d: %v", n, offset, err)
+		}
+	}
+	again(id, want, 100, 50)
+	again(id, want, 3*blockBytes-100, 200) // the journal and the volume
+	again(small, inline, 50, 20)
+	r.wantContent(id, want)
+	r.wantContent(small, inline)
+	if err := r.flushAll(); err != nil {
+		t.Fatal(err)
+	}
+	r.crash()
+	r.wantContent(id, want)
+	r.wantContent(small, inline)
+	for _, id := range []vfs.FileID{id, small} {
+		if a := r.attr(id); a.Change != 1<<20 || a.MTime.Sec != 77 || a.Mode != 0o600 {
+			t.Errorf("attributes %+v", a)
+		}
+	}
+}
+
+// TestIntentDamage changes a record of the older half: the start says that writes are lost, and goes on.
+func TestIntentDamage(t *testing.T) {
+	var told []error
+	r := newIntentRig(t, 64<<20, func(o *Options) {
+		o.IntentBytes = minIntentBytes
+		o.Events.BackgroundError = func(err error) { told = append(told, err) }
+	})
+	id, want := r.large("f", 64)
+	r.background.pause.Lock() // nothing is retired
+	for n := range 3 {
+		r.overwrite(id, want, n*blockBytes, 50<<10, true)
+	}
+	r.w.mu.Lock()
+	r.w.crashLocked(memdev.LoseAll, 0)
+	r.w.mu.Unlock()
+	r.background.pause.Unlock()
+	if err := r.Store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	path := r.intentPath(0)
+	r.drop()
+	f, err := r.w.crashed.meta.OpenReadWrite(path, pebblevfs.WriteCategoryUnspecified)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte("damage"), 60<<10); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	r.dev, r.meta = r.w.crashed.dev, r.w.crashed.meta
+	r.opts.Meta = r.meta
+	r.opts.Epoch++
+	r.open()
+	if len(told) != 1 || !errors.Is(told[0], vfs.ErrCorrupt) {
+		t.Errorf("told: %v", told)
+	}
+	if n := r.Stats().ReplayedWrites; n == 0 {
+		t.Error("nothing was carried out")
+	}
+}
+
+// TestIntentFailure fails the log's files: what waits for them is committed, and the log is made anew.
+func TestIntentFailure(t *testing.T) {
+	now := time.Unix(1000, 0)
+	r := newIntentRig(t, 64<<20, func(o *Options) { o.Clock = func() time.Time { return now } })
+	id, want := r.large("f", 40)
+	r.overwrite(id, want, 0, 100, true)
+	r.intent.fail(errMedium)
+	r.overwrite(id, want, 50, 100, false)
+	r.overwrite(id, want, 3*blockBytes, blockBytes, false)
+	r.openLog()
+	r.overwrite(id, want, 7*blockBytes, 100, true)
+	r.crash()
+	r.wantContent(id, want)
+}
+
+// TestIntentClosed checks that an orderly stop leaves what a program without a log can open.
+func TestIntentClosed(t *testing.T) {
+	r := newIntentRig(t, 64<<20, nil)
+	id, want := r.large("f", 40)
+	r.overwrite(id, want, 0, 100, true)
+	r.rig.close()
+	if r.version() != formatVersion {
+		t.Error("the format is that of a log")
+	}
+	names, err := r.opts.Meta.List(r.opts.MetaDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if name == intentNames[0] || name == intentNames[1] {
+			t.Errorf("%s is left", name)
+		}
+	}
+	r.opts.IntentBytes = 0
+	r.open()
+	r.wantContent(id, want)
+	r.overwrite(id, want, 0, 100, false)
+}
+
+// TestIntentRekey gives the metadata another key: nothing of the log is under the old one after that, and writes are
+// logged again.
+func TestIntentRekey(t *testing.T) {
+	w := newWorld(64<<20, rand.New(rand.NewPCG(1, 1)))
+	old, key := newMetaKey(t), newMetaKey(t)
+	fs := encrypted(t, w.steps(), old).(*cryptfs.FS)
+	r := &intentRig{w: w, rig: newRigOn(t, worldDevice{w.dev, w}, fs, func(o *Options) { o.IntentBytes = minIntentBytes })}
+	id, want := r.large("f", 40)
+	r.overwrite(id, want, 0, 100, true)
+	if err := fs.Rekey(key); err != nil {
+		t.Fatal(err)
+	}
+	r.overwrite(id, want, 50, 100, true)
+	if err := r.RewriteMetadata(bg, steadyMeta); err != nil {
+		t.Fatal(err)
+	}
+	fs.EndRekey()
+	r.openLog()
+	r.overwrite(id, want, 3*blockBytes, 100, true)
+	w.mu.Lock()
+	w.crashLocked(memdev.LoseAll, 0)
+	w.mu.Unlock()
+	if err := r.Store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r.drop()
+	r.dev, r.meta = w.crashed.dev, encrypted(t, w.crashed.meta, key)
+	r.opts.Meta = r.meta
+	r.opts.Epoch++
+	r.open()
+	if n := r.Stats().ReplayedWrites; n == 0 {
+		t.Error("nothing was carried out again")
+	}
+	r.wantContent(id, want)
+}
+
+// TestIntentReader reads records back, and nothing behind one that is not whole.
+func TestIntentReader(t *testing.T) {
+	var log []byte
+	for n := range uint64(3) {
+		x := intentRecord{number: 7 + n, inode: n, offset: 1 << 40, change: 9, time: vfs.Time{Sec: -5, Nsec: 3}, mode: 0o755}
+		log = x.append(log, noise(n, int(100*(n+1))))
+	}
+	whole := func(b []byte) (records int) {
+		d := intentReader{from: bytes.NewReader(b)}
+		for {
+			x, content, err := d.next()
+			if errors.Is(err, io.EOF) {
+				return records
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			n := uint64(records)
+			want := intentRecord{number: 7 + n, inode: n, offset: 1 << 40, change: 9, time: vfs.Time{Sec: -5, Nsec: 3}, mode: 0o755}
+			if x != want || !bytes.Equal(content, noise(n, int(100*(n+1)))) {
+				t.Fatalf("record %d: %+v", n, x)
+			}
+			records++
+		}
+	}
+	if n := whole(append(bytes.Clone(log), noise(1, 5000)...)); n != 3 {
+		t.Errorf("%d records of 3", n)
+	}
+	second := intentHeaderBytes + 100
+	for at := range log {
+		b := bytes.Clone(log)
+		b[at] ^= 1
+		want := 0
+		if at >= second {
+			want = 1
+		}
+		if at >= second+intentHeaderBytes+200 {
+			want = 2
+		}
+		if n := whole(b); n != want {
+			t.Fatalf("%d records with byte %d changed, not %d", n, at, want)
+		}
+		if n := whole(log[:at]); n != want {
+			t.Fatalf("%d records of the first %d bytes, not %d", n, at, want)
+		}
+	}
+}

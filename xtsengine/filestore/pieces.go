@@ -1,0 +1,77 @@
+package filestore
+
+import (
+	"slices"
+
+	"github.com/nfseal/nfseal/xtsengine/vfs"
+)
+
+// A file's unstable data becomes stable together. What is in the intent log need not: a start carries all of it out again,
+// whichever blocks were flushed before the crash. So the background flushes much of it in pieces, each a flush of its own:
+// who writes the file meanwhile, or waits for the disk or for a processor, waits for one piece at most. The last blocks
+// go with a flush of the whole file, which notes that the records are not needed any more.
+
+// flushPieces flushes all of a pinned file but its last blocks, if all that is unstable of it is in the intent log.
+func (s *Store) flushPieces(i *inode) error {
+	i.mu.RLock()
+	var files []uint64
+	if i.allLogged() && len(i.active.dirty) > pieceBlocks {
+		files = i.active.sorted(nil)
+	}
+	i.mu.RUnlock()
+	for piece := range slices.Chunk(files, pieceBlocks) {
+		if err := s.flushPiece(i, piece); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// flushPiece flushes some blocks.
+func (s *Store) flushPiece(i *inode, files []uint64) error {
+	i.flushing.Lock()
+	defer i.flushing.Unlock()
+	f, err := s.sealPiece(i, files)
+	if f == nil || err != nil {
+		return err
+	}
+	s.stats.flushes.Add(1)
+	if err := s.flush(f); err != nil {
+		s.stats.flushFailures.Add(1)
+		return err
+	}
+	return nil
+}
+
+// allLogged says whether all unstable data is in the intent log; mu is held.
+func (i *inode) allLogged() bool {
+	l := &i.active
+	return i.loggedTo == i.writes && len(l.placed) == 0 && len(l.homed) == 0 && !l.scarce
+}
+
+// sealPiece takes blocks for a flush, unless they would be the last ones, or something is not in the log; nil if there
+// are none. flushing is held.
+func (s *Store) sealPiece(i *inode, files []uint64) (*flush, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.dead.Load() {
+		return nil, vfs.ErrStale
+	}
+	if !i.allLogged() || len(i.active.dirty) <= len(files) {
+		return nil, nil
+	}
+	l := &layer{dirty: make(map[uint64]*block, len(files))}
+	for _, file := range files {
+		if b := i.active.dirty[file]; b != nil {
+			l.dirty[file] = b
+			l.setOver(file)
+			delete(i.active.dirty, file)
+			delete(i.active.over, file)
+		}
+	}
+	if l.empty() {
+		return nil, nil
+	}
+	i.sealed = l
+	return &flush{i: i, layer: l, size: i.size}, nil
+}
