@@ -45,7 +45,9 @@ type intentLog struct {
 	flushed map[uint64]uint64 // what is in tableFlushed
 
 	tending sync.Mutex // held by who opens, retires and drops
-	retry   time.Time  // under tending: when the log is made again that could not be made
+	// Under tending: when the log is made again that could not be made; and whether it must not be made.
+	retry     time.Time
+	suspended bool
 }
 
 // intentHalf is one file of the log.

@@ -337,6 +337,9 @@ func TestIntentFullStored(t *testing.T) {
 		t.Fatalf("not stored as this test needs it: %+v", s)
 	}
 	r.fill()
+	r.pool.mu.Lock() // not even what is set aside
+	r.pool.aside, r.pool.keep = 0, 0
+	r.pool.mu.Unlock()
 	again := func(id vfs.FileID, want []byte, offset, n int) {
 		p := noise(uint64(offset), n)
 		copy(want[offset:], p)
@@ -349,6 +352,7 @@ func TestIntentFullStored(t *testing.T) {
 	}
 	again(id, want, 100, 50)
 	again(id, want, 3*blockBytes-100, 200) // the journal and the volume
+	again(id, want, 9*blockBytes+5, 2*blockBytes)
 	again(small, inline, 50, 20)
 	r.wantContent(id, want)
 	r.wantContent(small, inline)

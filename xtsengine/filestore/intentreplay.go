@@ -201,7 +201,7 @@ func (s *Store) replace(i *inode, id vfs.FileID, offset uint64, content []byte) 
 }
 
 // replaceParts is replace on a full volume, block by block: what is in the metadata store is changed there, and takes no
-// space, the rest takes what is set aside. stored says which of the two it does.
+// space; the rest takes what is set aside, or goes to the metadata store without that. stored says which of the two it does.
 func (s *Store) replaceParts(i *inode, id vfs.FileID, offset uint64, content []byte, stored bool) error {
 	for len(content) > 0 {
 		n := min(blockBytes-int(offset%blockBytes), len(content))
@@ -214,6 +214,9 @@ func (s *Store) replaceParts(i *inode, id vfs.FileID, offset uint64, content []b
 			err = s.patch(i, file, src, int(offset%blockBytes), content[:n])
 		default:
 			err = s.replaceScarce(i, id, offset, content[:n])
+			if errors.Is(err, vfs.ErrNoSpace) {
+				err = s.spill(i, file, int(offset%blockBytes), content[:n])
+			}
 		}
 		if err != nil {
 			return err
@@ -249,6 +252,33 @@ func (s *Store) replaceScarce(i *inode, id vfs.FileID, offset uint64, content []
 	_, err := s.writeScarce(w, id, nil, nil)
 	s.free(w.freed)
 	return err
+}
+
+// spill puts a block that a write changes a part of into the journal: the volume has no room for it, perhaps because what it
+// replaces is under a retired key.
+func (s *Store) spill(i *inode, file uint64, at int, part []byte) error {
+	b := newBlock()
+	defer freeBlock(b)
+	i.mu.Lock()
+	err := s.readBlock(i, file, b)
+	i.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	copy(b[at:], part)
+	i.flushing.Lock()
+	defer i.flushing.Unlock()
+	f := &flush{i: i, layer: &layer{dirty: map[uint64]*block{file: b}}, files: []uint64{file}, where: inJournal, size: i.size}
+	f.over = f.dirtyExtents()
+	if err := s.switchOver(f); err != nil {
+		return err
+	}
+	if err := s.settle(f.batch); err != nil {
+		return err
+	}
+	s.free(f.gone)
+	s.noteJournaled(i, file)
+	return nil
 }
 
 // patch changes a part of a block in the metadata store, durably.

@@ -104,10 +104,9 @@ func (s *Store) tendIntent() error {
 	if half, end := s.intent.full(); half >= 0 && s.intent.wait(end-1) == nil {
 		return s.retireIntent(half, end)
 	}
-	if !s.intent.isWanted() || s.metaFull.Load() || !s.rekeying.TryLock() {
+	if s.intent.suspended || !s.intent.isWanted() || s.metaFull.Load() {
 		return nil
 	}
-	defer s.rekeying.Unlock()
 	now := s.opts.Clock()
 	if now.Before(s.intent.retry) {
 		return nil
@@ -216,13 +215,20 @@ func closeFiles(files [2]pebblevfs.File) (err error) {
 	return err
 }
 
-// suspendIntent drops the log, for who holds rekeying, and with that keeps it from being made anew.
+// suspendIntent drops the log, and keeps it from being made anew until resumeIntent.
 func (s *Store) suspendIntent() error {
 	s.background.pause.RLock()
 	defer s.background.pause.RUnlock()
 	s.intent.tending.Lock()
 	defer s.intent.tending.Unlock()
+	s.intent.suspended = true
 	return s.dropIntent()
+}
+
+func (s *Store) resumeIntent() {
+	s.intent.tending.Lock()
+	defer s.intent.tending.Unlock()
+	s.intent.suspended = false
 }
 
 // dropIntent ends the log: what has records becomes stable without them, and nothing is left of it. tending is held.

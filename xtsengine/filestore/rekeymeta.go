@@ -43,6 +43,7 @@ func (s *Store) RewriteMetadata(ctx context.Context, step func(leftBytes int64) 
 		return fmt.Errorf("filestore: the metadata are being rewritten already: %w", vfs.ErrInvalid)
 	}
 	defer s.rekeying.Unlock()
+	defer s.resumeIntent()
 	if err := s.suspendIntent(); err != nil { // it is made anew, under the present key, when this is over
 		return err
 	}
