@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -34,8 +35,9 @@ func kills() int {
 }
 
 // TestKilledUnderLoad kills the daemon at random moments while files are made, written durably, renamed
-// and removed over TLS, and the file system is given new data keys again and again. After each restart all that was
-// answered must be there, and what was not must be whole or not at all.
+// and removed over TLS, one more is overwritten in place by durable writes, which are logged, and the file system is given
+// new data keys again and again. After each restart all that was answered must be there, and what was not must be whole or
+// not at all.
 func TestKilledUnderLoad(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -51,17 +53,30 @@ func TestKilledUnderLoad(t *testing.T) {
 	for n := range 4 {
 		workers = append(workers, &loadWorker{t: t, n: n, rng: rand.New(rand.NewPCG(seed, uint64(n)+1)), files: map[string]*loadFile{}})
 	}
-	operations := 0
-	for range kills() {
+	over := newOverwrites(t, seed)
+	operations, logs := 0, 0
+	for n := range kills() {
 		client := dialDaemon(t, d, made.FileSystemID)
+		if n == 0 {
+			over.create(client)
+		}
 		rotateDataKeys(t, d, made.FileSystemID)
 		verifyAll(t, client, workers)
+		over.verify(client)
 		var load sync.WaitGroup
 		for _, w := range workers {
 			load.Go(func() { w.run(t.Context(), client) })
 		}
-		time.Sleep(time.Duration(5+rng.IntN(120)) * time.Millisecond)
+		for _, w := range over.writers {
+			load.Go(func() { w.run(t.Context(), client) })
+		}
+		life := 5 + rng.IntN(120)
+		if rng.IntN(2) == 0 { // long enough for the intent log to be made
+			life += rng.IntN(1500)
+		}
+		time.Sleep(time.Duration(life) * time.Millisecond)
 		d.signal(t, syscall.SIGKILL)
+		logs += intentLogs(t, dir)
 		load.Wait()
 		client.Abandon()
 		if t.Failed() {
@@ -71,6 +86,7 @@ func TestKilledUnderLoad(t *testing.T) {
 	}
 	client := dialDaemon(t, d, made.FileSystemID)
 	verifyAll(t, client, workers)
+	over.verify(client)
 	for _, w := range workers {
 		operations += w.done
 	}
@@ -78,9 +94,13 @@ func TestKilledUnderLoad(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%d kills, %d durable operations, %d data keys", kills(), operations, keys.Number)
+	t.Logf("%d kills, %d durable operations, %d overwrites in place, %d data keys, %d intent logs left behind",
+		kills(), operations, over.done(), keys.Number, logs)
 	if keys.Number == 1 {
 		t.Error("there were no new data keys")
+	}
+	if logs == 0 && kills() >= 20 {
+		t.Error("no kill left an intent log behind")
 	}
 	if err := client.Close(); err != nil {
 		t.Error(err)
@@ -88,6 +108,21 @@ func TestKilledUnderLoad(t *testing.T) {
 	if status := d.signal(t, syscall.SIGTERM); status != exitOK {
 		t.Errorf("SIGTERM: status %d", status)
 	}
+}
+
+// intentLogs is how many intent logs a killed daemon left in its data directory.
+func intentLogs(t *testing.T, dir string) (n int) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err == nil && e.Name() == "intent-0" {
+			n++
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 // rotateDataKeys begins to give the file system new data keys, unless that is under way since an earlier start.
@@ -113,11 +148,11 @@ func dialDaemon(t *testing.T, d *daemon, id string) *nfsclient.Client {
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(pem)
-	for _, fs := range s.FileSystems {
-		if fs.ID != id {
+	for _, served := range s.FileSystems {
+		if served.ID != id {
 			continue
 		}
-		conn, err := transport.Dial(t.Context(), s.Addresses[0], transport.ClientOptions{Roots: roots, ServerName: fs.DNSName})
+		conn, err := transport.Dial(t.Context(), s.Addresses[0], transport.ClientOptions{Roots: roots, ServerName: served.DNSName})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -293,4 +328,138 @@ func (f *loadFile) take(found []byte) bool {
 		}
 	}
 	return false
+}
+
+const (
+	// overBytes is how long the file is that is overwritten in place: 100 blocks.
+	overBytes = 100 << 12
+	overName  = "over"
+)
+
+// overwrites is a file that is overwritten in place by several writers at once, each in a part of its own.
+type overwrites struct {
+	t       *testing.T
+	writers []*overwriter
+}
+
+// overwriter writes 1 to 8 KiB durably, at random in its part.
+type overwriter struct {
+	*loadWorker
+	at   int
+	part loadFile
+}
+
+func newOverwrites(t *testing.T, seed uint64) *overwrites {
+	o := &overwrites{t: t}
+	const writers = 4
+	for n := range writers {
+		w := &overwriter{loadWorker: &loadWorker{t: t, n: n, rng: rand.New(rand.NewPCG(seed, uint64(n)+100))}, at: n * overBytes / writers}
+		w.part.may = [][]byte{w.noise(overBytes / writers)}
+		o.writers = append(o.writers, w)
+	}
+	return o
+}
+
+func (o *overwrites) create(c *nfsclient.Client) {
+	o.t.Helper()
+	var content []byte
+	for _, w := range o.writers {
+		content = append(content, w.part.may[0]...)
+	}
+	root, err := c.Root(o.t.Context())
+	if err == nil {
+		err = c.WriteFile(o.t.Context(), root, overName, content, 0o644)
+	}
+	if err != nil {
+		o.t.Fatal(err)
+	}
+}
+
+func (o *overwrites) done() (n int) {
+	for _, w := range o.writers {
+		n += w.loadWorker.done
+	}
+	return n
+}
+
+// verify compares each part with what it may be, and takes it over.
+func (o *overwrites) verify(c *nfsclient.Client) {
+	o.t.Helper()
+	root, err := c.Root(o.t.Context())
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	content, err := c.ReadFile(o.t.Context(), root, overName)
+	if err != nil || len(content) < overBytes {
+		o.t.Fatalf("%s: %d bytes, %v", overName, len(content), err)
+	}
+	for _, w := range o.writers {
+		found := content[w.at : w.at+len(w.part.may[0])]
+		if !w.part.take(found) {
+			o.t.Errorf("%s: the part at %d is none of the %d contents it may have: %s", overName, w.at, len(w.part.may), w.differences(found))
+		}
+	}
+}
+
+// differences tells which bytes of a part are none that they may be.
+func (w *overwriter) differences(found []byte) string {
+	var text string
+	for n, may := range w.part.may {
+		first, last, count := -1, -1, 0
+		for i := range may {
+			if may[i] != found[i] {
+				if first < 0 {
+					first = i
+				}
+				last = i
+				count++
+			}
+		}
+		text += fmt.Sprintf("%d bytes from %d to %d differ from the %d-th; ", count, first, last, n)
+	}
+	return text
+}
+
+// run works until the daemon is gone.
+func (w *overwriter) run(ctx context.Context, c *nfsclient.Client) {
+	root, err := c.Root(ctx)
+	var file *nfsclient.File
+	if err == nil {
+		file, _, err = c.Open(ctx, root, overName, nfsclient.OpenOptions{Write: true})
+	}
+	for err == nil {
+		if err = w.one(ctx, file); err == nil {
+			w.done++
+		}
+	}
+	var answered *nfsclient.OpError
+	if errors.As(err, &answered) {
+		w.t.Errorf("overwriter %d: %v", w.n, err)
+	}
+}
+
+// one overwrites a piece. Now and then it is an unstable write and a commit, or the file's end behind all parts moves: both
+// flush what is logged.
+func (w *overwriter) one(ctx context.Context, file *nfsclient.File) error {
+	if w.rng.IntN(128) == 0 {
+		return file.Truncate(ctx, overBytes+uint64(w.rng.IntN(8192)))
+	}
+	p := w.noise(1024 + w.rng.IntN(7<<10+1))
+	to := bytes.Clone(w.part.may[0])
+	offset := w.rng.IntN(len(to) - len(p) + 1)
+	copy(to[offset:], p)
+	stable := wire.FILE_SYNC4
+	if w.rng.IntN(32) == 0 {
+		stable = wire.UNSTABLE4
+	}
+	return w.change(&w.part, to, func() error {
+		res, err := file.WriteAt(ctx, p, uint64(w.at+offset), stable)
+		if err == nil && (int(res.Count) != len(p) || res.Committed < stable) {
+			w.t.Errorf("%d of %d bytes written, stability %d", res.Count, len(p), res.Committed)
+		}
+		if err == nil && res.Committed == wire.UNSTABLE4 {
+			_, err = file.Commit(ctx, 0, 0)
+		}
+		return err
+	})
 }

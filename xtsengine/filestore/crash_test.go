@@ -82,7 +82,7 @@ func intentOptions(o *Options, rng *rand.Rand) {
 	if rng.IntN(2) == 0 {
 		return
 	}
-	o.IntentBytes = minIntentBytes
+	o.IntentBytes, o.pieceBlocks = minIntentBytes, []int{2, pieceBlocks}[rng.IntN(2)]
 	if rng.IntN(2) == 0 {
 		o.UnstableAge = time.Hour
 	}

@@ -137,8 +137,10 @@ func (l *intentLog) writeLocked() {
 			l.spare[k] = part[:0]
 		}
 	}
-	if l.failure = err; err == nil {
+	if err == nil {
 		l.durable = last
+	} else {
+		l.failure = err
 	}
 	l.changed.Broadcast()
 }

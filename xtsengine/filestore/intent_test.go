@@ -534,3 +534,58 @@ func TestIntentReader(t *testing.T) {
 		}
 	}
 }
+
+// TestIntentPieces flushes a file piece by piece: its last blocks stay, so that a flush of the file follows that says which
+// records it has.
+func TestIntentPieces(t *testing.T) {
+	r := newIntentRig(t, 64<<20, func(o *Options) { o.pieceBlocks = 2 })
+	id, want := r.large("f", 40)
+	for file := range 8 {
+		r.overwrite(id, want, file*blockBytes, blockBytes, true)
+	}
+	i := r.pin(id.Inode)
+	defer r.unpin(i)
+	if err := r.flushPieces(i); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(i.active.dirty); n != 2 || i.record == 0 || r.records(tableFlushed) != 0 {
+		t.Errorf("behind the pieces: %d blocks, record %d, %d flushed", n, i.record, r.records(tableFlushed))
+	}
+	if err := r.flushLogged(); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(i.active.dirty); n != 0 || i.record != 0 || r.records(tableFlushed) != 1 {
+		t.Errorf("behind the flush: %d blocks, record %d, %d flushed", n, i.record, r.records(tableFlushed))
+	}
+	r.overwrite(id, want, 3*blockBytes, blockBytes, true)
+	r.wantContent(id, want)
+}
+
+// TestIntentStart checks what a retired half leaves: the number that records begin to count at, and no file below it.
+func TestIntentStart(t *testing.T) {
+	r := newIntentRig(t, 64<<20, nil)
+	id, want := r.large("f", 64)
+	for n := range 60 {
+		r.Store.writeStable(t, id, uint64(n)*blockBytes, noise(uint64(n), 2*blockBytes))
+		copy(want[n*blockBytes:], noise(uint64(n), 2*blockBytes))
+	}
+	start := uint64(0)
+	r.eventually("a half is retired", func() bool {
+		half, _ := r.intent.full()
+		var err error
+		start, err = r.readCounter(counterIntent)
+		return err == nil && half < 0 && start > 16
+	})
+	err := r.scan([]byte{tableFlushed}, []byte{tableFlushed + 1}, func(key, value []byte) error {
+		inode, number, err := decodeFlushed(key, value)
+		if number < start {
+			t.Errorf("inode %d is flushed up to %d, records count from %d on", inode, number, start)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.crash()
+	r.wantContent(id, want)
+}

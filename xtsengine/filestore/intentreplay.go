@@ -115,9 +115,11 @@ func ignoreEOF(err error) error {
 // run carries out what counts.
 func (r *intentReplay) run(files []*intentFile) error {
 	for k, f := range files {
+		last := max(r.start, 1) - 1
 		if k > 0 {
-			r.compare(files[k-1].reader.last, f.record.number)
+			last = files[k-1].reader.last
 		}
+		r.compare(last, f.record.number)
 		var err error
 		for err == nil {
 			if err = r.do(&f.record, f.content); err != nil {
@@ -133,8 +135,8 @@ func (r *intentReplay) run(files []*intentFile) error {
 	return nil
 }
 
-// compare looks whether anything is missing between the last record that could be read in a file and the first one of the
-// next, which was not begun before that was written. What is there is carried out all the same.
+// compare looks whether anything is missing between the last record that could be read, or the last one that does not count,
+// and the first one of the next file, which was not begun before that was written. What is there is carried out all the same.
 func (r *intentReplay) compare(last, next uint64) {
 	if last+1 < next && next > r.start {
 		r.s.opts.Events.backgroundError(fmt.Errorf("%w: intent log: %d records behind the %d-th can't be read: writes that were "+
@@ -150,16 +152,26 @@ func (r *intentReplay) do(x *intentRecord, content []byte) error {
 	s := r.s
 	i := s.pin(x.inode)
 	defer s.unpin(i)
-	if i.loadErr != nil {
-		return i.loadErr
-	}
-	if i.dead.Load() {
+	if i.loadErr == nil && i.dead.Load() {
 		return nil
 	}
-	if err := s.rewrite(i, x, content); err != nil {
-		return fmt.Errorf("filestore: inode %d: a write in the intent log: %w", x.inode, err)
+	err := i.loadErr
+	if err == nil {
+		err = s.rewrite(i, x, content)
 	}
-	i.record = x.number
+	if err != nil {
+		err = fmt.Errorf("filestore: inode %d: a durable write of %d bytes in the intent log: %w", x.inode, len(content), err)
+	}
+	if errors.Is(err, vfs.ErrCorrupt) { // what it would change a part of is damaged: the rest goes on
+		s.opts.Events.backgroundError(err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if !i.active.empty() {
+		i.record = x.number
+	}
 	s.stats.replayedWrites.Add(1)
 	if s.muchUnstable() {
 		return s.flushAll()

@@ -174,6 +174,12 @@ func (s *Store) openIntent() error {
 	if err := s.markFormat(intentFormat); err != nil {
 		return err
 	}
+	b := s.db.NewBatch()
+	set(b, counterKey(counterIntent), be.AppendUint64(nil, s.intent.end()))
+	delRange(b, []byte{tableFlushed}, []byte{tableFlushed + 1})
+	if err := s.store(b); err != nil {
+		return err
+	}
 	var files [2]pebblevfs.File
 	for k := range files {
 		f, err := s.makeIntentFile(s.intentPath(k))

@@ -63,6 +63,8 @@ type Options struct {
 	JournalBytes int64
 	// JournalAge is how long data waits there at most; default 5 s.
 	JournalAge time.Duration
+	// pieceBlocks is the constant of that name, or less.
+	pieceBlocks int
 	// DiscardEvery is how often the device is told of blocks that were freed; default 1 minute.
 	DiscardEvery time.Duration
 	// MetaReserveBytes is what must be free below MetaDir for anything that makes metadata grow;
@@ -150,6 +152,7 @@ func (o *Options) EnsureDefaults() {
 	orDefault(&o.UnstableBytes, 1<<30)
 	orDefault(&o.UnstableAge, 30*time.Second)
 	orDefault(&o.JournalBytes, 64<<20)
+	orDefault(&o.pieceBlocks, pieceBlocks)
 	orDefault(&o.JournalAge, 5*time.Second)
 	orDefault(&o.DiscardEvery, time.Minute)
 	orDefault(&o.MetaReserveBytes, 64<<20)

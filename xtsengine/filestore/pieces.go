@@ -15,32 +15,36 @@ import (
 func (s *Store) flushPieces(i *inode) error {
 	i.mu.RLock()
 	var files []uint64
-	if i.allLogged() && len(i.active.dirty) > pieceBlocks {
+	if i.allLogged() && len(i.active.dirty) > s.opts.pieceBlocks {
 		files = i.active.sorted(nil)
 	}
 	i.mu.RUnlock()
-	for piece := range slices.Chunk(files, pieceBlocks) {
-		if err := s.flushPiece(i, piece); err != nil {
+	for piece := range slices.Chunk(files, s.opts.pieceBlocks) {
+		if more, err := s.flushPiece(i, piece); !more || err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// flushPiece flushes some blocks.
-func (s *Store) flushPiece(i *inode, files []uint64) error {
+// flushPiece flushes some blocks; more says that it makes sense to go on.
+func (s *Store) flushPiece(i *inode, files []uint64) (more bool, err error) {
 	i.flushing.Lock()
 	defer i.flushing.Unlock()
-	f, err := s.sealPiece(i, files)
+	f, record, err := s.sealPiece(i, files)
 	if f == nil || err != nil {
-		return err
+		return false, err
+	}
+	if s.intent.wait(record) != nil { // a part of a write must not be durable without it
+		s.unseal(f)
+		return false, nil
 	}
 	s.stats.flushes.Add(1)
 	if err := s.flush(f); err != nil {
 		s.stats.flushFailures.Add(1)
-		return err
+		return false, err
 	}
-	return nil
+	return true, nil
 }
 
 // allLogged says whether all unstable data is in the intent log; mu is held.
@@ -50,15 +54,15 @@ func (i *inode) allLogged() bool {
 }
 
 // sealPiece takes blocks for a flush, unless they would be the last ones, or something is not in the log; nil if there
-// are none. flushing is held.
-func (s *Store) sealPiece(i *inode, files []uint64) (*flush, error) {
+// are none. record is the last one that they have anything of. flushing is held.
+func (s *Store) sealPiece(i *inode, files []uint64) (f *flush, record uint64, err error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.dead.Load() {
-		return nil, vfs.ErrStale
+		return nil, 0, vfs.ErrStale
 	}
 	if !i.allLogged() || len(i.active.dirty) <= len(files) {
-		return nil, nil
+		return nil, 0, nil
 	}
 	l := &layer{dirty: make(map[uint64]*block, len(files))}
 	for _, file := range files {
@@ -70,8 +74,8 @@ func (s *Store) sealPiece(i *inode, files []uint64) (*flush, error) {
 		}
 	}
 	if l.empty() {
-		return nil, nil
+		return nil, 0, nil
 	}
 	i.sealed = l
-	return &flush{i: i, layer: l, size: i.size}, nil
+	return &flush{i: i, layer: l, size: i.size}, i.lastRecord, nil
 }

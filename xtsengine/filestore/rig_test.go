@@ -130,6 +130,7 @@ func (r *rig) close() {
 	r.t.Helper()
 	if err := r.Store.failed(); err == nil {
 		r.check()
+		r.checkRecords()
 	}
 	if err := r.Store.Close(); err != nil {
 		r.t.Errorf("close: %v", err)
@@ -161,6 +162,22 @@ func (r *rig) check() {
 	}
 	for _, problem := range report.Problems {
 		r.t.Errorf("check: %s", problem)
+	}
+}
+
+// checkRecords looks whether a file in memory has records of the intent log, and nothing that is unstable.
+func (r *rig) checkRecords() {
+	for k := range r.table.shards {
+		sh := &r.table.shards[k]
+		sh.mu.Lock()
+		for _, i := range sh.ring {
+			i.mu.RLock()
+			if i.record > 0 && i.active.empty() {
+				r.t.Errorf("inode %d: record %d of nothing", i.number, i.record)
+			}
+			i.mu.RUnlock()
+		}
+		sh.mu.Unlock()
 	}
 }
 
