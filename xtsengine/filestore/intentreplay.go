@@ -182,7 +182,7 @@ func (r *intentReplay) do(x *intentRecord, content []byte) error {
 // rewrite carries a write out. The file's attributes are those of then, unless they have changed since.
 func (s *Store) rewrite(i *inode, x *intentRecord, content []byte) error {
 	was := i.rec.attr
-	err := s.replace(i, was.ID, x.offset, content)
+	err := s.replace(s.provideAndPlace, i, was.ID, x.offset, content)
 	full := errors.Is(err, vfs.ErrNoSpace)
 	if full {
 		err = s.replaceParts(i, was.ID, x.offset, content, false)
@@ -201,13 +201,14 @@ func (s *Store) rewrite(i *inode, x *intentRecord, content []byte) error {
 	return nil
 }
 
-// replace places a write.
-func (s *Store) replace(i *inode, id vfs.FileID, offset uint64, content []byte) error {
+// replace places a write, by provideAndPlace or writeScarce.
+func (s *Store) replace(by func(*writePlan, vfs.FileID, *vfs.Cred, *vfs.Cred) (uint64, error), i *inode, id vfs.FileID,
+	offset uint64, content []byte) error {
 	w := writePlans.Get().(*writePlan)
 	defer w.release()
 	w.i, w.offset, w.p = i, offset, content
 	w.split()
-	_, err := s.provideAndPlace(w, id, nil, nil)
+	_, err := by(w, id, nil, nil)
 	s.free(w.freed)
 	return err
 }
@@ -225,7 +226,7 @@ func (s *Store) replaceParts(i *inode, id vfs.FileID, offset uint64, content []b
 		case stored:
 			err = s.patch(i, file, src, int(offset%blockBytes), content[:n])
 		default:
-			err = s.replaceScarce(i, id, offset, content[:n])
+			err = s.replace(s.writeScarce, i, id, offset, content[:n])
 			if errors.Is(err, vfs.ErrNoSpace) {
 				err = s.spill(i, file, int(offset%blockBytes), content[:n])
 			}
@@ -254,16 +255,6 @@ func (s *Store) storedAt(i *inode, file uint64) (place, error) {
 		return onVolume, nil
 	}
 	return src.ext.place, nil
-}
-
-func (s *Store) replaceScarce(i *inode, id vfs.FileID, offset uint64, content []byte) error {
-	w := writePlans.Get().(*writePlan)
-	defer w.release()
-	w.i, w.offset, w.p = i, offset, content
-	w.split()
-	_, err := s.writeScarce(w, id, nil, nil)
-	s.free(w.freed)
-	return err
 }
 
 // spill puts a block that a write changes a part of into the journal: the volume has no room for it, perhaps because what it
