@@ -50,6 +50,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "nfseald:", err)
 		return exitFailure
 	}
+	if err := appliance.ShortenSlices(); err != nil { // works without
+		fmt.Fprintln(stderr, "nfseald:", err)
+	}
 	serve := func(c *config, stdout, stderr io.Writer) error { return serveFile(c, args, trySeconds, stdout, stderr) }
 	switch {
 	case c.check:
