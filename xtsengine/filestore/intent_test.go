@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	pebblevfs "github.com/cockroachdb/pebble/v2/vfs"
-
 	"github.com/nfseal/nfseal/xtsengine/blockdev/memdev"
 	"github.com/nfseal/nfseal/xtsengine/cryptfs"
 	"github.com/nfseal/nfseal/xtsengine/vfs"
@@ -83,18 +81,9 @@ func (r *intentRig) overwrite(id vfs.FileID, want []byte, offset, n int, logged 
 // crash lets power fail and starts again; only what was synced is left.
 func (r *intentRig) crash() {
 	r.t.Helper()
-	r.w.mu.Lock()
-	r.w.crashLocked(memdev.LoseAll, 0)
-	r.w.mu.Unlock()
-	if err := r.Store.Close(); err != nil {
+	if err := r.restart(nil); err != nil {
 		r.t.Fatal(err)
 	}
-	r.drop()
-	r.w = &world{dev: r.w.crashed.dev, meta: r.w.crashed.meta, rng: r.w.rng}
-	r.dev, r.meta = worldDevice{r.w.dev, r.w}, r.w.steps()
-	r.opts.Meta = r.meta
-	r.opts.Epoch++
-	r.open()
 	r.check()
 }
 
@@ -366,49 +355,6 @@ func TestIntentFullStored(t *testing.T) {
 		if a := r.attr(id); a.Change != 1<<20 || a.MTime.Sec != 77 || a.Mode != 0o600 {
 			t.Errorf("attributes %+v", a)
 		}
-	}
-}
-
-// TestIntentDamage changes a record of the older half: the start says that writes are lost, and goes on.
-func TestIntentDamage(t *testing.T) {
-	var told []error
-	r := newIntentRig(t, 64<<20, func(o *Options) {
-		o.IntentBytes = minIntentBytes
-		o.Events.BackgroundError = func(err error) { told = append(told, err) }
-	})
-	id, want := r.large("f", 64)
-	r.background.pause.Lock() // nothing is retired
-	for n := range 3 {
-		r.overwrite(id, want, n*blockBytes, 50<<10, true)
-	}
-	r.w.mu.Lock()
-	r.w.crashLocked(memdev.LoseAll, 0)
-	r.w.mu.Unlock()
-	r.background.pause.Unlock()
-	if err := r.Store.Close(); err != nil {
-		t.Fatal(err)
-	}
-	path := r.intentPath(0)
-	r.drop()
-	f, err := r.w.crashed.meta.OpenReadWrite(path, pebblevfs.WriteCategoryUnspecified)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := f.WriteAt([]byte("damage"), 60<<10); err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(f.Sync(), f.Close()); err != nil {
-		t.Fatal(err)
-	}
-	r.dev, r.meta = r.w.crashed.dev, r.w.crashed.meta
-	r.opts.Meta = r.meta
-	r.opts.Epoch++
-	r.open()
-	if len(told) != 1 || !errors.Is(told[0], vfs.ErrCorrupt) {
-		t.Errorf("told: %v", told)
-	}
-	if n := r.Stats().ReplayedWrites; n == 0 {
-		t.Error("nothing was carried out")
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 	"github.com/nfseal/nfseal/xtsengine/vfs"
 )
 
-// restart is crash without the check and without the demand that the start succeeds; change may spoil what is left.
+// restart lets power fail, if it did not yet, and starts again; change may spoil what is left.
 func (r *intentRig) restart(change func()) error {
 	r.t.Helper()
 	r.powerFails()
@@ -160,43 +160,42 @@ func TestIntentDamagedBlock(t *testing.T) {
 	}
 }
 
-// TestIntentDamagedFirst changes the first record of the older half: TestIntentDamage for another byte. Durable writes
-// are lost and nobody is told.
-func TestIntentDamagedFirst(t *testing.T) {
-	var told []error
-	r := newIntentRig(t, 64<<20, func(o *Options) {
-		o.Events.BackgroundError = func(err error) { told = append(told, err) }
-	})
-	id, want := r.large("f", 64)
-	r.background.pause.Lock()
-	for n := range 3 {
-		r.overwrite(id, want, n*blockBytes, 50<<10, true)
-	}
-	r.w.mu.Lock()
-	r.w.crashLocked(memdev.LoseAll, 0)
-	r.w.mu.Unlock()
-	r.background.pause.Unlock()
-	if err := r.Store.Close(); err != nil {
-		t.Fatal(err)
-	}
-	path := r.intentPath(0)
-	r.drop()
-	f, err := r.w.crashed.meta.OpenReadWrite(path, pebblevfs.WriteCategoryUnspecified)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := f.WriteAt([]byte("damage"), 10); err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(f.Sync(), f.Close()); err != nil {
-		t.Fatal(err)
-	}
-	r.dev, r.meta = r.w.crashed.dev, r.w.crashed.meta
-	r.opts.Meta = r.meta
-	r.opts.Epoch++
-	r.open()
-	if len(told) == 0 {
-		t.Error("nobody is told that writes are lost")
+// TestIntentDamage changes the first record of the older half, and a later one: the start says that writes are lost, and goes on.
+func TestIntentDamage(t *testing.T) {
+	for name, at := range map[string]int64{"first": 10, "later": 60 << 10} {
+		t.Run(name, func(t *testing.T) {
+			var told []error
+			r := newIntentRig(t, 64<<20, func(o *Options) {
+				o.Events.BackgroundError = func(err error) { told = append(told, err) }
+			})
+			id, want := r.large("f", 64)
+			r.background.pause.Lock() // nothing is retired
+			for n := range 3 {
+				r.overwrite(id, want, n*blockBytes, 50<<10, true)
+			}
+			r.powerFails()
+			r.background.pause.Unlock()
+			path := r.intentPath(0)
+			err := r.restart(func() {
+				f, err := r.w.meta.OpenReadWrite(path, pebblevfs.WriteCategoryUnspecified)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, err = f.WriteAt([]byte("damage"), at)
+				if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+					t.Fatal(err)
+				}
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(told) != 1 || !errors.Is(told[0], vfs.ErrCorrupt) {
+				t.Errorf("told: %v", told)
+			}
+			if n := r.Stats().ReplayedWrites; n == 0 {
+				t.Error("nothing was carried out")
+			}
+		})
 	}
 }
 
