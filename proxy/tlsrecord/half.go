@@ -1,14 +1,15 @@
 package tlsrecord
 
 import (
-	"crypto/cipher"
 	"encoding/binary"
 	"math"
+
+	"github.com/nfseal/nfseal/proxy/tlsrecord/gcm"
 )
 
 // half protects the records of one direction, in their order.
 type half struct {
-	aead  cipher.AEAD
+	aead  gcm.AEAD
 	seq   uint64
 	iv    [nonceBytes]byte // TLS 1.2: the salt, and zeros
 	nonce [nonceBytes]byte // of the present record; memory that needn't be allocated
@@ -86,19 +87,14 @@ func (h *half) seal(dst []byte, kind byte, plain []byte) (int, error) {
 	return n, nil
 }
 
-// seal13 puts the record's type behind plain, so that plain must be copied where it is sealed.
+// seal13 is seal with TLS 1.3, where the record's type stands behind plain (RFC 8446 §5.2).
 func (h *half) seal13(dst []byte, kind byte, plain []byte) (int, error) {
 	if err := h.next13(); err != nil {
 		return 0, err
 	}
 	n := h.recordBytes(len(plain))
 	putHeader(dst, TypeApplication, n)
-	inner := h.payload(dst)[:len(plain)+typeBytes]
-	if len(plain) > 0 && &inner[0] != &plain[0] {
-		copy(inner, plain)
-	}
-	inner[len(plain)] = kind
-	h.aead.Seal(inner[:0:n-headerBytes], h.nonce[:], inner, dst[:headerBytes])
+	h.aead.SealWith(h.payload(dst)[:0:n-headerBytes], h.nonce[:], plain, kind, dst[:headerBytes])
 	return n, nil
 }
 

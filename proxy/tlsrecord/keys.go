@@ -2,7 +2,6 @@ package tlsrecord
 
 import (
 	"bytes"
-	"crypto/cipher"
 	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/sha512"
@@ -215,7 +214,7 @@ func prf(out, secret []byte, label string, seeds ...[]byte) {
 }
 
 // aead makes the cipher of a direction.
-func (d *direction) aead() (cipher.AEAD, error) {
+func (d *direction) aead() (gcm.AEAD, error) {
 	aead, err := gcm.New(d.key[:])
 	if err != nil {
 		return nil, fmt.Errorf("tlsrecord: %w", err)

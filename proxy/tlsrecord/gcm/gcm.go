@@ -23,16 +23,46 @@ const (
 	mostText = (1<<32 - 2) * blockBytes
 )
 
-// New returns AES-256-GCM with a key, which stays the caller's. Nonces are NonceBytes long, others panic. A destination
-// begins where the source does or is apart from it. Methods may be called concurrently.
-func New(key []byte) (cipher.AEAD, error) {
+// AEAD is AES-256-GCM with one key. Nonces are NonceBytes long, others panic. A destination begins where the source does
+// or is apart from it. Methods may be called concurrently.
+type AEAD interface {
+	cipher.AEAD
+	// SealWith is Seal of plaintext and one byte behind it, as a record of TLS 1.3 has it (RFC 8446 §5.2), so that plaintext
+	// need not be moved to where there is room for that. dst has capacity for all, or new memory is taken.
+	SealWith(dst, nonce, plaintext []byte, last byte, extra []byte) []byte
+}
+
+// New returns AES-256-GCM with a key, which stays the caller's.
+func New(key []byte) (AEAD, error) {
 	if len(key) == KeyBytes && useWide() {
 		return newWide(key), nil
 	}
 	return newStandard(key)
 }
 
-func newStandard(key []byte) (cipher.AEAD, error) {
+// standard is the cipher of crypto/cipher.
+type standard struct{ cipher.AEAD }
+
+// SealWith implements AEAD.
+func (s standard) SealWith(dst, nonce, plaintext []byte, last byte, extra []byte) []byte {
+	all, out := grow(dst, len(plaintext)+1+TagBytes)
+	n := copy(out, plaintext)
+	out[n] = last
+	s.Seal(out[:0], nonce, out[:n+1], extra)
+	return all
+}
+
+// grow appends room for n bytes to dst.
+func grow(dst []byte, n int) (all, room []byte) {
+	if have := len(dst); cap(dst)-have >= n {
+		all = dst[:have+n]
+	} else {
+		all = append(dst[:have:have], make([]byte, n)...)
+	}
+	return all, all[len(dst):]
+}
+
+func newStandard(key []byte) (AEAD, error) {
 	if len(key) != KeyBytes {
 		return nil, fmt.Errorf("gcm: key of %d bytes", len(key))
 	}
@@ -44,7 +74,7 @@ func newStandard(key []byte) (cipher.AEAD, error) {
 	if err != nil {
 		return nil, fmt.Errorf("gcm: %w", err)
 	}
-	return aead, nil
+	return standard{aead}, nil
 }
 
 // useWide says whether this process uses the assembly.
@@ -57,7 +87,7 @@ func selfTest() bool {
 	for i := range key {
 		key[i] = byte(i * 5)
 	}
-	standard, err := newStandard(key)
+	own, err := newStandard(key)
 	if err != nil {
 		return false
 	}
@@ -68,9 +98,12 @@ func selfTest() bool {
 		for i := range plain {
 			plain[i] = byte(i*7 + i>>8)
 		}
-		sealed := standard.Seal(nil, nonce, plain, key)
+		sealed := own.Seal(nil, nonce, plain, key)
 		opened, err := w.Open(nil, nonce, sealed, key)
 		if err != nil || !bytes.Equal(opened, plain) || !bytes.Equal(w.Seal(nil, nonce, plain, key), sealed) {
+			return false
+		}
+		if !bytes.Equal(w.SealWith(nil, nonce, plain, 23, key), own.SealWith(nil, nonce, plain, 23, key)) {
 			return false
 		}
 	}

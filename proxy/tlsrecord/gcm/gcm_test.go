@@ -2,7 +2,6 @@ package gcm
 
 import (
 	"bytes"
-	"crypto/cipher"
 	"encoding/hex"
 	"math/rand/v2"
 	"testing"
@@ -24,9 +23,9 @@ type runner[T any] interface {
 }
 
 // eachMaker runs f with both implementations, as far as this processor has them.
-func eachMaker[T runner[T]](t T, f func(t T, make func(key []byte) cipher.AEAD)) {
+func eachMaker[T runner[T]](t T, f func(t T, make func(key []byte) AEAD)) {
 	t.Run("standard", func(t T) {
-		f(t, func(key []byte) cipher.AEAD {
+		f(t, func(key []byte) AEAD {
 			a, err := newStandard(key)
 			if err != nil {
 				t.Fatal(err)
@@ -40,7 +39,7 @@ func eachMaker[T runner[T]](t T, f func(t T, make func(key []byte) cipher.AEAD))
 }
 
 // needWide gives both, or skips on a processor without the instructions.
-func needWide(t testing.TB, key []byte) (wide, standard cipher.AEAD) {
+func needWide(t testing.TB, key []byte) (wide, standard AEAD) {
 	t.Helper()
 	if !available() {
 		t.Skip("runs on a processor with AVX-512, VAES and VPCLMULQDQ")
@@ -68,7 +67,7 @@ func TestVectors(t *testing.T) {
 		{key, nonce, text + "1aafd255", "", code + "898015ad" + "b094dac5d93471bdec1a502270e3cc6c"},
 		{key, nonce, text, "feedfacedeadbeeffeedfacedeadbeefabaddad2", code + "76fc6ece0f4e1768cddf8853bb2d551b"},
 	} {
-		eachMaker(t, func(t *testing.T, make func(key []byte) cipher.AEAD) {
+		eachMaker(t, func(t *testing.T, make func(key []byte) AEAD) {
 			a := make(unhex(t, v.key))
 			if got := a.Seal(nil, unhex(t, v.nonce), unhex(t, v.text), unhex(t, v.extra)); hex.EncodeToString(got) != v.sealed {
 				t.Errorf("sealed %x, want %s", got, v.sealed)
@@ -118,7 +117,7 @@ func fill(rng *rand.Rand, b []byte) {
 }
 
 // checkSame seals and opens with both, apart and in place.
-func checkSame(t *testing.T, wide, standard cipher.AEAD, nonce, extra, plain []byte) {
+func checkSame(t *testing.T, wide, standard AEAD, nonce, extra, plain []byte) {
 	t.Helper()
 	want := standard.Seal(nil, nonce, plain, extra)
 	prefix := []byte("before")
@@ -128,6 +127,16 @@ func checkSame(t *testing.T, wide, standard cipher.AEAD, nonce, extra, plain []b
 	place := append(make([]byte, 0, len(want)), plain...)
 	if got := wide.Seal(place[:0], nonce, place, extra); !bytes.Equal(got, want) {
 		t.Fatalf("%d bytes with %d: sealed differently in place", len(plain), len(extra))
+	}
+	longer := standard.Seal(nil, nonce, append(bytes.Clone(plain), 23), extra)
+	for _, a := range []AEAD{wide, standard} {
+		if got := a.SealWith(bytes.Clone(prefix), nonce, plain, 23, extra); !bytes.Equal(got, append(prefix, longer...)) {
+			t.Fatalf("%d bytes with %d: sealed differently with a byte behind them", len(plain), len(extra))
+		}
+		place := append(make([]byte, 0, len(longer)), plain...)
+		if got := a.SealWith(place[:0], nonce, place, 23, extra); !bytes.Equal(got, longer) || &got[0] != &place[:1][0] {
+			t.Fatalf("%d bytes with %d: sealed differently in place with a byte behind them", len(plain), len(extra))
+		}
 	}
 	if got, err := wide.Open(bytes.Clone(prefix), nonce, want, extra); err != nil || !bytes.Equal(got, append(prefix, plain...)) {
 		t.Fatalf("%d bytes with %d: opened differently, %v", len(plain), len(extra), err)
@@ -237,13 +246,14 @@ func TestChoice(t *testing.T) {
 
 // TestNoAllocation seals and opens into memory that is there.
 func TestNoAllocation(t *testing.T) {
-	eachMaker(t, func(t *testing.T, maker func(key []byte) cipher.AEAD) {
+	eachMaker(t, func(t *testing.T, maker func(key []byte) AEAD) {
 		a := maker(testKey(6))
 		nonce, plain := make([]byte, NonceBytes), make([]byte, 5000)
 		sealed := a.Seal(nil, nonce, plain, nonce)
-		dst := make([]byte, 0, len(sealed))
+		dst := make([]byte, 0, len(sealed)+1)
 		if n := testing.AllocsPerRun(10, func() {
 			a.Seal(dst, nonce, plain, nonce)
+			a.SealWith(dst, nonce, plain, 23, nonce)
 			if _, err := a.Open(dst, nonce, sealed, nonce); err != nil {
 				t.Fatal(err)
 			}

@@ -3,7 +3,6 @@
 package gcm
 
 import (
-	"crypto/cipher"
 	"crypto/subtle"
 	"encoding/binary"
 	"errors"
@@ -32,7 +31,7 @@ const (
 // in part does not have.
 type powers [(groupBlocks + 4) * blockBytes]byte
 
-// wide is the cipher.AEAD on zmm registers.
+// wide is the AEAD on zmm registers.
 type wide struct {
 	keys   aes256.Schedule
 	powers powers
@@ -40,7 +39,7 @@ type wide struct {
 
 var errOpen = errors.New("gcm: message is not genuine")
 
-func newWide(key []byte) cipher.AEAD {
+func newWide(key []byte) AEAD {
 	g := new(wide)
 	aes256.Expand((*[KeyBytes]byte)(key), &g.keys)
 	var h, power, none [blockBytes]byte
@@ -80,6 +79,24 @@ func (g *wide) Seal(dst, nonce, plaintext, extra []byte) []byte {
 	return all
 }
 
+// SealWith implements AEAD. What is no whole group is sealed where it goes, with the byte behind it.
+func (g *wide) SealWith(dst, nonce, plaintext []byte, last byte, extra []byte) []byte {
+	text := len(plaintext) + 1
+	all, out := grow(dst, text+TagBytes)
+	checkSizes(nonce, out[:text])
+	whole := len(plaintext) / groupBytes * groupBytes
+	rest := out[whole:text]
+	copy(rest, plaintext[whole:])
+	rest[len(rest)-1] = last
+	var m message
+	g.begin(&m, nonce, extra)
+	g.through(&m, out, plaintext[:whole], false)
+	g.through(&m, rest, rest, false)
+	g.end(&m, len(extra), text, (*[TagBytes]byte)(out[text:]))
+	m = message{}
+	return all
+}
+
 // Open implements cipher.AEAD. What is not genuine is not left in dst.
 func (g *wide) Open(dst, nonce, sealed, extra []byte) ([]byte, error) {
 	if len(sealed) < TagBytes {
@@ -110,6 +127,13 @@ type message struct {
 func (g *wide) run(dst, src, nonce, extra []byte, tag *[TagBytes]byte, open bool) {
 	var m message
 	g.begin(&m, nonce, extra)
+	g.through(&m, dst, src, open)
+	g.end(&m, len(extra), len(src), tag)
+	m = message{}
+}
+
+// through takes src into the message: what comes before the last time is whole groups.
+func (g *wide) through(m *message, dst, src []byte, open bool) {
 	for done := 0; done < len(src); {
 		n, groups := m.part(len(src) - done)
 		to, from := &dst[done], &src[done]
@@ -126,8 +150,6 @@ func (g *wide) run(dst, src, nonce, extra []byte, tag *[TagBytes]byte, open bool
 		m.skip(n)
 		done += n
 	}
-	g.end(&m, len(extra), len(src), tag)
-	m = message{}
 }
 
 // begin takes in the additional data.
@@ -172,16 +194,6 @@ func (g *wide) end(m *message, extra, text int, tag *[TagBytes]byte) {
 	upper, lower := binary.LittleEndian.Uint64(m.hash[8:]), binary.LittleEndian.Uint64(m.hash[:])
 	binary.BigEndian.PutUint64(tag[:], upper^binary.BigEndian.Uint64(m.cover[:]))
 	binary.BigEndian.PutUint64(tag[8:], lower^binary.BigEndian.Uint64(m.cover[8:]))
-}
-
-// grow appends room for n bytes to dst.
-func grow(dst []byte, n int) (all, room []byte) {
-	if have := len(dst); cap(dst)-have >= n {
-		all = dst[:have+n]
-	} else {
-		all = append(dst[:have:have], make([]byte, n)...)
-	}
-	return all, all[len(dst):]
 }
 
 // checkSizes panics on misuse.
