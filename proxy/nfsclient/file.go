@@ -114,33 +114,59 @@ func (f *File) current() wire.Stateid {
 
 // ReadAt reads at most MaxRead bytes into p from offset. It may return fewer than len(p) without eof.
 func (f *File) ReadAt(ctx context.Context, p []byte, offset uint64) (n int, eof bool, err error) {
-	q, err := f.c.acquire(ctx)
+	q, res, err := f.read(ctx, offset, len(p))
 	if err != nil {
 		return 0, false, err
 	}
+	defer q.release()
+	return copy(p, res.Data), res.EOF, nil
+}
+
+// View shows use at most n bytes from offset, and MaxRead, where they were received: they are its own until it returns.
+// There may be fewer without eof.
+func (f *File) View(ctx context.Context, offset uint64, n int, use func(data []byte) error) (eof bool, err error) {
+	q, res, err := f.read(ctx, offset, n)
+	if err != nil {
+		return false, err
+	}
+	defer q.release()
+	return res.EOF, use(res.Data)
+}
+
+// read does READ. Without an error the result is good until the caller releases q.
+func (f *File) read(ctx context.Context, offset uint64, n int) (q *call, res wire.ReadRes, err error) {
+	if q, err = f.c.acquire(ctx); err != nil {
+		return nil, res, err
+	}
 	f.c.start(q, false)
 	q.putFH(f.handle)
-	args := wire.ReadArgs{Stateid: f.current(), Offset: offset, Count: uint32(min(len(p), f.c.maxRead))}
+	args := wire.ReadArgs{Stateid: f.current(), Offset: offset, Count: uint32(min(n, f.c.maxRead))}
 	q.op(wire.OP_READ)
 	args.Encode(&q.enc)
 	lost, err := f.c.finish(ctx, q)
 	if lost {
-		return 0, false, err
+		return nil, res, err
 	}
-	defer q.release()
+	if err == nil {
+		err = q.readResult(&res, args.Count)
+	}
 	if err != nil {
-		return 0, false, err
+		q.release()
+		return nil, res, err
 	}
+	return q, res, nil
+}
+
+func (q *call) readResult(res *wire.ReadRes, most uint32) error {
 	q.result(wire.OP_PUTFH, nil)
 	if !q.next(wire.OP_READ) {
-		return 0, false, q.err
+		return q.err
 	}
-	var res wire.ReadRes
 	res.Decode(&q.results)
-	if q.results.Err() != nil || len(res.Data) > int(args.Count) {
-		return 0, false, ErrProtocol
+	if q.results.Err() != nil || len(res.Data) > int(most) {
+		return ErrProtocol
 	}
-	return copy(p, res.Data), res.EOF, nil
+	return nil
 }
 
 // WriteAt writes at most MaxWrite bytes of p at offset; fewer than len(p) may be written.

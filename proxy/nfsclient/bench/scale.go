@@ -252,7 +252,7 @@ func (s *session) scaleClients(ctx context.Context, l *load, n int, to []Series)
 		return err
 	}
 	depth := l.depth(n)
-	attrs, data := make([]wire.Attrs, depth), buffers(depth, smallBytes)
+	attrs := make([]wire.Attrs, depth)
 	err := s.point(ctx, l.o, &to[0], depth, n, &job{op: func(ctx context.Context, worker, i int) error {
 		m := &members[l.of(n, worker, i)]
 		return m.client.GetAttr(ctx, m.file.Handle(), nfsclient.BasicAttrs, &attrs[worker])
@@ -262,7 +262,7 @@ func (s *session) scaleClients(ctx context.Context, l *load, n int, to []Series)
 	}
 	offset := s.offsets(depth)
 	return s.point(ctx, l.o, &to[1], depth, n, &job{op: func(ctx context.Context, worker, i int) error {
-		return readAll(ctx, members[l.of(n, worker, i)].file, data[worker], offset(worker))
+		return readAll(ctx, members[l.of(n, worker, i)].file, smallBytes, offset(worker))
 	}})
 }
 

@@ -130,18 +130,21 @@ func writeAll(ctx context.Context, f *nfsclient.File, p []byte, offset int64, st
 	return nil
 }
 
-// readAll fills p.
-func readAll(ctx context.Context, f *nfsclient.File, p []byte, offset int64) error {
-	for len(p) > 0 {
-		n, _, err := f.ReadAt(ctx, p, uint64(offset))
-		if err != nil {
+// readAll reads n bytes, in more than one READ if the server gives no more at once. They stay where they were received: what
+// a client does with them is the same for all servers.
+func readAll(ctx context.Context, f *nfsclient.File, n int, offset int64) error {
+	got := 0
+	see := func(data []byte) error {
+		got += len(data)
+		if len(data) == 0 {
+			return fmt.Errorf("READ at %d finds nothing", offset+int64(got))
+		}
+		return nil
+	}
+	for got < n {
+		if _, err := f.View(ctx, uint64(offset+int64(got)), n-got, see); err != nil {
 			return err
 		}
-		if n == 0 {
-			return fmt.Errorf("READ at %d finds nothing", offset)
-		}
-		p = p[n:]
-		offset += int64(n)
 	}
 	return nil
 }
@@ -163,11 +166,11 @@ func sequentialRead(ctx context.Context, s *session) (*job, error) {
 	if err := s.ensureFile(ctx); err != nil {
 		return nil, err
 	}
-	data, steps := buffers(8, largeBytes), int(s.o.FileBytes/largeBytes)
-	op := func(ctx context.Context, worker, n int) error {
-		return readAll(ctx, s.file, data[worker], int64(n%steps)*largeBytes)
+	steps := int(s.o.FileBytes / largeBytes)
+	op := func(ctx context.Context, _, n int) error {
+		return readAll(ctx, s.file, largeBytes, int64(n%steps)*largeBytes)
 	}
-	once := &meter{depth: len(data), limit: steps}
+	once := &meter{depth: 8, limit: steps}
 	if err := once.run(ctx, op); err != nil {
 		return nil, err
 	}
@@ -193,9 +196,9 @@ func randomRead(ctx context.Context, s *session) (*job, error) {
 	if err := s.ensureFile(ctx); err != nil {
 		return nil, err
 	}
-	data, offset := buffers(32, smallBytes), s.offsets(32)
-	return &job{unit: 1, bytes: smallBytes, op: func(ctx context.Context, worker, n int) error {
-		return readAll(ctx, s.file, data[worker], offset(worker))
+	offset := s.offsets(32)
+	return &job{unit: 1, bytes: smallBytes, op: func(ctx context.Context, worker, _ int) error {
+		return readAll(ctx, s.file, smallBytes, offset(worker))
 	}}, nil
 }
 
