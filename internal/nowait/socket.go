@@ -43,6 +43,7 @@ func move(call, fd uintptr, p []byte, flags uintptr) (int, error) {
 // Socket reads from a stream socket and writes to it, as its connection does: one goroutine at a time in each direction.
 type Socket struct {
 	raw     syscall.RawConn
+	inbox   *Inbox
 	in, out half
 }
 
@@ -71,13 +72,16 @@ func NewSocket(conn net.Conn) *Socket {
 	if err != nil {
 		return nil // closed: its Read says so
 	}
-	s := &Socket{raw: raw}
+	s := &Socket{raw: raw, inbox: NewInbox(raw)}
 	s.in.attempt, s.out.attempt = s.in.receive, s.out.send
 	return s
 }
 
 // Expect says whether Read waits as an Expect does. At first it does not. It is called by who reads.
 func (s *Socket) Expect(on bool) { s.in.expects = on }
+
+// Pending says whether Read would not wait. It is called by who reads.
+func (s *Socket) Pending() bool { return s.inbox.Pending() }
 
 // Read implements io.Reader. It waits in the runtime's poller, as a read of the connection does, or as Expect says.
 func (s *Socket) Read(p []byte) (int, error) {

@@ -125,6 +125,40 @@ func TestErrors(t *testing.T) {
 	}
 }
 
+// TestPending: what has come is pending until it is taken, and so is the end.
+func TestPending(t *testing.T) {
+	near, far := pair(t)
+	s := NewSocket(near)
+	expect := func(want bool, when string) {
+		t.Helper()
+		for range 1000 { // what is sent takes a moment
+			if s.Pending() == want {
+				return
+			}
+			time.Sleep(time.Millisecond)
+		}
+		t.Errorf("%s: pending is %t", when, !want)
+	}
+	expect(false, "at first")
+	if _, err := far.Write([]byte("xy")); err != nil {
+		t.Fatal(err)
+	}
+	expect(true, "when something has come")
+	for range 2 {
+		if _, err := s.Read(make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect(false, "when it is taken")
+	far.CloseWrite()
+	expect(true, "at the end")
+	if n := testing.AllocsPerRun(10, func() { s.Pending() }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+	near.Close()
+	expect(true, "of a closed one")
+}
+
 // TestNoWait asks a socket whose descriptor is in blocking mode, which has nothing, and then takes nothing.
 func TestNoWait(t *testing.T) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/nfseal/nfseal/internal/nowait"
 	"github.com/nfseal/nfseal/proxy/tlsrecord"
 )
 
@@ -33,6 +34,7 @@ func newConn(carrier *Carrier, raw *net.TCPConn, socket syscall.RawConn, isServe
 	c := &Conn{raw: raw, socket: socket, carrier: carrier, isServer: isServer, v13: in.IsTLS13()}
 	c.in.c, c.out.c = c, c
 	c.in.attempt, c.out.attempt = c.in.receive, c.out.sendControl
+	c.in.inbox = nowait.NewInbox(socket)
 	if c.v13 {
 		c.in.keys, c.out.keys = *in, *out
 	}

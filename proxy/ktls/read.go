@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nfseal/nfseal/internal/nowait"
 	"github.com/nfseal/nfseal/proxy/tlsrecord"
 )
 
@@ -19,6 +20,7 @@ var buffers = sync.Pool{New: func() any { return new([bufferBytes]byte) }}
 type reader struct {
 	c       *Conn
 	attempt func(uintptr) bool // receive, made once
+	inbox   *nowait.Inbox
 
 	mu      sync.Mutex
 	keys    tlsrecord.Traffic  // of TLS 1.3
@@ -67,6 +69,13 @@ func (c *Conn) Buffered() bool {
 	c.in.mu.Lock()
 	defer c.in.mu.Unlock()
 	return len(c.in.plain) > 0 || c.in.err != nil
+}
+
+// Pending says whether Read would not wait, or only for the rest of a record.
+func (c *Conn) Pending() bool {
+	c.in.mu.Lock()
+	defer c.in.mu.Unlock()
+	return len(c.in.plain) > 0 || c.in.err != nil || c.in.inbox.Pending()
 }
 
 // errNothing: nothing was there, and waiting was not wanted.

@@ -72,8 +72,9 @@ const (
 	// goroutines: their files may be on a disk.
 	slowCall    = 100 * time.Microsecond
 	spreadCalls = 64
-	// yieldBytes is how long a call is whose worker takes the reader's place on the processor.
-	yieldBytes = 64 << 10
+	// largeBytes is how long a call is whose worker takes the reader's place on the processor. It is read to its end
+	// and no further, so the socket is asked whether more has come.
+	largeBytes = 64 << 10
 	// loneCalls is how many calls come one at a time before the next one is expected soon.
 	loneCalls = 8
 	// crowdCalls is how many calls of unknown length must be alone before the reader handles one.

@@ -22,6 +22,7 @@ type reader struct {
 	stopped atomic.Bool // no further record is to be waited for
 
 	more   interface{ Buffered() bool } // conn, if it reads ahead itself
+	socket interface{ Pending() bool }  // from, or conn, if it knows what the socket has
 	expect interface{ Expect(on bool) } // from, if it can wait for what comes soon
 	lone   int                          // calls that came one at a time, since one did not
 
@@ -38,6 +39,7 @@ func (in *reader) init(s *server) {
 	}
 	in.expect, _ = in.from.(interface{ Expect(on bool) })
 	in.more, _ = s.conn.(interface{ Buffered() bool })
+	in.socket, _ = in.from.(interface{ Pending() bool })
 	in.ahead = s.o.Buffers.get(readAheadBytes)
 	in.f = framer{src: in, max: s.o.MaxRecordBytes, ahead: in.ahead.Mem, sleep: in.sleep}
 }
@@ -67,6 +69,9 @@ func (in *reader) saw(alone bool) {
 
 // connReady says whether a read of the connection would not wait.
 func (in *reader) connReady() bool { return in.more != nil && in.more.Buffered() }
+
+// pending says whether the socket has something that has not been taken, as far as that can be known.
+func (in *reader) pending() bool { return in.socket != nil && in.socket.Pending() }
 
 // next reads one record and returns its task: nil for a record that wants no answer, io.EOF for an end
 // between two records.

@@ -146,7 +146,8 @@ func (s *server) readLoop() {
 
 // see sees to the call of t, and says whether this goroutine is still the reader.
 func (s *server) see(t *task) bool {
-	more := s.in.ready()
+	large := t.n >= largeBytes
+	more := s.in.ready() || large && s.in.pending()
 	alone := s.busy.Load() == 0 && !more
 	s.in.saw(alone)
 	if len(s.slots) == cap(s.slots) {
@@ -166,7 +167,6 @@ func (s *server) see(t *task) bool {
 	if s.inline(t, alone) {
 		return s.handleInline(t, more, alone)
 	}
-	large := t.n >= yieldBytes
 	s.handOut(t)
 	if large {
 		// The worker is next on this processor, which has the call's data in its cache, and the reader goes to where

@@ -226,6 +226,37 @@ func TestServeTakeover(t *testing.T) {
 	}
 }
 
+// A large call is not taken to be alone where the socket has more behind it, which a read to its end does not show.
+func TestServeLargeTogether(t *testing.T) {
+	s := serve(t, Options{Takeover: time.Minute})
+	both := bytes.Join([][]byte{
+		record(message(0, procWait, make([]byte, 4*largeBytes)), 8*largeBytes),
+		record(message(1, procWait, make([]byte, 4*largeBytes)), 8*largeBytes),
+	}, nil)
+	const rounds = 20
+	together := 0
+	for range rounds {
+		for range crowdCalls + 1 { // until calls are thought to come alone
+			s.send(record(message(1000, procEcho, nil), 1000))
+			s.echoed(1000, nil)
+		}
+		s.send(both)
+		for end := time.Now().Add(100 * time.Millisecond); s.h.running() < 2 && time.Now().Before(end); {
+			time.Sleep(time.Millisecond)
+		}
+		if s.h.running() == 2 {
+			together++
+		}
+		for range 2 {
+			s.h.gate <- struct{}{}
+			s.receive()
+		}
+	}
+	if together < rounds/2 { // the client may be slower than the reader
+		t.Errorf("of %d times two calls were under way together %d times", rounds, together)
+	}
+}
+
 // echoedAll receives the echoes of "quick" of n calls from xid first on, in any order.
 func (s *served) echoedAll(first, n uint32) {
 	s.t.Helper()

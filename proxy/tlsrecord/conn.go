@@ -42,6 +42,7 @@ func newConn(raw net.Conn, in, out *direction) (*Conn, error) {
 		if c.in.socket, err = socket.SyscallConn(); err != nil {
 			return nil, fmt.Errorf("tlsrecord: %w", err)
 		}
+		c.in.inbox = nowait.NewInbox(c.in.socket)
 	}
 	return c, nil
 }

@@ -18,6 +18,7 @@ import (
 type reader struct {
 	c       *Conn
 	socket  syscall.RawConn    // nil if the connection is no socket
+	inbox   *nowait.Inbox      // the same
 	attempt func(uintptr) bool // receive, made once
 
 	mu sync.Mutex
@@ -73,6 +74,16 @@ func (c *Conn) Buffered() bool {
 	}
 	_, whole, err := c.in.parse(c.in.buf.Mem[c.in.r:c.in.w])
 	return whole || err != nil
+}
+
+// Pending says whether Read would not wait, or only for the rest of a record.
+func (c *Conn) Pending() bool {
+	if c.Buffered() {
+		return true
+	}
+	c.in.mu.Lock()
+	defer c.in.mu.Unlock()
+	return c.in.inbox != nil && c.in.inbox.Pending()
 }
 
 // drain moves to p what can be had without waiting.
