@@ -169,7 +169,11 @@ func (q *call) readResult(res *wire.ReadRes, most uint32) error {
 	return nil
 }
 
-// WriteAt writes at most MaxWrite bytes of p at offset; fewer than len(p) may be written.
+// behindBytes is from how many bytes on what is written is not copied into the request.
+const behindBytes = 32 << 10
+
+// WriteAt writes at most MaxWrite bytes of p at offset; fewer than len(p) may be written. If ctx ends it, p may still be
+// read until the client is closed.
 func (f *File) WriteAt(ctx context.Context, p []byte, offset uint64, stable wire.StableHow) (wire.WriteRes, error) {
 	var res wire.WriteRes
 	q, err := f.c.acquire(ctx)
@@ -178,9 +182,9 @@ func (f *File) WriteAt(ctx context.Context, p []byte, offset uint64, stable wire
 	}
 	f.c.start(q, true)
 	q.putFH(f.handle)
-	args := wire.WriteArgs{Stateid: f.current(), Offset: offset, Stable: stable, Data: p[:min(len(p), f.c.maxWrite)]}
+	p = p[:min(len(p), f.c.maxWrite)]
 	q.op(wire.OP_WRITE)
-	args.Encode(&q.enc)
+	q.writeArgs(wire.WriteArgs{Stateid: f.current(), Offset: offset, Stable: stable, Data: p})
 	lost, err := f.c.finish(ctx, q)
 	if lost {
 		return res, err
@@ -194,10 +198,22 @@ func (f *File) WriteAt(ctx context.Context, p []byte, offset uint64, stable wire
 		return res, q.err
 	}
 	res.Decode(&q.results)
-	if q.results.Err() != nil || int(res.Count) > len(args.Data) {
+	if q.results.Err() != nil || int(res.Count) > len(p) {
 		return wire.WriteRes{}, ErrProtocol
 	}
 	return res, nil
+}
+
+// writeArgs appends the arguments of WRITE, the request's last operation.
+func (q *call) writeArgs(args wire.WriteArgs) {
+	n := len(args.Data)
+	if n < behindBytes || n%4 != 0 { // which would want padding behind it
+		args.Encode(&q.enc)
+		return
+	}
+	q.behind, args.Data = args.Data, nil
+	args.Encode(&q.enc)
+	q.enc.PutUint32At(q.enc.Len()-4, uint32(n))
 }
 
 // Commit makes earlier writes durable (0, 0: all of them) and returns the write verifier.

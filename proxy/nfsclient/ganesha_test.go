@@ -178,6 +178,15 @@ func testData(t *testing.T, p *bench.Process) {
 
 	f, _, err := c.Open(ctx, root, "data", nfsclient.OpenOptions{Read: true, Write: true})
 	must(t, err)
+	eof, err := f.View(ctx, 1<<20, 999, func(p []byte) error {
+		if !bytes.Equal(p, data[1<<20:1<<20+999]) {
+			return fmt.Errorf("%d bytes are not those of the file", len(p))
+		}
+		return nil
+	})
+	if err != nil || eof {
+		t.Errorf("View: eof %v, %v", eof, err)
+	}
 	res, err := f.WriteAt(ctx, []byte("unstable"), 5, wire.UNSTABLE4)
 	must(t, err)
 	v, err := f.Commit(ctx, 0, 0)
@@ -465,12 +474,20 @@ func TestGaneshaAllocations(t *testing.T) {
 	c, root := connect(t, ganesha(t), nfsclient.Options{Slots: 1, NoRenew: true})
 	f, _, err := c.Open(ctx, root, "file", nfsclient.OpenOptions{Read: true, Write: true, Create: true})
 	must(t, err)
-	buf := make([]byte, 4096)
+	buf, large := make([]byte, 4096), make([]byte, 64<<10)
+	see := func(data []byte) error {
+		if len(data) != len(buf) {
+			return fmt.Errorf("%d bytes", len(data))
+		}
+		return nil
+	}
 	var a wire.Attrs
 	for name, op := range map[string]func() error{
-		"WRITE":   func() error { _, err := f.WriteAt(ctx, buf, 0, wire.UNSTABLE4); return err },
-		"READ":    func() error { _, _, err := f.ReadAt(ctx, buf, 0); return err },
-		"GETATTR": func() error { return c.GetAttr(ctx, root, nfsclient.BasicAttrs, &a) },
+		"WRITE":         func() error { _, err := f.WriteAt(ctx, buf, 0, wire.UNSTABLE4); return err },
+		"large WRITE":   func() error { _, err := f.WriteAt(ctx, large, 0, wire.UNSTABLE4); return err },
+		"READ":          func() error { _, _, err := f.ReadAt(ctx, buf, 0); return err },
+		"READ in place": func() error { _, err := f.View(ctx, 0, len(buf), see); return err },
+		"GETATTR":       func() error { return c.GetAttr(ctx, root, nfsclient.BasicAttrs, &a) },
 	} {
 		must(t, op())
 		if n := testing.AllocsPerRun(100, func() {

@@ -39,6 +39,7 @@ type call struct {
 
 	frame  []byte // record mark and request; grown by enc
 	enc    xdr.Encoder
+	behind []byte // the caller's, the request's last bytes, sent from where they are
 	record []byte // the reply
 
 	results xdr.Decoder
@@ -114,6 +115,7 @@ func (t *transport) fail(err error) {
 // begin starts a request with an RPC header.
 func (c *call) begin(program, version, procedure uint32) {
 	c.enc.Reset(c.frame[markBytes:], c.t.max, c)
+	c.behind = nil
 	c.xid.Store((c.xid.Load()>>8+1)<<8 | c.index)
 	c.err = nil
 	rpc.AppendCall(&c.enc, c.xid.Load(), program, version, procedure, &c.t.auth)
@@ -125,7 +127,7 @@ func (c *call) do(ctx context.Context) (lost bool, err error) {
 	if err := c.enc.Err(); err != nil {
 		return false, fmt.Errorf("nfsclient: encode request: %w", err)
 	}
-	binary.BigEndian.PutUint32(c.frame, 1<<31|uint32(c.enc.Len()))
+	binary.BigEndian.PutUint32(c.frame, 1<<31|uint32(c.enc.Len()+len(c.behind)))
 	c.state.Store(callWaiting)
 	c.parts.Store(2)
 	c.unanswered.Store(true)
@@ -178,7 +180,7 @@ func (t *transport) send(c *call) {
 
 // write sends the requests of batch: with writev on a TCP connection, else small ones put together.
 func (t *transport) write(batch []*call) error {
-	if len(batch) == 1 {
+	if len(batch) == 1 && batch[0].behind == nil {
 		_, err := t.conn.Write(batch[0].bytes())
 		return err
 	}
@@ -187,6 +189,9 @@ func (t *transport) write(batch []*call) error {
 		t.iov = t.iov[:0]
 		for _, c := range batch {
 			t.iov = append(t.iov, c.bytes())
+			if c.behind != nil {
+				t.iov = append(t.iov, c.behind)
+			}
 		}
 		if ok {
 			_, err := together.WriteBuffers(t.iov)
@@ -198,7 +203,7 @@ func (t *transport) write(batch []*call) error {
 	}
 	t.scratch = t.scratch[:0]
 	for _, c := range batch {
-		t.scratch = append(t.scratch, c.bytes()...)
+		t.scratch = append(append(t.scratch, c.bytes()...), c.behind...)
 		if len(t.scratch) >= 64<<10 {
 			if _, err := t.conn.Write(t.scratch); err != nil {
 				return err
@@ -210,7 +215,7 @@ func (t *transport) write(batch []*call) error {
 	return err
 }
 
-// bytes is the request with its record mark.
+// bytes is the record mark and the request up to what is behind it.
 func (c *call) bytes() []byte { return c.frame[:markBytes+c.enc.Len()] }
 
 // read is the reader's goroutine: it hands replies to the calls that wait for them.
