@@ -40,7 +40,7 @@ type call struct {
 	frame  []byte // record mark and request; grown by enc
 	enc    xdr.Encoder
 	behind []byte // the caller's, the request's last bytes, sent from where they are
-	record []byte // the reply
+	record []byte // the reply, until the call is released
 
 	results xdr.Decoder
 	err     error
@@ -59,8 +59,41 @@ func (c *call) Grow(old []byte, need int) []byte {
 	return bigger[markBytes:]
 }
 
-// release gives the call back.
-func (c *call) release() { c.giveTo <- c }
+// release gives the call back, and the memory of its reply.
+func (c *call) release() {
+	c.t.records.put(c.record)
+	c.record = nil
+	c.giveTo <- c
+}
+
+// records is memory for replies. What was used last is used next, for it is in the processor's cache. There is no more of it
+// than calls were under way at once.
+type records struct {
+	mu   sync.Mutex
+	free [][]byte
+}
+
+func (r *records) put(b []byte) {
+	if b == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.free = append(r.free, b)
+}
+
+// take returns nil where there is none.
+func (r *records) take() []byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := len(r.free)
+	if n == 0 {
+		return nil
+	}
+	b := r.free[n-1]
+	r.free = r.free[:n-1]
+	return b
+}
 
 // transport sends requests and receives replies on one connection.
 type transport struct {
@@ -68,6 +101,8 @@ type transport struct {
 	auth  rpc.Auth
 	max   int
 	calls [256]*call
+
+	records records
 
 	mu      sync.Mutex
 	queue   []*call
@@ -246,10 +281,9 @@ func (t *transport) deliver(record []byte) []byte {
 	if !c.unanswered.CompareAndSwap(true, false) {
 		return record // a second reply
 	}
-	old := c.record
 	c.record = record
 	c.complete()
-	return old
+	return t.records.take()
 }
 
 // complete counts one of the two things that a call waits for. A reply may be there before the write of
