@@ -122,10 +122,7 @@ func (s *Store) dropAhead() {
 func (s *Store) doAhead(o aheadOrder) {
 	defer s.endAhead(o.i)
 	buf := blockdev.Alloc(o.length)
-	defer func() {
-		clear(buf) // of plaintext
-		blockdev.Free(buf)
-	}()
+	defer blockdev.Free(buf)
 	r := readPlans.Get().(*readPlan)
 	defer r.release()
 	for s.failed() == nil {
@@ -139,7 +136,8 @@ func (s *Store) doAhead(o aheadOrder) {
 	}
 }
 
-// readOrdered does an order under the file's lock. missing is a window that has to be loaded first.
+// readOrdered does an order under the file's lock; buf holds nothing behind that. missing is a window that has to be loaded
+// first.
 func (s *Store) readOrdered(r *readPlan, o *aheadOrder, buf []byte) (missing uint64, err error) {
 	i := o.i
 	i.mu.RLock()
@@ -157,6 +155,7 @@ func (s *Store) readOrdered(r *readPlan, o *aheadOrder, buf []byte) (missing uin
 		i.ahead.upTo.Store(o.offset + aheadCached) // it is all there: no need to look at each step
 		return noWindow, nil
 	}
+	defer clear(buf) // of plaintext
 	for k := 0; k < len(r.ios); k += transferBlocks {
 		if err := s.opts.Space.Read(r.ios[k:min(len(r.ios), k+transferBlocks)]); err != nil {
 			return noWindow, err
