@@ -68,9 +68,13 @@ GLOBL lanes<>(SB), RODATA|NOPTR, $64
 // opened into buffers of a mebibyte, which are in no core's cache.
 #define FETCHTO(at) BYTE $0x0f; BYTE $0x0d; BYTE $0x8f; LONG $(at+2048)
 
+// FETCHFROM brings in a line that is read 2 KiB later, which may be behind the message: that is no fault.
+#define FETCHFROM(at) PREFETCHT0 (at+2048)(SI)
+
 // COVER does the last round, in which the data comes to the key stream.
 #define COVER(at, z) \
 	FETCHTO(at);                  \
+	FETCHFROM(at);                \
 	VPXORQ      at(SI), Z31, Z16; \
 	VAESENCLAST Z16, z, z;        \
 	VMOVDQU64   z, at(DI)
