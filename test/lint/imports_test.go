@@ -72,7 +72,7 @@ var rules = []rule{
 		"a cipher is read and tested alone, but for the part of AES that it has in common with the engine's"},
 	{"proxy/tlsrecord/sessiontest", []string{"proxy/transport/transporttest"},
 		"a contract for whoever carries sessions, so it knows none of them"},
-	{"proxy/ktls", []string{"proxy/tlsrecord"},
+	{"proxy/ktls", []string{"proxy/tlsrecord", "internal/nowait"},
 		"it carries sessions whose keys it is given, and goes back to their own records where the kernel can't"},
 	{"proxy/transport", []string{"proxy/ktls", "proxy/tlsrecord", "proxy/rpc", "proxy/xdr"},
 		"TLS policy and identity, used by both ends of a connection, so it knows neither server nor tunnel"},
