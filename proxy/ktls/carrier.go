@@ -23,6 +23,8 @@ type Session interface {
 	MoveTo(dst *net.TCPConn, moved *atomic.Uint64) error
 	// Buffered says whether Read would return at once, because of what was received before.
 	Buffered() bool
+	// Pending says whether Read would not wait, or only for the rest of a record.
+	Pending() bool
 }
 
 // Use says whether the kernel carries sessions.

@@ -21,6 +21,7 @@ type Session interface {
 	WriteBuffers(v [][]byte) (int64, error)
 	MoveFrom(src *net.TCPConn, moved *atomic.Uint64) error
 	MoveTo(dst *net.TCPConn, moved *atomic.Uint64) error
+	Pending() bool
 }
 
 // Duplex is a connection whose directions end one by one.

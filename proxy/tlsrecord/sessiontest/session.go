@@ -22,6 +22,7 @@ func Run(t *testing.T, p Path) {
 		{"BothWays", testBothWays}, {"FirstData", testFirstData}, {"WriteBuffers", testWriteBuffers},
 		{"ReadDeadline", testReadDeadline}, {"WriteDeadline", testWriteDeadline}, {"CloseUnderCalls", testCloseUnderCalls},
 		{"HalfClose", testHalfClose}, {"Truncation", testTruncation}, {"NoAllocation", testNoAllocation},
+		{"Pending", testPending},
 		{"Move", testMove}, {"MoveEnds", testMoveEnds},
 		{"OpenSSLServer", testOpenSSLServer}, {"OpenSSLClient", testOpenSSLClient},
 	} {
@@ -224,6 +225,39 @@ func testHalfClose(t *testing.T, p Path) {
 	if n, err := ours.Read(buf); n != 0 || err != io.EOF {
 		t.Errorf("%d, %v", n, err)
 	}
+}
+
+// testPending: what has come is pending until all of it is read, and so is the end.
+func testPending(t *testing.T, p Path) {
+	ours, peer := p.ends(t, true, false)
+	expect := func(want bool, when string) {
+		t.Helper()
+		for range 1000 { // what is sent takes a moment
+			if ours.Pending() == want {
+				return
+			}
+			time.Sleep(time.Millisecond)
+		}
+		t.Errorf("%s: pending is %t", when, !want)
+	}
+	expect(false, "at first")
+	peer.Write([]byte("abc"))
+	expect(true, "when something has come")
+	buf := make([]byte, 2)
+	if n, err := ours.Read(buf); err != nil || n != 2 {
+		t.Fatalf("%d, %v", n, err)
+	}
+	expect(true, "when a part is read")
+	if n, err := ours.Read(buf); err != nil || n != 1 {
+		t.Fatalf("%d, %v", n, err)
+	}
+	expect(false, "when all is read")
+	peer.CloseWrite()
+	expect(true, "at the end")
+	if _, err := ours.Read(buf); err != io.EOF {
+		t.Errorf("at the end: %v", err)
+	}
+	expect(true, "behind the end")
 }
 
 // testTruncation: an end of the connection is not the session's end.
