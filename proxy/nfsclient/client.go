@@ -54,8 +54,7 @@ func New(ctx context.Context, conn net.Conn, o Options) (*Client, error) {
 		c.raw <- c.t.newCall(MaxSlots+i, c.raw)
 	}
 	if err := c.setUp(ctx); err != nil {
-		c.t.fail(ErrClosed)
-		<-c.t.readDone
+		c.t.close(ErrClosed)
 		return nil, err
 	}
 	if !o.NoRenew {
@@ -205,8 +204,7 @@ func (c *Client) Abandon() {
 }
 
 func (c *Client) shut() {
-	c.t.fail(ErrClosed)
-	<-c.t.readDone
+	c.t.close(ErrClosed)
 	c.wg.Wait()
 }
 

@@ -177,8 +177,7 @@ func TestTransportManyWriters(t *testing.T) {
 			wg.Go(func() { echoOne(t, free, bytes.Repeat([]byte{byte(i)}, i*i)) })
 		}
 		wg.Wait()
-		tr.fail(ErrClosed)
-		<-tr.readDone
+		tr.close(ErrClosed)
 		if err := <-served; err != nil {
 			t.Errorf("server: %v", err)
 		}
@@ -265,6 +264,5 @@ func fuzzCall(ctx context.Context, t *testing.T, script []byte, f func(*Client) 
 	}
 	c.slots <- c.t.newCall(0, c.slots)
 	f(c)
-	c.t.fail(ErrClosed)
-	<-c.t.readDone
+	c.t.close(ErrClosed)
 }

@@ -122,8 +122,8 @@ func (f *File) ReadAt(ctx context.Context, p []byte, offset uint64) (n int, eof 
 	return copy(p, res.Data), res.EOF, nil
 }
 
-// View shows use at most n bytes from offset, and MaxRead, where they were received: they are its own until it returns.
-// There may be fewer without eof.
+// View shows use at most n bytes from offset, and MaxRead, where they were received: they are its own until it returns, and
+// so is one of the client's slots. There may be fewer without eof. n is 0 or more.
 func (f *File) View(ctx context.Context, offset uint64, n int, use func(data []byte) error) (eof bool, err error) {
 	q, res, err := f.read(ctx, offset, n)
 	if err != nil {
@@ -172,8 +172,8 @@ func (q *call) readResult(res *wire.ReadRes, most uint32) error {
 // behindBytes is from how many bytes on what is written is not copied into the request.
 const behindBytes = 32 << 10
 
-// WriteAt writes at most MaxWrite bytes of p at offset; fewer than len(p) may be written. If ctx ends it, p may still be
-// read until the client is closed.
+// WriteAt writes at most MaxWrite bytes of p at offset; fewer than len(p) may be written. After an error that is not the
+// server's the request may still be on its way: until the client is closed, p can be read, and what it holds then be written.
 func (f *File) WriteAt(ctx context.Context, p []byte, offset uint64, stable wire.StableHow) (wire.WriteRes, error) {
 	var res wire.WriteRes
 	q, err := f.c.acquire(ctx)

@@ -481,6 +481,9 @@ func TestGaneshaAllocations(t *testing.T) {
 		}
 		return nil
 	}
+	if _, err := f.WriteAt(ctx, large, 0, wire.UNSTABLE4); err != nil {
+		t.Fatal(err)
+	}
 	var a wire.Attrs
 	for name, op := range map[string]func() error{
 		"WRITE":         func() error { _, err := f.WriteAt(ctx, buf, 0, wire.UNSTABLE4); return err },

@@ -66,8 +66,8 @@ func (c *call) release() {
 	c.giveTo <- c
 }
 
-// records is memory for replies. What was used last is used next, for it is in the processor's cache. There is no more of it
-// than calls were under way at once.
+// records is memory for replies. What was used last is used next, for it is in the processor's cache. There is one piece more
+// than calls were under way at once at most, the reader's.
 type records struct {
 	mu   sync.Mutex
 	free [][]byte
@@ -105,6 +105,7 @@ type transport struct {
 	records records
 
 	mu      sync.Mutex
+	quiet   sync.Cond // nobody is writing any more
 	queue   []*call
 	spare   []*call
 	writing bool
@@ -126,6 +127,7 @@ func newTransport(conn net.Conn, auth rpc.Auth, max int) *transport {
 		conn: conn, auth: auth, max: max,
 		dead: make(chan struct{}), readDone: make(chan struct{}),
 	}
+	t.quiet.L = &t.mu
 	go t.read()
 	return t
 }
@@ -145,6 +147,17 @@ func (t *transport) fail(err error) {
 		close(t.dead)
 		t.conn.Close()
 	})
+}
+
+// close is fail. When it returns nobody reads from the connection, nor writes to it what callers have given.
+func (t *transport) close(err error) {
+	t.fail(err)
+	<-t.readDone
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for t.writing {
+		t.quiet.Wait()
+	}
 }
 
 // begin starts a request with an RPC header.
@@ -210,6 +223,7 @@ func (t *transport) send(c *call) {
 		t.spare = batch
 	}
 	t.writing = false
+	t.quiet.Broadcast()
 	t.mu.Unlock()
 }
 
@@ -256,10 +270,10 @@ func (c *call) bytes() []byte { return c.frame[:markBytes+c.enc.Len()] }
 // read is the reader's goroutine: it hands replies to the calls that wait for them.
 func (t *transport) read() {
 	defer close(t.readDone)
-	records := rpc.NewRecordReader(t.conn, t.max+headerBytes)
+	from := rpc.NewRecordReader(t.conn, t.max+headerBytes)
 	var buf []byte
 	for {
-		record, err := records.Next(buf)
+		record, err := from.Next(buf)
 		if err != nil {
 			t.fail(fmt.Errorf("nfsclient: read: %w", err))
 			return

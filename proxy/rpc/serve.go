@@ -146,9 +146,9 @@ func (s *server) readLoop() {
 
 // see sees to the call of t, and says whether this goroutine is still the reader.
 func (s *server) see(t *task) bool {
-	large := t.n >= largeBytes
-	more := s.in.ready() || large && s.in.pending()
-	alone := s.busy.Load() == 0 && !more
+	large, busy := t.n >= largeBytes, s.busy.Load() > 0
+	more := s.in.ready() || large && !busy && s.in.pending()
+	alone := !busy && !more
 	s.in.saw(alone)
 	if len(s.slots) == cap(s.slots) {
 		s.flush() // what is held keeps its places

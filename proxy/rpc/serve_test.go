@@ -257,6 +257,53 @@ func TestServeLargeTogether(t *testing.T) {
 	}
 }
 
+// asked is a connection that is asked what its socket has.
+type asked struct {
+	net.Conn
+	has   atomic.Bool
+	times atomic.Int32
+}
+
+func (a *asked) Pending() bool {
+	a.times.Add(1)
+	return a.has.Load()
+}
+
+// A large call is alone only if the socket has no more; of a small one it is not asked.
+func TestServeAsksTheSocket(t *testing.T) {
+	client, server := tcpPair(t)
+	conn := &asked{Conn: server}
+	s := serveOn(t, client, conn, Options{Takeover: time.Minute})
+	echo := func(size int) (inline bool) {
+		t.Helper()
+		before := s.stats.Inline.Load()
+		s.send(record(message(7, procEcho, make([]byte, size)), 8*largeBytes))
+		s.echoed(7, make([]byte, size))
+		return s.stats.Inline.Load() > before
+	}
+	alone := func() {
+		t.Helper()
+		for range crowdCalls + 1 {
+			echo(100)
+		}
+	}
+	alone()
+	if n := conn.times.Load(); n != 0 {
+		t.Errorf("asked %d times about small calls", n)
+	}
+	if !echo(2 * largeBytes) {
+		t.Error("a large call that is alone is handed out")
+	}
+	if conn.times.Load() != 1 {
+		t.Errorf("asked %d times about a large call", conn.times.Load())
+	}
+	alone()
+	conn.has.Store(true)
+	if echo(2 * largeBytes) {
+		t.Error("a large call with more behind it is handled by the reader")
+	}
+}
+
 // echoedAll receives the echoes of "quick" of n calls from xid first on, in any order.
 func (s *served) echoedAll(first, n uint32) {
 	s.t.Helper()
@@ -531,6 +578,7 @@ func TestServeCoalesces(t *testing.T) {
 			for s.h.running() > 0 {
 				time.Sleep(time.Millisecond)
 			}
+			time.Sleep(100 * time.Millisecond) // between a handler's end and its reply's place in the queue
 			for range calls {
 				xid, d, err := ParseReply(s.receive())
 				data := d.Opaque(1 << 20)

@@ -78,12 +78,10 @@ func (c *Conn) Buffered() bool {
 
 // Pending says whether Read would not wait, or only for the rest of a record.
 func (c *Conn) Pending() bool {
-	if c.Buffered() {
-		return true
-	}
-	c.in.mu.Lock()
-	defer c.in.mu.Unlock()
-	return c.in.inbox != nil && c.in.inbox.Pending()
+	in := &c.in
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return len(in.plain) > 0 || in.err != nil || in.r < in.w || in.inbox != nil && in.inbox.Pending()
 }
 
 // drain moves to p what can be had without waiting.

@@ -28,6 +28,7 @@ type aheadOrder struct {
 	i      *inode
 	offset uint64
 	length int
+	used   int // bytes of the memory for it that something was read into
 }
 
 // note takes a read down and says what to order, 0 bytes if nothing.
@@ -80,7 +81,7 @@ func (s *Store) beginRead(i *inode, offset uint64, length int) {
 	a.from.Store(from)
 	a.upTo.Store(from + uint64(n))
 	select {
-	case s.background.ahead <- aheadOrder{i, from, n}:
+	case s.background.ahead <- aheadOrder{i: i, offset: from, length: n}:
 	default:
 		s.endAhead(i)
 	}
@@ -122,7 +123,10 @@ func (s *Store) dropAhead() {
 func (s *Store) doAhead(o aheadOrder) {
 	defer s.endAhead(o.i)
 	buf := blockdev.Alloc(o.length)
-	defer blockdev.Free(buf)
+	defer func() {
+		clear(buf[:o.used]) // of plaintext
+		blockdev.Free(buf)
+	}()
 	r := readPlans.Get().(*readPlan)
 	defer r.release()
 	for s.failed() == nil {
@@ -136,8 +140,7 @@ func (s *Store) doAhead(o aheadOrder) {
 	}
 }
 
-// readOrdered does an order under the file's lock; buf holds nothing behind that. missing is a window that has to be loaded
-// first.
+// readOrdered does an order under the file's lock. missing is a window that has to be loaded first.
 func (s *Store) readOrdered(r *readPlan, o *aheadOrder, buf []byte) (missing uint64, err error) {
 	i := o.i
 	i.mu.RLock()
@@ -155,7 +158,7 @@ func (s *Store) readOrdered(r *readPlan, o *aheadOrder, buf []byte) (missing uin
 		i.ahead.upTo.Store(o.offset + aheadCached) // it is all there: no need to look at each step
 		return noWindow, nil
 	}
-	defer clear(buf) // of plaintext
+	o.used = len(buf)
 	for k := 0; k < len(r.ios); k += transferBlocks {
 		if err := s.opts.Space.Read(r.ios[k:min(len(r.ios), k+transferBlocks)]); err != nil {
 			return noWindow, err

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"testing"
 
+	"github.com/nfseal/nfseal/xtsengine/blockdev"
 	"github.com/nfseal/nfseal/xtsengine/vfs"
 	"github.com/nfseal/nfseal/xtsengine/volume"
 )
@@ -154,5 +155,27 @@ func TestScanAhead(t *testing.T) {
 	}
 	if n := c.count(); n > limit {
 		t.Errorf("%d blocks, limit %d", n, limit)
+	}
+}
+
+// TestReadAheadLeavesNothing: memory that something was read ahead into is cleared before it is used for anything else.
+func TestReadAheadLeavesNothing(t *testing.T) {
+	r := newRig(t, 64<<20, func(o *Options) { o.CacheBytes = 32 << 20 })
+	id := r.file("f")
+	r.write(id, 0, bytes.Repeat([]byte("plaintext"), 1<<19), vfs.FileSync)
+	r.uncached()
+	i := r.pin(id.Inode)
+	defer r.unpin(i)
+	before := r.Stats().AheadBlocks
+	i.ahead.busy.Lock()
+	i.refs.Add(1)
+	r.doAhead(aheadOrder{i: i, length: minAheadBytes})
+	if r.Stats().AheadBlocks == before {
+		t.Fatal("nothing was read ahead")
+	}
+	buf := blockdev.Alloc(minAheadBytes)
+	defer blockdev.Free(buf)
+	if bytes.Contains(buf, []byte("plaintext")) {
+		t.Error("what was read is left in memory that is given out")
 	}
 }

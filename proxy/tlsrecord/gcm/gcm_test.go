@@ -213,8 +213,9 @@ func TestWithinBounds(t *testing.T) {
 func TestMisuse(t *testing.T) {
 	wide, _ := needWide(t, testKey(4))
 	for name, f := range map[string]func(){
-		"seal": func() { wide.Seal(nil, make([]byte, 11), nil, nil) },
-		"open": func() { wide.Open(nil, make([]byte, 13), make([]byte, TagBytes), nil) },
+		"seal":             func() { wide.Seal(nil, make([]byte, 11), nil, nil) },
+		"open":             func() { wide.Open(nil, make([]byte, 13), make([]byte, TagBytes), nil) },
+		"seal with a byte": func() { wide.SealWith(nil, make([]byte, 11), nil, 23, nil) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			defer func() {
