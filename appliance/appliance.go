@@ -338,6 +338,7 @@ func (a *Appliance) unitOptions() UnitOptions {
 		Names:         pki.AddressesOf(a.hosts()),
 		Caches:        a.caches,
 		Squash:        squash,
+		IDDomain:      a.o.IDDomain,
 		LeaseSeconds:  a.o.LeaseSeconds,
 		GraceSeconds:  a.o.GraceSeconds,
 		NoDelegations: a.o.NoDelegations,

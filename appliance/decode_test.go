@@ -133,6 +133,7 @@ func TestOptions(t *testing.T) {
 		"suffix":       func(o *Options) { o.Suffix = "*.x" },
 		"ocsp host":    func(o *Options) { o.OCSPHost = "a b?" },
 		"squash":       func(o *Options) { o.Squash = "some" },
+		"id domain":    func(o *Options) { o.IDDomain = "user@example.org" },
 		"listen":       func(o *Options) { o.Listen = []string{"here"} },
 		"ocsp":         func(o *Options) { o.OCSPListen = "" },
 		"api":          func(o *Options) { o.APIListen = "everywhere" },

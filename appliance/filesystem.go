@@ -199,6 +199,7 @@ func (u *Unit) openService(fs *fileSystem) error {
 		GraceSeconds:  u.o.GraceSeconds,
 		NoDelegations: u.o.NoDelegations,
 		Squash:        nfs4.Squash{Mode: u.o.Squash},
+		IDDomain:      u.o.IDDomain,
 		Now:           u.o.Clock,
 		Events: nfs4.Events{
 			StorageError: func(op string, err error) {

@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nfseal/nfseal/appliance/api"
@@ -80,6 +81,8 @@ type Options struct {
 	MemoryBytes int64
 	// Squash says whose requests are made anonymous: "none" (as EFS), "root" or "all".
 	Squash string
+	// IDDomain is the domain of owners that clients send as NUMBER@domain (RFC 8881 §5.9), beside numbers alone; none by default.
+	IDDomain string
 	// OnlyTLS12 leaves TLS 1.3 out.
 	OnlyTLS12 bool
 	// CertFiles are certificates of another CA for NFS, in place of the internal CA's; none by default.
@@ -210,6 +213,9 @@ func (o *Options) Validate() error {
 	}
 	if _, err := parseSquash(o.Squash); err != nil {
 		return err
+	}
+	if strings.ContainsAny(o.IDDomain, "@ \t\n") {
+		return fmt.Errorf("appliance: domain of owners %q is no domain", o.IDDomain)
 	}
 	if err := (&ktls.Options{Use: o.KTLS}).Validate(); err != nil {
 		return err

@@ -67,6 +67,7 @@ type UnitOptions struct {
 	// has one.
 	QuotaOf      func(ctx context.Context, id string) (uint64, error)
 	Squash       nfs4.SquashMode
+	IDDomain     string // nfs4's
 	LeaseSeconds int
 	GraceSeconds int
 	// NoDelegations is nfs4's.

@@ -58,6 +58,7 @@ var Keys = []Key{
 		{Name: "region", Flag: "region", Kind: label, Example: "local-1", Doc: "Region in DNS names and ARNs."},
 		{Name: "suffix", Flag: "suffix", Kind: host, Example: "nfseal.internal", Doc: "DNS suffix: names are fs-….efs.<region>.<suffix>."},
 		{Name: "squash", Flag: "squash", Kind: oneOf("none", "root", "all"), Example: "root", Doc: "Whose requests are made anonymous."},
+		{Name: "id-domain", Flag: "id-domain", Kind: host, Example: "example.com", Doc: "Domain of owners that clients send as NUMBER@domain, beside numbers alone."},
 		{Name: "lease", Flag: "lease", Kind: duration(1, 3600), Example: "15s", Doc: "NFS lease."},
 		{Name: "grace", Flag: "grace", Kind: duration(1, 3600), Example: "20s", Doc: "NFS grace period after a restart."},
 		{Name: "delegations", Flag: "no-delegations", Kind: yesNo, invert: true, Example: "false", Doc: "Whether clients get delegations."},

@@ -76,6 +76,7 @@ func parseWith(args []string, file string, stderr io.Writer) (*config, error) {
 	f.Func("volume-size", "`size` of the volume of a new data directory, as 10GiB (default 10GiB, or half of the free space)", size(&o.VolumeBytes))
 	f.Func("memory", "`size` of the memory to keep to, caches above all (default 1 GiB, or a quarter of the machine's if that is less)", size(&o.MemoryBytes))
 	f.StringVar(&o.Squash, "squash", appliance.DefaultSquash, "whose requests are made anonymous: none, root or all")
+	f.StringVar(&o.IDDomain, "id-domain", "", "`domain` of owners that clients send as NUMBER@domain, beside numbers alone (default none)")
 	f.BoolVar(&o.OnlyTLS12, "tls12-only", false, "speak TLS 1.2 only, not 1.3")
 	f.Func("tls-cert", "PEM `file` with a certificate for NFS of another CA than the internal one, its chain behind it; may be given more than once, each with its -tls-key", tlsFile(o, func(p *certfile.Pair) *string { return &p.Cert }))
 	f.Func("tls-key", "PEM `file` with the private key of the -tls-cert before or after it, mode 0600", tlsFile(o, func(p *certfile.Pair) *string { return &p.Key }))
