@@ -21,7 +21,7 @@ import (
 )
 
 // benchmark measures the daemon over TLS, on a file system that is made for that and deleted
-// afterwards, and beside it, if asked, nfs-ganesha without and with others' encryption.
+// afterwards, and beside it, if asked, nfs-ganesha without and with others' encryption; or any servers, which are given.
 func benchmark(ctx context.Context, e *env, args []string) (err error) {
 	f := newFlags(e, "bench").withDaemon()
 	o := bench.Options{Progress: func(line string) { fmt.Fprintln(e.stderr, line) }}
@@ -34,6 +34,8 @@ func benchmark(ctx context.Context, e *env, args []string) (err error) {
 	compare := f.Bool("compare", false, "measure nfs-ganesha too (as root, with Debian's packages)")
 	peers := f.String("peers", strings.Join(defaultPeers(), ","), "what -compare measures, `names` with commas: "+strings.Join(peerNames(), " "))
 	plain := f.Bool("plain", false, "measure the daemon without TLS too, which it must allow, with this file system as its only one")
+	var given servers
+	given.flags(f)
 	scale := f.Bool("scale", false, "measure instead what operations cost with more clients and files")
 	plot := f.String("plot", "", "`file` to draw -scale's figures in, as SVG")
 	files := f.Int("scale-files", 100_000, "the largest `number` of files in a directory for -scale; 0 leaves directories out")
@@ -44,19 +46,17 @@ func benchmark(ctx context.Context, e *env, args []string) (err error) {
 		return err
 	}
 	o.FileBytes = *mib << 20
-	c := api.NewClient(f.socketPath(e))
-	defer c.Close()
-	target, remove, err := ownTarget(ctx, c)
-	if err != nil {
+	if o.Targets, err = given.targets(); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, remove()) }()
-	if target.Processes, err = daemonProcesses(f.socketPath(e)); err != nil {
-		return err
-	}
-	o.Targets = []bench.Target{target}
-	if *plain {
-		o.Targets = append(o.Targets, plainTarget(&target))
+	if len(o.Targets) == 0 {
+		var remove func() error
+		if o.Targets, remove, err = ownTargets(ctx, f.socketPath(e), *plain); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, remove()) }()
+	} else if *plain {
+		return errors.New("-plain is of the daemon, which -server leaves out")
 	}
 	if *compare {
 		others, end, err := peerTargets(ctx, strings.Split(*peers, ","))
@@ -69,7 +69,7 @@ func benchmark(ctx context.Context, e *env, args []string) (err error) {
 	}
 	if *scale {
 		return scaling(ctx, e, bench.ScaleOptions{
-			Target: target, Peers: o.Targets[1:], Clients: clients, Each: *each, Files: decades(*files), Duration: o.Duration, Progress: o.Progress,
+			Target: o.Targets[0], Peers: o.Targets[1:], Clients: clients, Each: *each, Files: decades(*files), Duration: o.Duration, Progress: o.Progress,
 		}, *plot)
 	}
 	report, err := bench.Run(ctx, o)
@@ -128,6 +128,28 @@ func decades(most int) []int {
 		all = append(all, n)
 	}
 	return all
+}
+
+// ownTargets is the daemon at a socket, over TLS and, if asked, without; remove ends what was made for it.
+func ownTargets(ctx context.Context, socket string, plain bool) (targets []bench.Target, remove func() error, err error) {
+	c := api.NewClient(socket)
+	target, remove, err := ownTarget(ctx, c)
+	if err != nil {
+		c.Close()
+		return nil, nil, err
+	}
+	end := func() error {
+		defer c.Close()
+		return remove()
+	}
+	if target.Processes, err = daemonProcesses(socket); err != nil {
+		return nil, nil, errors.Join(err, end())
+	}
+	targets = []bench.Target{target}
+	if plain {
+		targets = append(targets, plainTarget(&target))
+	}
+	return targets, end, nil
 }
 
 // ownTarget makes a file system on the daemon; remove deletes it.

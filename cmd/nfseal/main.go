@@ -152,7 +152,7 @@ func applianceCommands() []command {
 		{"scrub cancel", "FS-ID", "end it; scrub start can go on where it stopped", scrubCancel},
 		{"audit verify", "[--dir DIRECTORY] [--last HASH]", "check that nothing of the audit log was changed, cut out or put in another order", auditVerify},
 		{"audit lookup", "[--event NAME] [--about ID] [--since TIME]…", "print the newest records of the audit log that match", auditLookup},
-		{"bench", "[--compare]", "measure the daemon over TLS, beside others if asked", benchmark},
+		{"bench", "[--compare | --server ...]", "measure the daemon over TLS, beside others if asked, or any server of NFSv4.1", benchmark},
 		{"demo", "", "as root: a real Linux client mounts, copies, compares; then the search for plaintext", runDemo},
 		{"completion", "bash|zsh|fish", "print what makes a shell complete nfseal's commands", completion},
 		{"complete", "", "", complete},

@@ -10,6 +10,7 @@ import (
 	"math"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -545,3 +546,26 @@ func (p *tape) Read(b []byte) (int, error) {
 
 func (p *tape) Write(b []byte) (int, error)        { return len(b), nil }
 func (p *tape) SetWriteDeadline(t time.Time) error { return nil }
+
+// TestPendingPart: the beginning of a record that was taken from the socket with the record before is pending.
+func TestPendingPart(t *testing.T) {
+	eachKind(t, func(t *testing.T, v13 bool) {
+		h := newHostile(t, v13)
+		one, two := h.record(TypeApplication, []byte("one")), h.record(TypeApplication, []byte("two"))
+		h.raw.Write(slices.Concat(one, two[:10]))
+		time.Sleep(20 * time.Millisecond) // so that one read takes it all
+		if n, err := h.conn.Read(make([]byte, 8)); n != 3 || err != nil {
+			t.Fatalf("read %d, %v", n, err)
+		}
+		if !h.conn.Pending() {
+			t.Error("the beginning of a record is not pending")
+		}
+		h.raw.Write(two[10:])
+		if n, err := h.conn.Read(make([]byte, 8)); n != 3 || err != nil {
+			t.Fatalf("read %d, %v", n, err)
+		}
+		if h.conn.Pending() {
+			t.Error("something is pending when all is read")
+		}
+	})
+}

@@ -16,7 +16,9 @@ type Target struct {
 	Address string
 	// Dial connects to it: plain TCP, TLS, or anything else.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
-	// Client is how the benchmark introduces itself; it must be allowed to write in the root.
+	// Dir is the path of the directory to work in; "" is the root.
+	Dir string
+	// Client is how the benchmark introduces itself; it must be allowed to write in Dir.
 	Client nfsclient.Options
 	// Processes are those whose processor time is the target's; none: it is not measured.
 	Processes []int

@@ -89,7 +89,7 @@ type session struct {
 	o      *Options
 	client *nfsclient.Client
 	root   nfsclient.Handle
-	name   string // of the benchmark's directory in the root
+	name   string // of the benchmark's directory in the root, or the target's Dir
 	dir    nfsclient.Handle
 
 	file    *nfsclient.File // of o.FileBytes, filled
@@ -108,7 +108,7 @@ func newSession(ctx context.Context, t *Target, o *Options) (*session, error) {
 		return nil, err
 	}
 	s := &session{target: t, o: o, client: client, name: fmt.Sprintf("bench-%x", time.Now().UnixNano())}
-	if s.root, err = client.Root(ctx); err == nil {
+	if s.root, _, err = client.LookupPath(ctx, t.Dir); err == nil {
 		s.dir, err = client.Mkdir(ctx, s.root, s.name, 0o755)
 	}
 	if err != nil {
