@@ -66,9 +66,7 @@ func (c *compound) once() []byte {
 	if c.first40 != nil {
 		return nil
 	}
-	whole := c.whole
-	key := onceKey{xid: c.xid, uid: c.principal.UID, peer: c.b.conn.Peer.Addr(),
-		print: maphash.Bytes(c.s.seed, whole.Fixed(whole.Remaining()))}
+	key := onceKey{xid: c.xid, uid: c.principal.UID, peer: c.b.conn.Peer.Addr(), print: maphash.Bytes(c.s.seed, c.whole.Rest())}
 	e, first := c.s.once.begin(key)
 	if first {
 		c.first40 = e

@@ -93,6 +93,9 @@ func (d *Decoder) Fixed(n int) []byte {
 	return b[:n:n]
 }
 
+// Rest is what has not been read, and stays so: all of it, whatever its length.
+func (d *Decoder) Rest() []byte { return d.buf[d.off:len(d.buf):len(d.buf)] }
+
 // Count reads the length of an array whose elements take at least elemBytes each, and fails when it is
 // above max or when the rest of the record could not hold so many: what is made for the array
 // afterwards is bounded by bytes that did arrive.

@@ -8,10 +8,15 @@ import (
 
 // delegation is a promise to a client about one file: to be asked before anybody else writes it or,
 // for a write delegation, opens it (RFC 8881 §10.4).
+//
+// Anybody else is another client, and another open-owner of the same one: a client that knows of the delegation opens under
+// it, and does not ask. Linux does ask for another mount of its own whose options differ, which shares neither data nor locks
+// with the first.
 type delegation struct {
 	token
 	write bool
-	times bool // the client keeps the file's times (RFC 9754)
+	owner string // the open-owner that got it
+	times bool   // the client keeps the file's times (RFC 9754)
 
 	recalled   bool
 	recalledAt int64 // as Machine.now has it
@@ -78,7 +83,7 @@ func (m *Machine) delegateLocked(t *Ticket, f *file, r *OpenRequest) Delegation 
 		return w.none(wire.WND4_NOT_SUPP_DOWNGRADE)
 	}
 	switch {
-	case m.contendedLocked(f.id) || f.contests(c, write):
+	case m.contendedLocked(f.id) || f.contests(c, string(r.Owner), write):
 		return w.none(wire.WND4_CONTENTION)
 	case !c.reachableLocked(false) || !m.roomForDelegationLocked(c):
 		return w.none(wire.WND4_RESOURCE)
@@ -103,7 +108,7 @@ func (m *Machine) redelegateLocked(t *Ticket, f *file, r *OpenRequest) Delegatio
 	if own := f.delegationOf(c); own != nil {
 		return Delegation{Type: own.kind(), Stateid: m.stateidLocked(&own.token), Recall: own.recalled}
 	}
-	if f.contests(c, write) || c.nDelegs >= m.opt.Limits.DelegationsPerClient ||
+	if f.contests(c, "", write) || c.nDelegs >= m.opt.Limits.DelegationsPerClient ||
 		int(m.delegations.Load()) >= m.opt.Limits.Delegations {
 		return Delegation{Type: wire.OPEN_DELEGATE_NONE}
 	}
@@ -113,10 +118,12 @@ func (m *Machine) redelegateLocked(t *Ticket, f *file, r *OpenRequest) Delegatio
 	return got
 }
 
-// contests says whether somebody else than c has f in a way that a delegation must not promise away.
-func (f *file) contests(c *client, write bool) bool {
+// contests says whether somebody else than an open-owner of c has f in a way that a delegation must not promise away; owner
+// "" is all of c's.
+func (f *file) contests(c *client, owner string, write bool) bool {
 	for o := range f.opens {
-		if o.client != c && (write || o.access&wire.OPEN4_SHARE_ACCESS_WRITE != 0) {
+		other := o.client != c || owner != "" && o.owner.name != owner
+		if other && (write || o.access&wire.OPEN4_SHARE_ACCESS_WRITE != 0) {
 			return true
 		}
 	}
@@ -140,7 +147,7 @@ func (f *file) delegationOf(c *client) *delegation {
 
 func (m *Machine) newDelegationLocked(t *Ticket, f *file, r *OpenRequest, write bool) Delegation {
 	c := t.client()
-	d := &delegation{token: m.newTokenLocked(c, f), write: write, times: r.Wish.Times,
+	d := &delegation{token: m.newTokenLocked(c, f), write: write, owner: string(r.Owner), times: r.Wish.Times,
 		change: r.Wish.Change, size: r.Wish.Size}
 	d.granted = wire.ReferringCall{Session: t.session.id, Sequence: t.sequence, Slot: t.slotID}
 	d.hasGranted = true
@@ -241,13 +248,13 @@ func (m *Machine) revokeOverdueLocked() {
 	}
 }
 
-// clearLocked sees to it that no delegation of f is in the way of somebody else than c, who changes it
-// or only looks at it. What is in the way is recalled, and what was recalled long ago revoked. blocked
+// clearLocked sees to it that no delegation of f is in the way of an open-owner of c, or of c altogether (owner ""), who changes
+// it or only looks at it. What is in the way is recalled, and what was recalled long ago revoked. blocked
 // says that something is still in the way; victim, if not zero, that it belongs to an expired client.
-func (m *Machine) clearLocked(f *file, c *client, change, truncate bool) (victim wire.ClientID, blocked bool) {
+func (m *Machine) clearLocked(f *file, c *client, owner string, change, truncate bool) (victim wire.ClientID, blocked bool) {
 	for _, d := range slices.Clone(f.delegs) {
 		switch {
-		case d.client == c || !change && !d.write:
+		case d.client == c && (owner == "" || owner == d.owner) || !change && !d.write:
 		case m.replaceableLocked(d.client):
 			return d.client.id, true
 		case m.overdueLocked(d):
@@ -279,7 +286,7 @@ func (m *Machine) Clear(t *Ticket, f File, change, truncate bool) (victim wire.C
 	if fl == nil {
 		return 0, wire.NFS4_OK
 	}
-	victim, blocked := m.clearLocked(fl, t.client(), change, truncate)
+	victim, blocked := m.clearLocked(fl, t.client(), "", change, truncate)
 	if blocked {
 		return victim, wire.NFS4ERR_DELAY
 	}

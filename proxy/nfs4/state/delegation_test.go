@@ -57,23 +57,27 @@ func TestDelegationConflicts(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		others   uint32 // access of another client's open, 0: none
-		own      uint32 // access of an open by another owner of the same client
+		own      uint32 // access of an open of the same client
+		by       string // by this owner
 		access   uint32
 		want     uint32
 		kind     wire.DelegationType
 		contends bool
 	}{
-		{"nobody, reading", 0, 0, read, 0, wire.OPEN_DELEGATE_READ, false},
-		{"nobody, both", 0, 0, both, 0, wire.OPEN_DELEGATE_WRITE, false},
-		{"nobody, writing", 0, 0, write, 0, wire.OPEN_DELEGATE_NONE, false},
-		{"nobody, both, a read one", 0, 0, both, wire.OPEN4_SHARE_ACCESS_WANT_READ_DELEG, wire.OPEN_DELEGATE_READ, false},
-		{"a reader, reading", read, 0, read, 0, wire.OPEN_DELEGATE_READ, false},
-		{"a reader, both", read, 0, both, 0, wire.OPEN_DELEGATE_NONE, false},
-		{"a writer, reading", write, 0, read, 0, wire.OPEN_DELEGATE_NONE, false},
-		{"a writer, both", both, 0, both, 0, wire.OPEN_DELEGATE_NONE, false},
-		{"oneself, reading", 0, both, read, 0, wire.OPEN_DELEGATE_READ, false},
-		{"oneself, both", 0, read, both, 0, wire.OPEN_DELEGATE_WRITE, false},
-		{"contended", 0, 0, read, 0, wire.OPEN_DELEGATE_NONE, true},
+		{"nobody, reading", 0, 0, "", read, 0, wire.OPEN_DELEGATE_READ, false},
+		{"nobody, both", 0, 0, "", both, 0, wire.OPEN_DELEGATE_WRITE, false},
+		{"nobody, writing", 0, 0, "", write, 0, wire.OPEN_DELEGATE_NONE, false},
+		{"nobody, both, a read one", 0, 0, "", both, wire.OPEN4_SHARE_ACCESS_WANT_READ_DELEG, wire.OPEN_DELEGATE_READ, false},
+		{"a reader, reading", read, 0, "", read, 0, wire.OPEN_DELEGATE_READ, false},
+		{"a reader, both", read, 0, "", both, 0, wire.OPEN_DELEGATE_NONE, false},
+		{"a writer, reading", write, 0, "", read, 0, wire.OPEN_DELEGATE_NONE, false},
+		{"a writer, both", both, 0, "", both, 0, wire.OPEN_DELEGATE_NONE, false},
+		{"oneself, reading", 0, both, "o", read, 0, wire.OPEN_DELEGATE_READ, false},
+		{"oneself, both", 0, read, "o", both, 0, wire.OPEN_DELEGATE_WRITE, false},
+		{"another owner writes, reading", 0, both, "other", read, 0, wire.OPEN_DELEGATE_NONE, false},
+		{"another owner reads, reading", 0, read, "other", read, 0, wire.OPEN_DELEGATE_READ, false},
+		{"another owner reads, both", 0, read, "other", both, 0, wire.OPEN_DELEGATE_NONE, false},
+		{"contended", 0, 0, "", read, 0, wire.OPEN_DELEGATE_NONE, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b, _ := newPhoneBench(t, nil)
@@ -83,7 +87,7 @@ func TestDelegationConflicts(t *testing.T) {
 				q.mustOpen(f, "o", c.others, 0)
 			}
 			if c.own != 0 {
-				p.wish(f, "own", c.own, wire.OPEN4_SHARE_ACCESS_WANT_NO_DELEG)
+				p.wish(f, c.by, c.own, wire.OPEN4_SHARE_ACCESS_WANT_NO_DELEG)
 			}
 			if c.contends {
 				b.m.contendLocked(f)
@@ -96,6 +100,50 @@ func TestDelegationConflicts(t *testing.T) {
 }
 
 // wish opens f, which must succeed, and returns the delegation.
+// TestDelegationAmongOwners: an open-owner that does not know of its client's delegation has it recalled, as another client
+// does; one that opens under it does not.
+func TestDelegationAmongOwners(t *testing.T) {
+	const read, write, both = 1, 2, 3
+	for _, c := range []struct {
+		name     string
+		holds    uint32 // access of the open that got the delegation
+		owner    string // who opens then
+		access   uint32
+		recalled bool
+	}{
+		{"the same, more", read, "o", both, false},
+		{"another reads what may be written", both, "other", read, true},
+		{"another reads what is read", read, "other", read, false},
+		{"another writes what is read", read, "other", write, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b, calls := newPhoneBench(t, nil)
+			p, f := b.joinUp("a"), File{1, 1}
+			d := p.wish(f, "o", c.holds, 0)
+			want := wire.NFS4_OK
+			if c.recalled {
+				want = wire.NFS4ERR_DELAY
+			}
+			for range 2 { // the second asks again, and recalls nothing more
+				if _, s := p.open(f, c.owner, c.access, 0); s != want {
+					t.Errorf("the open: %v, want %v", s, want)
+				}
+			}
+			if (len(calls.recalls) == 1) != c.recalled {
+				t.Errorf("%d recalls", len(calls.recalls))
+			}
+			if _, s := p.openWith(&OpenRequest{File: f, Owner: []byte("other"), Access: read, Under: &d.Stateid}); s != wire.NFS4_OK {
+				t.Errorf("an open under the delegation: %v", s)
+			}
+			p.do(func(t *Ticket) { b.want(b.m.Return(t, &d.Stateid, f), wire.NFS4_OK) })
+			if _, s := p.open(f, c.owner, c.access, 0); s != wire.NFS4_OK {
+				t.Errorf("the open when it is given back: %v", s)
+			}
+			b.check()
+		})
+	}
+}
+
 func (p *peer) wish(f File, owner string, access, want uint32) Delegation {
 	p.b.Helper()
 	res, s := p.openWith(&OpenRequest{File: f, Owner: []byte(owner), Access: access, Wish: DelegationWish{Want: want}})

@@ -228,7 +228,7 @@ func (b *bench) checkDelegations(inEffect int) (tokens int) {
 				writes++
 			}
 			granted++
-			if d.file.contests(c, d.write) {
+			if d.file.contests(c, "", d.write) {
 				b.Errorf("file %v: a delegation is contested", d.file.id)
 			}
 		}

@@ -48,6 +48,15 @@ type OpenRequest struct {
 	Under *wire.Stateid
 }
 
+// apart is the open-owner, if it is apart from the client's others: who opens under a delegation, or reclaims, knows of
+// what the client has.
+func (r *OpenRequest) apart() string {
+	if r.Under != nil || r.Reclaim {
+		return ""
+	}
+	return string(r.Owner)
+}
+
 // OpenResult is what became of an OPEN.
 type OpenResult struct {
 	Stateid wire.Stateid
@@ -88,7 +97,7 @@ func (m *Machine) Open(t *Ticket, r *OpenRequest) (res OpenResult, victim wire.C
 	}
 	if f != nil {
 		change := r.Truncate || access&wire.OPEN4_SHARE_ACCESS_WRITE != 0 || deny&wire.OPEN4_SHARE_DENY_READ != 0
-		if victim, blocked := m.clearLocked(f, c, change, r.Truncate); blocked {
+		if victim, blocked := m.clearLocked(f, c, r.apart(), change, r.Truncate); blocked {
 			return res, victim, wire.NFS4ERR_DELAY
 		}
 	}
