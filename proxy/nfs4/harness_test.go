@@ -329,9 +329,12 @@ func sysAuth(uid, gid uint32, groups ...uint32) rpc.Auth {
 	return rpc.Auth{Flavor: rpc.AuthSys, UID: uid, GID: gid, GIDs: groups}
 }
 
+// lastXID is of the calls that handle made: each has one of its own, as a client's calls have.
+var lastXID atomic.Uint32
+
 // handle sends the arguments of a COMPOUND over b.
 func handle(b *nfs4.Binding, auth rpc.Auth, args []byte) *answer {
-	c := rpc.Call{XID: 9, Program: wire.Program, Version: wire.RPCVersion, Procedure: wire.ProcCompound,
+	c := rpc.Call{XID: lastXID.Add(1), Program: wire.Program, Version: wire.RPCVersion, Procedure: wire.ProcCompound,
 		Auth: auth, Args: xdr.NewDecoder(args)}
 	var e xdr.Encoder
 	e.Reset(make([]byte, 0, 1024), 1<<20+64<<10, grower{})

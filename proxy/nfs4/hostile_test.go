@@ -2,6 +2,7 @@ package nfs4_test
 
 import (
 	"runtime"
+	"slices"
 	"testing"
 
 	"github.com/nfseal/nfseal/proxy/nfs4/wire"
@@ -9,7 +10,50 @@ import (
 	"github.com/nfseal/nfseal/proxy/xdr"
 )
 
-// sampleOps has one call of each operation that has arguments.
+// samplesOf has one call of each operation of a minor version that has arguments.
+func samplesOf(minor uint32, s *session, h []byte, id wire.Stateid, o *old, id40 wire.Stateid) []call {
+	ops := sampleOps(s, h, id)
+	switch minor {
+	case 0:
+		all := slices.DeleteFunc(ops, func(c call) bool { return !c.op.In(0) })
+		return append(all, sampleOps40(o, id40)...)
+	case 2:
+		return append(ops, sampleOps42(id)...)
+	}
+	return ops
+}
+
+// sampleOps40 are those that minor version 0 has alone or does in its own way, each as o's next request.
+func sampleOps40(o *old, id wire.Stateid) []call {
+	owner := wire.Owner{ClientID: o.id, Owner: []byte("lock owner")}
+	opens := openArgs("f", forRead)
+	opens.Owner, opens.Seqid = wire.Owner{ClientID: o.id, Owner: []byte(o.owner)}, o.seqid
+	return []call{
+		setClientID("c", 1), confirmClientID(&wire.SetClientIDRes{ClientID: o.id}),
+		{wire.OP_RENEW, &wire.RenewArgs{ClientID: o.id}}, {wire.OP_OPEN, opens},
+		{wire.OP_OPEN_CONFIRM, &wire.OpenConfirmArgs{Stateid: id, Seqid: o.seqid}},
+		{wire.OP_CLOSE, &wire.CloseArgs{Stateid: id, Seqid: o.seqid}},
+		{wire.OP_OPEN_DOWNGRADE, &wire.OpenDowngradeArgs{Stateid: id, Seqid: o.seqid, ShareAccess: 1}},
+		{wire.OP_LOCK, &wire.LockArgs{Type: wire.WRITE_LT, Length: 1, NewOwner: true, OpenSeqid: o.seqid, OpenStateid: id, Owner: owner}},
+		{wire.OP_LOCKT, &wire.LockTArgs{Type: wire.READ_LT, Length: 1, Owner: owner}},
+		{wire.OP_LOCKU, &wire.LockUArgs{Type: wire.READ_LT, Stateid: id, Length: 1}},
+		{wire.OP_RELEASE_LOCKOWNER, &wire.ReleaseLockOwnerArgs{Owner: owner}},
+	}
+}
+
+// sampleOps42 are those that came with minor version 2.
+func sampleOps42(id wire.Stateid) []call {
+	clone := cloneOf(id, id, 0, 0, 4096)
+	return []call{
+		allocate(id, 0, 2), deallocate(id, 0, 2), seek(id, 0, wire.NFS4_CONTENT_DATA), readPlus(id, 0, 2),
+		{wire.OP_IO_ADVISE, &wire.IOAdviseArgs{Stateid: id, Count: 2, Hints: wire.Bitmap{2}}},
+		{wire.OP_CLONE, &clone}, copyOf(id, id, 0, 4096, 4096),
+		{wire.OP_OFFLOAD_CANCEL, &wire.OffloadArgs{Stateid: id}}, {wire.OP_OFFLOAD_STATUS, &wire.OffloadArgs{Stateid: id}},
+		getXattr("key"), setXattr("key", "value", wire.SETXATTR4_EITHER), listXattrs(0, 1000), removeXattr("key"),
+	}
+}
+
+// sampleOps has one call of each operation of minor version 1 that has arguments.
 func sampleOps(s *session, h []byte, id wire.Stateid) []call {
 	lock := &wire.LockArgs{Type: wire.WRITE_LT, Length: 1, NewOwner: true, OpenStateid: id, Owner: wire.Owner{Owner: []byte("lock owner")}}
 	exclusive := openArgs("exclusive", forBoth)
@@ -39,25 +83,50 @@ func sampleOps(s *session, h []byte, id wire.Stateid) []call {
 	}
 }
 
-// Every operation, cut off after every word, is NFS4ERR_BADXDR; the session lives.
+// compound is a COMPOUND of s's minor version, the next request of the session if there are any.
+func (s *session) compound(ops ...call) []byte {
+	if s.minor == 0 {
+		return encodeCompound("t", 0, ops...)
+	}
+	return s.encode(ops...)
+}
+
+// Every operation of every minor version, cut off after every byte, is NFS4ERR_BADXDR; session and client live.
 func TestTruncatedOperations(t *testing.T) {
+	for minor := range uint32(3) {
+		r := newRig(t, nil)
+		s, o := r.newSession("c"), r.newOld("old")
+		h, id := s.makeFile("f", 0o644)
+		h40, id40 := o.makeFile("g")
+		s.minor = minor
+		for _, op := range samplesOf(minor, s, h, id, o, id40) {
+			cutOff(t, s, op)
+		}
+		s.minor = 1
+		s.ok(putFH(h), read(id, 0, 1))
+		o.ok(putFH(h40), read(id40, 0, 1), o.closes(id40))
+	}
+}
+
+func cutOff(t *testing.T, s *session, op call) {
+	t.Helper()
+	e := xdr.NewEncoder(make([]byte, 0, 4096))
+	op.args.Encode(&e)
+	for cut := range e.Len() {
+		args := s.compound(putRoot, saveFH, op)
+		a := handle(s.b, s.auth, args[:len(args)-e.Len()+cut])
+		wantStatus(t, a, wire.NFS4ERR_BADXDR)
+		if n := len(a.results); n != 3 && s.minor == 0 || n != 4 && s.minor > 0 || a.results[n-1].op != op.op {
+			t.Fatalf("%v of minor version %d cut at %d: %+v", op.op, s.minor, cut, a.results)
+		}
+	}
+}
+
+// The same for what comes before a session, and for SEQUENCE itself.
+func TestTruncatedFirstOperations(t *testing.T) {
 	r := newRig(t, nil)
 	s := r.newSession("c")
 	h, id := s.makeFile("f", 0o644)
-	for _, op := range sampleOps(s, h, id) {
-		e := xdr.NewEncoder(make([]byte, 0, 4096))
-		op.args.Encode(&e)
-		for cut := range e.Len() {
-			args := s.encode(putRoot, saveFH, op)
-			args = args[:len(args)-e.Len()+cut]
-			a := handle(s.b, s.auth, args)
-			wantStatus(t, a, wire.NFS4ERR_BADXDR)
-			if len(a.results) != 4 || a.results[3].op != op.op {
-				t.Fatalf("%v cut at %d: %+v", op.op, cut, a.results)
-			}
-		}
-	}
-	// The same for what comes before a session, and for SEQUENCE itself.
 	for _, op := range sampleOps(s, h, id) {
 		switch op.op {
 		case wire.OP_EXCHANGE_ID, wire.OP_CREATE_SESSION, wire.OP_DESTROY_SESSION, wire.OP_DESTROY_CLIENTID,
@@ -65,9 +134,11 @@ func TestTruncatedOperations(t *testing.T) {
 		default:
 			continue
 		}
-		whole := encodeCompound("", 1, op)
-		for cut := 16; cut < len(whole); cut++ {
-			wantStatus(t, handle(r.b, s.auth, whole[:cut]), wire.NFS4ERR_BADXDR)
+		for _, minor := range []uint32{1, 2} {
+			whole := encodeCompound("", minor, op)
+			for cut := 16; cut < len(whole); cut++ {
+				wantStatus(t, handle(r.b, s.auth, whole[:cut]), wire.NFS4ERR_BADXDR)
+			}
 		}
 	}
 	s.ok(putFH(h), getAttr(wire.FATTR4_SIZE))
@@ -121,46 +192,51 @@ func TestHostileSizes(t *testing.T) {
 	}
 }
 
-// FuzzCompound sends arbitrary operations within a valid session. Whatever comes, the reply is one
-// that a client can read, and the session lives.
+// fuzzed is what FuzzCompound sends to: the same every time, as far as ids go that are not random.
+func fuzzed(t testing.TB) (s *session, h []byte, id wire.Stateid, o *old, id40 wire.Stateid) {
+	r := newRig(t, nil)
+	s, o = r.newSession("c"), r.newOld("old")
+	h, id = s.makeFile("f", 0o644)
+	_, id40 = o.makeFile("g")
+	return s, h, id, o, id40
+}
+
+// encodeOps is operations without what goes around them.
+func encodeOps(ops ...call) []byte { return encodeCompound("", 0, ops...)[12:] }
+
+// FuzzCompound sends arbitrary operations of any minor version, within a valid session where there are any.
+// Whatever comes, the reply is one that a client can read, and the session lives.
 func FuzzCompound(f *testing.F) {
-	seed := newRig(f, nil)
-	s := seed.newSession("c")
-	h, id := s.makeFile("f", 0o644)
-	samples := sampleOps(s, h, id)
-	whole := func(ops ...call) []byte {
-		e := xdr.NewEncoder(make([]byte, 0, 1<<16))
-		for _, op := range ops {
-			e.Uint32(uint32(op.op))
-			if op.args != nil {
-				op.args.Encode(&e)
-			}
+	s, h, id, o, id40 := fuzzed(f)
+	for minor := range uint8(3) {
+		for _, op := range samplesOf(uint32(minor), s, h, id, o, id40) {
+			f.Add(minor, uint8(3), encodeOps(putRoot, saveFH, op))
+			f.Add(minor, uint8(4), encodeOps(putRoot, create("n", 0o644), saveFH, op))
+			f.Add(minor, uint8(4), encodeOps(putRoot, lookup("f"), saveFH, op))
+			f.Add(minor, uint8(4), encodeOps(putRoot, lookup("g"), saveFH, op))
 		}
-		return e.Bytes()
+		f.Add(minor, uint8(1), encodeOps(call{op: 9999}))
 	}
-	for _, op := range samples {
-		f.Add(uint8(3), whole(putRoot, saveFH, op))
-		f.Add(uint8(3), whole(putRoot, create("n", 0o644), op))
-	}
-	f.Add(uint8(1), whole(call{op: 9999}))
-	f.Fuzz(func(t *testing.T, count uint8, ops []byte) {
-		r := newRig(t, nil)
-		s := r.newSession("c")
-		s.makeFile("f", 0o644)
+	f.Fuzz(func(t *testing.T, minor, count uint8, ops []byte) {
+		s, _, _, _, _ := fuzzed(t)
+		head := wire.CompoundArgs{Tag: []byte("fuzz"), MinorVersion: uint32(minor % 3), Ops: int(count)}
+		var sequence []byte
+		if head.MinorVersion > 0 {
+			s.seq++
+			head.Ops++
+			sequence = encodeOps(s.sequence())
+		}
 		e := xdr.NewEncoder(make([]byte, 0, len(ops)+200))
-		head := wire.CompoundArgs{Tag: []byte("fuzz"), MinorVersion: 1, Ops: int(count) + 1}
 		head.Encode(&e)
-		s.seq++
-		e.Uint32(uint32(wire.OP_SEQUENCE))
-		s.sequence().args.Encode(&e)
+		e.Append(sequence)
 		e.Append(ops)
 		a := handle(s.b, s.auth, e.Bytes())
 		switch {
 		case a.silent:
 			t.Fatal("no reply")
-		case a.raw == nil || len(a.results) > 0 && a.results[0].status != wire.NFS4_OK:
+		case len(sequence) > 0 && (a.raw == nil || len(a.results) > 0 && a.results[0].status != wire.NFS4_OK):
 			s.seq-- // not let in
-		case r.s.Stats().Sessions == 0:
+		case s.r.s.Stats().Sessions == 0:
 			return // it destroyed its session
 		}
 		s.ok(putRoot, getFH)
