@@ -16,17 +16,23 @@ import (
 	"github.com/nfseal/nfseal/proxy/rpc"
 )
 
-// connect makes a client over a pipe to r, through the whole of RPC.
-func (r *rig) connect(t *testing.T, o nfsclient.Options) *nfsclient.Client {
-	t.Helper()
-	near, far := net.Pipe()
-	b := r.s.Bind(nfs4.ConnInfo{Grant: everything, HangUp: func() { far.Close() }})
+// serve serves the server's end of a connection; what it returns is closed when that has ended.
+func (r *rig) serve(conn net.Conn) <-chan struct{} {
+	b := r.s.Bind(nfs4.ConnInfo{Grant: everything, HangUp: func() { conn.Close() }})
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
 		defer b.Close()
-		_ = rpc.ServeConn(context.Background(), far, b, rpc.Options{}) // ends with the client
+		_ = rpc.ServeConn(context.Background(), conn, b, rpc.Options{}) // ends with the client
 	}()
+	return served
+}
+
+// connect makes a client over a pipe to r, through the whole of RPC.
+func (r *rig) connect(t *testing.T, o nfsclient.Options) *nfsclient.Client {
+	t.Helper()
+	near, far := net.Pipe()
+	served := r.serve(far)
 	c, err := nfsclient.New(t.Context(), near, o)
 	if err != nil {
 		t.Fatal(err)
