@@ -28,18 +28,24 @@ func (r *rig) serve(conn net.Conn) <-chan struct{} {
 	return served
 }
 
-// connect makes a client over a pipe to r, through the whole of RPC.
+// join makes a client over a pipe to r, through the whole of RPC. gone is closed when the server's end has ended.
+func (r *rig) join(t *testing.T, o nfsclient.Options) (c *nfsclient.Client, gone <-chan struct{}, err error) {
+	near, far := net.Pipe()
+	gone = r.serve(far)
+	c, err = nfsclient.New(t.Context(), near, o)
+	return c, gone, err
+}
+
+// connect is join for the length of the test.
 func (r *rig) connect(t *testing.T, o nfsclient.Options) *nfsclient.Client {
 	t.Helper()
-	near, far := net.Pipe()
-	served := r.serve(far)
-	c, err := nfsclient.New(t.Context(), near, o)
+	c, gone, err := r.join(t, o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		c.Close()
-		<-served
+		<-gone
 	})
 	return c
 }
