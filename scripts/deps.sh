@@ -29,6 +29,7 @@ if [ "$want" != demo ] && [ "$want" != image ]; then
 	need nfs-ganesha has ganesha.nfsd
 	need nfs-ganesha-vfs compgen -G '/usr/lib/*/ganesha/libfsalvfs.so'
 	need nfs-common has mount.nfs
+	need nfs4-acl-tools has nfs4_getfacl
 	need openssl has openssl
 	need curl has curl
 	need awscli test -x /usr/bin/aws # beside another version, if there is one in the path

@@ -83,11 +83,7 @@ func TestKillInTheMiddleOfACopy(t *testing.T) {
 func TestKillOfBoth(t *testing.T) {
 	w := getWorld(t)
 	s := startServer(t, w, "-lease", "5", "-grace", "6") // the client that dies is waited for
-	g, err := w.client(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(g.Shutdown)
+	g := w.anotherClient(t)
 	source := smallFiles(t, 500)
 	must(t, g, "mkdir", "/mnt/x")
 	must(t, g, s.mountArgs(s.fs, "/mnt/x")...)

@@ -51,11 +51,7 @@ func delegated(t *testing.T, g *uml.Guest, dir, name, want string) {
 func TestDelegations(t *testing.T) {
 	w := getWorld(t)
 	s := startServer(t, w, "-lease", "5", "-grace", "5")
-	other, err := w.client(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(other.Shutdown)
+	other := w.anotherClient(t)
 	a, b := s.mount(w.guest, s.fs), "/mnt/b"
 	must(t, other, "mkdir", b)
 	must(t, other, s.mountArgs(s.fs, b)...)

@@ -13,11 +13,7 @@ import (
 func TestTwoClients(t *testing.T) {
 	w := getWorld(t)
 	s := startServer(t, w)
-	other, err := w.client(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(other.Shutdown)
+	other := w.anotherClient(t)
 	a, b := s.mount(w.guest, s.fs), "/mnt/b"
 	must(t, other, "mkdir", b)
 	must(t, other, s.mountArgs(s.fs, b)...)

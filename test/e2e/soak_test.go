@@ -24,11 +24,7 @@ func TestSoak(t *testing.T) {
 	long(t)
 	w := getWorld(t)
 	s := startServer(t, w)
-	other, err := w.client(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(other.Shutdown)
+	other := w.anotherClient(t)
 	a, b := s.mount(w.guest, s.fs), "/mnt/soak"
 	must(t, other, "mkdir", b)
 	must(t, other, s.mountArgs(s.fs, b)...)

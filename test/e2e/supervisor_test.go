@@ -33,11 +33,7 @@ func killRounds(t *testing.T) int {
 func TestKillsOfTunnelSupervisorAndServer(t *testing.T) {
 	w := getWorld(t)
 	s := startServer(t, w)
-	g, err := w.client(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(g.Shutdown)
+	g := w.anotherClient(t)
 	seed := uint64(time.Now().UnixNano())
 	rng := rand.New(rand.NewPCG(seed, 0))
 	kernelTLS := []string{"on", "off"}[rng.IntN(2)] // who carries sessions, the client's kernel or the tunnel

@@ -97,6 +97,17 @@ func (w *world) client(ctx context.Context) (*uml.Guest, error) {
 	return g, nil
 }
 
+// anotherClient boots a client that ends with the test.
+func (w *world) anotherClient(t *testing.T) *uml.Guest {
+	t.Helper()
+	g, err := w.client(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(g.Shutdown)
+	return g
+}
+
 // getWorld skips the test where there can be no guest.
 func getWorld(t *testing.T) *world {
 	t.Helper()
@@ -239,7 +250,12 @@ func (s *server) mountAs(g *uml.Guest, name, fs string, more ...string) string {
 	s.t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
-		if r, err := g.Run(ctx, "umount", dir); err != nil || r.Code != 0 && !strings.Contains(r.Stderr, "not mounted") {
+		r, err := g.Run(ctx, "umount", dir)
+		for strings.Contains(r.Stderr, "busy") { // a program that was killed may not have gone yet
+			time.Sleep(100 * time.Millisecond)
+			r, err = g.Run(ctx, "umount", dir)
+		}
+		if err != nil || r.Code != 0 && !strings.Contains(r.Stderr, "not mounted") {
 			s.t.Errorf("umount: %v %v", r.Err(), err)
 		}
 	})

@@ -9,11 +9,12 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// runChild is this program as another process, for checks that need two.
+// runChild is this program as another process, for checks and tests that need two.
 func runChild(path string, args []string) error {
 	switch args[0] {
 	case "read":
@@ -25,6 +26,8 @@ func runChild(path string, args []string) error {
 		return os.WriteFile(path, nil, 0o644)
 	case "setlk":
 		return withFile(path, func(fd int) error { return unix.FcntlFlock(uintptr(fd), unix.F_SETLK, &writeLock) })
+	case "hold":
+		return withFile(path, hold)
 	case "flock":
 		return withFile(path, func(fd int) error { return unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) })
 	}
@@ -38,6 +41,17 @@ func withFile(path string, do func(fd int) error) error {
 	}
 	defer f.Close()
 	return do(int(f.Fd()))
+}
+
+// hold waits for the range that setlk tries for, says that it has it, and keeps it until it is killed.
+func hold(fd int) error {
+	if err := unix.FcntlFlock(uintptr(fd), unix.F_SETLKW, &writeLock); err != nil {
+		return err
+	}
+	fmt.Println("locked")
+	for {
+		time.Sleep(time.Hour)
+	}
 }
 
 // child runs this program on path as another process, and returns what it said was wrong.
