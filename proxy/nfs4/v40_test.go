@@ -427,6 +427,15 @@ func TestOldRequestsComeOnce(t *testing.T) {
 	if r.fs.creates != 2 || r.fs.removes != 2 {
 		t.Errorf("%d creates, %d removes", r.fs.creates, r.fs.removes)
 	}
+	odd := func(ops ...call) *answer { // of a length that XDR does not have
+		c := rpc.Call{XID: 7, Program: wire.Program, Version: wire.RPCVersion, Procedure: wire.ProcCompound,
+			Auth: sysAuth(0, 0), Args: xdr.NewDecoder(append(encodeCompound("old", 0, ops...), 0))}
+		e := xdr.NewEncoder(make([]byte, 0, 1<<20))
+		r.b.Handle(t.Context(), &c, &e)
+		return parseAnswer(e.Bytes())
+	}
+	wantStatus(t, odd(putRoot, mkdir("x", 0o755)), wire.NFS4_OK)
+	wantStatus(t, odd(putRoot, remove("nothing")), wire.NFS4ERR_NOENT)
 	for i := range uint32(3000) { // what is kept is bounded
 		send(100+i, putRoot, remove("nothing"))
 	}

@@ -146,3 +146,25 @@ func lockAcrossAKill(t *testing.T, s *server, other *uml.Guest, vers string) {
 	holder.end()
 	hold(t, w, other, dir+"/lock").says(t, "locked\n")
 }
+
+// Two mounts of one client whose options differ share neither data nor locks in it, so each is to the other as another
+// client's: a range that is held through the one is refused through the other, and what the other has written is read.
+func TestMountsThatDiffer(t *testing.T) {
+	w := getWorld(t)
+	for _, vers := range []string{"4.0", "4.1", "4.2"} {
+		t.Run(vers, func(t *testing.T) {
+			s := startServer(t, w)
+			one := s.mount(w.guest, s.fs, "minorversion="+vers[2:])
+			two := s.mountAs(w.guest, "two", s.fs, "rsize=262144", "minorversion="+vers[2:])
+			must(t, w.guest, "sh", "-c", "echo first > "+one+"/file")
+			holder := hold(t, w, w.guest, one+"/file")
+			holder.says(t, "locked\n")
+			refused(t, w, w.guest, two+"/file")
+			holder.end()
+			must(t, w.guest, "sh", "-c", "echo second > "+two+"/file")
+			if got := must(t, w.guest, "cat", one+"/file"); got != "second" {
+				t.Errorf("the first mount reads %q", got)
+			}
+		})
+	}
+}
