@@ -42,3 +42,26 @@ func TestAllocations(t *testing.T) {
 		}
 	}
 }
+
+// TestLoggedWriteAllocatesNothing: nor does a synchronous overwrite, which is durable in the intent log.
+func TestLoggedWriteAllocatesNothing(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates; runs in make test")
+	}
+	r := newRig(t, 64<<20, func(o *Options) { o.IntentBytes = 32 << 20 })
+	id := r.file("f")
+	small := noise(1, blockBytes)
+	for range 2 { // the second one could be logged if there were a log
+		r.write(id, 0, small, vfs.FileSync)
+	}
+	r.intentRound()
+	r.write(id, 0, small, vfs.FileSync)
+	before := r.Stats().LoggedWrites
+	const writes = 200
+	if n := testing.AllocsPerRun(writes, func() { r.write(id, 0, small, vfs.FileSync) }); n != 0 {
+		t.Errorf("a synchronous write allocates %v times", n)
+	}
+	if n := r.Stats().LoggedWrites - before; n <= writes {
+		t.Errorf("%d of %d writes were logged", n, writes+1)
+	}
+}
