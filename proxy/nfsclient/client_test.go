@@ -148,22 +148,7 @@ func TestOptionsValidate(t *testing.T) {
 // Requests that become ready together go out whole, with writev and without, and each gets its reply.
 func TestTransportManyWriters(t *testing.T) {
 	for _, hidden := range []bool{false, true} {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		served := make(chan error, 1)
-		go func() {
-			conn, err := l.Accept()
-			if err == nil {
-				err = rpc.ServeConn(context.Background(), conn, echo{}, rpc.Options{})
-			}
-			served <- err
-		}()
-		conn, err := net.Dial("tcp", l.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
+		conn := serveOn(t, echo{})
 		if hidden {
 			conn = struct{ net.Conn }{conn}
 		}
@@ -178,10 +163,6 @@ func TestTransportManyWriters(t *testing.T) {
 		}
 		wg.Wait()
 		tr.close(ErrClosed)
-		if err := <-served; err != nil {
-			t.Errorf("server: %v", err)
-		}
-		l.Close()
 	}
 }
 

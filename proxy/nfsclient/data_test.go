@@ -104,7 +104,9 @@ func serveOn(t *testing.T, h rpc.Handler) net.Conn {
 	go func() { served <- rpc.ServeConn(context.Background(), far, h, rpc.Options{}) }()
 	t.Cleanup(func() {
 		near.Close()
-		<-served
+		if err := <-served; err != nil {
+			t.Errorf("server: %v", err)
+		}
 	})
 	return near
 }

@@ -51,7 +51,8 @@ const (
 	// maxFragments bounds the fragments of one record: a client that sends empty ones would keep
 	// the reader busy for ever.
 	maxFragments = 4096
-	// readAheadBytes is the buffer that an idle connection holds: a WRITE of 4 KiB fits.
+	// readAheadBytes is the buffer that an idle connection holds: a WRITE of 4 KiB fits. A longer call is read to its end and
+	// no further, so the socket is asked whether more has come.
 	readAheadBytes = 8 << 10
 	// keepBytes is how much of each size of large buffers stays in huge pages, and keepLargestBytes of
 	// the largest, of which a call with 1 MiB of data takes one.
@@ -72,8 +73,7 @@ const (
 	// goroutines: their files may be on a disk.
 	slowCall    = 100 * time.Microsecond
 	spreadCalls = 64
-	// largeBytes is how long a call is whose worker takes the reader's place on the processor. It is read to its end
-	// and no further, so the socket is asked whether more has come.
+	// largeBytes is how long a call is whose worker takes the reader's place on the processor.
 	largeBytes = 64 << 10
 	// loneCalls is how many calls come one at a time before the next one is expected soon.
 	loneCalls = 8

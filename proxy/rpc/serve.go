@@ -146,8 +146,8 @@ func (s *server) readLoop() {
 
 // see sees to the call of t, and says whether this goroutine is still the reader.
 func (s *server) see(t *task) bool {
-	large, busy := t.n >= largeBytes, s.busy.Load() > 0
-	more := s.in.ready() || large && !busy && s.in.pending()
+	busy := s.busy.Load() > 0
+	more := s.in.ready() || t.n > readAheadBytes && !busy && s.in.pending()
 	alone := !busy && !more
 	s.in.saw(alone)
 	if len(s.slots) == cap(s.slots) {
@@ -167,6 +167,7 @@ func (s *server) see(t *task) bool {
 	if s.inline(t, alone) {
 		return s.handleInline(t, more, alone)
 	}
+	large := t.n >= largeBytes
 	s.handOut(t)
 	if large {
 		// The worker is next on this processor, which has the call's data in its cache, and the reader goes to where

@@ -226,7 +226,7 @@ func TestServeTakeover(t *testing.T) {
 	}
 }
 
-// A large call is not taken to be alone where the socket has more behind it, which a read to its end does not show.
+// A long call is not taken to be alone where the socket has more behind it, which a read to its end does not show.
 func TestServeLargeTogether(t *testing.T) {
 	s := serve(t, Options{Takeover: time.Minute})
 	both := bytes.Join([][]byte{
@@ -269,7 +269,7 @@ func (a *asked) Pending() bool {
 	return a.has.Load()
 }
 
-// A large call is alone only if the socket has no more; of a small one it is not asked.
+// A call that is longer than what is read ahead is alone only if the socket has no more; of a shorter one it is not asked.
 func TestServeAsksTheSocket(t *testing.T) {
 	client, server := tcpPair(t)
 	conn := &asked{Conn: server}
@@ -287,20 +287,24 @@ func TestServeAsksTheSocket(t *testing.T) {
 			echo(100)
 		}
 	}
-	alone()
-	if n := conn.times.Load(); n != 0 {
-		t.Errorf("asked %d times about small calls", n)
-	}
-	if !echo(2 * largeBytes) {
-		t.Error("a large call that is alone is handed out")
-	}
-	if conn.times.Load() != 1 {
-		t.Errorf("asked %d times about a large call", conn.times.Load())
-	}
-	alone()
-	conn.has.Store(true)
-	if echo(2 * largeBytes) {
-		t.Error("a large call with more behind it is handled by the reader")
+	for _, size := range []int{readAheadBytes + 1, 2 * largeBytes} {
+		conn.has.Store(false)
+		conn.times.Store(0)
+		alone()
+		if n := conn.times.Load(); n != 0 {
+			t.Errorf("asked %d times about small calls", n)
+		}
+		if !echo(size) {
+			t.Errorf("a call of %d bytes that is alone is handed out", size)
+		}
+		if conn.times.Load() != 1 {
+			t.Errorf("asked %d times about one of %d bytes", conn.times.Load(), size)
+		}
+		alone()
+		conn.has.Store(true)
+		if echo(size) {
+			t.Errorf("a call of %d bytes with more behind it is handled by the reader", size)
+		}
 	}
 }
 
