@@ -133,23 +133,23 @@ func decades(most int) []int {
 // ownTargets is the daemon at a socket, over TLS and, if asked, without; remove ends what was made for it.
 func ownTargets(ctx context.Context, socket string, plain bool) (targets []bench.Target, remove func() error, err error) {
 	c := api.NewClient(socket)
-	target, remove, err := ownTarget(ctx, c)
+	target, deleteMade, err := ownTarget(ctx, c)
 	if err != nil {
 		c.Close()
 		return nil, nil, err
 	}
-	end := func() error {
+	remove = func() error {
 		defer c.Close()
-		return remove()
+		return deleteMade()
 	}
 	if target.Processes, err = daemonProcesses(socket); err != nil {
-		return nil, nil, errors.Join(err, end())
+		return nil, nil, errors.Join(err, remove())
 	}
 	targets = []bench.Target{target}
 	if plain {
 		targets = append(targets, plainTarget(&target))
 	}
-	return targets, end, nil
+	return targets, remove, nil
 }
 
 // ownTarget makes a file system on the daemon; remove deletes it.
