@@ -25,7 +25,8 @@ import (
 func benchmark(ctx context.Context, e *env, args []string) (err error) {
 	f := newFlags(e, "bench").withDaemon()
 	o := bench.Options{Progress: func(line string) { fmt.Fprintln(e.stderr, line) }}
-	f.Func("workload", "`name` of a workload, may be given more than once (default all): "+strings.Join(bench.Workloads(), " "),
+	f.Func("workload", "`name` of a workload, may be given more than once: "+strings.Join(bench.Workloads(), " ")+
+		" (default: these); "+strings.Join(bench.More(), " "),
 		func(s string) error { o.Workloads = append(o.Workloads, s); return nil })
 	f.IntVar(&o.Rounds, "rounds", bench.DefaultRounds, "how many `times` everything is measured, an odd number")
 	f.DurationVar(&o.Duration, "duration", bench.DefaultDuration, "`time` of one measurement")

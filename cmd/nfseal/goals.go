@@ -50,7 +50,10 @@ func goalsFor(o *bench.Options) []bench.Goal {
 		workloads = bench.Workloads()
 	}
 	all := slices.Clone(goals)
-	for _, w := range workloads {
+	for _, w := range bench.More() {
+		all = append(all, bench.Goal{Workload: w, Reference: plainName, AtLeast: 1})
+	}
+	for _, w := range bench.Workloads() {
 		all = append(all, bench.Goal{Workload: w, Reference: gocryptName, AtLeast: overGocryptfs})
 	}
 	measured := func(name string) bool {

@@ -18,7 +18,7 @@ func TestGoalsNameWorkloads(t *testing.T) {
 	for _, name := range append(peerNames(), ownName, ownPlainName) {
 		everything.Targets = append(everything.Targets, bench.Target{Name: name})
 	}
-	for _, w := range measured {
+	for _, w := range slices.Concat(measured, bench.More()) {
 		one := everything
 		one.Workloads = []string{w}
 		for _, g := range goalsFor(&one) {

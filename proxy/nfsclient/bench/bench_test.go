@@ -13,6 +13,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -38,9 +39,10 @@ func TestRunAgainstGanesha(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	lines := 0
+	lines, all := 0, slices.Concat(Workloads(), More())
 	report, err := Run(t.Context(), Options{
-		Targets: []Target{{Name: "one", Address: p.Addr, Dial: dial}, {Name: "two", Address: p.Addr, Dial: dial}},
+		Workloads: all,
+		Targets:   []Target{{Name: "one", Address: p.Addr, Dial: dial}, {Name: "two", Address: p.Addr, Dial: dial}},
 		Goals: []Goal{
 			{Workload: "getattr-d16", Target: "one", Reference: "two", AtLeast: 0.1},
 			{Workload: "getattr-d16", Target: "one", Reference: "two", AtLeast: 100},
@@ -52,15 +54,15 @@ func TestRunAgainstGanesha(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, target := range []string{"one", "two"} {
-		for _, w := range Workloads() {
+		for _, w := range all {
 			m := report.Median(target, w)
-			hasData := strings.Contains(w, "4k") || strings.Contains(w, "1m")
+			hasData := regexp.MustCompile("[0-9][km]|open-read").MatchString(w)
 			if m.Rounds != 1 || m.OpsPerSecond <= 0 || m.P50 <= 0 || m.P99 < m.P50 || (m.MBPerSecond > 0) != hasData {
 				t.Errorf("%s on %s: %+v", w, target, m)
 			}
 		}
 	}
-	if want := 2 * len(Workloads()); lines != want || len(report.Results) != want {
+	if want := 2 * len(all); lines != want || len(report.Results) != want {
 		t.Errorf("%d lines, %d results, want %d", lines, len(report.Results), want)
 	}
 	missed := report.Missed()

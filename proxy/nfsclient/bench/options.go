@@ -38,7 +38,7 @@ type Goal struct {
 // Options say what is measured.
 type Options struct {
 	Targets   []Target
-	Workloads []string // by name; empty: all of Workloads
+	Workloads []string // by name, of Workloads and More; empty: all of Workloads
 	Goals     []Goal
 
 	Rounds   int           // of all workloads on all targets; odd, for a median
@@ -100,7 +100,7 @@ func (o *Options) Validate() error {
 	}
 	for _, name := range o.Workloads {
 		if _, ok := findWorkload(name); !ok {
-			return fmt.Errorf("bench: no workload is called %q; there are %v", name, Workloads())
+			return fmt.Errorf("bench: no workload is called %q; there are %v and %v", name, Workloads(), More())
 		}
 	}
 	for _, g := range o.Goals {

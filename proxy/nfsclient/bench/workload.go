@@ -37,8 +37,8 @@ type job struct {
 
 // workloads are in the order in which they run.
 var workloads = []workload{
-	{"write-1m-d8", 8, sequentialWrite},
-	{"read-1m-d8", 8, sequentialRead},
+	{"write-1m-d8", 8, sequentialWrite(largeBytes)},
+	{"read-1m-d8", 8, sequentialRead(largeBytes)},
 	{"read-4k-d1", 1, randomRead},
 	{"read-4k-d32", 32, randomRead},
 	{"write-4k-sync-d1", 1, randomWrite(wire.FILE_SYNC4)},
@@ -53,7 +53,7 @@ var workloads = []workload{
 	{"readdir", 1, readDir},
 }
 
-// Workloads are the names of all workloads: what is done, with how many bytes, at which depth.
+// Workloads are the names of the workloads that run if no others are asked for: what is done, with how many bytes, at which depth.
 //
 //	write-1m, read-1m      sequential; the writes UNSTABLE with a COMMIT at the end, the reads of a file
 //	                       that was read once before
@@ -63,18 +63,22 @@ var workloads = []workload{
 //	                       many files were removed
 //	remove                 of such files
 //	readdir                a directory with BasicAttrs; an operation is an entry
-func Workloads() []string {
-	names := make([]string, len(workloads))
-	for i, w := range workloads {
+func Workloads() []string { return namesOf(workloads) }
+
+func namesOf(list []workload) []string {
+	names := make([]string, len(list))
+	for i, w := range list {
 		names[i] = w.name
 	}
 	return names
 }
 
 func findWorkload(name string) (*workload, bool) {
-	for i := range workloads {
-		if workloads[i].name == name {
-			return &workloads[i], true
+	for _, list := range [][]workload{workloads, more} {
+		for i := range list {
+			if list[i].name == name {
+				return &list[i], true
+			}
 		}
 	}
 	return nil, false
@@ -149,32 +153,36 @@ func readAll(ctx context.Context, f *nfsclient.File, n int, offset int64) error 
 	return nil
 }
 
-// sequentialWrite goes through the file in steps of 1 MiB, again from the start at its end.
-func sequentialWrite(ctx context.Context, s *session) (*job, error) {
-	if err := s.ensureFile(ctx); err != nil {
-		return nil, err
+// sequentialWrite goes through the file in steps of so many bytes, again from the start at its end.
+func sequentialWrite(size int64) func(ctx context.Context, s *session) (*job, error) {
+	return func(ctx context.Context, s *session) (*job, error) {
+		if err := s.ensureFile(ctx); err != nil {
+			return nil, err
+		}
+		data, steps := buffers(16, int(size)), int(s.o.FileBytes/size)
+		return &job{unit: 1, bytes: size, finish: s.commit, op: func(ctx context.Context, worker, n int) error {
+			return writeAll(ctx, s.file, data[worker], int64(n%steps)*size, wire.UNSTABLE4)
+		}}, nil
 	}
-	data, steps := buffers(8, largeBytes), int(s.o.FileBytes/largeBytes)
-	return &job{unit: 1, bytes: largeBytes, finish: s.commit, op: func(ctx context.Context, worker, n int) error {
-		return writeAll(ctx, s.file, data[worker], int64(n%steps)*largeBytes, wire.UNSTABLE4)
-	}}, nil
 }
 
 // sequentialRead does the same with a file that was read once before: servers differ in whether they keep
 // what is written, and memory that is used for the first time is dear in a virtual machine.
-func sequentialRead(ctx context.Context, s *session) (*job, error) {
-	if err := s.ensureFile(ctx); err != nil {
-		return nil, err
+func sequentialRead(size int64) func(ctx context.Context, s *session) (*job, error) {
+	return func(ctx context.Context, s *session) (*job, error) {
+		if err := s.ensureFile(ctx); err != nil {
+			return nil, err
+		}
+		steps := int(s.o.FileBytes / size)
+		op := func(ctx context.Context, _, n int) error {
+			return readAll(ctx, s.file, int(size), int64(n%steps)*size)
+		}
+		once := &meter{depth: 8, limit: steps}
+		if err := once.run(ctx, op); err != nil {
+			return nil, err
+		}
+		return &job{unit: 1, bytes: size, op: op}, nil
 	}
-	steps := int(s.o.FileBytes / largeBytes)
-	op := func(ctx context.Context, _, n int) error {
-		return readAll(ctx, s.file, largeBytes, int64(n%steps)*largeBytes)
-	}
-	once := &meter{depth: 8, limit: steps}
-	if err := once.run(ctx, op); err != nil {
-		return nil, err
-	}
-	return &job{unit: 1, bytes: largeBytes, op: op}, nil
 }
 
 func (s *session) commit(ctx context.Context) error {
@@ -236,9 +244,12 @@ func (s *session) freshDir(ctx context.Context) (nfsclient.Handle, string, error
 	return h, name, err
 }
 
+// fileName is the name of the n-th file that a workload makes.
+func fileName(n int) string { return fmt.Sprintf("file %06d", n) }
+
 // createOne makes a file of data.
 func (s *session) createOne(ctx context.Context, dir nfsclient.Handle, n int, data []byte) error {
-	f, _, err := s.client.Open(ctx, dir, fmt.Sprintf("file %06d", n), nfsclient.OpenOptions{
+	f, _, err := s.client.Open(ctx, dir, fileName(n), nfsclient.OpenOptions{
 		Write: true, Create: true, How: wire.GUARDED4,
 	})
 	if err != nil {
@@ -278,21 +289,24 @@ func create(afterRemoves bool) func(ctx context.Context, s *session) (*job, erro
 	}
 }
 
-func remove(ctx context.Context, s *session) (*job, error) {
+// smallFiles makes a directory of o.Files files of 4 KiB each, which goes with the job.
+func (s *session) smallFiles(ctx context.Context) (dir nfsclient.Handle, clean func(context.Context), err error) {
 	dir, name, err := s.freshDir(ctx)
+	if err != nil {
+		return dir, nil, err
+	}
+	clean = func(ctx context.Context) { s.removeTree(ctx, s.dir, name) }
+	return dir, clean, s.fill(ctx, dir, s.o.Files, buffers(1, smallBytes)[0])
+}
+
+func remove(ctx context.Context, s *session) (*job, error) {
+	dir, clean, err := s.smallFiles(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.fill(ctx, dir, s.o.Files, buffers(1, smallBytes)[0]); err != nil {
-		return nil, err
-	}
-	return &job{
-		limit: s.o.Files, unit: 1,
-		op: func(ctx context.Context, worker, n int) error {
-			return s.client.Remove(ctx, dir, fmt.Sprintf("file %06d", n))
-		},
-		clean: func(ctx context.Context) { s.removeTree(ctx, s.dir, name) },
-	}, nil
+	return &job{limit: s.o.Files, unit: 1, clean: clean, op: func(ctx context.Context, _, n int) error {
+		return s.client.Remove(ctx, dir, fileName(n))
+	}}, nil
 }
 
 // readDir lists a directory that was listed once before.
