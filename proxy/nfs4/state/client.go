@@ -337,7 +337,7 @@ func (m *Machine) releaseLocked(c *client) {
 	m.forgetCopiesLocked(c)
 	m.releaseOwnersLocked(c)
 	for d := range c.delegs {
-		m.removeDelegationLocked(d)
+		m.removeDelegationLocked(d, &m.delegated.Lost)
 	}
 	for _, oo := range c.opens {
 		for _, o := range oo.opens {

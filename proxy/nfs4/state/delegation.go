@@ -157,6 +157,7 @@ func (m *Machine) newDelegationLocked(t *Ticket, f *file, r *OpenRequest, write 
 	c.delegs[d] = struct{}{}
 	c.nDelegs++
 	m.countLocked(d, 1)
+	m.delegated.grant(write)
 	return Delegation{Type: d.kind(), Stateid: m.stateidLocked(&d.token)}
 }
 
@@ -166,6 +167,27 @@ func (m *Machine) countLocked(d *delegation, n int32) {
 	if d.write {
 		m.writeDelegations.Add(n)
 	}
+}
+
+// DelegationStats counts delegations since the start. Those granted less all that have ended are those in effect.
+type DelegationStats struct {
+	// ReadGranted and WriteGranted are those that were granted, the reclaimed ones of the recovery phase among them
+	// (RFC 8881 §10.2.1).
+	ReadGranted  uint64
+	WriteGranted uint64
+
+	Returned uint64 // with DELEGRETURN (RFC 8881 §18.6), recalled or not
+	Revoked  uint64 // recalled, and not returned for a lease (RFC 8881 §10.4.5)
+	Lost     uint64 // ended with their clients, whose leases ran out or who have started anew
+	Undone   uint64 // never seen by their clients, since the OPEN failed in the end
+}
+
+func (s *DelegationStats) grant(write bool) {
+	if write {
+		s.WriteGranted++
+		return
+	}
+	s.ReadGranted++
 }
 
 func (d *delegation) kind() wire.DelegationType {
@@ -180,21 +202,22 @@ func (d *delegation) kind() wire.DelegationType {
 	return wire.OPEN_DELEGATE_READ
 }
 
-// lapseLocked takes d's effect away; its stateid stays.
-func (m *Machine) lapseLocked(d *delegation) {
+// lapseLocked takes d's effect away, and counts its end in ended; its stateid stays.
+func (m *Machine) lapseLocked(d *delegation, ended *uint64) {
 	f := d.file
 	f.delegs = slices.DeleteFunc(f.delegs, func(o *delegation) bool { return o == d })
 	delete(m.recalls, d)
 	m.countLocked(d, -1)
+	*ended++
 	m.putFileLocked(f)
 }
 
-// removeDelegationLocked ends d.
-func (m *Machine) removeDelegationLocked(d *delegation) {
+// removeDelegationLocked ends d, and counts that in ended. One that was revoked is counted already: ended may be nil.
+func (m *Machine) removeDelegationLocked(d *delegation, ended *uint64) {
 	if d.revoked {
 		d.client.revoked--
 	} else {
-		m.lapseLocked(d)
+		m.lapseLocked(d, ended)
 	}
 	delete(m.tokens, d.number)
 	delete(d.client.delegs, d)
@@ -204,7 +227,7 @@ func (m *Machine) removeDelegationLocked(d *delegation) {
 // revokeLocked takes d from a client that did not give it back. The client learns it from SEQUENCE and
 // frees the stateid (RFC 8881 §10.2.1, §18.38).
 func (m *Machine) revokeLocked(d *delegation) {
-	m.lapseLocked(d)
+	m.lapseLocked(d, &m.delegated.Revoked)
 	d.revoked = true
 	d.client.revoked++
 }
@@ -311,7 +334,7 @@ func (m *Machine) Return(t *Ticket, id *wire.Stateid, f File) wire.Status {
 	defer m.unlock()
 	d, s := m.delegationLocked(t, id, f)
 	if s == wire.NFS4_OK {
-		m.removeDelegationLocked(d)
+		m.removeDelegationLocked(d, &m.delegated.Returned)
 	}
 	return s
 }

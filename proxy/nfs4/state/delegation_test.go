@@ -170,6 +170,73 @@ func (p *peer) openWith(r *OpenRequest) (res OpenResult, s wire.Status) {
 	return res, s
 }
 
+// Each way in which a delegation ends is counted as what it is, and once.
+func TestDelegationsAreCounted(t *testing.T) {
+	const read, write, both = 1, 2, 3
+	f := File{1, 1}
+	revoke := func(b *bench, p *peer) {
+		q := b.join("other", false)
+		for range 3 { // it is recalled, waited for, revoked
+			q.open(f, "o", write, 0)
+			b.advance(testLease/2 + time.Second)
+			p.do(func(*Ticket) {})
+		}
+	}
+	for _, c := range []struct {
+		name   string
+		access uint32
+		end    func(b *bench, p *peer, d *OpenResult)
+		want   DelegationStats
+	}{
+		{"in effect", read, func(*bench, *peer, *OpenResult) {}, DelegationStats{ReadGranted: 1}},
+		{"in effect, for writing", both, func(*bench, *peer, *OpenResult) {}, DelegationStats{WriteGranted: 1}},
+		{"none is asked for", write, func(*bench, *peer, *OpenResult) {}, DelegationStats{}},
+		{"asked for twice", read, func(b *bench, p *peer, _ *OpenResult) {
+			p.wish(f, "o", read, 0)
+		}, DelegationStats{ReadGranted: 1}},
+		{"returned", read, func(b *bench, p *peer, d *OpenResult) {
+			p.do(func(t *Ticket) { b.want(b.m.Return(t, &d.Delegation.Stateid, f), wire.NFS4_OK) })
+			p.do(func(t *Ticket) { b.want(b.m.Return(t, &d.Delegation.Stateid, f), wire.NFS4ERR_BAD_STATEID) })
+		}, DelegationStats{ReadGranted: 1, Returned: 1}},
+		{"closed and kept", read, func(b *bench, p *peer, d *OpenResult) {
+			b.want(p.close(d.Stateid, f), wire.NFS4_OK)
+		}, DelegationStats{ReadGranted: 1}},
+		{"revoked and freed", read, func(b *bench, p *peer, d *OpenResult) {
+			revoke(b, p)
+			p.do(func(t *Ticket) { b.want(b.m.Return(t, &d.Delegation.Stateid, f), wire.NFS4ERR_DELEG_REVOKED) })
+			p.do(func(t *Ticket) { b.want(b.m.FreeStateid(t, &d.Delegation.Stateid), wire.NFS4_OK) })
+		}, DelegationStats{ReadGranted: 1, Revoked: 1}},
+		{"revoked, then its client goes", read, func(b *bench, p *peer, d *OpenResult) {
+			revoke(b, p)
+			b.advance(testLease + time.Second)
+			b.bury(p.id)
+		}, DelegationStats{ReadGranted: 1, Revoked: 1}},
+		{"its client goes", both, func(b *bench, p *peer, _ *OpenResult) {
+			b.advance(testLease + time.Second)
+			b.bury(p.id)
+		}, DelegationStats{WriteGranted: 1, Lost: 1}},
+		{"the OPEN is undone", both, func(b *bench, _ *peer, d *OpenResult) {
+			b.m.Rollback(d)
+			b.m.Rollback(d)
+		}, DelegationStats{WriteGranted: 1, Undone: 1}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b, _ := newPhoneBench(t, nil)
+			p := b.joinUp("a")
+			res, s := p.openWith(&OpenRequest{File: f, Owner: []byte("o"), Access: c.access})
+			b.want(s, wire.NFS4_OK)
+			c.end(b, p, &res)
+			st := b.m.Stats()
+			if st.Delegated != c.want {
+				t.Errorf("got %+v, want %+v", st.Delegated, c.want)
+			}
+			if ended := c.want.Returned + c.want.Revoked + c.want.Lost + c.want.Undone; ended > 0 && st.Delegations+st.WriteDelegations != 0 {
+				t.Errorf("%d are in effect, %d of them for writing", st.Delegations, st.WriteDelegations)
+			}
+		})
+	}
+}
+
 // The request that a delegation was granted to is named until the client has used its slot again.
 func TestRecallNamesTheRequest(t *testing.T) {
 	for _, again := range []bool{false, true} {
@@ -345,7 +412,8 @@ func TestThousandClients(t *testing.T) {
 	for _, id := range b.m.Lapsed() {
 		b.bury(id)
 	}
-	if st := b.m.Stats(); st != (Stats{}) || len(calls.gone) != clients || len(b.m.tokens) != 0 {
+	counted := DelegationStats{WriteGranted: clients * files / 2, Lost: clients * files / 2}
+	if st := b.m.Stats(); st != (Stats{Delegated: counted}) || len(calls.gone) != clients || len(b.m.tokens) != 0 {
 		t.Errorf("left: %+v, %d sessions gone", st, len(calls.gone))
 	}
 }

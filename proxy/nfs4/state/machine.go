@@ -94,6 +94,7 @@ type Machine struct {
 	askedBack  int64                    // when a client was asked for delegations because of the limit
 	dropped    []File                   // for Options.Drop, once mu is released
 	after      []func(Callbacks)        // likewise
+	delegated  DelegationStats          // since the start
 
 	// In effect. Written with mu, read without.
 	delegations      atomic.Int32
@@ -162,12 +163,16 @@ type Stats struct {
 	Sessions int
 	Opens    int
 	Locks    int
-	// Delegations that are in effect, and Recalled those of them that are wanted back.
-	Delegations int
-	Recalled    int
-	Copies      int // that go on after their answer, or have ended unacknowledged
-	CacheBytes  int
-	InGrace     bool
+	// Delegations that are in effect, WriteDelegations those of them that are for writing, and Recalled those that
+	// are wanted back.
+	Delegations      int
+	WriteDelegations int
+	Recalled         int
+	// Delegated is what has become of all delegations since the start.
+	Delegated  DelegationStats
+	Copies     int // that go on after their answer, or have ended unacknowledged
+	CacheBytes int
+	InGrace    bool
 }
 
 // Stats counts.
@@ -175,14 +180,16 @@ func (m *Machine) Stats() Stats {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	return Stats{
-		Clients:     len(m.clients),
-		Sessions:    len(m.sessions),
-		Opens:       m.opens,
-		Locks:       m.ranges,
-		Delegations: int(m.delegations.Load()),
-		Recalled:    len(m.recalls),
-		Copies:      len(m.copies),
-		CacheBytes:  int(m.cacheBytes.Load()),
-		InGrace:     !m.recovery.over,
+		Clients:          len(m.clients),
+		Sessions:         len(m.sessions),
+		Opens:            m.opens,
+		Locks:            m.ranges,
+		Delegations:      int(m.delegations.Load()),
+		WriteDelegations: int(m.writeDelegations.Load()),
+		Delegated:        m.delegated,
+		Recalled:         len(m.recalls),
+		Copies:           len(m.copies),
+		CacheBytes:       int(m.cacheBytes.Load()),
+		InGrace:          !m.recovery.over,
 	}
 }

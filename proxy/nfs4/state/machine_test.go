@@ -241,6 +241,10 @@ func (b *bench) checkDelegations(inEffect int) (tokens int) {
 		b.Errorf("%d delegations, %d of them for writing; files have %d; counted are %d and %d",
 			granted, writes, inEffect, m.delegations.Load(), m.writeDelegations.Load())
 	}
+	s := m.delegated
+	if ended := s.Returned + s.Revoked + s.Lost + s.Undone; s.ReadGranted+s.WriteGranted != ended+uint64(granted) {
+		b.Errorf("%d delegations are in effect; counted are %+v", granted, s)
+	}
 	return tokens
 }
 

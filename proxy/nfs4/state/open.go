@@ -176,7 +176,7 @@ func (m *Machine) Rollback(r *OpenResult) {
 	m.mu.Lock()
 	defer m.unlock()
 	if tk := m.tokens[tokenNumber(&r.Delegation.Stateid)]; tk != nil && tk.deleg != nil {
-		m.removeDelegationLocked(tk.deleg)
+		m.removeDelegationLocked(tk.deleg, &m.delegated.Undone)
 	}
 	o := r.open
 	if r.NoOpen || m.tokens[o.number] != &o.token {

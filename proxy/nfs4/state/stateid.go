@@ -186,7 +186,7 @@ func (m *Machine) FreeStateid(t *Ticket, id *wire.Stateid) wire.Status {
 	tk, s := m.findLocked(t.session.client, id)
 	switch {
 	case s == wire.NFS4ERR_DELEG_REVOKED:
-		m.removeDelegationLocked(tk.deleg)
+		m.removeDelegationLocked(tk.deleg, nil)
 		return wire.NFS4_OK
 	case s != wire.NFS4_OK:
 		return s
