@@ -181,7 +181,9 @@ func (b *backchannel) probe() {
 		b.mu.Lock()
 		tried := b.binds
 		b.mu.Unlock()
-		_, err = b.exchange(b.c.ctx, wire.CBProcNull, nil)
+		j := &job{op: cbNull}
+		_, err = b.exchange(b.c.ctx, wire.CBProcNull, func(*xdr.Encoder) { b.c.sending(j) })
+		b.c.count(j, wire.NFS4_OK, err)
 		b.mu.Lock()
 		again = b.binds != tried
 		b.probing = again
@@ -251,6 +253,7 @@ func (b *backchannel) callOn(ctx context.Context, i int, j *job) (wire.Status, x
 		HasReferring: j.hasGranted, Referring: j.granted,
 	}
 	res, err := b.exchange(ctx, wire.CBProcCompound, func(e *xdr.Encoder) {
+		b.c.sending(j)
 		head := wire.CBCompoundArgs{MinorVersion: b.minor, Ops: 2}
 		head.Encode(e)
 		e.Uint32(uint32(wire.OP_CB_SEQUENCE))

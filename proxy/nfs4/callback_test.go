@@ -43,6 +43,7 @@ type callee struct {
 	statuses []wire.Status // what the next operations get
 	attrs    wire.Attrs    // of CB_GETATTR
 	last     wire.CBSequenceArgs
+	hold     chan struct{} // if not nil, nothing is answered before it is closed
 	end      func()
 }
 
@@ -79,6 +80,12 @@ func (r *rig) callable(t testing.TB) *callee {
 
 // Handle implements rpc.Handler.
 func (c *callee) Handle(_ context.Context, call *rpc.Call, reply *xdr.Encoder) {
+	c.mu.Lock()
+	hold := c.hold
+	c.mu.Unlock()
+	if hold != nil {
+		<-hold
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if call.Program != cbProgram || call.Version != wire.CBVersion {

@@ -41,6 +41,8 @@ type job struct {
 	patient bool
 	// done, if not nil, is given the outcome.
 	done func(st wire.Status, res *xdr.Decoder, err error)
+	// sent says that it was on its way once, and is counted.
+	sent bool
 }
 
 // callbacks calls clients. It implements state.Callbacks. Each client has a queue, and a few goroutines
@@ -50,6 +52,8 @@ type callbacks struct {
 	ctx context.Context
 	end context.CancelFunc
 	wg  sync.WaitGroup
+
+	counters [cbSlots]cbCounter
 
 	mu       sync.Mutex
 	closed   bool
@@ -141,7 +145,7 @@ func (c *callbacks) removeWay(id wire.ClientID, w way) {
 // send queues j for client id.
 func (c *callbacks) send(id wire.ClientID, j *job) {
 	if err := c.queue(id, j); err != nil {
-		j.finish(0, nil, err)
+		c.finish(j, 0, nil, err)
 	}
 }
 
@@ -194,20 +198,20 @@ func (c *callbacks) execute(id wire.ClientID, p *peer, j *job) {
 		again := j.patient && err == nil && attempt < callbackAttempts &&
 			(st == wire.NFS4ERR_DELAY || st == wire.NFS4ERR_BAD_STATEID || st == wire.NFS4ERR_BADHANDLE)
 		if !again {
-			j.finish(st, &res, err)
+			c.finish(j, st, &res, err)
 			return
 		}
 		select {
 		case <-time.After(pause):
 		case <-c.ctx.Done():
-			j.finish(0, nil, c.ctx.Err())
+			c.finish(j, 0, nil, c.ctx.Err())
 			return
 		}
 		pause *= 2
 	}
 }
 
-// attempt tries the ways to the client one after the other.
+// attempt tries the ways to the client one after the other. The error is that of the last one.
 func (c *callbacks) attempt(p *peer, j *job) (wire.Status, xdr.Decoder, error) {
 	c.mu.Lock()
 	ways := p.ways
@@ -215,18 +219,23 @@ func (c *callbacks) attempt(p *peer, j *job) (wire.Status, xdr.Decoder, error) {
 	if j.only != nil {
 		ways = []way{j.only}
 	}
+	failed := errNoWay
 	for _, w := range ways {
 		if !w.usable() {
 			continue
 		}
-		if st, res, err := w.call(c.ctx, j); err == nil {
+		st, res, err := w.call(c.ctx, j)
+		if err == nil {
 			return st, res, nil
 		}
+		failed = err
 	}
-	return 0, xdr.Decoder{}, errNoWay
+	return 0, xdr.Decoder{}, failed
 }
 
-func (j *job) finish(st wire.Status, res *xdr.Decoder, err error) {
+// finish counts what came of j, and gives it to whoever waits for it.
+func (c *callbacks) finish(j *job, st wire.Status, res *xdr.Decoder, err error) {
+	c.count(j, st, err)
 	if j.done != nil {
 		j.done(st, res, err)
 	}

@@ -99,6 +99,7 @@ func (c *callbacks) ask(q *state.Query) *query {
 	j := &job{op: wire.OP_CB_GETATTR, args: args.Encode}
 	j.done = func(st wire.Status, res *xdr.Decoder, err error) { c.answered(q.Stateid, on, st, res, err) }
 	if err := c.queueLocked(q.Client, j); err != nil {
+		c.count(j, 0, err)
 		delete(c.queries, q.Stateid)
 		on.err = err
 		close(on.done)
@@ -118,6 +119,7 @@ func (c *callbacks) answered(id wire.Stateid, on *query, st wire.Status, res *xd
 		on.attrs = got.Attrs
 		if res.Err() != nil || got.Attrs.Unknown || !got.Attrs.Mask.Has(wire.FATTR4_CHANGE) || !got.Attrs.Mask.Has(wire.FATTR4_SIZE) {
 			on.err = errQuery
+			c.counters[wire.OP_CB_GETATTR].failures[cbError].Add(1)
 		}
 	}
 	c.mu.Lock()

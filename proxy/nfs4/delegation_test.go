@@ -134,6 +134,46 @@ func TestDelegationIsRevoked(t *testing.T) {
 	holder.fails(wire.NFS4ERR_BAD_STATEID, free(id))
 }
 
+// Delegations are counted by what becomes of them; those of other clients, and opens without one, are not among them.
+func TestDelegationsAreCounted(t *testing.T) {
+	r := newRig(t, nil)
+	holder, client := r.newCalled("holder")
+	other := r.newSession("other")
+	count := func(when string, inEffect, writes int, want nfs4.DelegationStats) {
+		t.Helper()
+		st := r.s.Stats()
+		if st.Delegations != inEffect || st.WriteDelegations != writes || st.Delegated != want {
+			t.Errorf("%s: %d, %d of them for writing, and %+v; want %d, %d and %+v",
+				when, st.Delegations, st.WriteDelegations, st.Delegated, inEffect, writes, want)
+		}
+	}
+	other.makeFile("plain", 0o644)
+	count("at first", 0, 0, nfs4.DelegationStats{})
+	h, got := holder.delegated("f", forRead)
+	count("one to read", 1, 0, nfs4.DelegationStats{ReadGranted: 1})
+	h2, got2 := holder.delegated("g", forBoth)
+	count("one to write", 2, 1, nfs4.DelegationStats{ReadGranted: 1, WriteGranted: 1})
+	holder.ok(putFH(h2), giveBack(got2.Delegation.Stateid))
+	holder.fails(wire.NFS4ERR_BAD_STATEID, putFH(h2), giveBack(got2.Delegation.Stateid))
+	count("given back", 1, 0, nfs4.DelegationStats{ReadGranted: 1, WriteGranted: 1, Returned: 1})
+
+	for range 4 {
+		other.do(putRoot, open("f", forWrite))
+		r.now = r.now.Add(testLease/3 + time.Second)
+		holder.ok()
+	}
+	client.expect(wire.OP_CB_RECALL)
+	count("revoked", 0, 0, nfs4.DelegationStats{ReadGranted: 1, WriteGranted: 1, Returned: 1, Revoked: 1})
+	holder.fails(wire.NFS4ERR_DELEG_REVOKED, putFH(h), giveBack(got.Delegation.Stateid))
+	holder.ok(free(got.Delegation.Stateid))
+	count("freed", 0, 0, nfs4.DelegationStats{ReadGranted: 1, WriteGranted: 1, Returned: 1, Revoked: 1})
+
+	holder.delegated("h", forBoth)
+	r.now = r.now.Add(testLease + time.Second)
+	other.ok(putRoot, open("h", forRead))
+	count("lost", 0, 0, nfs4.DelegationStats{ReadGranted: 1, WriteGranted: 2, Returned: 1, Revoked: 1, Lost: 1})
+}
+
 // A client whose lease ran out does not hold anybody up with its delegation.
 func TestDelegationOfExpiredClient(t *testing.T) {
 	r := newRig(t, nil)

@@ -146,12 +146,17 @@ type Stats struct {
 	Sessions int
 	Opens    int
 	Locks    int
-	// Delegations that are in effect, and Recalled those of them that are wanted back.
-	Delegations int
-	Recalled    int
-	InGrace     bool
-	Bindings    int
-	CacheBytes  int // reserved for replies to be repeated
+	// Delegations that are in effect, WriteDelegations those of them that are for writing, and Recalled those that
+	// are wanted back.
+	Delegations      int
+	WriteDelegations int
+	Recalled         int
+	// Delegated is what has become of all delegations since the start.
+	Delegated  DelegationStats
+	Callbacks  []CallbackStats // all kinds that there are
+	InGrace    bool
+	Bindings   int
+	CacheBytes int // reserved for replies to be repeated
 	// BytesRead and BytesWritten are of file contents that clients have read and written since the start.
 	BytesRead    uint64
 	BytesWritten uint64
@@ -161,7 +166,8 @@ type Stats struct {
 func (s *Service) Stats() Stats {
 	st := s.state.Stats()
 	out := Stats{Clients: st.Clients, Sessions: st.Sessions, Opens: st.Opens, Locks: st.Locks,
-		Delegations: st.Delegations, Recalled: st.Recalled,
+		Delegations: st.Delegations, WriteDelegations: st.WriteDelegations, Recalled: st.Recalled,
+		Delegated: st.Delegated, Callbacks: s.callbacks.stats(),
 		InGrace: st.InGrace, CacheBytes: st.CacheBytes,
 		BytesRead: s.bytesRead.Load(), BytesWritten: s.bytesWritten.Load()}
 	for i := range s.counters {
