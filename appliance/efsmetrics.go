@@ -23,6 +23,11 @@ var (
 	efsStorageDesc       = desc("efs_storage_bytes", "StorageBytes: what the file system holds, metered.", "file_system", "storage_class")
 	operationsDesc       = desc("nfs_operations_total", "NFS operations.", "file_system", "operation")
 	failuresDesc         = desc("nfs_operation_failures_total", "NFS operations that were answered with an error.", "file_system", "operation")
+	callbacksDesc        = desc("nfs_callbacks_total", "Callbacks that were sent to clients, each once however often it had to be repeated.", "file_system", "operation")
+	callbackFailuresDesc = desc("nfs_callback_failures_total", "Callbacks that came to nothing; not_sent are not among those sent.", "file_system", "operation", "reason")
+	delegationsDesc      = desc("nfs_delegations", "Delegations that are in effect.", "file_system", "type")
+	grantedDesc          = desc("nfs_delegations_granted_total", "Delegations that were granted, reclaimed ones among them.", "file_system", "type")
+	delegationsEndedDesc = desc("nfs_delegations_ended_total", "Delegations that have ended.", "file_system", "reason")
 )
 
 // metadataBytes is what a metadata operation counts as: EFS meters those in steps of 4 KiB.
@@ -40,7 +45,7 @@ var metadataOperations = map[string]bool{
 func (efsCollector) Describe(ch chan<- *prometheus.Desc) {
 	describe(ch,
 		efsConnectionsDesc, efsReadDesc, efsWriteDesc, efsMetadataReadDesc, efsMetadataWriteDesc, efsMetadataDesc, efsTotalDesc,
-		efsStorageDesc, operationsDesc, failuresDesc,
+		efsStorageDesc, operationsDesc, failuresDesc, callbacksDesc, callbackFailuresDesc, delegationsDesc, grantedDesc, delegationsEndedDesc,
 	)
 }
 
@@ -76,6 +81,26 @@ func (c efsCollector) collectOne(to samples, id string, stats *nfs4.Stats) {
 	to.count(efsMetadataWriteDesc, writes, id)
 	to.count(efsMetadataDesc, reads+writes, id)
 	to.count(efsTotalDesc, stats.BytesRead+stats.BytesWritten+reads+writes, id)
+	collectDelegations(to, id, stats)
+}
+
+// collectDelegations shows the delegations of a file system, and what its clients were called for.
+func collectDelegations(to samples, id string, stats *nfs4.Stats) {
+	for _, cb := range stats.Callbacks {
+		to.count(callbacksDesc, cb.Sent, id, cb.Op)
+		to.count(callbackFailuresDesc, cb.NotSent, id, cb.Op, "not_sent")
+		to.count(callbackFailuresDesc, cb.NoAnswer, id, cb.Op, "no_answer")
+		to.count(callbackFailuresDesc, cb.Errors, id, cb.Op, "error")
+	}
+	d := &stats.Delegated
+	to.gauge(delegationsDesc, float64(stats.Delegations-stats.WriteDelegations), id, "read")
+	to.gauge(delegationsDesc, float64(stats.WriteDelegations), id, "write")
+	to.count(grantedDesc, d.ReadGranted, id, "read")
+	to.count(grantedDesc, d.WriteGranted, id, "write")
+	to.count(delegationsEndedDesc, d.Returned, id, "returned")
+	to.count(delegationsEndedDesc, d.Revoked, id, "revoked")
+	to.count(delegationsEndedDesc, d.Lost, id, "client_gone")
+	to.count(delegationsEndedDesc, d.Undone, id, "open_failed")
 }
 
 // serviceStats is what the services of the unit's file systems have counted.
