@@ -313,13 +313,17 @@ func TestOldLockOwner(t *testing.T) {
 	}
 	o.fails(wire.NFS4ERR_BAD_SEQID, putFH(h), unlock(100))
 	o.fails(wire.NFS4ERR_BAD_SEQID, putFH(h), unlock(102))
-	lock2 := last[wire.LockURes](t, o.ok(putFH(h), unlock(101))).Stateid
 	o.ok(putFH(h), unlock(101))
-	o.fails(wire.NFS4ERR_BAD_SEQID, putFH(h), o.locks(id, "lo", 100, 0, 10)) // the lock owner is not new
+	o.ok(putFH(h), unlock(101))
+
+	// The client has forgotten the owner, which holds nothing: it begins anew, but not once it holds something.
+	lock = last[wire.LockRes](t, o.ok(putFH(h), o.locks(id, "lo", 7, 0, 10))).Stateid
+	o.fails(wire.NFS4ERR_BAD_SEQID, putFH(h), o.locks(id, "lo", 0, 20, 10))
 	o.seqid--
+	o.fails(wire.NFS4ERR_BAD_SEQID, putFH(h), unlock(102))
+	lock = last[wire.LockURes](t, o.ok(putFH(h), unlock(8))).Stateid
 	o.ok(release)
-	lock = lock2
-	o.fails(wire.NFS4ERR_BAD_STATEID, putFH(h), unlock(102))
+	o.fails(wire.NFS4ERR_BAD_STATEID, putFH(h), unlock(9))
 	o.ok(putFH(h), o.locks(id, "lo", 5, 0, 10)) // it is new again
 	o.ok(putFH(h), o.closes(id))
 	if r.s.Stats().Locks != 0 {

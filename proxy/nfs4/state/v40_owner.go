@@ -204,6 +204,10 @@ func (m *Machine) ownerOfLocked(id *wire.Stateid, lock bool) (*owner40, wire.Sta
 // BeginLock takes the turn of the open owner of stateid id for a LOCK by the lock owner called name,
 // which may be new (open_to_lock_owner4, RFC 7530 §16.10), and that owner's turn as well. The rest is
 // as with BeginOpen.
+//
+// Who calls an owner new that is known, but holds nothing, has forgotten it: its sequence begins anew. Linux does not always
+// send RELEASE_LOCKOWNER before it takes the name again, and hands its user an EIO if it is refused. A repetition is
+// found by the open owner's sequence.
 func (m *Machine) BeginLock(id *wire.Stateid, r *SeqidRequest, name []byte, lockSeqid uint32, t *Ticket, turn *Turn) (Verdict, wire.Status) {
 	verdict, s := m.BeginOwn(id, r, false, false, t, turn)
 	if verdict != Execute || s != wire.NFS4_OK {
@@ -217,10 +221,20 @@ func (m *Machine) BeginLock(id *wire.Stateid, r *SeqidRequest, name []byte, lock
 	}
 	turn.lock, turn.lockSeqid = o, lockSeqid
 	m.takeTurnLocked(o)
-	if o.begun && lockSeqid != o.seqid+1 {
+	if o.begun && lockSeqid != o.seqid+1 && o.client.holdsLocks(o.name) {
 		return Execute, wire.NFS4ERR_BAD_SEQID
 	}
 	return Execute, wire.NFS4_OK
+}
+
+// holdsLocks says whether the lock owner called name holds any byte range.
+func (c *client) holdsLocks(name string) bool {
+	for side := range c.lockSides() {
+		if side.set.key.owner == name && len(side.set.ranges) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // End finishes an Execute with the result's status and what follows it, and gives turn and ticket
@@ -340,15 +354,14 @@ func (m *Machine) ReleaseLockOwner(t *Ticket, name []byte) wire.Status {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	c := t.session.client
+	if c.holdsLocks(string(name)) {
+		return wire.NFS4ERR_LOCKS_HELD
+	}
 	var idle []*lockSide
 	for side := range c.lockSides() {
-		if side.set.key.owner != string(name) {
-			continue
+		if side.set.key.owner == string(name) {
+			idle = append(idle, side)
 		}
-		if len(side.set.ranges) > 0 {
-			return wire.NFS4ERR_LOCKS_HELD
-		}
-		idle = append(idle, side)
 	}
 	for _, side := range idle {
 		m.removeSideLocked(side)
