@@ -50,7 +50,7 @@ func goalsFor(o *bench.Options) []bench.Goal {
 		workloads = bench.Workloads()
 	}
 	all := slices.Clone(goals)
-	for _, w := range bench.More() {
+	for _, w := range bench.More() { // for which to be no slower with both is enough
 		all = append(all, bench.Goal{Workload: w, Reference: plainName, AtLeast: 1})
 	}
 	for _, w := range bench.Workloads() {

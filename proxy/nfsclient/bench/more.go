@@ -9,8 +9,8 @@ import (
 	"github.com/nfseal/nfseal/proxy/nfsclient"
 )
 
-// more are workloads without a goal, which run only by name: the sizes between a block and a mebibyte, and what
-// programs do beside reading and writing.
+// more are workloads that run only by name: the sizes between a block and a mebibyte, and what programs do beside reading
+// and writing.
 var more = []workload{
 	{"write-16k-d16", 16, sequentialWrite(16 << 10)},
 	{"write-64k-d8", 8, sequentialWrite(64 << 10)},
