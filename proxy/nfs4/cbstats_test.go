@@ -154,6 +154,11 @@ func TestCallbacksAreCounted(t *testing.T) {
 		{"a connection bound anew", nil, func(t *testing.T, c *counting) {
 			c.s.bind(c.client.b, wire.CDFC4_FORE_OR_BOTH)
 		}, []nfs4.CallbackStats{{Op: "CB_NULL", Sent: 2}}},
+		{"a connection bound anew that says nothing", nil, func(t *testing.T, c *counting) {
+			defer c.holds()()
+			c.s.bind(c.client.b, wire.CDFC4_FORE_OR_BOTH)
+			time.Sleep(time.Minute)
+		}, []nfs4.CallbackStats{{Op: "CB_NULL", Sent: 2, NoAnswer: 1}}},
 	} {
 		t.Run(c.name, func(t *testing.T) { synctest.Test(t, c.run) })
 	}
