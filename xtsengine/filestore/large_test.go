@@ -187,6 +187,25 @@ func (r *rig) usedBlocks() uint64 {
 	return stat.UsedBytes / blockBytes
 }
 
+// TestUnstableGoesAtOnce: an unstable write of 64 KiB is not gathered in memory, a smaller one is; and it is content like any
+// other when it is committed.
+func TestUnstableGoesAtOnce(t *testing.T) {
+	r := newRig(t, 32<<20, nil)
+	for _, c := range []struct{ blocks, gathered int }{{directUnstableBlocks - 1, directUnstableBlocks - 1}, {directUnstableBlocks, 0}} {
+		id := r.file(fmt.Sprint(c.blocks))
+		content := noise(uint64(c.blocks), c.blocks*blockBytes)
+		r.write(id, 0, content, vfs.Unstable)
+		if got := r.Stats().DirtyBytes; got != int64(c.gathered*blockBytes) {
+			t.Errorf("of %d blocks %d bytes are in memory, want %d", c.blocks, got, c.gathered*blockBytes)
+		}
+		if err := r.Commit(bg, id, 0, 0); err != nil {
+			t.Fatal(err)
+		}
+		r.reopen()
+		r.wantContent(id, content)
+	}
+}
+
 // TestJournal follows small commits from the journal to the volume.
 func TestJournal(t *testing.T) {
 	var mu sync.Mutex

@@ -31,9 +31,11 @@ const (
 
 // Limits of our choosing.
 const (
-	// directBlocks is from how many whole blocks on a write goes to the volume at once instead of
-	// being gathered in memory.
-	directBlocks = 17
+	// directBlocks is from how many whole blocks on a durable write goes to the volume at once instead of
+	// being gathered in memory: more than a commit takes along. directUnstableBlocks is the same for one that need not be
+	// durable: 64 KiB, which is what clients with small transfers send, and where gathering costs more than it saves.
+	directBlocks         = 17
+	directUnstableBlocks = 16
 	// journalCommitBlocks is up to how many blocks a commit takes along in the metadata batch, which
 	// saves the flush of the volume.
 	journalCommitBlocks = 16

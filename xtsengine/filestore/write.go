@@ -204,7 +204,11 @@ func (w *writePlan) split() {
 	w.first, w.end = w.offset/blockBytes, (end+blockBytes-1)/blockBytes
 	w.directFirst, w.directEnd = w.first, w.first
 	wholeFirst, wholeEnd := (w.offset+blockBytes-1)/blockBytes, end/blockBytes
-	if wholeEnd >= wholeFirst+directBlocks {
+	from := uint64(directUnstableBlocks)
+	if w.stable {
+		from = directBlocks
+	}
+	if wholeEnd >= wholeFirst+from {
 		w.directFirst, w.directEnd = wholeFirst, wholeEnd
 	}
 }
