@@ -124,15 +124,7 @@ func createUnstable(size int) func(ctx context.Context, s *session) (*job, error
 		return &job{
 			limit: s.o.Files, unit: 1, bytes: int64(size),
 			op: func(ctx context.Context, _, n int) error {
-				f, _, err := s.client.Open(ctx, dir, fileName(n), nfsclient.OpenOptions{Write: true, Create: true, How: wire.GUARDED4})
-				if err != nil {
-					return err
-				}
-				err = writeAll(ctx, f, data, 0, wire.UNSTABLE4)
-				if err == nil {
-					_, err = f.Commit(ctx, 0, 0)
-				}
-				return errors.Join(err, f.Close(ctx))
+				return s.createOne(ctx, dir, n, data, wire.UNSTABLE4)
 			},
 			clean: func(ctx context.Context) { s.removeTree(ctx, s.dir, name) },
 		}, nil

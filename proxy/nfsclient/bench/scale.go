@@ -294,7 +294,7 @@ func (m *member) leave(ctx context.Context) {
 // scaleFiles makes the directory, which has so many files, n files large and measures in it.
 func (s *session) scaleFiles(ctx context.Context, o *ScaleOptions, dir nfsclient.Handle, have, n int, to []Series) error {
 	create := job{limit: n - have, finish: s.settle, op: func(ctx context.Context, _, i int) error {
-		return s.createOne(ctx, dir, have+i, nil)
+		return s.createOne(ctx, dir, have+i, nil, wire.FILE_SYNC4)
 	}}
 	if err := s.point(ctx, o, &to[0], scaleDepth, n, &create); err != nil {
 		return err

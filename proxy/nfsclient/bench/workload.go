@@ -247,24 +247,25 @@ func (s *session) freshDir(ctx context.Context) (nfsclient.Handle, string, error
 // fileName is the name of the n-th file that a workload makes.
 func fileName(n int) string { return fmt.Sprintf("file %06d", n) }
 
-// createOne makes a file of data.
-func (s *session) createOne(ctx context.Context, dir nfsclient.Handle, n int, data []byte) error {
+// createOne makes a file of data. What is written UNSTABLE is committed, as by a client whose program closes the file.
+func (s *session) createOne(ctx context.Context, dir nfsclient.Handle, n int, data []byte, stable wire.StableHow) error {
 	f, _, err := s.client.Open(ctx, dir, fileName(n), nfsclient.OpenOptions{
 		Write: true, Create: true, How: wire.GUARDED4,
 	})
 	if err != nil {
 		return err
 	}
-	if err := writeAll(ctx, f, data, 0, wire.FILE_SYNC4); err != nil {
-		return errors.Join(err, f.Close(ctx))
+	err = writeAll(ctx, f, data, 0, stable)
+	if err == nil && stable == wire.UNSTABLE4 {
+		_, err = f.Commit(ctx, 0, 0)
 	}
-	return f.Close(ctx)
+	return errors.Join(err, f.Close(ctx))
 }
 
 // fill makes n files of data in dir.
 func (s *session) fill(ctx context.Context, dir nfsclient.Handle, n int, data []byte) error {
 	m := &meter{depth: setupDepth, limit: n}
-	return m.run(ctx, func(ctx context.Context, worker, n int) error { return s.createOne(ctx, dir, n, data) })
+	return m.run(ctx, func(ctx context.Context, worker, n int) error { return s.createOne(ctx, dir, n, data, wire.FILE_SYNC4) })
 }
 
 // create makes files; afterRemoves makes and removes as many before.
@@ -283,7 +284,9 @@ func create(afterRemoves bool) func(ctx context.Context, s *session) (*job, erro
 		}
 		return &job{
 			limit: s.o.Files, unit: 1, bytes: smallBytes,
-			op:    func(ctx context.Context, worker, n int) error { return s.createOne(ctx, dir, n, data) },
+			op: func(ctx context.Context, worker, n int) error {
+				return s.createOne(ctx, dir, n, data, wire.FILE_SYNC4)
+			},
 			clean: func(ctx context.Context) { s.removeTree(ctx, s.dir, name) },
 		}, nil
 	}
