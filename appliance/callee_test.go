@@ -66,17 +66,7 @@ func bindCallee(t *testing.T, conn net.Conn, session wire.SessionID) {
 // rawOn does one operation on a file, and does not come again if that is delayed.
 func rawOn(t *testing.T, c *nfsclient.Client, file nfsclient.Handle, op nfsclient.RawOp) (*nfsclient.RawReply, error) {
 	t.Helper()
-	slot, next, release, err := c.HoldSlot(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer release(next + 1)
-	seq := wire.SequenceArgs{SessionID: c.SessionID(), SequenceID: next, SlotID: slot, HighestSlot: slot}
-	r, err := c.Compound(t.Context(), 1, nfsclient.RawOp{Op: wire.OP_SEQUENCE, Args: &seq},
-		nfsclient.RawOp{Op: wire.OP_PUTFH, Args: &wire.PutFHArgs{Handle: []byte(file)}}, op)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := behindSequence(t, c, nfsclient.RawOp{Op: wire.OP_PUTFH, Args: &wire.PutFHArgs{Handle: []byte(file)}}, op)
 	var got wire.SequenceRes
 	if err := r.Expect(wire.OP_SEQUENCE, &got); err != nil {
 		t.Fatal(err)

@@ -57,13 +57,23 @@ func (x *tenant) raw(t *testing.T, minor uint32, ops ...nfsclient.RawOp) wire.St
 // inSession is raw behind a SEQUENCE of x's own session.
 func (x *tenant) inSession(t *testing.T, ops ...nfsclient.RawOp) wire.Status {
 	t.Helper()
-	slot, next, release, err := x.HoldSlot(t.Context())
+	return behindSequence(t, x.Client, ops...).Status
+}
+
+// behindSequence sends operations behind a SEQUENCE of c's session, and does not come again if they are delayed.
+func behindSequence(t *testing.T, c *nfsclient.Client, ops ...nfsclient.RawOp) *nfsclient.RawReply {
+	t.Helper()
+	slot, next, release, err := c.HoldSlot(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer release(next + 1)
-	sequence := nfsclient.RawOp{Op: wire.OP_SEQUENCE, Args: &wire.SequenceArgs{SessionID: x.SessionID(), SequenceID: next, SlotID: slot, HighestSlot: slot}}
-	return x.raw(t, 1, append([]nfsclient.RawOp{sequence}, ops...)...)
+	sequence := nfsclient.RawOp{Op: wire.OP_SEQUENCE, Args: &wire.SequenceArgs{SessionID: c.SessionID(), SequenceID: next, SlotID: slot, HighestSlot: slot}}
+	reply, err := c.Compound(t.Context(), 1, append([]nfsclient.RawOp{sequence}, ops...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return reply
 }
 
 // unharmed says that x has all that it had: session, open file and content.

@@ -205,9 +205,9 @@ func (m *Machine) ownerOfLocked(id *wire.Stateid, lock bool) (*owner40, wire.Sta
 // which may be new (open_to_lock_owner4, RFC 7530 §16.10), and that owner's turn as well. The rest is
 // as with BeginOpen.
 //
-// Who calls an owner new that is known, but holds nothing, has forgotten it: its sequence begins anew. Linux does not always
-// send RELEASE_LOCKOWNER before it takes the name again, and hands its user an EIO if it is refused. A repetition is
-// found by the open owner's sequence.
+// Who calls an owner new that is known, but holds nothing, has forgotten it: its sequence begins anew. A Linux client was
+// seen to do so after a restart (docs/conformance.md), and hands its user an EIO if it is refused. A repetition is found by
+// the open owner's sequence.
 func (m *Machine) BeginLock(id *wire.Stateid, r *SeqidRequest, name []byte, lockSeqid uint32, t *Ticket, turn *Turn) (Verdict, wire.Status) {
 	verdict, s := m.BeginOwn(id, r, false, false, t, turn)
 	if verdict != Execute || s != wire.NFS4_OK {
