@@ -202,31 +202,70 @@ func files(t *testing.T, ca *transporttest.CA, cert *tls.Certificate) Pair {
 	}
 }
 
-// TestStapleIsRenewed: a response is replaced before it ends; without a newer one it is stapled until then.
+// TestStapleIsRenewed: a response is replaced before it ends, not at every look; without a newer one it is stapled
+// until then.
 func TestStapleIsRenewed(t *testing.T) {
 	ca, responder := transporttest.NewCA(t), transporttest.NewResponder(t)
 	cert := ca.Issue(t, func(c *x509.Certificate) { c.OCSPServer = []string{responder.URL} })
-	answer := func(life time.Duration) []byte {
-		return ca.Respond(t, cert.Leaf, func(r *ocsp.Response) { r.NextUpdate = time.Now().Add(life).Truncate(time.Second) })
+	responder.Answer(endsIn(t, ca, cert, time.Hour))
+	s, events := open(t, Options{Pairs: []Pair{files(t, ca, cert)}, Poll: time.Hour}) // the test looks by itself
+	first := s.first()
+	if !first.askAt.Before(first.staple.Ends) {
+		t.Fatalf("the responder is asked at %v, and the staple ends at %v", first.askAt, first.staple.Ends)
 	}
-	responder.Answer(answer(5 * time.Second))
-	s, events := open(t, Options{Pairs: []Pair{files(t, ca, cert)}})
-	first := s.States()[0].StapleEnds
-	responder.Answer(answer(4 * time.Second))
-	eventually(t, "the staple is replaced", func() bool { ends := s.States()[0].StapleEnds; return !ends.IsZero() && ends != first })
-	if !time.Now().Before(first) {
-		t.Error("it was replaced after its end")
+	responder.Answer(endsIn(t, ca, cert, 2*time.Hour))
+	s.refreshAt(first.askAt.Add(-1))
+	if ends := s.first().staple.Ends; ends != first.staple.Ends {
+		t.Errorf("replaced before its time by one that ends at %v", ends)
+	}
+	s.refreshAt(first.askAt)
+	second := s.first()
+	if second.staple.Ends.Sub(first.staple.Ends) < 59*time.Minute {
+		t.Fatalf("the staple ends at %v after one that ends at %v", second.staple.Ends, first.staple.Ends)
 	}
 	responder.AnswerWith(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) })
-	stapled := func() bool {
-		c, err := s.GetCertificate(&tls.ClientHelloInfo{})
-		return err == nil && c.OCSPStaple != nil
+	s.refreshAt(second.askAt)
+	if !events.has(EventStapleFailed, transport.CauseOCSPHTTP) {
+		t.Error("the responder's failure was not told of")
 	}
-	eventually(t, "the responder's failure is told of", func() bool { return events.has(EventStapleFailed, transport.CauseOCSPHTTP) })
-	if !stapled() {
+	if !s.showsStaple(t) {
 		t.Error("the staple is gone before its end")
 	}
-	eventually(t, "an old staple is not shown", func() bool { return !stapled() })
+}
+
+// TestStapleEnds: the source asks by itself, and does not show a staple that is old.
+func TestStapleEnds(t *testing.T) {
+	ca, responder := transporttest.NewCA(t), transporttest.NewResponder(t)
+	cert := ca.Issue(t, func(c *x509.Certificate) { c.OCSPServer = []string{responder.URL} })
+	responder.AnswerWith(func(w http.ResponseWriter, _ *http.Request) { w.Write(endsIn(t, ca, cert, 5*time.Second)) })
+	s, events := open(t, Options{Pairs: []Pair{files(t, ca, cert)}})
+	eventually(t, "the responder is asked again, and believed", func() bool { return responder.Asked.Load() > 1 && s.showsStaple(t) })
+	responder.AnswerWith(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) })
+	eventually(t, "the responder's failure is told of", func() bool { return events.has(EventStapleFailed, transport.CauseOCSPHTTP) })
+	eventually(t, "an old staple is not shown", func() bool { return !s.showsStaple(t) })
+}
+
+// endsIn is an OCSP response that is good for a while, to the second.
+func endsIn(t *testing.T, ca *transporttest.CA, cert *tls.Certificate, life time.Duration) []byte {
+	return ca.Respond(t, cert.Leaf, func(r *ocsp.Response) { r.NextUpdate = time.Now().Add(life).Truncate(time.Second) })
+}
+
+func (s *Source) first() *entry { return (*s.current.Load())[0] }
+
+func (s *Source) refreshAt(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refreshLocked(now)
+}
+
+// showsStaple tells whether a client that names no server is given an OCSP response.
+func (s *Source) showsStaple(t *testing.T) bool {
+	t.Helper()
+	cert, err := s.GetCertificate(&tls.ClientHelloInfo{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert.OCSPStaple != nil
 }
 
 // TestChoosesByName: of several certificates the one that a client asks for.

@@ -125,7 +125,13 @@ func (x *cable) cut() {
 // operations is how many of a kind the server has served.
 func operations(s *server, kind string) int {
 	s.t.Helper()
-	m := regexp.MustCompile(`(?m)^nfseal_nfs_operations_total\{.*operation="` + kind + `".*\} (\S+)$`).FindStringSubmatch(s.metrics())
+	return s.counted("nfseal_nfs_operations_total", kind)
+}
+
+// counted is what the daemon's counter of a name says for an operation, 0 before the first.
+func (s *server) counted(name, operation string) int {
+	s.t.Helper()
+	m := regexp.MustCompile(`(?m)^` + name + `\{.*operation="` + operation + `".*\} (\S+)$`).FindStringSubmatch(s.metrics())
 	if m == nil {
 		return 0
 	}
