@@ -46,7 +46,7 @@ func rootFeature(root *rootKey) api.Feature {
 
 // hostFeatures are those that depend on the host and the options alone.
 func (o *Options) hostFeatures() []api.Feature {
-	return []api.Feature{slicesFeature(), dumpFeature(), o.kernelTLSFeature()}
+	return []api.Feature{slicesFeature(), monitorFeature(), dumpFeature(), o.kernelTLSFeature()}
 }
 
 func (a *Appliance) transitFeature() api.Feature {

@@ -50,7 +50,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "nfseald:", err)
 		return exitFailure
 	}
-	if err := appliance.ShortenSlices(); err != nil { // works without
+	if err := errors.Join(appliance.ShortenSlices(), appliance.CalmMonitor()); err != nil { // works without
 		fmt.Fprintln(stderr, "nfseald:", err)
 	}
 	serve := func(c *config, stdout, stderr io.Writer) error { return serveFile(c, args, trySeconds, stdout, stderr) }

@@ -1,10 +1,7 @@
 package main
 
 import (
-	"fmt"
-	"os"
 	"slices"
-	"strconv"
 	"syscall"
 	"testing"
 
@@ -30,15 +27,11 @@ func TestShortSlices(t *testing.T) {
 	if i < 0 || s.Features[i].On != can {
 		t.Errorf("can be %v: %+v", can, s.Features)
 	}
-	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", d.cmd.Process.Pid))
-	if err != nil || len(threads) < 3 {
-		t.Fatal(threads, err)
+	threads := d.threads(t)
+	if len(threads) < 3 {
+		t.Fatal(threads)
 	}
-	for _, thread := range threads {
-		id, err := strconv.Atoi(thread.Name())
-		if err != nil {
-			t.Fatal(err)
-		}
+	for _, id := range threads {
 		if attr, err := unix.SchedGetAttr(id, 0); err == nil && can != (attr.Runtime == 100_000) {
 			t.Errorf("thread %d: %+v", id, attr)
 		}
