@@ -597,6 +597,28 @@ func TestServeCoalesces(t *testing.T) {
 	}
 }
 
+// Calls that were waiting for the same thing are answered together, though each is done by itself.
+func TestServeAnswersTogether(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // so that none is done while another one's reply is written
+	const calls = 32
+	s := serve(t, Options{})
+	for i := range uint32(calls) {
+		s.send(record(message(i, procWait, []byte("small")), 1000))
+	}
+	for s.h.running() < calls {
+		time.Sleep(time.Millisecond)
+	}
+	close(s.h.gate)
+	for range calls {
+		if _, d, err := ParseReply(s.receive()); err != nil || string(d.Opaque(10)) != "small" {
+			t.Fatal(err)
+		}
+	}
+	if n := s.stats.Writes.Load(); n > calls/4 {
+		t.Errorf("%d writes for %d replies", n, calls)
+	}
+}
+
 // In a steady state a call allocates nothing, inline or not.
 func TestServeAllocations(t *testing.T) {
 	for _, c := range []struct {

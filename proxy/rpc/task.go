@@ -154,6 +154,9 @@ func (t *task) finish() {
 	t.s.out.send(t)
 }
 
+// small says whether neither the call nor its reply is long.
+func (t *task) small() bool { return t.n < largeBytes && t.enc.Len() <= maxHeldBytes }
+
 // frame is the reply with its record mark.
 func (t *task) frame() []byte {
 	n := t.enc.Len()

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime"
 	"sync"
 	"time"
 
@@ -53,10 +54,18 @@ func (w *writer) failure() error {
 	return w.err
 }
 
-// send writes t's reply, or leaves that to the goroutine which is writing, and releases t afterwards.
+// send writes t's reply, or leaves that to the goroutine which is writing, and releases t afterwards. Of several calls that
+// waited for the same flush of a disk the first one to be done lets the others run that are ready, and takes their replies along.
 func (w *writer) send(t *task) {
 	w.mu.Lock()
 	w.queue = append(w.queue, t)
+	if !w.writing && t.small() && len(w.s.slots) > len(w.queue) {
+		w.writing = true // so that they leave theirs here
+		w.mu.Unlock()
+		runtime.Gosched()
+		w.mu.Lock()
+		w.writing = false
+	}
 	w.drainLocked()
 }
 
