@@ -113,6 +113,7 @@ func TestIntent(t *testing.T) {
 	r.overwrite(id, want, 5*blockBytes+100, 50, true)
 	r.overwrite(id, want, 70*blockBytes-10, 2*blockBytes, true)
 	r.overwrite(id, want, 100*blockBytes-1, 1, true)
+	r.overwrite(id, want, 20*blockBytes, maxIntentBytes, true) // carried out again, it goes to the volume at once
 	if err := r.Commit(bg, id, 0, 0); err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +125,7 @@ func TestIntent(t *testing.T) {
 		t.Error("the format is that of programs without a log")
 	}
 	r.crash()
-	if n := r.Stats().ReplayedWrites; n < 4 {
+	if n := r.Stats().ReplayedWrites; n < 5 {
 		t.Errorf("%d writes were carried out again", n)
 	}
 	r.wantContent(id, want)
