@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/nfseal/nfseal/proxy/nfs4/wire"
 	"github.com/nfseal/nfseal/proxy/nfsclient"
@@ -47,8 +48,13 @@ func (s *session) overFiles(ctx context.Context, op func(ctx context.Context, di
 	}}, nil
 }
 
+// openRead lets one call at a time have a file: a client's opens of the same one are a single open to the server, which ends
+// with the first CLOSE (RFC 8881 §18.2.3).
 func openRead(ctx context.Context, s *session) (*job, error) {
+	free := make([]sync.Mutex, s.o.Files)
 	j, err := s.overFiles(ctx, func(ctx context.Context, dir nfsclient.Handle, n int) error {
+		free[n].Lock()
+		defer free[n].Unlock()
 		f, _, err := s.client.Open(ctx, dir, fileName(n), nfsclient.OpenOptions{Read: true})
 		if err != nil {
 			return err
