@@ -22,8 +22,8 @@ import (
 // machine of two processors a sixth of the processor time of small writes goes there (docs/adr/0023-idle-polling.md).
 const monitorSlack = 500 * time.Microsecond
 
-// spareThreads is how many threads the runtime has beside one a processor before the monitor has its slack: more than are in
-// system calls at a time. One that the monitor itself started later would inherit the slack, and has other things to do.
+// spareThreads is how many threads the runtime has beside one a processor before the monitor has its slack: more than are
+// usually in system calls at a time. One that the monitor itself started later would inherit the slack.
 const spareThreads = 24
 
 // monitorCalm is true once the slack is set; a thread's slack can't be asked for without the capability to set it.
