@@ -1,6 +1,7 @@
 package filestore
 
 import (
+	"runtime"
 	"sync"
 	"time"
 
@@ -33,6 +34,8 @@ type intentLog struct {
 	last    uint64 // the number of the last record
 	durable uint64 // records up to it are
 	leading bool   // somebody writes
+	crowd   bool   // the last write had several records
+	yield   func() // runtime.Gosched
 	failure error  // of writing: nothing more is logged until the log is made anew
 	closed  bool   // nothing is logged until openIntent; set while there are no files
 	wanted  bool   // a write would have been logged if the log were open
@@ -60,6 +63,7 @@ type intentHalf struct {
 
 func (l *intentLog) init() {
 	l.changed.L = &l.mu
+	l.yield = runtime.Gosched
 	l.closed = true
 	l.flushed = map[uint64]uint64{}
 }
@@ -119,10 +123,18 @@ func (l *intentLog) wait(number uint64) error {
 	return nil
 }
 
-// writeLocked writes what is pending, those of the older half first: no record is durable without those before it.
+// writeLocked writes what is pending, those of the older half first: no record is durable without those before it. Where
+// the last write had several records, those who are ready to queue theirs do so before.
 func (l *intentLog) writeLocked() {
+	l.leading = true
+	if l.crowd {
+		l.mu.Unlock()
+		l.yield()
+		l.mu.Lock()
+	}
 	last, parts, first := l.last, l.pending, 1-l.current
-	l.pending, l.leading = l.spare, true
+	l.crowd = last > l.durable+1
+	l.pending = l.spare
 	l.spare = [2][]byte{}
 	files := [2]pebblevfs.File{l.halves[0].file, l.halves[1].file}
 	l.mu.Unlock()

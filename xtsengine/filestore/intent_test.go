@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	pebblevfs "github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/nfseal/nfseal/xtsengine/blockdev/memdev"
 	"github.com/nfseal/nfseal/xtsengine/cryptfs"
 	"github.com/nfseal/nfseal/xtsengine/vfs"
@@ -535,4 +537,50 @@ func TestIntentStart(t *testing.T) {
 	}
 	r.crash()
 	r.wantContent(id, want)
+}
+
+// TestIntentTogether: where records have come together, who writes next lets those that are ready queue theirs, and writes
+// them too.
+func TestIntentTogether(t *testing.T) {
+	var files [2]pebblevfs.File
+	for k := range files {
+		file, err := pebblevfs.NewMem().Create(intentNames[k], intentCategory)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[k] = file
+	}
+	var l intentLog
+	l.init()
+	l.open(files)
+	put := func() uint64 {
+		r := intentRecord{inode: 1}
+		if ok, _ := l.put(&r, []byte("content"), minIntentBytes); !ok {
+			t.Error("no room")
+		}
+		return r.number
+	}
+	yields := 0
+	l.yield = func() {
+		yields++
+		put()
+	}
+	for _, c := range []struct{ records, yields, durable int }{{1, 0, 1}, {2, 0, 3}, {1, 1, 5}, {1, 2, 7}} {
+		var last uint64
+		for range c.records {
+			last = put()
+		}
+		if err := l.wait(last); err != nil || yields != c.yields || l.durable != uint64(c.durable) {
+			t.Errorf("%+v: %d yields, durable up to %d, %v", c, yields, l.durable, err)
+		}
+	}
+	l.yield = func() { yields++ }
+	for range 2 { // the first of these still follows one of two records
+		if err := l.wait(put()); err != nil {
+			t.Error(err)
+		}
+	}
+	if yields != 3 || l.durable != l.last {
+		t.Errorf("one at a time: %d yields, durable up to %d of %d", yields, l.durable, l.last)
+	}
 }
