@@ -115,7 +115,7 @@ func TestIntent(t *testing.T) {
 	r.overwrite(id, want, 5*blockBytes+100, 50, true)
 	r.overwrite(id, want, 70*blockBytes-10, 2*blockBytes, true)
 	r.overwrite(id, want, 100*blockBytes-1, 1, true)
-	r.overwrite(id, want, 20*blockBytes, maxIntentBytes, true) // carried out again, it goes to the volume at once
+	r.overwrite(id, want, 20*blockBytes, maxIntentBytes, true) // the longest
 	if err := r.Commit(bg, id, 0, 0); err != nil {
 		t.Fatal(err)
 	}

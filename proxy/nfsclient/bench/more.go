@@ -48,8 +48,8 @@ func (s *session) overFiles(ctx context.Context, op func(ctx context.Context, di
 	}}, nil
 }
 
-// openRead lets one call at a time have a file: a client's opens of the same one are a single open to the server, which ends
-// with the first CLOSE (RFC 8881 §18.2.3).
+// openRead lets one call at a time have a file: an open-owner's opens of the same one are a single open to the server, which
+// ends with the first CLOSE (RFC 8881 §18.2.3).
 func openRead(ctx context.Context, s *session) (*job, error) {
 	free := make([]sync.Mutex, s.o.Files)
 	j, err := s.overFiles(ctx, func(ctx context.Context, dir nfsclient.Handle, n int) error {
