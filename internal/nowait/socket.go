@@ -45,6 +45,7 @@ type Socket struct {
 	raw     syscall.RawConn
 	inbox   *Inbox
 	in, out half
+	pieces  gather
 }
 
 // half is one direction.
@@ -73,7 +74,7 @@ func NewSocket(conn net.Conn) *Socket {
 		return nil // closed: its Read says so
 	}
 	s := &Socket{raw: raw, inbox: NewInbox(raw)}
-	s.in.attempt, s.out.attempt = s.in.receive, s.out.send
+	s.in.attempt, s.out.attempt, s.pieces.attempt = s.in.receive, s.out.send, s.pieces.send
 	return s
 }
 

@@ -196,8 +196,12 @@ func TestNoAllocation(t *testing.T) {
 	near, far := pair(t)
 	r, w := NewSocket(near), NewSocket(far)
 	one, p := []byte{1}, make([]byte, 8)
+	two := [][]byte{one, one}
 	if n := testing.AllocsPerRun(100, func() {
 		if _, err := w.Write(one); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.WriteBuffers(two); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := r.Read(p); err != nil {
