@@ -78,6 +78,10 @@ type Call struct {
 	Args      xdr.Decoder // stands at the procedure's arguments
 
 	groups [MaxGroups]uint32
+
+	attaches      bool // the connection can send what is attached
+	attached      Attachment
+	attachedBytes int
 }
 
 // Why a record is no call that a handler sees.

@@ -32,6 +32,7 @@ func (s *server) newTask() *task {
 // free gives all memory of t back.
 func (t *task) free() {
 	pool := t.s.o.Buffers
+	t.call.detach()
 	t.freeRecord()
 	pool.put(t.reply)
 	t.reply, t.s = nil, nil
@@ -88,6 +89,7 @@ func (t *task) parse() bool {
 		return false
 	}
 	t.beginReply()
+	t.call.attaches = t.s.out.together != nil
 	if err != nil {
 		stats.Refused.Add(1)
 		t.refuse(err)
@@ -137,17 +139,21 @@ func (t *task) execute() int {
 	t.s.busy.Add(-1) // before the reply is out: the client's next call is not beside this one
 	if t.enc.Err() != nil {
 		t.s.o.Stats.ReplyErrors.Add(1)
+		t.call.detach()
 		t.enc.Truncate(0)
 		t.enc.SetLimit(t.s.o.MaxReplyBytes)
 		t.call.SystemErr(&t.enc)
 	}
 	t.freeRecord()
-	return t.enc.Len()
+	return t.size()
 }
+
+// size is the length of the reply.
+func (t *task) size() int { return t.enc.Len() + t.call.tailBytes() }
 
 // finish sends the reply, if there is one.
 func (t *task) finish() {
-	if t.enc.Len() == 0 {
+	if t.size() == 0 {
 		t.s.release(t)
 		return
 	}
@@ -155,11 +161,10 @@ func (t *task) finish() {
 }
 
 // small says whether neither the call nor its reply is long.
-func (t *task) small() bool { return t.n < largeBytes && t.enc.Len() <= maxHeldBytes }
+func (t *task) small() bool { return t.n < largeBytes && t.size() <= maxHeldBytes }
 
-// frame is the reply with its record mark.
+// frame is the reply with its record mark, up to where something is attached.
 func (t *task) frame() []byte {
-	n := t.enc.Len()
-	binary.BigEndian.PutUint32(t.reply.Mem, lastFragment|uint32(n))
-	return t.reply.Mem[:markBytes+n]
+	binary.BigEndian.PutUint32(t.reply.Mem, lastFragment|uint32(t.size()))
+	return t.reply.Mem[:markBytes+t.enc.Len()]
 }

@@ -18,9 +18,8 @@ const maxWriteBytes = 2 << 20
 type writer struct {
 	s        *server
 	conn     net.Conn
-	to       io.Writer // conn, or its socket
-	vectored bool      // conn has writev
-	together BuffersWriter
+	to       io.Writer     // conn, or its socket
+	together BuffersWriter // the same, if it can
 
 	mu      sync.Mutex
 	queue   []*task // waiting for whoever writes
@@ -31,7 +30,6 @@ type writer struct {
 	// Of the goroutine that writes.
 	deadline time.Time
 	iov      [][]byte
-	buffers  net.Buffers
 }
 
 func (w *writer) init(s *server) {
@@ -39,12 +37,7 @@ func (w *writer) init(s *server) {
 	if socket := nowait.NewSocket(s.conn); socket != nil {
 		w.to = socket
 	}
-	switch conn := s.conn.(type) {
-	case *net.TCPConn, *net.UnixConn:
-		w.vectored = true
-	case BuffersWriter:
-		w.together = conn
-	}
+	w.together, _ = w.to.(BuffersWriter)
 }
 
 // failure is why replies could not be written, or nil.
@@ -115,9 +108,9 @@ func (w *writer) drainLocked() {
 // which tells the reader.
 func (w *writer) write(batch []*task) error {
 	for len(batch) > 0 {
-		n, bytes := 1, batch[0].enc.Len()
-		for n < len(batch) && n < maxBatch && bytes+batch[n].enc.Len() <= maxWriteBytes {
-			bytes += batch[n].enc.Len()
+		n, bytes := 1, batch[0].size()
+		for n < len(batch) && n < maxBatch && bytes+batch[n].size() <= maxWriteBytes {
+			bytes += batch[n].size()
 			n++
 		}
 		w.arm()
@@ -134,11 +127,11 @@ func (w *writer) write(batch []*task) error {
 
 func (w *writer) writeRun(run []*task) error {
 	switch {
-	case len(run) == 1:
+	case len(run) == 1 && run[0].call.attached == nil:
 		_, err := w.to.Write(run[0].frame())
 		return err
-	case w.vectored || w.together != nil:
-		return w.writeVectored(run)
+	case w.together != nil:
+		return w.writeTogether(run)
 	}
 	return w.writeCopied(run)
 }
@@ -149,19 +142,14 @@ type BuffersWriter interface {
 	WriteBuffers(v [][]byte) (int64, error)
 }
 
-// writeVectored sends run with one call.
-func (w *writer) writeVectored(run []*task) error {
+// writeTogether sends run with one call.
+func (w *writer) writeTogether(run []*task) error {
 	w.iov = w.iov[:0]
 	for _, t := range run {
-		w.iov = append(w.iov, t.frame())
+		w.iov = t.call.appendTail(append(w.iov, t.frame()))
 	}
-	defer clear(w.iov)
-	if w.together != nil {
-		_, err := w.together.WriteBuffers(w.iov)
-		return err
-	}
-	w.buffers = w.iov
-	_, err := w.buffers.WriteTo(w.conn)
+	_, err := w.together.WriteBuffers(w.iov)
+	clear(w.iov)
 	return err
 }
 
