@@ -11,7 +11,8 @@ func TestAllocations(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates; runs in make test")
 	}
-	r := newRig(t, 64<<20, nil)
+	r := newRig(t, 64<<20, lendingCache)
+	lent, _ := r.cached("lent", 256<<10)
 	id := r.file("f")
 	p := noise(1, 1<<20)
 	r.write(id, 0, p, vfs.FileSync)
@@ -28,6 +29,10 @@ func TestAllocations(t *testing.T) {
 			if _, _, err := r.Read(bg, nil, id, 0, p); err != nil {
 				t.Error(err)
 			}
+		},
+		"loan of 64 KiB": func() {
+			l, _ := r.borrow(lent, 4096, 64<<10)
+			l.Return()
 		},
 		"Read of a piece": func() {
 			if _, _, err := r.Read(bg, nil, id, 5000, small[:777]); err != nil {

@@ -22,6 +22,9 @@ const (
 	// newcomers is which part of a shard, one in so many, is kept for what is new.
 	newcomers = 10
 
+	// lentShare is which part of a shard, one in so many, may be lent at a time: what is lent cannot go.
+	lentShare = 4
+
 	// minMappedCache is from how many bytes on a cache is in huge pages.
 	minMappedCache = 64 << 20
 )
@@ -38,7 +41,8 @@ type contentCache struct {
 	shards [cacheShards]cacheShard
 	room   atomic.Int64 // blocks that fit in without another one going
 	large  atomic.Uint64
-	mapped []byte // what the shards have, unless it is of the heap
+	loans  sync.WaitGroup // what readers have (lend.go)
+	mapped []byte         // what the shards have, unless it is of the heap
 }
 
 // cacheKey is a block of one file system.
@@ -70,14 +74,17 @@ type cacheShard struct {
 	main   queue
 	gone   []uint32 // fingerprints of newcomers that had to go, each in the place that its hash says
 	limit  int
+	lent   int // slots that readers have
 }
 
 type cacheSlot struct {
 	key        cacheKey
 	prev, next uint32 // in its queue: one more than the slot, 0 for none
+	readers    uint16 // who have it where it lies
 	hits       uint8
 	fresh      bool // in the queue of newcomers
 	ahead      bool // read ahead, and not asked for yet
+	dropped    bool // as its last reader gives it back it is idle
 }
 
 // queue is slots in the order of their coming.
@@ -108,8 +115,9 @@ func (c *contentCache) init(limitBytes int64) error {
 	return nil
 }
 
-// close gives the memory back. Nobody uses the cache any more.
+// close gives the memory back. Nobody uses the cache any more, but for those who have a part of it: they are waited for.
 func (c *contentCache) close() error {
+	c.loans.Wait()
 	for k := range c.shards {
 		sh := &c.shards[k]
 		sh.memory, sh.limit = nil, 0
@@ -304,26 +312,35 @@ func (c *contentCache) drop(owner uint32, runs []volume.Run) {
 	}
 }
 
-// drop forgets n blocks of one run from its block at on, and returns how many of them were there.
-func (sh *cacheShard) drop(key runKey, at, n int) (dropped int) {
+// drop forgets n blocks of one run from its block at on, and returns how many slots are idle by it.
+func (sh *cacheShard) drop(key runKey, at, n int) (idle int) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	run := sh.index[key]
 	if run == nil {
 		return 0
 	}
-	for _, slot := range run.slots[at : at+n] {
-		if slot != 0 {
-			sh.dropLocked(slot - 1)
-			dropped++
+	for k := at + n - 1; k >= at; k-- { // the first one is the last to be idle, and the first to be used
+		if slot := run.slots[k]; slot != 0 {
+			idle += sh.dropLocked(slot - 1)
 		}
 	}
-	return dropped
+	return idle
 }
 
-// dropLocked forgets what is in a slot.
-func (sh *cacheShard) dropLocked(k uint32) {
+// dropLocked forgets what is in a slot, and returns 1 if that is idle then, 0 if it is lent.
+func (sh *cacheShard) dropLocked(k uint32) int {
 	sh.forget(k)
+	if s := &sh.slots[k]; s.readers > 0 {
+		s.dropped = true
+		return 0
+	}
+	sh.rest(k)
+	return 1
+}
+
+// rest makes a slot idle that is in no queue and of no run.
+func (sh *cacheShard) rest(k uint32) {
 	clear(sh.bytes(k)) // of what is freed no plaintext stays
 	sh.slots[k] = cacheSlot{}
 	sh.idle = append(sh.idle, k)
@@ -340,8 +357,7 @@ func (c *contentCache) wipe(owner uint32) {
 			}
 			for _, slot := range run.slots {
 				if slot != 0 {
-					sh.dropLocked(slot - 1)
-					c.room.Add(1)
+					c.room.Add(int64(sh.dropLocked(slot - 1)))
 				}
 			}
 		}

@@ -13,13 +13,14 @@ func (s *cacheSlot) hit() {
 	}
 }
 
-// evict takes a block out of the cache and returns its slot. Each step lets one go, or takes a turn from it: it ends.
+// evict takes a block out of the cache and returns its slot. Each step lets one go, takes a turn from it, or passes over one that
+// is lent, which not all are: it ends.
 func (sh *cacheShard) evict() uint32 {
 	for {
 		if sh.main.length > 0 && sh.fresh.length <= sh.limit/newcomers {
 			k := sh.main.first - 1
-			if s := &sh.slots[k]; s.hits > 0 {
-				s.hits--
+			if s := &sh.slots[k]; s.hits > 0 || s.readers > 0 {
+				s.hits -= min(s.hits, 1)
 				sh.dequeue(k)
 				sh.enqueue(k)
 				continue
@@ -28,7 +29,7 @@ func (sh *cacheShard) evict() uint32 {
 			return k
 		}
 		k := sh.fresh.first - 1
-		if s := &sh.slots[k]; s.hits > 0 {
+		if s := &sh.slots[k]; s.hits > 0 || s.readers > 0 {
 			sh.dequeue(k)
 			s.hits, s.fresh = 0, false
 			sh.enqueue(k)

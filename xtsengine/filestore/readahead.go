@@ -73,7 +73,13 @@ func (s *Store) beginRead(i *inode, offset uint64, length int) {
 	if offset >= a.from.Load() && offset < a.upTo.Load() {
 		a.wait()
 	}
-	from, n := a.note(offset, uint64(length))
+	s.orderAhead(i, offset, uint64(length))
+}
+
+// orderAhead takes a read down, and orders what follows it if that looks to be wanted.
+func (s *Store) orderAhead(i *inode, offset, length uint64) {
+	a := &i.ahead
+	from, n := a.note(offset, length)
 	if n == 0 || !a.busy.TryLock() {
 		return
 	}

@@ -12,7 +12,7 @@ type counters struct {
 	inlineBlocks, placedBlocks        atomic.Uint64
 	flushes, flushFailures            atomic.Uint64
 	freedBlocks, throttled, failures  atomic.Uint64
-	tampered, aheadBlocks             atomic.Uint64
+	tampered, aheadBlocks, lends      atomic.Uint64
 	loggedWrites, replayedWrites      atomic.Uint64
 }
 
@@ -36,6 +36,8 @@ type Stats struct {
 	FreedBlocks            uint64
 	// LoggedWrites became durable in the intent log; ReplayedWrites are those that the start found there.
 	LoggedWrites, ReplayedWrites uint64
+	// Lends counts those of Reads whose content was lent.
+	Lends uint64
 	// AheadBlocks were read into the cache before they were asked for.
 	AheadBlocks uint64
 	// Throttled counts what had to wait for memory, or for the metadata store to catch up.
@@ -67,7 +69,7 @@ func (s *Store) Stats() Stats {
 		Flushes: c.flushes.Load(), FlushFailures: c.flushFailures.Load(),
 		LoggedWrites: c.loggedWrites.Load(), ReplayedWrites: c.replayedWrites.Load(),
 		FreedBlocks: c.freedBlocks.Load(), Throttled: c.throttled.Load(), Stopped: c.failures.Load(),
-		Tampered: c.tampered.Load(), AheadBlocks: c.aheadBlocks.Load(),
+		Tampered: c.tampered.Load(), AheadBlocks: c.aheadBlocks.Load(), Lends: c.lends.Load(),
 		DirtyBytes: s.dirtyMem.load(), UnstableBytes: s.unstable.load(),
 		JournalBytes: s.journaled.Load() * blockBytes,
 		CachedInodes: s.table.count(), CachedExtents: s.extents.Load(),

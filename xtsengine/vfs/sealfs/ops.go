@@ -132,6 +132,20 @@ func (f *FS) Read(ctx context.Context, cred *vfs.Cred, id vfs.FileID, offset uin
 	return inner.Read(ctx, cred, id, offset, p)
 }
 
+// Lend implements vfs.Lender, if what is below does. A Seal does not wait until a loan is returned.
+func (f *FS) Lend(ctx context.Context, cred *vfs.Cred, id vfs.FileID, offset uint64, length int) (vfs.Loan, bool) {
+	inner, err := f.enter()
+	if err != nil {
+		return nil, false
+	}
+	defer f.mu.RUnlock()
+	lender, ok := inner.(vfs.Lender)
+	if !ok {
+		return nil, false
+	}
+	return lender.Lend(ctx, cred, id, offset, length)
+}
+
 // Write implements vfs.FileSystem.
 func (f *FS) Write(ctx context.Context, writer *vfs.Cred, check bool, id vfs.FileID, offset uint64, p []byte,
 	want vfs.Stability) (how vfs.Stability, err error) {

@@ -25,7 +25,10 @@ type FS struct {
 	holds map[vfs.FileID]int
 }
 
-var _ vfs.FileSystem = (*FS)(nil)
+var (
+	_ vfs.FileSystem = (*FS)(nil)
+	_ vfs.Lender     = (*FS)(nil)
+)
 
 // New returns inner as a file system that can be sealed. inner stays the caller's, who closes it.
 func New(inner vfs.FileSystem) *FS {

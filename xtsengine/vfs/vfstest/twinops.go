@@ -216,6 +216,8 @@ func (w *Twins) compareRead(f twin, cred *vfs.Cred, offset uint64, length int) {
 			return
 		}
 	}
+	compareLoan(w.t, w.A, cred, f.a, offset, pa, na, eofA)
+	compareLoan(w.t, w.B, cred, f.b, offset, pb, nb, eofB)
 }
 
 func (w *Twins) commit() {

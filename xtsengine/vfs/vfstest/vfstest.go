@@ -185,7 +185,25 @@ func (e *env) read(id vfs.FileID, offset uint64, length int) []byte {
 	if wantEOF := offset+uint64(n) >= size; eof != wantEOF {
 		e.Fatalf("read of %d bytes at %d of %d: end of file is %v", length, offset, size, eof)
 	}
+	compareLoan(e, e.fs, nil, id, offset, p, n, eof)
 	return p[:n]
+}
+
+// compareLoan has a file system that can lend what was just read, n bytes of p, and compares.
+func compareLoan(t testing.TB, fs vfs.FileSystem, cred *vfs.Cred, id vfs.FileID, offset uint64, p []byte, n int, eof bool) {
+	t.Helper()
+	lender, ok := fs.(vfs.Lender)
+	if !ok {
+		return
+	}
+	loan, end := lender.Lend(ctx, cred, id, offset, len(p))
+	if loan == nil {
+		return
+	}
+	defer loan.Return()
+	if got := bytes.Join(loan.Views(), nil); !bytes.Equal(got, p[:n]) || end != eof {
+		t.Errorf("%d bytes at %d are lent with an end %v, which differs from the %d that were read, with %v", len(got), offset, end, n, eof)
+	}
 }
 
 // names lists a directory.
