@@ -26,6 +26,7 @@ type compound struct {
 	s    *Service
 	b    *Binding
 	ctx  context.Context
+	call *rpc.Call
 	args xdr.Decoder
 	out  *xdr.Encoder
 	w    wire.CompoundWriter
@@ -101,7 +102,7 @@ func newCompound(s *Service) *compound {
 
 // release gives c back to the pool without anything of the call.
 func (c *compound) release() {
-	c.b, c.ctx, c.out = nil, nil, nil
+	c.b, c.ctx, c.call, c.out = nil, nil, nil, nil
 	c.args, c.whole, c.operations = xdr.Decoder{}, xdr.Decoder{}, xdr.Decoder{}
 	c.marking.Context = nil
 	c.w = wire.CompoundWriter{}
@@ -113,7 +114,7 @@ func (c *compound) release() {
 
 // serve executes one COMPOUND (RFC 8881 §16.2).
 func (c *compound) serve(ctx context.Context, b *Binding, call *rpc.Call, out *xdr.Encoder) {
-	c.b, c.ctx, c.out, c.args, c.grant = b, ctx, out, call.Args, *b.grant.Load()
+	c.b, c.ctx, c.call, c.out, c.args, c.grant = b, ctx, call, out, call.Args, *b.grant.Load()
 	c.xid, c.whole = call.XID, call.Args
 	c.requestLen = c.args.Offset() + c.args.Remaining()
 	c.head.Decode(&c.args)

@@ -12,6 +12,8 @@ type Limits = state.Limits
 const (
 	// MaxIOBytes is the most data that one READ or WRITE moves, in bytes.
 	MaxIOBytes = 1 << 20
+	// minLentBytes is from what length on a READ is worth sending from where the data lies.
+	minLentBytes = 64 << 10
 	// headerBytes is what a request or reply of MaxIOBytes may have around the data.
 	headerBytes = 16 << 10
 	// maxSessionBytes bounds a session's requests and replies (ca_maxrequestsize,

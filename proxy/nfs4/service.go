@@ -17,6 +17,7 @@ import (
 type Service struct {
 	opt       Options
 	fs        vfs.FileSystem
+	lender    vfs.Lender // the same, if it can
 	state     *state.Machine
 	sealer    *sealer
 	constants wire.Attrs
@@ -78,6 +79,7 @@ func New(o Options) (*Service, error) {
 		kick:      make(chan struct{}, 1),
 		bindings:  make(map[*Binding]struct{}),
 	}
+	s.lender, _ = o.FS.(vfs.Lender)
 	if len(former) > 0 {
 		s.former.Store(&former)
 	}

@@ -169,6 +169,12 @@ func (w *ReadWriter) End(n int, eof bool) {
 	w.e.TrimOpaque(w.at+4, n)
 }
 
+// AppendLent writes the result for n bytes that are sent from elsewhere: behind it nothing else is written.
+func (w *ReadWriter) AppendLent(e *xdr.Encoder, n int, eof bool) {
+	e.Bool(eof)
+	e.Uint32(uint32(n))
+}
+
 // WriteArgs is WRITE4args (RFC 8881 §18.32).
 type WriteArgs struct {
 	Stateid Stateid
