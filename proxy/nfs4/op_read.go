@@ -70,7 +70,8 @@ func opRead(c *compound) wire.Status {
 		return c.tooBig
 	}
 	count := min(int64(a.Count), MaxIOBytes, int64(room))
-	if c.lend(cred, a.Offset, int(count)) {
+	if n, eof := c.lend(cred, a.Offset, int(count)); n > 0 {
+		c.readWriter.Lent(c.out, n, eof)
 		return wire.NFS4_OK
 	}
 	data := c.readWriter.Begin(c.out, int(count))
@@ -83,23 +84,22 @@ func opRead(c *compound) wire.Status {
 	return wire.NFS4_OK
 }
 
-// lend answers a READ with content that the file system lends, if it does; the reply ends with that then.
-func (c *compound) lend(cred *vfs.Cred, offset uint64, count int) bool {
+// lend ends the reply with content that the file system lends, and returns how much that is and whether the file ends there; 0 if
+// nothing is lent. What says so in the operation's result is the caller's to write.
+func (c *compound) lend(cred *vfs.Cred, offset uint64, count int) (n int, eof bool) {
 	if count < minLentBytes || c.s.lender == nil || !c.endsReply() {
-		return false
+		return 0, false
 	}
 	loan, eof := c.s.lender.Lend(c.ctx, cred, c.current.id, offset, count)
 	if loan == nil {
-		return false
+		return 0, false
 	}
-	n := 0
 	for _, view := range loan.Views() {
 		n += len(view)
 	}
 	c.call.Attach(loan, n)
-	c.readWriter.AppendLent(c.out, n, eof)
 	c.s.bytesRead.Add(uint64(n))
-	return true
+	return n, eof
 }
 
 // A session keeps no reply as long as that, so none that would lack what is lent.

@@ -44,4 +44,5 @@
 //
 // Records and replies live in buffers of a few sizes from a [Buffers] pool which connections share. An
 // idle connection holds one small read-ahead buffer, and after Options.RestAfter none. In a steady state a call allocates nothing.
+// A reply can end with memory of the handler's ([Call.Attach]), which is given back when it is written.
 package rpc

@@ -72,7 +72,8 @@
 //
 // Decrypted blocks that were read, or written through memory, stay in a cache of their own. A block
 // never changes while a file refers to it, so an entry is right until the block is freed; who frees
-// blocks drops them first.
+// blocks drops them first. Long reads have them where they lie (lend.go): a block that is dropped while it is lent is there until its last
+// reader has given it back.
 //
 // Stores that share memory (Caches) share one bound of unstable data, and one of inodes and extents. Beyond
 // half of it each has at least its share of the other half: who is over its share waits for its own flusher,

@@ -169,8 +169,8 @@ func (w *ReadWriter) End(n int, eof bool) {
 	w.e.TrimOpaque(w.at+4, n)
 }
 
-// AppendLent writes the result for n bytes that are sent from elsewhere: behind it nothing else is written.
-func (w *ReadWriter) AppendLent(e *xdr.Encoder, n int, eof bool) {
+// Lent writes the result for n bytes that are sent from elsewhere: behind it nothing else is written.
+func (w *ReadWriter) Lent(e *xdr.Encoder, n int, eof bool) {
 	e.Bool(eof)
 	e.Uint32(uint32(n))
 }

@@ -121,6 +121,14 @@ func (w *ReadPlusWriter) Data(offset uint64, count int) (p []byte) {
 // EndData keeps the first n bytes of the segment.
 func (w *ReadPlusWriter) EndData(n int) { w.e.TrimOpaque(w.dataAt, n) }
 
+// Lent adds a segment of n bytes of data that are sent from elsewhere: behind it nothing else is written.
+func (w *ReadPlusWriter) Lent(offset uint64, n int) {
+	w.segments++
+	w.e.Uint32(uint32(NFS4_CONTENT_DATA))
+	w.e.Uint64(offset)
+	w.e.Uint32(uint32(n))
+}
+
 // End writes the end-of-file flag and the number of segments into the head.
 func (w *ReadPlusWriter) End(eof bool) {
 	if eof {
