@@ -3,6 +3,8 @@ package filestore
 import (
 	"bytes"
 	"math/rand/v2"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -226,6 +228,72 @@ func TestCloseAwaitsLoans(t *testing.T) {
 	l.Return()
 	if err := <-closed; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestLendBeside has readers who keep what they are lent for a while, beside writers, a truncation now and then, and a cache that is too
+// small: each sees what one write wrote, and it stays so.
+func TestLendBeside(t *testing.T) {
+	r := newRig(t, 128<<20, lendingCache)
+	const regions, regionBytes = 160, 128 << 10 // more than the cache has room for
+	id := r.file("f")
+	whole := make([]byte, regions*regionBytes)
+	r.write(id, 0, whole, vfs.FileSync)
+	var readers, writers sync.WaitGroup
+	var done atomic.Bool
+	var lent atomic.Int32
+	for n := range 4 {
+		readers.Go(func() {
+			rng := rand.New(rand.NewPCG(uint64(n), 8))
+			p := make([]byte, regionBytes)
+			for !done.Load() {
+				offset := uint64(rng.IntN(regions)) * regionBytes
+				l, _ := r.Lend(bg, nil, id, offset, regionBytes)
+				if l == nil {
+					if _, _, err := r.Read(bg, nil, id, offset, p); err != nil {
+						t.Error(err)
+						return
+					}
+					continue
+				}
+				lent.Add(1)
+				first := bytes.Clone(joined(l))
+				time.Sleep(time.Duration(rng.IntN(300)) * time.Microsecond)
+				if !bytes.Equal(joined(l), first) || len(bytes.Trim(first, string(first[:1]))) != 0 {
+					t.Error("what is lent is of several writes, or has changed")
+				}
+				l.Return()
+			}
+		})
+	}
+	for n := range 2 {
+		writers.Go(func() {
+			rng := rand.New(rand.NewPCG(uint64(n), 9))
+			for k := range 300 {
+				p := bytes.Repeat([]byte{byte(1 + k%200)}, regionBytes)
+				offset := uint64(rng.IntN(regions)) * regionBytes
+				if _, err := r.Write(bg, nil, false, id, offset, p, vfs.Stability(rng.IntN(3))); err != nil {
+					t.Error(err)
+					return
+				}
+				if k%100 == 99 {
+					for _, size := range []uint64{regions * regionBytes / 2, regions * regionBytes} {
+						if err := r.SetAttr(bg, nil, id, &vfs.SetAttr{Mask: vfs.SetSize, Size: size}, new(vfs.Attr)); err != nil {
+							t.Error(err)
+						}
+					}
+				}
+			}
+		})
+	}
+	writers.Wait()
+	done.Store(true)
+	readers.Wait()
+	if lent.Load() < 100 {
+		t.Errorf("%d loans only", lent.Load())
+	}
+	if n := r.lentSlots(); n != 0 {
+		t.Errorf("%d blocks are still lent", n)
 	}
 }
 
