@@ -112,3 +112,25 @@ func TestAbsentClientAfterASecondRestart(t *testing.T) {
 		})
 	}
 }
+
+// A client that unmounts in the recovery phase and mounts again has a record for what it obtains then: after a second
+// restart it reclaims it.
+func TestMountedAnewInRecovery(t *testing.T) {
+	r := newRig(t, nil)
+	r.newSession("gone")
+	r.newSession("c")
+	r.restart()
+	first := r.newSession("c")
+	wantStatus(t, r.raw(call{wire.OP_DESTROY_SESSION, &wire.DestroySessionArgs{SessionID: first.id}}), wire.NFS4_OK)
+	wantStatus(t, r.raw(call{wire.OP_DESTROY_CLIENTID, &wire.DestroyClientIDArgs{ClientID: first.clientID}}), wire.NFS4_OK)
+	s := r.newSession("c")
+	r.now = r.now.Add(time.Minute)
+	r.newSession("late") // whoever says RECLAIM_COMPLETE notices that the time is up
+	h, _ := s.makeFile("f", 0o644)
+
+	r.restart()
+	s = r.newSessionWith("c", wide)
+	previous := openArgs("", forBoth)
+	previous.Claim = wire.CLAIM_PREVIOUS
+	s.ok(putFH(h), call{wire.OP_OPEN, previous})
+}

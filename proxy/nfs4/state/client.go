@@ -282,6 +282,7 @@ func (m *Machine) condemnLocked(c *client) {
 	if o := m.owners[c.owner]; o != nil {
 		if o.confirmed == c {
 			o.confirmed = nil
+			m.recovery.lose(c.owner)
 			m.recovery.absent.forget(c.owner)
 		}
 		if o.unconfirmed == c {

@@ -105,6 +105,13 @@ func (r *recovery) complete(owner string) {
 	}
 }
 
+// lose notes that owner's record from before the restart goes, as its client does: who comes back is recorded anew.
+func (r *recovery) lose(owner string) {
+	if k := r.known[owner]; k != nil {
+		k.lost = true
+	}
+}
+
 // InGrace says whether the recovery phase is on: new opens and locks must wait.
 func (m *Machine) InGrace() bool {
 	m.mu.RLock()

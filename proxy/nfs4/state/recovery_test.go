@@ -104,6 +104,40 @@ func TestGraceEndsWithAClientsDeparture(t *testing.T) {
 	}
 }
 
+// A known client whose record was deleted in the recovery phase, because it said goodbye or was expired, is recorded
+// anew when it comes back: after another restart it could not reclaim otherwise.
+func TestKnownClientIsRecordedAnew(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		end  func(b *bench, p *peer)
+	}{
+		{"it said goodbye", func(b *bench, p *peer) {
+			b.want(b.m.DestroySession(p.session, nil), wire.NFS4_OK)
+			_, s := b.m.DestroyClientID(p.id, "")
+			b.want(s, wire.NFS4_OK)
+		}},
+		{"it was expired", func(b *bench, p *peer) {
+			b.advance(testLease + 1)
+			b.bury(p.id)
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t, known("a", "gone"))
+			c.end(b, b.join("a", true))
+			if !b.m.Forgettable("a") {
+				t.Fatal("the record stays")
+			}
+			b.join("a", true).do(func(tk *Ticket) {
+				record, s := b.m.ReclaimComplete(tk)
+				b.want(s, wire.NFS4_OK)
+				if record == nil {
+					t.Error("the client may obtain something, and is not recorded")
+				}
+			})
+		})
+	}
+}
+
 func TestReclaimIsForTheSamePrincipal(t *testing.T) {
 	b := newBench(t, func(o *Options) {
 		o.Known = []Record{{Owner: "a", Principal: Principal{Flavor: 1, UID: 5}}}
