@@ -23,6 +23,8 @@ type onceKey struct {
 	uid   uint32
 	print uint64 // of the whole COMPOUND
 	peer  netip.Addr
+	// identity is that of the connection: under another one the same names can be other files.
+	identity string
 }
 
 // onceEntry is one request. reply may be read when done is closed; nil: it was not kept.
@@ -66,7 +68,8 @@ func (c *compound) once() []byte {
 	if c.first40 != nil {
 		return nil
 	}
-	key := onceKey{xid: c.xid, uid: c.principal.UID, peer: c.b.conn.Peer.Addr(), print: maphash.Bytes(c.s.seed, c.whole.Rest())}
+	key := onceKey{xid: c.xid, uid: c.principal.UID, peer: c.b.conn.Peer.Addr(), identity: c.principal.Identity,
+		print: maphash.Bytes(c.s.seed, c.whole.Rest())}
 	e, first := c.s.once.begin(key)
 	if first {
 		c.first40 = e

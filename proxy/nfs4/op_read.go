@@ -40,7 +40,7 @@ func (c *compound) admitStateid(id *wire.Stateid) (own bool, st wire.Status) {
 	if !c.is40() {
 		return true, wire.NFS4_OK
 	}
-	return c.s.state.EnterStateid(id, c.principal.UID, &c.ticket) // left in result
+	return c.s.state.EnterStateid(id, &c.principal, &c.ticket) // left in result
 }
 
 // failContent is fail for operations on a file's content.

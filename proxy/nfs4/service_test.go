@@ -180,6 +180,50 @@ func TestIdentities(t *testing.T) {
 	s.ok(putRoot)
 }
 
+// Nor do client ids and stateids of minor version 0, which can be guessed, go from one identity to another.
+func TestIdentitiesOfOldClients(t *testing.T) {
+	r := newRig(t, nil)
+	o := r.newOld("c")
+	h, id := o.makeFile("f")
+	o.ok(putFH(h), setAttr(wire.AnonymousStateid, withMode(0o600)), write(id, 0, "secret"))
+	lock := last[wire.LockRes](t, o.ok(putFH(h), o.locks(id, "lo", 1, 0, 10))).Stateid
+
+	b := r.s.Bind(nfs4.ConnInfo{Grant: everything, Identity: "somebody else", As: &nfs4.User{UID: 1001, GID: 1001}})
+	owner := wire.Owner{ClientID: o.id, Owner: []byte("owner")}
+	fresh := o.opens("g", wire.OPEN4_SHARE_ACCESS_BOTH, creating)
+	o.seqid--
+	for _, c := range []struct {
+		name string
+		op   call
+		want wire.Status
+	}{
+		{"READ", read(id, 0, 10), wire.NFS4ERR_BAD_STATEID},
+		{"WRITE", write(id, 0, "x"), wire.NFS4ERR_BAD_STATEID},
+		{"SETATTR", setAttr(id, withSize(0)), wire.NFS4ERR_BAD_STATEID},
+		{"CLOSE", call{wire.OP_CLOSE, &wire.CloseArgs{Stateid: id, Seqid: o.seqid}}, wire.NFS4ERR_BAD_STATEID},
+		{"OPEN_DOWNGRADE", call{wire.OP_OPEN_DOWNGRADE, &wire.OpenDowngradeArgs{Stateid: id, Seqid: o.seqid, ShareAccess: 1}}, wire.NFS4ERR_BAD_STATEID},
+		{"LOCK", call{wire.OP_LOCK, &wire.LockArgs{Type: wire.READ_LT, Length: 1, NewOwner: true, OpenSeqid: o.seqid,
+			OpenStateid: id, Owner: owner}}, wire.NFS4ERR_BAD_STATEID},
+		{"LOCKU", call{wire.OP_LOCKU, &wire.LockUArgs{Type: wire.WRITE_LT, Seqid: 2, Stateid: lock, Length: 10}}, wire.NFS4ERR_BAD_STATEID},
+		{"LOCKT", call{wire.OP_LOCKT, &wire.LockTArgs{Type: wire.WRITE_LT, Length: 10, Owner: owner}}, wire.NFS4ERR_STALE_CLIENTID},
+		{"OPEN", fresh, wire.NFS4ERR_STALE_CLIENTID},
+		{"RENEW", call{wire.OP_RENEW, &wire.RenewArgs{ClientID: o.id}}, wire.NFS4ERR_STALE_CLIENTID},
+		{"RELEASE_LOCKOWNER", call{wire.OP_RELEASE_LOCKOWNER, &wire.ReleaseLockOwnerArgs{Owner: owner}}, wire.NFS4ERR_STALE_CLIENTID},
+	} {
+		under := putFH(h)
+		if c.name == "OPEN" {
+			under = putRoot
+		}
+		if a := handle(b, o.auth, encodeCompound("", 0, under, c.op)); a.status != c.want {
+			t.Errorf("%s: %v, want %v", c.name, a.status, c.want)
+		}
+	}
+	if got := last[wire.ReadRes](t, o.ok(putFH(h), read(id, 0, 100))); string(got.Data) != "secret" {
+		t.Errorf("the file has %q", got.Data)
+	}
+	o.ok(putFH(h), o.closes(id))
+}
+
 func TestStorageErrors(t *testing.T) {
 	var reported []string
 	r := newRig(t, func(o *nfs4.Options) {

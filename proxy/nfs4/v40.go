@@ -55,6 +55,7 @@ func (c *compound) seqid(n uint32, from int) state.SeqidRequest {
 	return state.SeqidRequest{
 		Seqid:       n,
 		UID:         c.principal.UID,
+		Identity:    c.principal.Identity,
 		Fingerprint: maphash.Bytes(c.s.seed, c.args.Since(from)) ^ maphash.Comparable(c.s.seed, who),
 	}
 }

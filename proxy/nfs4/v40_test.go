@@ -440,6 +440,11 @@ func TestOldRequestsComeOnce(t *testing.T) {
 	}
 	wantStatus(t, odd(putRoot, mkdir("x", 0o755)), wire.NFS4_OK)
 	wantStatus(t, odd(putRoot, remove("nothing")), wire.NFS4ERR_NOENT)
+	send(8, putRoot, mkdir("mine", 0o755))
+	b := r.b
+	r.b = r.s.Bind(nfs4.ConnInfo{Grant: everything, Identity: "somebody else"})
+	wantStatus(t, send(8, putRoot, mkdir("mine", 0o755)), wire.NFS4ERR_EXIST) // not what another was told
+	r.b = b
 	for i := range uint32(3000) { // what is kept is bounded
 		send(100+i, putRoot, remove("nothing"))
 	}

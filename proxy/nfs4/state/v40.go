@@ -156,22 +156,24 @@ func (m *Machine) confirmAgainLocked(c *client, confirm wire.Verifier) wire.Stat
 	return wire.NFS4_OK
 }
 
-// EnterClient begins a request of the minor version 0 client called id and renews its lease (RENEW,
-// RFC 7530 §9.5). If it succeeds, t is filled, and Leave must follow.
-func (m *Machine) EnterClient(id wire.ClientID, t *Ticket) wire.Status {
+// EnterClient begins a request of the minor version 0 client called id, over a connection of an identity, and renews
+// its lease (RENEW, RFC 7530 §9.5). If it succeeds, t is filled, and Leave must follow.
+func (m *Machine) EnterClient(id wire.ClientID, identity string, t *Ticket) wire.Status {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	c, s := m.client40Locked(id)
+	c, s := m.client40Locked(id, identity)
 	if s == wire.NFS4_OK {
 		m.enterLocked(c, t)
 	}
 	return s
 }
 
-// client40Locked finds a confirmed client of minor version 0.
-func (m *Machine) client40Locked(id wire.ClientID) (*client, wire.Status) {
+// client40Locked finds a confirmed client of minor version 0. One of another identity is none, as with sessions.
+func (m *Machine) client40Locked(id wire.ClientID, identity string) (*client, wire.Status) {
 	c := m.clients[id]
 	switch {
+	case c != nil && c.principal.Identity != identity:
+		return nil, wire.NFS4ERR_STALE_CLIENTID
 	case c != nil && c.v40 != nil && c.confirmed:
 		return c, wire.NFS4_OK
 	case m.condemned[id] != nil || slices.Contains(m.expired.clients, id):
@@ -186,13 +188,13 @@ func (m *Machine) enterLocked(c *client, t *Ticket) {
 	*t = Ticket{session: &c.v40.stand}
 }
 
-// EnterStateid begins a request for user uid in minor version 0 that uses stateid id, which is no
+// EnterStateid begins a request of p in minor version 0 that uses stateid id, which is no
 // special one, and renews its client's lease. If it succeeds, t is filled, and Leave must follow; own
 // says that the file was opened for the same user.
-func (m *Machine) EnterStateid(id *wire.Stateid, uid uint32, t *Ticket) (own bool, s wire.Status) {
+func (m *Machine) EnterStateid(id *wire.Stateid, p *Principal, t *Ticket) (own bool, s wire.Status) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	tk, s := m.token40Locked(id)
+	tk, s := m.token40Locked(id, p.Identity)
 	if s != wire.NFS4_OK {
 		return false, s
 	}
@@ -204,11 +206,11 @@ func (m *Machine) EnterStateid(id *wire.Stateid, uid uint32, t *Ticket) (own boo
 		return false, wire.NFS4ERR_BAD_STATEID
 	}
 	m.enterLocked(tk.client, t)
-	return o.uid == uid, wire.NFS4_OK
+	return o.uid == p.UID, wire.NFS4_OK
 }
 
-// token40Locked finds what id stands for, whatever its seqid is.
-func (m *Machine) token40Locked(id *wire.Stateid) (*token, wire.Status) {
+// token40Locked finds what id stands for, whatever its seqid is, for a connection of an identity.
+func (m *Machine) token40Locked(id *wire.Stateid, identity string) (*token, wire.Status) {
 	switch {
 	case Classify(id) != Ordinary:
 		return nil, wire.NFS4ERR_BAD_STATEID
@@ -220,6 +222,8 @@ func (m *Machine) token40Locked(id *wire.Stateid) (*token, wire.Status) {
 	switch {
 	case tk == nil:
 		return nil, m.expired.statusOf(number)
+	case tk.client.principal.Identity != identity:
+		return nil, wire.NFS4ERR_BAD_STATEID
 	case tk.client.condemned:
 		return nil, wire.NFS4ERR_EXPIRED
 	case tk.client.v40 == nil || tk.open == nil:

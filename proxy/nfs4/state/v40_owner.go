@@ -58,8 +58,9 @@ type SeqidRequest struct {
 	// Fingerprint tells requests apart: two with the same seqid are the same exactly if it is the
 	// same.
 	Fingerprint uint64
-	// UID is whom the request is for.
-	UID uint32
+	// UID is whom the request is for, Identity that of its connection: clients of others are not known to it.
+	UID      uint32
+	Identity string
 }
 
 // countsInSequence says whether a request that ended with s takes a seqid (RFC 7530 §9.1.7).
@@ -78,7 +79,7 @@ func countsInSequence(s wire.Status) bool {
 func (m *Machine) BeginOpen(id wire.ClientID, name []byte, r *SeqidRequest, t *Ticket, turn *Turn) (Verdict, wire.Status) {
 	m.mu.Lock()
 	defer m.unlock()
-	c, s := m.client40Locked(id)
+	c, s := m.client40Locked(id, r.Identity)
 	if s != wire.NFS4_OK {
 		return Refused, s
 	}
@@ -154,7 +155,7 @@ func (v *client40) owners(lock bool) map[string]*owner40 {
 func (m *Machine) BeginOwn(id *wire.Stateid, r *SeqidRequest, lock, confirm bool, t *Ticket, turn *Turn) (Verdict, wire.Status) {
 	m.mu.Lock()
 	defer m.unlock()
-	o, s := m.ownerOfLocked(id, lock)
+	o, s := m.ownerOfLocked(id, r.Identity, lock)
 	if s != wire.NFS4_OK {
 		return Refused, s
 	}
@@ -169,7 +170,7 @@ func (m *Machine) BeginOwn(id *wire.Stateid, r *SeqidRequest, lock, confirm bool
 	case !lock && o.confirmed == confirm:
 		return m.refuseLocked(t, turn, wire.NFS4ERR_BAD_STATEID)
 	}
-	tk, s := m.token40Locked(id)
+	tk, s := m.token40Locked(id, r.Identity)
 	if s == wire.NFS4_OK {
 		s = tk.checkSeqid40(id.Seqid)
 	}
@@ -177,10 +178,11 @@ func (m *Machine) BeginOwn(id *wire.Stateid, r *SeqidRequest, lock, confirm bool
 }
 
 // ownerOfLocked finds the owner of a stateid, which may be one that the owner's last request closed.
-func (m *Machine) ownerOfLocked(id *wire.Stateid, lock bool) (*owner40, wire.Status) {
-	tk, s := m.token40Locked(id)
+func (m *Machine) ownerOfLocked(id *wire.Stateid, identity string, lock bool) (*owner40, wire.Status) {
+	tk, s := m.token40Locked(id, identity)
 	if s == wire.NFS4ERR_BAD_STATEID && !lock && Classify(id) == Ordinary {
-		if o := m.closed[binary.BigEndian.Uint64(id.Other[4:])]; o != nil && !o.client.condemned {
+		o := m.closed[binary.BigEndian.Uint64(id.Other[4:])]
+		if o != nil && !o.client.condemned && o.client.principal.Identity == identity {
 			return o, wire.NFS4_OK
 		}
 	}
