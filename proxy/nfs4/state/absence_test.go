@@ -116,6 +116,33 @@ func TestAbsentClaimsEnd(t *testing.T) {
 	}
 }
 
+// Who had a delegation meanwhile has locked what it wanted by itself, and the server has not heard of it: a lock is not
+// given back late then. An open that it shared is.
+func TestAbsentLockOfADelegatedFile(t *testing.T) {
+	f := File{1, 1}
+	for _, access := range []uint32{1, 3} {
+		b := newBench(t, func(o *Options) {
+			known("away", "here")(o)
+			o.Callbacks = new(phone)
+		})
+		here := b.joinUp("here")
+		b.advance(testGrace)
+		b.m.LostClients()
+		b.m.EndGrace()
+		res, s := here.openWith(&OpenRequest{File: f, Owner: []byte("o"), Access: access})
+		b.want(s, wire.NFS4_OK)
+		if res.Delegation.Stateid == (wire.Stateid{}) {
+			t.Fatal("no delegation")
+		}
+		b.want(here.close(res.Stateid, f), wire.NFS4_OK)
+		here.do(func(tk *Ticket) { b.want(b.m.Return(tk, &res.Delegation.Stateid, f), wire.NFS4_OK) })
+		open, locked := b.join("away", true).reclaimAs(f, 3, 0, true)
+		if open != wire.NFS4_OK || locked != wire.NFS4ERR_NO_GRACE {
+			t.Errorf("opened with access %d meanwhile: open %v, lock %v", access, open, locked)
+		}
+	}
+}
+
 // A delegation is not given back late: what was cached under it may not be so any more.
 func TestAbsentDelegation(t *testing.T) {
 	b, _ := newAway(t)

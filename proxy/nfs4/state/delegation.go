@@ -158,6 +158,7 @@ func (m *Machine) newDelegationLocked(t *Ticket, f *file, r *OpenRequest, write 
 	c.nDelegs++
 	m.countLocked(d, 1)
 	m.delegated.grant(write)
+	m.recovery.absent.note(f.id, use{locked: true}) // by the client itself, which need not tell
 	return Delegation{Type: d.kind(), Stateid: m.stateidLocked(&d.token)}
 }
 
