@@ -75,6 +75,39 @@ func TestDelegationIsRecalled(t *testing.T) {
 	}
 }
 
+// What another client has written, and closed, while the file was looked up is in what the OPEN that gets a delegation
+// tells of it: its client will not ask again.
+func TestDelegationOfWhatWasJustWritten(t *testing.T) {
+	for _, access := range []uint32{forRead, forBoth} {
+		r := newRig(t, nil)
+		s, client := r.newCalled("holder")
+		other := r.newSession("other")
+		h, id := other.makeFile("f", 0o644)
+		r.fs.beforeHold = func() {
+			other.ok(putFH(h), write(id, 0, "hello"))
+			other.ok(putFH(h), closeFile(id))
+		}
+		a := s.ok(putRoot, open("f", access), getAttr(wire.FATTR4_CHANGE, wire.FATTR4_SIZE))
+		if d := at[wire.OpenRes](t, a, 2).Delegation; d.Stateid == (wire.Stateid{}) {
+			t.Fatal("no delegation")
+		}
+		told := last[wire.GetAttrRes](t, a).Attrs
+		now := last[wire.GetAttrRes](t, s.ok(putFH(h), getAttr(wire.FATTR4_CHANGE, wire.FATTR4_SIZE))).Attrs
+		if told.Size != 5 || told.Change != now.Change {
+			t.Errorf("told of %d bytes, change %d; it has %d, change %d", told.Size, told.Change, now.Size, now.Change)
+		}
+		if access == forRead {
+			continue
+		}
+		client.with(func() { client.attrs = wire.Attrs{Mask: now.Mask, Change: now.Change, Size: now.Size} })
+		seen := last[wire.GetAttrRes](t, other.ok(putFH(h), getAttr(wire.FATTR4_CHANGE, wire.FATTR4_SIZE))).Attrs
+		client.expect(wire.OP_CB_GETATTR)
+		if seen.Change != now.Change {
+			t.Error("the holder has changed nothing, and the file changes")
+		}
+	}
+}
+
 // The holder itself is not in its own way.
 func TestDelegationOfOnesOwn(t *testing.T) {
 	r := newRig(t, nil)

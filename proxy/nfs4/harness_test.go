@@ -209,6 +209,7 @@ type spyFS struct {
 	fail                      error  // of GetAttr, Write and the client records
 	failCreate                string // a name that Create fails for
 	beforeRead                func() // may be nil
+	beforeHold                func() // may be nil
 	holds                     map[vfs.FileID]int
 }
 
@@ -269,6 +270,10 @@ func (f *spyFS) EndRecovery(ctx context.Context) error {
 }
 
 func (f *spyFS) Hold(id vfs.FileID) error {
+	if before := f.beforeHold; before != nil {
+		f.beforeHold = nil
+		before()
+	}
 	err := f.FS.Hold(id)
 	if err == nil {
 		f.holds[id]++

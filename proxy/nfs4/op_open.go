@@ -179,15 +179,36 @@ func (c *compound) openFound(o *opening) (res state.OpenResult, st wire.Status) 
 	if st != wire.NFS4_OK || !res.New {
 		c.s.fs.Drop(id)
 	}
-	if st != wire.NFS4_OK || !o.truncate {
+	if st != wire.NFS4_OK {
 		return res, st
 	}
-	set := vfs.SetAttr{Mask: vfs.SetSize}
-	if err := c.s.fs.SetAttr(c.ctx, &c.cred, id, &set, &c.attr); err != nil {
+	if err := c.entered(o, &res); err != nil {
 		c.s.state.Rollback(&res)
 		return res, c.fail(err)
 	}
 	return res, wire.NFS4_OK
+}
+
+// entered truncates a file that was opened, if that is what was asked for. Where nobody else may change it from now on,
+// c.attr is read anew, for its client will not ask again: others may have changed it, and closed it, since it was found.
+func (c *compound) entered(o *opening, res *state.OpenResult) error {
+	id, delegated := c.attr.ID, res.Delegation.Stateid != (wire.Stateid{})
+	switch {
+	case o.truncate:
+		set := vfs.SetAttr{Mask: vfs.SetSize}
+		if err := c.s.fs.SetAttr(c.ctx, &c.cred, id, &set, &c.attr); err != nil {
+			return err
+		}
+	case delegated || o.a.ShareDeny != wire.OPEN4_SHARE_DENY_NONE:
+		if err := c.s.fs.GetAttr(c.ctx, id, &c.attr); err != nil {
+			return err
+		}
+	}
+	if delegated { // the holder's answers are about what it is told now
+		held := state.Query{Client: c.ticket.ClientID(), File: state.File(id)}
+		c.s.state.Answered(&held, c.attr.Change, c.attr.Size)
+	}
+	return nil
 }
 
 // request is the OPEN of the file with attributes a, as package state wants it.
