@@ -276,6 +276,23 @@ func TestCurrentStateid(t *testing.T) {
 	s.ok(putRoot, lookup("f"), read(wire.BypassStateid, 0, 1))
 }
 
+// What was written under the lock before is in what a client is told of the file once it has the lock itself.
+func TestAttributesBehindLock(t *testing.T) {
+	r := newRig(t, nil)
+	s, other := r.newSession("c"), r.newSession("other")
+	h, id := other.makeFile("f", 0o666)
+	mine := last[wire.OpenRes](t, s.ok(putRoot, open("f", forBoth))).Stateid
+	lock := last[wire.LockRes](t, other.ok(putFH(h), lockOf(id, false))).Stateid
+	r.fs.afterGetAttr = func() {
+		other.ok(putFH(h), write(id, 0, "hello"))
+		other.ok(putFH(h), call{wire.OP_LOCKU, &wire.LockUArgs{Type: wire.WRITE_LT, Stateid: lock, Length: 1}})
+	}
+	a := s.ok(putFH(h), lockOf(mine, false), getAttr(wire.FATTR4_SIZE))
+	if size := last[wire.GetAttrRes](t, a).Attrs.Size; size != 5 {
+		t.Errorf("told of %d bytes", size)
+	}
+}
+
 func TestLocks(t *testing.T) {
 	r := newRig(t, nil)
 	p, q := r.newSession("p"), r.newSession("q")

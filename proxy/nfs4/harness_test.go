@@ -209,7 +209,7 @@ type spyFS struct {
 	fail                      error  // of GetAttr, Write and the client records
 	failCreate                string // a name that Create fails for
 	beforeRead                func() // may be nil
-	beforeHold                func() // may be nil
+	beforeHold, afterGetAttr  func() // may be nil; called once
 	holds                     map[vfs.FileID]int
 }
 
@@ -217,7 +217,12 @@ func (f *spyFS) GetAttr(ctx context.Context, id vfs.FileID, out *vfs.Attr) error
 	if f.fail != nil {
 		return f.fail
 	}
-	return f.FS.GetAttr(ctx, id, out)
+	err := f.FS.GetAttr(ctx, id, out)
+	if after := f.afterGetAttr; after != nil {
+		f.afterGetAttr = nil
+		after()
+	}
+	return err
 }
 
 func (f *spyFS) Create(ctx context.Context, cred *vfs.Cred, dir vfs.FileID, name string, req *vfs.CreateRequest, out *vfs.CreateResult) error {

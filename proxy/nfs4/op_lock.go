@@ -53,7 +53,7 @@ func opLock(c *compound) wire.Status {
 	return c.lock(&req)
 }
 
-// lock carries out a LOCK of any minor version and writes its result.
+// lock carries out a LOCK of any minor version and writes its result. What is known of the file is from before the lock.
 func (c *compound) lock(req *state.LockRequest) wire.Status {
 	var id wire.Stateid
 	var denied state.Denied
@@ -61,6 +61,7 @@ func (c *compound) lock(req *state.LockRequest) wire.Status {
 		id, denied, victim, st = c.s.state.Lock(&c.ticket, req)
 		return victim, st
 	})
+	c.fresh = false
 	if st == wire.NFS4ERR_DENIED {
 		return c.deny(&denied)
 	}
