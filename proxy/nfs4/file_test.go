@@ -245,6 +245,27 @@ func TestShareModesAndHolds(t *testing.T) {
 }
 
 // A failed OPEN leaves neither a hold nor an open.
+// To empty a file is to write it: who has denied that to others is not robbed of its content by an OPEN for reading.
+func TestTruncatingOpenAgainstDeny(t *testing.T) {
+	r := newRig(t, nil)
+	s, other := r.newSession("c"), r.newSession("other")
+	h, id := s.makeFile("f", 0o666)
+	s.ok(putFH(h), write(id, 0, "hello"))
+	s.ok(putFH(h), closeFile(id))
+	deny := openArgs("f", forRead)
+	deny.ShareDeny = wire.OPEN4_SHARE_DENY_WRITE
+	id = last[wire.OpenRes](t, s.ok(putRoot, call{wire.OP_OPEN, deny})).Stateid
+
+	truncating := openArgs("f", forRead)
+	truncating.Create, truncating.CreateMode, truncating.Attrs = true, wire.UNCHECKED4, withSize(0)
+	other.fails(wire.NFS4ERR_SHARE_DENIED, putRoot, call{wire.OP_OPEN, truncating})
+	if got := last[wire.ReadRes](t, s.ok(putFH(h), read(id, 0, 10))); string(got.Data) != "hello" {
+		t.Errorf("the file has %q", got.Data)
+	}
+	s.ok(putFH(h), closeFile(id))
+	other.ok(putRoot, call{wire.OP_OPEN, truncating})
+}
+
 func TestFailedOpenLeavesNothing(t *testing.T) {
 	r := newRig(t, func(o *nfs4.Options) { o.Limits.OpensPerClient = 1 })
 	s := r.newSession("c")

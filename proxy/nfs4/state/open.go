@@ -92,11 +92,15 @@ func (m *Machine) Open(t *Ticket, r *OpenRequest) (res OpenResult, victim wire.C
 	if oo != nil {
 		o = oo.opens[r.File]
 	}
-	if f != nil && f.conflicts(c.exempt(o), access, deny) {
-		return res, m.conflictingOpenLocked(f, o, access, deny), conflictStatus(r.Reclaim)
+	uses := access
+	if r.Truncate {
+		uses |= wire.OPEN4_SHARE_ACCESS_WRITE // whatever it goes on to do
+	}
+	if f != nil && f.conflicts(c.exempt(o), uses, deny) {
+		return res, m.conflictingOpenLocked(f, o, uses, deny), conflictStatus(r.Reclaim)
 	}
 	if f != nil {
-		change := r.Truncate || access&wire.OPEN4_SHARE_ACCESS_WRITE != 0 || deny&wire.OPEN4_SHARE_DENY_READ != 0
+		change := uses&wire.OPEN4_SHARE_ACCESS_WRITE != 0 || deny&wire.OPEN4_SHARE_DENY_READ != 0
 		if victim, blocked := m.clearLocked(f, c, r.apart(), change, r.Truncate); blocked {
 			return res, victim, wire.NFS4ERR_DELAY
 		}
@@ -107,7 +111,7 @@ func (m *Machine) Open(t *Ticket, r *OpenRequest) (res OpenResult, victim wire.C
 	if r.Reclaim {
 		m.recovery.goOn(m.opt.Now())
 	} else {
-		m.recovery.absent.note(r.File, use{access: access, deny: deny})
+		m.recovery.absent.note(r.File, use{access: uses, deny: deny})
 	}
 	res.New = m.files[r.File] == nil
 	f = m.fileLocked(r.File)
