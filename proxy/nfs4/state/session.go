@@ -33,10 +33,12 @@ type session struct {
 	back Back // changes with Machine.mu held for writing
 }
 
-// createSlot is a client's own replay cache for CREATE_SESSION (RFC 8881 §18.36.4).
+// createSlot is a client's own replay cache for CREATE_SESSION (RFC 8881 §18.36.4). A failure takes a sequence id too, and
+// is not kept: nothing came of it, so that it may be tried again.
 type createSlot struct {
 	sequence uint32
 	done     bool
+	failed   bool
 	result   CreateSessionResult
 }
 
@@ -77,12 +79,15 @@ func (m *Machine) CreateSession(r *CreateSessionRequest) (res CreateSessionResul
 		res.Replayed = true
 		return res, wire.NFS4_OK
 	}
-	if s := m.checkCreateLocked(c, r); s != wire.NFS4_OK {
+	if s := c.create.admit(c, r); s != wire.NFS4_OK {
 		return res, s
+	}
+	if s := m.checkCreateLocked(c, r); s != wire.NFS4_OK {
+		return res, c.create.fail(r.Sequence, s)
 	}
 	fore, s := m.grantLocked(&r.Fore)
 	if s != wire.NFS4_OK {
-		return res, s
+		return res, c.create.fail(r.Sequence, s)
 	}
 	m.confirmLocked(c)
 	most := min(r.Fore.MaxRequests, uint32(m.opt.Limits.Slots))
@@ -93,14 +98,28 @@ func (m *Machine) CreateSession(r *CreateSessionRequest) (res CreateSessionResul
 	return c.create.result, wire.NFS4_OK
 }
 
-// checkCreateLocked refuses what cannot become a session.
-func (m *Machine) checkCreateLocked(c *client, r *CreateSessionRequest) wire.Status {
-	if r.Sequence != c.create.sequence+1 {
+// admit refuses what has no place in the sequence of c, whose slot it is, or is somebody else's.
+func (cs *createSlot) admit(c *client, r *CreateSessionRequest) wire.Status {
+	switch {
+	case r.Sequence != cs.sequence+1 && !(cs.failed && r.Sequence == cs.sequence):
 		return wire.NFS4ERR_SEQ_MISORDERED
-	}
-	if !c.confirmed && c.principal != r.Principal || c.principal.Identity != r.Principal.Identity {
+	case !c.confirmed && c.principal != r.Principal || c.principal.Identity != r.Principal.Identity:
 		return wire.NFS4ERR_CLID_INUSE
 	}
+	return wire.NFS4_OK
+}
+
+// fail notes that the CREATE_SESSION with a sequence id failed with s. NFS4ERR_DELAY takes none: the client sends the same
+// again (RFC 8881 §15.1.1.3).
+func (cs *createSlot) fail(sequence uint32, s wire.Status) wire.Status {
+	if s != wire.NFS4ERR_DELAY {
+		*cs = createSlot{sequence: sequence, failed: true}
+	}
+	return s
+}
+
+// checkCreateLocked refuses what cannot become a session.
+func (m *Machine) checkCreateLocked(c *client, r *CreateSessionRequest) wire.Status {
 	if len(c.sessions) >= m.opt.Limits.SessionsPerClient {
 		return wire.NFS4ERR_NOSPC
 	}

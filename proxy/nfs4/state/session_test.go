@@ -50,6 +50,43 @@ func TestCreateSessionSequence(t *testing.T) {
 	}
 }
 
+// A CREATE_SESSION that fails takes its sequence id, unless the client is to send it again, or somebody else has sent it. As
+// nothing came of it, it may be sent again in any case.
+func TestFailedCreateSessionTakesItsPlace(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		fail func(r *CreateSessionRequest, l *Limits)
+		want wire.Status
+		took bool
+	}{
+		{"too many sessions", func(_ *CreateSessionRequest, l *Limits) { l.SessionsPerClient = 1 }, wire.NFS4ERR_NOSPC, true},
+		{"no room for replies", func(_ *CreateSessionRequest, l *Limits) { l.ReplyCacheBytes, l.Slots = 8*4096, 128 }, wire.NFS4ERR_NOSPC, true},
+		{"too small", func(r *CreateSessionRequest, _ *Limits) { r.Fore.MaxRequests = 0 }, wire.NFS4ERR_TOOSMALL, true},
+		{"not now", func(_ *CreateSessionRequest, l *Limits) { l.ReplyCacheBytes, l.Slots = 8*4096, 16 }, wire.NFS4ERR_DELAY, false},
+		{"another identity", func(r *CreateSessionRequest, _ *Limits) { r.Principal.Identity = "x" }, wire.NFS4ERR_CLID_INUSE, false},
+	} {
+		for _, next := range []uint32{2, 3} {
+			b := newBench(t, nil)
+			ex := b.exchange("owner", 1, 0)
+			_, s := b.create(b.createArgs(ex.ClientID, 1, 0))
+			b.want(s, wire.NFS4_OK)
+			was := b.m.opt.Limits
+			r := b.createArgs(ex.ClientID, 2, 0)
+			c.fail(r, &b.m.opt.Limits)
+			_, s = b.create(r)
+			b.want(s, c.want)
+			b.m.opt.Limits = was
+			want := wire.NFS4_OK
+			if next == 3 && !c.took {
+				want = wire.NFS4ERR_SEQ_MISORDERED
+			}
+			if res, s := b.create(b.createArgs(ex.ClientID, next, 0)); s != want || res.Replayed {
+				t.Errorf("%s, then %d: %v, want %v", c.name, next, s, want)
+			}
+		}
+	}
+}
+
 // Nothing can be obtained before the record is said to be stored.
 func TestRecordComesBeforeState(t *testing.T) {
 	b := newBench(t, nil)
