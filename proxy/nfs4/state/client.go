@@ -28,6 +28,7 @@ type client struct {
 	opens    map[string]*openOwner
 	nOpens   int
 	nRanges  int
+	nSides   int
 	v40      *client40                // nil: it has sessions
 	delegs   map[*delegation]struct{} // the revoked ones too
 	nDelegs  int                      // len(delegs)

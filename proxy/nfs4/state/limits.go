@@ -14,7 +14,7 @@ type Limits struct {
 	CompoundOps       int // operations in a COMPOUND: 64 (negotiated, NFS4ERR_TOO_MANY_OPS)
 	Opens             int // open files of all clients: 262,144 (NFS4ERR_DELAY)
 	OpensPerClient    int // 65,536 (NFS4ERR_DELAY)
-	Locks             int // byte-range locks of all clients: 262,144 (NFS4ERR_DELAY)
+	Locks             int // byte-range locks of all clients: 262,144, and as many lock stateids (NFS4ERR_DELAY)
 	LocksPerClient    int // 65,536 (NFS4ERR_DELAY)
 	// Delegations of all clients: 131,072, and of one: 32,768. At the limit none is granted, and
 	// clients are asked to give some back.

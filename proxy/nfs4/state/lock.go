@@ -106,7 +106,8 @@ func (m *Machine) Lock(t *Ticket, r *LockRequest) (id wire.Stateid, denied Denie
 		}
 		return id, other.denied(), 0, wire.NFS4ERR_DENIED
 	}
-	if !m.roomForRangesLocked(c) {
+	side := o.sideOf(set)
+	if !m.roomForRangesLocked(c) || side == nil && !m.roomForSideLocked(c) {
 		return id, denied, 0, wire.NFS4ERR_DELAY
 	}
 	if r.Reclaim {
@@ -114,7 +115,11 @@ func (m *Machine) Lock(t *Ticket, r *LockRequest) (id wire.Stateid, denied Denie
 	} else {
 		m.recovery.absent.note(r.File, use{locked: true})
 	}
-	side := m.sideLocked(o, set, r)
+	if side != nil {
+		side.bump()
+	} else {
+		side = m.newSideLocked(o, set, r)
+	}
 	m.replaceLocked(side.set, lockRange{start, end, r.Write, side}, true)
 	return m.stateidLocked(&side.token), denied, 0, wire.NFS4_OK
 }
@@ -143,14 +148,18 @@ func (m *Machine) lockTargetLocked(t *Ticket, r *LockRequest) (*open, *lockSet, 
 	return tk.open, tk.file.locks[lockKey{c, string(r.Owner)}], wire.NFS4_OK
 }
 
-// sideLocked returns the lock stateid of r's owner under o, with its next seqid.
-func (m *Machine) sideLocked(o *open, set *lockSet, r *LockRequest) *lockSide {
+// sideOf is the lock stateid under o of the owner with set, or nil.
+func (o *open) sideOf(set *lockSet) *lockSide {
 	for side := range o.sides {
 		if side.set == set {
-			side.bump()
 			return side
 		}
 	}
+	return nil
+}
+
+// newSideLocked makes the lock stateid of r's owner under o. set is what the owner has locked under others, or nil.
+func (m *Machine) newSideLocked(o *open, set *lockSet, r *LockRequest) *lockSide {
 	if set == nil {
 		set = &lockSet{key: lockKey{o.client, string(r.Owner)}, file: o.file}
 		if o.file.locks == nil {
@@ -162,6 +171,8 @@ func (m *Machine) sideLocked(o *open, set *lockSet, r *LockRequest) *lockSide {
 	side.open, side.locks = o, side
 	m.tokens[side.number] = &side.token
 	set.sides++
+	m.sides++
+	o.client.nSides++
 	if o.sides == nil {
 		o.sides = make(map[*lockSide]struct{})
 	}
@@ -176,6 +187,8 @@ func (m *Machine) removeSideLocked(side *lockSide) {
 	set.ranges = slices.DeleteFunc(set.ranges, func(r lockRange) bool { return r.side == side })
 	m.countRangesLocked(set, before)
 	set.sides--
+	m.sides--
+	set.key.client.nSides--
 	if set.sides == 0 {
 		delete(set.file.locks, set.key)
 	}
@@ -193,6 +206,12 @@ func (m *Machine) countRangesLocked(set *lockSet, before int) {
 // roomForRangesLocked says whether c may have the up to two ranges that a LOCK or LOCKU can add.
 func (m *Machine) roomForRangesLocked(c *client) bool {
 	return m.ranges+2 <= m.opt.Limits.Locks && c.nRanges+2 <= m.opt.Limits.LocksPerClient
+}
+
+// roomForSideLocked says whether c may have one more lock stateid: there are as many as there may be locks, for one stays when
+// all is unlocked, until the client frees it or closes the file.
+func (m *Machine) roomForSideLocked(c *client) bool {
+	return m.sides < m.opt.Limits.Locks && c.nSides < m.opt.Limits.LocksPerClient
 }
 
 // lockConflict returns a lock of another owner than own's that is in the way of the range.

@@ -153,6 +153,45 @@ func TestLockLimits(t *testing.T) {
 	b.want(s, wire.NFS4_OK)
 }
 
+// A lock-owner that has unlocked everything has its stateid still: they are bounded as locks are, and one that is freed
+// makes room.
+func TestLockStateidLimits(t *testing.T) {
+	b := newBench(t, func(o *Options) { o.Limits.LocksPerClient, o.Limits.Locks = 4, 6 })
+	f := File{1, 1}
+	p, q := b.join("p", false), b.join("q", false)
+	use := func(p *peer, open wire.Stateid, owner int) (id wire.Stateid, s wire.Status) {
+		if id, _, s = p.lock(open, f, ownerName(owner), 0, 1, true); s == wire.NFS4_OK {
+			p.do(func(tk *Ticket) { id, s = b.m.Unlock(tk, &id, f, 0, 1) })
+		}
+		return id, s
+	}
+	mine, theirs := p.mustOpen(f, "o", 3, 0), q.mustOpen(f, "o", 3, 0)
+	var last wire.Stateid
+	for i := range 4 {
+		var s wire.Status
+		last, s = use(p, mine, i)
+		b.want(s, wire.NFS4_OK)
+	}
+	_, s := use(p, mine, 4)
+	b.want(s, wire.NFS4ERR_DELAY)
+	_, s = use(p, mine, 0) // one that is there
+	b.want(s, wire.NFS4_OK)
+	for i := range 2 {
+		_, s = use(q, theirs, i)
+		b.want(s, wire.NFS4_OK)
+	}
+	_, s = use(q, theirs, 2)
+	b.want(s, wire.NFS4ERR_DELAY)
+	p.do(func(tk *Ticket) { b.want(b.m.FreeStateid(tk, &last), wire.NFS4_OK) })
+	_, s = use(q, theirs, 2)
+	b.want(s, wire.NFS4_OK)
+	mine.Seqid = 0
+	b.want(p.close(mine, f), wire.NFS4_OK)
+	mine = p.mustOpen(f, "o", 3, 0)
+	_, s = use(p, mine, 5)
+	b.want(s, wire.NFS4_OK)
+}
+
 func TestExpiredLockGivesWay(t *testing.T) {
 	b := newBench(t, nil)
 	f := File{1, 1}

@@ -85,6 +85,7 @@ type Machine struct {
 	expired    expired40
 	opens      int
 	ranges     int
+	sides      int          // lock stateids
 	cacheBytes atomic.Int64 // reserved for replies, of Limits.ReplyCacheBytes
 	lastClient uint32
 	lastSess   uint32

@@ -173,12 +173,13 @@ func (p *peer) close(id wire.Stateid, f File) (s wire.Status) {
 func (b *bench) check() {
 	b.Helper()
 	m := b.m
-	opens, ranges, tokens, delegs := 0, 0, 0, 0
+	opens, ranges, tokens, delegs, sides := 0, 0, 0, 0, 0
 	for id, f := range m.files {
 		var read, write, denyRead, denyWrite int
 		for o := range f.opens {
 			opens++
 			tokens += 1 + len(o.sides)
+			sides += len(o.sides)
 			read += int(o.access & 1)
 			write += int(o.access >> 1 & 1)
 			denyRead += int(o.deny & 1)
@@ -197,9 +198,9 @@ func (b *bench) check() {
 		ranges += b.checkLocks(f)
 	}
 	tokens += b.checkDelegations(delegs)
-	if opens != m.opens || ranges != m.ranges || tokens != len(m.tokens) {
-		b.Errorf("counts are %d opens, %d ranges, %d stateids; there are %d, %d, %d",
-			m.opens, m.ranges, len(m.tokens), opens, ranges, tokens)
+	if opens != m.opens || ranges != m.ranges || tokens != len(m.tokens) || sides != m.sides {
+		b.Errorf("counts are %d opens, %d ranges, %d stateids, %d of locks; there are %d, %d, %d, %d",
+			m.opens, m.ranges, len(m.tokens), m.sides, opens, ranges, tokens, sides)
 	}
 	for f, n := range b.holds {
 		if n < 0 || n > 0 && m.files[f] == nil {
