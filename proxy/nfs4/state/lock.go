@@ -107,8 +107,10 @@ func (m *Machine) Lock(t *Ticket, r *LockRequest) (id wire.Stateid, denied Denie
 		return id, other.denied(), 0, wire.NFS4ERR_DENIED
 	}
 	side := o.sideOf(set)
-	if !m.roomForRangesLocked(c) || side == nil && !m.roomForSideLocked(c) {
+	if own, all := m.roomForLockLocked(c, side == nil); !own {
 		return id, denied, 0, wire.NFS4ERR_DELAY
+	} else if !all {
+		return id, denied, m.longestExpiredLocked(func(c *client) bool { return c.nSides > 0 }), wire.NFS4ERR_DELAY
 	}
 	if r.Reclaim {
 		m.recovery.goOn(m.opt.Now())
@@ -203,15 +205,12 @@ func (m *Machine) countRangesLocked(set *lockSet, before int) {
 	set.key.client.nRanges += diff
 }
 
-// roomForRangesLocked says whether c may have the up to two ranges that a LOCK or LOCKU can add.
-func (m *Machine) roomForRangesLocked(c *client) bool {
-	return m.ranges+2 <= m.opt.Limits.Locks && c.nRanges+2 <= m.opt.Limits.LocksPerClient
-}
-
-// roomForSideLocked says whether c may have one more lock stateid: there are as many as there may be locks, for one stays when
-// all is unlocked, until the client frees it or closes the file.
-func (m *Machine) roomForSideLocked(c *client) bool {
-	return m.sides < m.opt.Limits.Locks && c.nSides < m.opt.Limits.LocksPerClient
+// roomForLockLocked says whether there may be the up to two ranges that a LOCK or LOCKU can add, and a further lock stateid if
+// fresh: as far as c itself goes, and all clients together. There are as many stateids as there may be locks, for one stays when all is
+// unlocked, until the client frees it or closes the file.
+func (m *Machine) roomForLockLocked(c *client, fresh bool) (own, all bool) {
+	room := func(ranges, sides, limit int) bool { return ranges+2 <= limit && (!fresh || sides < limit) }
+	return room(c.nRanges, c.nSides, m.opt.Limits.LocksPerClient), room(m.ranges, m.sides, m.opt.Limits.Locks)
 }
 
 // lockConflict returns a lock of another owner than own's that is in the way of the range.
@@ -238,6 +237,12 @@ func (set *lockSet) firstTouching(start uint64) int {
 		return 1
 	})
 	return i
+}
+
+// splits says whether to unlock a range makes two of one.
+func (set *lockSet) splits(start, end uint64) bool {
+	i := set.firstTouching(start)
+	return i < len(set.ranges) && set.ranges[i].start < start && set.ranges[i].end > end
 }
 
 // replaceLocked takes the bytes of n out of set's ranges, and puts n in if insert.
@@ -328,9 +333,10 @@ func (m *Machine) Unlock(t *Ticket, id *wire.Stateid, f File, offset, length uin
 		return wire.Stateid{}, wire.NFS4ERR_BAD_STATEID
 	}
 	set := tk.locks.set
-	if i := set.firstTouching(start); i < len(set.ranges) && set.ranges[i].start < start &&
-		set.ranges[i].end > end && !m.roomForRangesLocked(tk.client) {
-		return wire.Stateid{}, wire.NFS4ERR_DELAY // it would make two ranges of one
+	if set.splits(start, end) {
+		if own, all := m.roomForLockLocked(tk.client, false); !own || !all {
+			return wire.Stateid{}, wire.NFS4ERR_DELAY
+		}
 	}
 	m.replaceLocked(set, lockRange{start: start, end: end}, false)
 	m.wakeLocked(set.file)

@@ -105,8 +105,11 @@ func (m *Machine) Open(t *Ticket, r *OpenRequest) (res OpenResult, victim wire.C
 			return res, victim, wire.NFS4ERR_DELAY
 		}
 	}
-	if o == nil && (m.opens >= m.opt.Limits.Opens || c.nOpens >= m.opt.Limits.OpensPerClient) {
+	switch {
+	case o == nil && c.nOpens >= m.opt.Limits.OpensPerClient:
 		return res, 0, wire.NFS4ERR_DELAY
+	case o == nil && m.opens >= m.opt.Limits.Opens:
+		return res, m.longestExpiredLocked(func(c *client) bool { return c.nOpens > 0 }), wire.NFS4ERR_DELAY
 	}
 	if r.Reclaim {
 		m.recovery.goOn(m.opt.Now())
@@ -275,6 +278,21 @@ func (m *Machine) conflictingOpenLocked(f *file, own *open, access, deny uint8) 
 		}
 	}
 	return 0
+}
+
+// longestExpiredLocked returns the expired client that was silent for longest of those that have something, or 0. Where there is
+// no room left, it makes some.
+func (m *Machine) longestExpiredLocked(has func(*client) bool) wire.ClientID {
+	var longest *client
+	for _, c := range m.clients {
+		if has(c) && m.expiredLocked(c) {
+			longest = older(longest, c)
+		}
+	}
+	if longest == nil {
+		return 0
+	}
+	return longest.id
 }
 
 // replaceableLocked says whether c's state can be taken from it.

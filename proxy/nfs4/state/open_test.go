@@ -3,6 +3,7 @@ package state
 import (
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/nfseal/nfseal/proxy/nfs4/wire"
 )
@@ -196,6 +197,42 @@ func TestOpenLimits(t *testing.T) {
 	id.Seqid = 0
 	b.want(p.close(id, File{2, 1}), wire.NFS4_OK)
 	q.mustOpen(File{2, 1}, "o", 1, 0)
+}
+
+// What an expired client holds is kept for it as a courtesy, and not at the cost of others: where all opens or locks that there may
+// be are taken, the one goes that was silent for longest.
+func TestExpiredClientsMakeRoom(t *testing.T) {
+	b := newBench(t, func(o *Options) { o.Limits.Opens, o.Limits.Locks = 4, 4 })
+	idle, oldest, old, p := b.join("idle", false), b.join("oldest", false), b.join("old", false), b.join("p", false)
+	lock := func(p *peer, f File, n int) (s wire.Status) {
+		id := p.mustOpen(f, "o", 3, 0)
+		for i := range n {
+			if _, _, s = p.lock(id, f, "l", uint64(2*i), 1, true); s != wire.NFS4_OK {
+				return s
+			}
+		}
+		return s
+	}
+	f := func(n uint64) File { return File{n, 1} }
+	b.want(lock(oldest, f(1), 1), wire.NFS4_OK)
+	oldest.mustOpen(f(2), "o", 1, 0)
+	b.advance(time.Second)
+	b.want(lock(old, f(3), 2), wire.NFS4_OK)
+	b.advance(testLease)
+	p.mustOpen(f(4), "o", 1, 0) // as many as may be
+	b.advance(1)
+	p.mustOpen(f(5), "o", 1, 0)
+	if b.m.clients[oldest.id] != nil || b.m.clients[old.id] == nil || b.m.clients[idle.id] == nil {
+		t.Error("not the client that was silent for longest")
+	}
+	b.want(lock(p, f(6), 2), wire.NFS4_OK)
+	if b.m.clients[old.id] != nil {
+		t.Error("its locks are still there")
+	}
+	_, s := p.open(f(7), "o", 1, 0)
+	b.want(s, wire.NFS4_OK)
+	_, s = p.open(f(8), "o", 1, 0)
+	b.want(s, wire.NFS4ERR_DELAY)
 }
 
 // modelOpen is what the model knows of an open.
