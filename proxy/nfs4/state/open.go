@@ -27,7 +27,7 @@ type open struct {
 	access uint8
 	deny   uint8
 	// Which values of access and deny OPENs had, as bits 1<<value: OPEN_DOWNGRADE may go back to
-	// one of those alone (RFC 8881 §18.18).
+	// what some of them have together (RFC 8881 §18.18).
 	accessSeen uint8
 	denySeen   uint8
 	sides      map[*lockSide]struct{}
@@ -319,13 +319,25 @@ func (m *Machine) Downgrade(t *Ticket, id *wire.Stateid, f File, access, deny ui
 		return wire.Stateid{}, s
 	}
 	a, d := uint8(access), uint8(deny)
-	if o.accessSeen&(1<<a) == 0 || o.denySeen&(1<<d) == 0 {
+	if !composes(o.accessSeen, a) || !composes(o.denySeen, d) {
 		return wire.Stateid{}, wire.NFS4ERR_INVAL
 	}
 	o.file.setShare(o, a, d)
 	o.accessSeen, o.denySeen = within(o.accessSeen, a), within(o.denySeen, d)
 	o.bump()
 	return m.stateidLocked(&o.token), wire.NFS4_OK
+}
+
+// composes says whether v is what some of the values in seen have together.
+func composes(seen, v uint8) bool {
+	seen = within(seen, v)
+	var together uint8
+	for i := range uint8(4) {
+		if seen&(1<<i) != 0 {
+			together |= i
+		}
+	}
+	return seen != 0 && together == v
 }
 
 // within leaves of the values in seen those that are part of v.

@@ -146,6 +146,34 @@ func TestDowngrade(t *testing.T) {
 	p.mustOpen(f, "other", 2, 0)
 }
 
+// What OPEN_DOWNGRADE may leave is what some of the owner's OPENs of the file had together.
+func TestDowngradeToAUnion(t *testing.T) {
+	type share struct{ access, deny uint32 }
+	for _, c := range []struct {
+		opens []share
+		to    share
+		want  wire.Status
+	}{
+		{[]share{{1, 0}, {2, 0}, {1, 1}}, share{3, 0}, wire.NFS4_OK},
+		{[]share{{1, 1}, {2, 2}, {3, 0}}, share{3, 3}, wire.NFS4_OK},
+		{[]share{{3, 1}, {1, 2}}, share{1, 0}, wire.NFS4ERR_INVAL},
+		{[]share{{3, 1}, {1, 2}}, share{2, 1}, wire.NFS4ERR_INVAL},
+		{[]share{{1, 0}}, share{3, 0}, wire.NFS4ERR_INVAL},
+	} {
+		b := newBench(t, nil)
+		p, f := b.join("p", false), File{1, 1}
+		var id wire.Stateid
+		for _, o := range c.opens {
+			id = p.mustOpen(f, "o", o.access, o.deny)
+		}
+		p.do(func(tk *Ticket) {
+			if _, s := b.m.Downgrade(tk, &id, f, c.to.access, c.to.deny); s != c.want {
+				t.Errorf("%v to %v: %v, want %v", c.opens, c.to, s, c.want)
+			}
+		})
+	}
+}
+
 func TestRollback(t *testing.T) {
 	b := newBench(t, nil)
 	f := File{1, 1}
