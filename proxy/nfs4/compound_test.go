@@ -156,6 +156,8 @@ func TestExchangeIDArguments(t *testing.T) {
 			t.Errorf("got %+v", res)
 		}
 	}
+	fences := call{wire.OP_EXCHANGE_ID, &wire.ExchangeIDArgs{OwnerID: []byte("o"), Flags: wire.EXCHGID4_FLAG_SUPP_FENCE_OPS}}
+	wantStatus(t, handle(r.b, sysAuth(0, 0), encodeCompound("", 2, fences)), wire.NFS4_OK)
 	s := r.newSessionWith("flags", wide)
 	if s.created.Flags != 0 || s.fore.MaxRequests != 4 || s.fore.MaxOperations != 64 ||
 		s.fore.MaxRequestSize > 2<<20 || s.fore.MaxRequestSize < nfs4.MaxIOBytes {

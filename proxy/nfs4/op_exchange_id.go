@@ -5,9 +5,12 @@ import (
 	"github.com/nfseal/nfseal/proxy/nfs4/wire"
 )
 
-// exchangeFlags are what minor version 1 lets a client set in EXCHANGE_ID; SUPP_FENCE_OPS is of
-// minor version 2.
-const exchangeFlags = wire.EXCHGID4_FLAG_MASK_A &^ wire.EXCHGID4_FLAG_SUPP_FENCE_OPS
+// exchangeFlags are what each minor version lets a client set in EXCHANGE_ID: SUPP_FENCE_OPS is of minor version 2 (RFC 7862
+// §14.1), and does not show in the answer, as there are no layouts to fence.
+var exchangeFlags = [maxMinorVersion + 1]uint32{
+	1: wire.EXCHGID4_FLAG_MASK_A &^ wire.EXCHGID4_FLAG_SUPP_FENCE_OPS,
+	2: wire.EXCHGID4_FLAG_MASK_A,
+}
 
 // opExchangeID serves EXCHANGE_ID (RFC 8881 §18.35).
 func opExchangeID(c *compound) wire.Status {
@@ -16,7 +19,7 @@ func opExchangeID(c *compound) wire.Status {
 	switch {
 	case c.malformed():
 		return wire.NFS4ERR_BADXDR
-	case a.Flags&^exchangeFlags != 0 || len(a.OwnerID) == 0:
+	case a.Flags&^exchangeFlags[c.head.MinorVersion] != 0 || len(a.OwnerID) == 0:
 		return wire.NFS4ERR_INVAL
 	case a.Protect == wire.SP4_MACH_CRED:
 		return wire.NFS4ERR_INVAL // needs RPCSEC_GSS
