@@ -42,6 +42,14 @@ func (c *compound) disturbed(id vfs.FileID) {
 	}
 }
 
+// disturbedUnder is disturbed for the current file's content, if it was changed under a stateid that is no open: an open for
+// writing lets nobody else have a delegation.
+func (c *compound) disturbedUnder(id *wire.Stateid) {
+	if state.Classify(id) != state.Ordinary {
+		c.disturbed(c.current.id)
+	}
+}
+
 // opDelegReturn serves DELEGRETURN (RFC 8881 §18.6).
 func opDelegReturn(c *compound) wire.Status {
 	var a wire.DelegReturnArgs

@@ -75,6 +75,49 @@ func TestDelegationIsRecalled(t *testing.T) {
 	}
 }
 
+// A delegation that is granted while a file is changed without being open is recalled when it was.
+func TestDelegationDuringAChange(t *testing.T) {
+	anonymous := wire.AnonymousStateid
+	for _, ops := range [][]call{
+		{write(anonymous, 0, "x")},
+		{{wire.OP_ALLOCATE, &wire.AllocateArgs{Length: 10}}},
+		{{wire.OP_DEALLOCATE, &wire.AllocateArgs{Length: 4}}},
+		{saveFH, putRoot, linkTo("g")},
+		{saveFH, putRoot, lookup("source"), saveFH, putRoot, lookup("f"), {wire.OP_CLONE, &wire.CloneArgs{}}},
+		{saveFH, putRoot, lookup("source"), saveFH, putRoot, lookup("f"), {wire.OP_COPY, &wire.CopyArgs{Synchronous: true}}},
+	} {
+		op := ops[len(ops)-1].op
+		r := newRig(t, nil)
+		holder, client := r.newCalled("holder")
+		other := r.newSession("other")
+		other.minor = 2
+		for _, name := range []string{"source", "f"} {
+			h, id := other.makeFile(name, 0o666)
+			other.ok(putFH(h), write(id, 0, "content"))
+			other.ok(putFH(h), closeFile(id))
+		}
+		holder.delegated("elsewhere", forRead)
+		r.fs.beforeChange = func() {
+			a := holder.ok(putRoot, open("f", forRead))
+			if last[wire.OpenRes](t, a).Delegation.Type != wire.OPEN_DELEGATE_READ {
+				t.Fatalf("%v: no delegation", op)
+			}
+		}
+		other.ok(append([]call{putRoot, lookup("f")}, ops...)...)
+		if r.fs.beforeChange != nil {
+			t.Fatalf("%v changed nothing", op)
+		}
+		select {
+		case got := <-client.got:
+			if got.op != wire.OP_CB_RECALL {
+				t.Errorf("%v: called with %v", op, got.op)
+			}
+		case <-time.After(time.Second):
+			t.Errorf("%v: not recalled", op)
+		}
+	}
+}
+
 // What another client has written, and closed, while the file was looked up is in what the OPEN that gets a delegation
 // tells of it: its client will not ask again.
 func TestDelegationOfWhatWasJustWritten(t *testing.T) {

@@ -209,8 +209,9 @@ type spyFS struct {
 	fail                      error  // of GetAttr, Write and the client records
 	failCreate                string // a name that Create fails for
 	beforeRead                func() // may be nil
-	beforeHold, afterGetAttr  func() // may be nil; called once
-	holds                     map[vfs.FileID]int
+	// Each is called once, and may be nil.
+	beforeHold, afterGetAttr, beforeChange func()
+	holds                                  map[vfs.FileID]int
 }
 
 func (f *spyFS) GetAttr(ctx context.Context, id vfs.FileID, out *vfs.Attr) error {
@@ -238,8 +239,37 @@ func (f *spyFS) Remove(ctx context.Context, cred *vfs.Cred, dir vfs.FileID, name
 	return f.FS.Remove(ctx, cred, dir, name, removed)
 }
 
+// changing calls beforeChange.
+func (f *spyFS) changing() {
+	if before := f.beforeChange; before != nil {
+		f.beforeChange = nil
+		before()
+	}
+}
+
+func (f *spyFS) Allocate(ctx context.Context, cred *vfs.Cred, id vfs.FileID, offset, length uint64, out *vfs.Attr) error {
+	f.changing()
+	return f.FS.Allocate(ctx, cred, id, offset, length, out)
+}
+
+func (f *spyFS) Deallocate(ctx context.Context, cred *vfs.Cred, id vfs.FileID, offset, length uint64, out *vfs.Attr) error {
+	f.changing()
+	return f.FS.Deallocate(ctx, cred, id, offset, length, out)
+}
+
+func (f *spyFS) Clone(ctx context.Context, cred *vfs.Cred, src, dst vfs.FileID, srcOffset, dstOffset, length uint64, out *vfs.Attr) error {
+	f.changing()
+	return f.FS.Clone(ctx, cred, src, dst, srcOffset, dstOffset, length, out)
+}
+
+func (f *spyFS) Link(ctx context.Context, cred *vfs.Cred, file, dir vfs.FileID, name string, out *vfs.Attr) (vfs.ChangeInfo, error) {
+	f.changing()
+	return f.FS.Link(ctx, cred, file, dir, name, out)
+}
+
 func (f *spyFS) Write(ctx context.Context, writer *vfs.Cred, check bool, id vfs.FileID, offset uint64, p []byte, want vfs.Stability) (vfs.Stability, error) {
 	f.writes.Add(1)
+	f.changing()
 	if f.fail != nil {
 		return 0, f.fail
 	}

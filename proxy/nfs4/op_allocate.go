@@ -35,6 +35,7 @@ func (c *compound) changeSpace(change func(*vfs.Cred, *wire.AllocateArgs) error)
 		return c.failContent(err)
 	}
 	c.fresh = true
+	c.disturbedUnder(&a.Stateid)
 	return wire.NFS4_OK
 }
 

@@ -50,6 +50,7 @@ func opClone(c *compound) wire.Status {
 		return c.fail(err)
 	}
 	c.fresh = true
+	c.disturbedUnder(&a.Target)
 	return wire.NFS4_OK
 }
 

@@ -39,6 +39,7 @@ func opCopy(c *compound) wire.Status {
 		res.Requirements.Synchronous = !res.Response.Async
 	}
 	if st == wire.NFS4_OK {
+		c.disturbedUnder(&a.Target)
 		res.Encode(c.out)
 	}
 	return st

@@ -75,6 +75,7 @@ func opLink(c *compound) wire.Status {
 	if err != nil {
 		return c.fail(err)
 	}
+	c.disturbed(c.saved.id)
 	res := wire.LinkRes{Dir: changed(ci)}
 	res.Encode(c.out)
 	return wire.NFS4_OK

@@ -24,6 +24,7 @@ func opWrite(c *compound) wire.Status {
 	if err != nil {
 		return c.failContent(err)
 	}
+	c.disturbedUnder(&a.Stateid)
 	c.s.bytesWritten.Add(uint64(len(data)))
 	res := wire.WriteRes{Count: uint32(len(data)), Committed: wire.StableHow(how), Verifier: verifier}
 	res.Encode(c.out)
