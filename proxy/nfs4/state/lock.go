@@ -123,6 +123,9 @@ func (m *Machine) Lock(t *Ticket, r *LockRequest) (id wire.Stateid, denied Denie
 		side = m.newSideLocked(o, set, r)
 	}
 	m.replaceLocked(side.set, lockRange{start, end, r.Write, side}, true)
+	if !r.Write {
+		m.wakeLocked(o.file) // what the owner had locked for writing is shared now
+	}
 	return m.stateidLocked(&side.token), denied, 0, wire.NFS4_OK
 }
 

@@ -213,6 +213,39 @@ func TestExpiredLockGivesWay(t *testing.T) {
 	}
 }
 
+// Who waits for a lock is told when it can be had, be it that another one became a shared lock.
+func TestLockNotices(t *testing.T) {
+	f := File{1, 1}
+	for _, c := range []struct {
+		name    string
+		write   bool // is what is waited for
+		release func(b *bench, p *peer, open, lock wire.Stateid)
+		told    bool
+	}{
+		{"unlocked", true, func(b *bench, p *peer, _, lock wire.Stateid) {
+			p.do(func(tk *Ticket) { _, s := b.m.Unlock(tk, &lock, f, 0, 10); b.want(s, wire.NFS4_OK) })
+		}, true},
+		{"closed", true, func(b *bench, p *peer, open, _ wire.Stateid) { b.want(p.close(open, f), wire.NFS4_OK) }, true},
+		{"shared, to read", false, func(b *bench, p *peer, open, _ wire.Stateid) { p.lock(open, f, "l", 0, 10, false) }, true},
+		{"shared, to write", true, func(b *bench, p *peer, open, _ wire.Stateid) { p.lock(open, f, "l", 0, 10, false) }, false},
+		{"shared in part", false, func(b *bench, p *peer, open, _ wire.Stateid) { p.lock(open, f, "l", 0, 5, false) }, false},
+	} {
+		b, calls := newPhoneBench(t, func(o *Options) { o.NoDelegations = true })
+		p, q := b.join("p", false), b.joinUp("q")
+		open, theirs := p.mustOpen(f, "o", 3, 0), q.mustOpen(f, "o", 3, 0)
+		lock, _, s := p.lock(open, f, "l", 0, 10, true)
+		b.want(s, wire.NFS4_OK)
+		q.do(func(tk *Ticket) {
+			_, _, _, s := b.m.Lock(tk, &LockRequest{File: f, Write: c.write, Waits: true, Length: 10, NewOwner: true, Stateid: theirs, Owner: []byte("w")})
+			b.want(s, wire.NFS4ERR_DENIED)
+		})
+		c.release(b, p, open, lock)
+		if told := len(calls.notices) == 1 && calls.notices[0] == (LockNotice{Client: q.id, File: f, Owner: "w"}); told != c.told {
+			t.Errorf("%s: %+v", c.name, calls.notices)
+		}
+	}
+}
+
 // The model has an entry for each of the first bytes of a file, one for all bytes in the middle, and
 // one for each of the last bytes of the 64-bit range.
 const (
