@@ -12,7 +12,7 @@ type Limits struct {
 	SessionsPerClient int // 16 (NFS4ERR_NOSPC)
 	Slots             int // of a session: 64 (negotiated, fewer while there is little room for replies)
 	CompoundOps       int // operations in a COMPOUND: 64 (negotiated, NFS4ERR_TOO_MANY_OPS)
-	Opens             int // open files of all clients: 262,144 (NFS4ERR_DELAY)
+	Opens             int // open files of all clients: 262,144 (NFS4ERR_DELAY), and as many owners of 4.0 (NFS4ERR_RESOURCE)
 	OpensPerClient    int // 65,536 (NFS4ERR_DELAY)
 	Locks             int // byte-range locks of all clients: 262,144, and as many lock stateids (NFS4ERR_DELAY)
 	LocksPerClient    int // 65,536 (NFS4ERR_DELAY)

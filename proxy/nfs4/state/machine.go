@@ -86,6 +86,7 @@ type Machine struct {
 	opens      int
 	ranges     int
 	sides      int          // lock stateids
+	owners40   int          // of minor version 0, open owners and lock owners
 	cacheBytes atomic.Int64 // reserved for replies, of Limits.ReplyCacheBytes
 	lastClient uint32
 	lastSess   uint32

@@ -134,9 +134,10 @@ func (m *Machine) ownerLocked(c *client, name []byte, lock bool) (*owner40, wire
 	if o := owners[string(name)]; o != nil {
 		return o, wire.NFS4_OK
 	}
-	if len(owners) >= m.opt.Limits.OpensPerClient {
+	if len(owners) >= m.opt.Limits.OpensPerClient || m.owners40 >= m.opt.Limits.Opens {
 		return nil, wire.NFS4ERR_RESOURCE
 	}
+	m.owners40++
 	o := &owner40{client: c, name: string(name), lock: lock, used: m.opt.Now()}
 	owners[o.name] = o
 	return o, wire.NFS4_OK
@@ -293,6 +294,7 @@ func (m *Machine) dropOwnerLocked(o *owner40) {
 	owners := o.client.v40.owners(o.lock)
 	if owners[o.name] == o {
 		delete(owners, o.name)
+		m.owners40--
 	}
 }
 
