@@ -213,6 +213,41 @@ func TestOpenAccess(t *testing.T) {
 	root.fails(wire.NFS4ERR_ACCESS, putRoot, lookup("own"), read(wire.AnonymousStateid, 0, 1))
 }
 
+// An exclusive create of a file that is there is the retry of the one that made it, if the verifier is the same and so is the
+// user: it is no way past the mode, nor does a verifier of zeros fit files that were made without one.
+func TestExclusiveCreateOfAnothersFile(t *testing.T) {
+	r := newRig(t, nil)
+	s, thief := r.newSession("c"), r.newSession("thief")
+	thief.auth = sysAuth(1001, 1001)
+	for _, made := range []struct {
+		name     string
+		mode     wire.CreateMode
+		verifier wire.Verifier
+	}{
+		{"unchecked", wire.UNCHECKED4, wire.Verifier{}},
+		{"guarded", wire.GUARDED4, wire.Verifier{}},
+		{"exclusive", wire.EXCLUSIVE4_1, wire.Verifier{7}},
+		{"exclusive with zeros", wire.EXCLUSIVE4_1, wire.Verifier{}},
+	} {
+		a := openArgs(made.name, forBoth)
+		a.Create, a.CreateMode, a.Verifier, a.Attrs = true, made.mode, made.verifier, withMode(0o600)
+		id := at[wire.OpenRes](t, s.ok(putRoot, call{wire.OP_OPEN, a}), 2).Stateid
+		s.ok(putRoot, lookup(made.name), write(id, 0, "secret"))
+		for _, mode := range []wire.CreateMode{wire.EXCLUSIVE4, wire.EXCLUSIVE4_1} {
+			again := openArgs(made.name, forBoth)
+			again.Create, again.CreateMode, again.Verifier = true, mode, made.verifier
+			want := wire.NFS4ERR_EXIST
+			if made.mode == wire.EXCLUSIVE4_1 {
+				s.ok(putRoot, call{wire.OP_OPEN, again})
+				want = wire.NFS4ERR_ACCESS
+			}
+			if a := thief.do(putRoot, call{wire.OP_OPEN, again}); a.status != want {
+				t.Errorf("%s, mode %d: %v, want %v", made.name, mode, a.status, want)
+			}
+		}
+	}
+}
+
 func TestShareModesAndHolds(t *testing.T) {
 	r := newRig(t, nil)
 	p, q := r.newSession("p"), r.newSession("q")

@@ -20,7 +20,7 @@ type opening struct {
 	set    vfs.SetAttr
 	dir    vfs.ChangeInfo
 	done   wire.Bitmap // attributes that were set
-	// created says that this OPEN made the file, or is the retry of one that did: the mode that it
+	// created says that this OPEN made the file, or is the same user's retry of one that did: the mode that it
 	// asked for does not keep it from the access that it asked for.
 	created  bool
 	truncate bool
@@ -120,6 +120,9 @@ var createModes = [...]vfs.CreateMode{
 	wire.EXCLUSIVE4_1: vfs.Exclusive,
 }
 
+// zeros stands for a verifier of zeros, which the file system has for files that were not made exclusively.
+var zeros = wire.Verifier{'n', 'o', 't', ' ', 'n', 'o', 'n', 'e'}
+
 func (c *compound) findOrCreate(o *opening) wire.Status {
 	req := vfs.CreateRequest{
 		Kind:     vfs.Regular,
@@ -127,16 +130,20 @@ func (c *compound) findOrCreate(o *opening) wire.Status {
 		Verifier: o.a.Verifier,
 		Attr:     o.set,
 	}
+	if req.Mode == vfs.Exclusive && o.a.Verifier == (wire.Verifier{}) {
+		req.Verifier = zeros
+	}
 	var made vfs.CreateResult
 	err := c.s.fs.Create(c.marked(), &c.cred, c.current.id, string(o.a.Name), &req, &made)
 	if err != nil {
 		return c.failCreate(o, err)
 	}
 	c.attr, o.dir = made.Attr, made.Dir
-	o.created = !made.Existed || req.Mode == vfs.Exclusive
-	o.truncate = !o.created && o.set.Mask&vfs.SetSize != 0 && o.set.Size == 0
+	retried := made.Existed && req.Mode == vfs.Exclusive
+	o.created = !made.Existed || retried && made.Attr.UID == c.cred.UID
+	o.truncate = made.Existed && !retried && o.set.Mask&vfs.SetSize != 0 && o.set.Size == 0
 	switch {
-	case o.created && o.a.CreateMode != wire.EXCLUSIVE4:
+	case (!made.Existed || retried) && o.a.CreateMode != wire.EXCLUSIVE4:
 		o.done = o.a.Attrs.Mask
 	case o.truncate:
 		o.done.Set(wire.FATTR4_SIZE)
