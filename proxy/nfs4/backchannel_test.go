@@ -228,6 +228,39 @@ func TestDelegationIsReclaimed(t *testing.T) {
 	other.ok(putRoot, open("f", forWrite))
 }
 
+// Who may only read a file does not get to write it by claiming that it had a write delegation before the restart. The
+// owner does, whatever the mode is.
+func TestReclaimedDelegationNeedsAccess(t *testing.T) {
+	for _, c := range []struct {
+		uid  uint32
+		mode uint32
+		kind wire.DelegationType
+		want wire.DelegationType
+	}{
+		{1001, 0o644, wire.OPEN_DELEGATE_WRITE, wire.OPEN_DELEGATE_NONE},
+		{1001, 0o644, wire.OPEN_DELEGATE_WRITE_ATTRS_DELEG, wire.OPEN_DELEGATE_NONE},
+		{1001, 0o644, wire.OPEN_DELEGATE_READ, wire.OPEN_DELEGATE_READ},
+		{1001, 0o666, wire.OPEN_DELEGATE_WRITE, wire.OPEN_DELEGATE_WRITE},
+		{5, 0o444, wire.OPEN_DELEGATE_WRITE, wire.OPEN_DELEGATE_WRITE},
+	} {
+		r := newRig(t, nil)
+		s, _ := r.newCalled("c")
+		s.auth = sysAuth(5, 5)
+		h, id := s.makeFile("f", 0o644)
+		s.ok(putFH(h), write(id, 0, "hello"), setAttr(id, withMode(c.mode)))
+		r.restart()
+		s = r.newCalledOn(r.callable(t), "c")
+		s.auth = sysAuth(c.uid, c.uid)
+		a := openArgs("", forRead)
+		a.Claim, a.DelegateType = wire.CLAIM_PREVIOUS, c.kind
+		got := last[wire.OpenRes](t, s.ok(putFH(h), call{wire.OP_OPEN, a}))
+		if got.Delegation.Type != c.want {
+			t.Errorf("%+v: got %+v", c, got)
+		}
+		s.fails(wire.NFS4ERR_OPENMODE, putFH(h), write(got.Stateid, 0, "x"))
+	}
+}
+
 // Without a way to call the client, a reclaimed delegation is to be returned at once.
 func TestReclaimedDelegationIsReturned(t *testing.T) {
 	r := newRig(t, nil)

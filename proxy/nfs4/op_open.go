@@ -179,6 +179,9 @@ func (c *compound) openFound(o *opening) (res state.OpenResult, st wire.Status) 
 		return res, c.fail(err)
 	}
 	req := o.request(&c.attr)
+	if !c.mayKeep(req.Wish.Reclaim) {
+		req.Wish.Reclaim = wire.OPEN_DELEGATE_NONE
+	}
 	st = c.unblock(func() (victim wire.ClientID, st wire.Status) {
 		res, victim, st = c.s.state.Open(&c.ticket, &req)
 		return victim, st
@@ -274,6 +277,15 @@ func (c *compound) mayOpen(o *opening) wire.Status {
 		return wire.NFS4_OK
 	}
 	return wire.NFS4ERR_ACCESS
+}
+
+// mayKeep says whether the caller may have a delegation back that it claims to have had for the file of c.attr: one for writing lets
+// it write, whatever the open that it comes with is for.
+func (c *compound) mayKeep(kind wire.DelegationType) bool {
+	if kind != wire.OPEN_DELEGATE_WRITE && kind != wire.OPEN_DELEGATE_WRITE_ATTRS_DELEG {
+		return true
+	}
+	return c.cred.UID == c.attr.UID || vfs.Permitted(&c.attr, &c.cred, vfs.MayWrite)
 }
 
 // answerOpen writes the result. Files stay alive while they are open, whoever removes them, so a
