@@ -407,6 +407,7 @@ func TestDelegatedTimes(t *testing.T) {
 		t.Errorf("got %v and %v", now.TimeAccess, now.TimeModify)
 	}
 	s.fails(wire.NFS4ERR_PERM, putFH(h), setAttr(got.Delegation.Stateid, withMode(0o777)))
+	s.r.readerKeepsNoModifyTime(t, times)
 	_, plain := s.r.newSessionHolding(t, "plain")
 	s.fails(wire.NFS4ERR_BAD_STATEID, putFH(h), setAttr(plain, times))
 	s.fails(wire.NFS4ERR_INVAL, putFH(h), getAttr(wire.FATTR4_TIME_DELEG_MODIFY))
@@ -414,6 +415,21 @@ func TestDelegatedTimes(t *testing.T) {
 	made.args.(*wire.OpenArgs).Attrs = times
 	s.auth = sysAuth(0, 0)
 	s.fails(wire.NFS4ERR_INVAL, putRoot, made)
+}
+
+// readerKeepsNoModifyTime has a user that may only read a file set its times under a delegation for reading.
+func (r *rig) readerKeepsNoModifyTime(t *testing.T, times wire.Attrs) {
+	t.Helper()
+	owner := r.newSession("owner")
+	h, mine := owner.makeFile("read only", 0o644)
+	owner.ok(putFH(h), closeFile(mine))
+	s, _ := r.newCalled("reader")
+	s.auth = sysAuth(1001, 1001)
+	a := s.ok(putRoot, open("read only", forRead|wire.OPEN4_SHARE_ACCESS_WANT_READ_DELEG|wire.OPEN4_SHARE_ACCESS_WANT_DELEG_TIMESTAMPS))
+	id := last[wire.OpenRes](t, a).Delegation.Stateid
+	s.fails(wire.NFS4ERR_OPENMODE, putFH(h), setAttr(id, times))
+	times.Mask = wire.BitmapOf(wire.FATTR4_TIME_DELEG_ACCESS)
+	s.ok(putFH(h), setAttr(id, times))
 }
 
 // newSessionHolding is a client of its own with a delegation that has no times.

@@ -60,7 +60,7 @@ func (c *compound) toSet(a *wire.SetAttrArgs) wire.Status {
 }
 
 // mayKeepTimes lets the holder of a delegation that covers the times set them, whoever the user is
-// (RFC 9754 §5); nobody else can set these attributes.
+// (RFC 9754 §5), that of the last change if it is one for writing; nobody else can set these attributes.
 func (c *compound) mayKeepTimes(a *wire.SetAttrArgs, cred **vfs.Cred) wire.Status {
 	if a.Attrs.Mask.And(delegatedAttrs).IsZero() {
 		return wire.NFS4_OK
@@ -68,7 +68,8 @@ func (c *compound) mayKeepTimes(a *wire.SetAttrArgs, cred **vfs.Cred) wire.Statu
 	if st := c.resolve(&a.Stateid); st != wire.NFS4_OK {
 		return st
 	}
-	if st := c.s.state.KeepsTimes(&c.ticket, &a.Stateid, c.file()); st != wire.NFS4_OK {
+	write := a.Attrs.Mask.Has(wire.FATTR4_TIME_DELEG_MODIFY)
+	if st := c.s.state.KeepsTimes(&c.ticket, &a.Stateid, c.file(), write); st != wire.NFS4_OK {
 		return st
 	}
 	if a.Attrs.Mask.Without(delegatedAttrs).IsZero() {

@@ -342,7 +342,7 @@ func (m *Machine) Return(t *Ticket, id *wire.Stateid, f File) wire.Status {
 
 // KeepsTimes says whether stateid id is a delegation under which t's client keeps f's times, and writes
 // it if write (RFC 9754 §5): NFS4_OK or why not.
-func (m *Machine) KeepsTimes(t *Ticket, id *wire.Stateid, f File) wire.Status {
+func (m *Machine) KeepsTimes(t *Ticket, id *wire.Stateid, f File, write bool) wire.Status {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	d, s := m.delegationLocked(t, id, f)
@@ -351,6 +351,8 @@ func (m *Machine) KeepsTimes(t *Ticket, id *wire.Stateid, f File) wire.Status {
 		return s
 	case !d.times:
 		return wire.NFS4ERR_BAD_STATEID
+	case write && !d.write:
+		return wire.NFS4ERR_OPENMODE
 	}
 	return wire.NFS4_OK
 }
