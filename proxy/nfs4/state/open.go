@@ -178,7 +178,7 @@ func conflictStatus(reclaim bool) wire.Status {
 }
 
 // Rollback undoes an Open whose caller could not go through with it. It must follow the Open
-// before the stateid was given to anyone.
+// before the stateid was given to anyone. Where the same owner has opened the file once more since, what both have together stays.
 func (m *Machine) Rollback(r *OpenResult) {
 	m.mu.Lock()
 	defer m.unlock()
@@ -186,8 +186,8 @@ func (m *Machine) Rollback(r *OpenResult) {
 		m.removeDelegationLocked(tk.deleg, &m.delegated.Undone)
 	}
 	o := r.open
-	if r.NoOpen || m.tokens[o.number] != &o.token {
-		return // closed or expired meanwhile
+	if r.NoOpen || m.tokens[o.number] != &o.token || o.seqid != r.Stateid.Seqid {
+		return // closed, expired or opened once more meanwhile
 	}
 	if r.opened {
 		m.removeOpenLocked(o)

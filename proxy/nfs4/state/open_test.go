@@ -194,6 +194,26 @@ func TestRollback(t *testing.T) {
 	p.mustOpen(f, "o", 2, 0)
 }
 
+// An OPEN that is undone leaves alone what its owner has been told of by a later one, which goes on with the same open.
+func TestRollbackBehindAnotherOpen(t *testing.T) {
+	for _, first := range []bool{true, false} {
+		b := newBench(t, nil)
+		p, f := b.join("p", false), File{1, 1}
+		if !first {
+			p.mustOpen(f, "o", 1, 0)
+		}
+		res, s := p.open(f, "o", 1, 0)
+		b.want(s, wire.NFS4_OK)
+		id := p.mustOpen(f, "o", 3, 0)
+		b.m.Rollback(&res)
+		p.do(func(tk *Ticket) {
+			if s := b.m.CheckIO(tk, &id, f, true); s != wire.NFS4_OK {
+				t.Errorf("first %v: %v", first, s)
+			}
+		})
+	}
+}
+
 func TestFreeStateid(t *testing.T) {
 	b := newBench(t, nil)
 	f := File{1, 1}
