@@ -361,7 +361,9 @@ const (
 	callbackAttempts = 6
 	callbackPause    = 50 * time.Millisecond
 	// queryWait is how long a GETATTR or READDIR waits for other clients' answers before its own client is
-	// told to come again. maxListingQueries is how many files one READDIR asks about.
+	// told to come again; lateAnswer is for how long what comes later is good for that. maxListingQueries is how many files
+	// one READDIR asks about.
 	queryWait         = 200 * time.Millisecond
+	lateAnswer        = 5 * time.Second
 	maxListingQueries = 64
 )

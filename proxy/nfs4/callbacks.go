@@ -60,6 +60,13 @@ type callbacks struct {
 	peers    map[wire.ClientID]*peer
 	sessions map[wire.SessionID]*backchannel
 	queries  map[wire.Stateid]*query
+	late     []lateQuery // those that are kept, the oldest first
+}
+
+// lateQuery is a query whose answer is kept.
+type lateQuery struct {
+	id wire.Stateid
+	on *query
 }
 
 // peer is a client that can be called, or has callbacks waiting.

@@ -79,25 +79,37 @@ func granted(d *state.Delegation) wire.Delegation {
 // errQuery: a client did not say what it has made of a file.
 var errQuery = errors.New("nfs4: no use in a CB_GETATTR's answer")
 
-// query is a CB_GETATTR on its way. All that ask for the same wait for it.
+// query is a CB_GETATTR on its way. All that ask for the same wait for it. An answer that comes when all have given up is kept for
+// the first that asks again, for lateAnswer: from a client that is far away, none would ever be in time.
 type query struct {
 	done  chan struct{} // closed when what follows is there
 	attrs wire.Attrs
 	err   error
+
+	// With callbacks.mu held.
+	waiting int
+	kept    time.Time // when it was answered, if nobody waited; else zero
 }
 
 // heldAttrs are those that the holder of a write delegation knows better.
 var heldAttrs = wire.BitmapOf(wire.FATTR4_CHANGE, wire.FATTR4_SIZE, wire.FATTR4_SPACE_USED,
 	wire.FATTR4_TIME_ACCESS, wire.FATTR4_TIME_MODIFY, wire.FATTR4_TIME_METADATA)
 
-// ask sends a CB_GETATTR unless one is on its way.
+// ask sends a CB_GETATTR unless one is on its way. Who does not wait for the answer any more says so with giveUp.
 func (c *callbacks) ask(q *state.Query) *query {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if on := c.queries[q.Stateid]; on != nil {
-		return on
+		if on.kept.IsZero() {
+			on.waiting++
+			return on
+		}
+		delete(c.queries, q.Stateid)
+		if time.Since(on.kept) <= lateAnswer {
+			return on
+		}
 	}
-	on := &query{done: make(chan struct{})}
+	on := &query{done: make(chan struct{}), waiting: 1}
 	c.queries[q.Stateid] = on
 	args := wire.CBGetAttrArgs{Handle: c.handleOf(q.File), Request: wire.BitmapOf(wire.FATTR4_CHANGE, wire.FATTR4_SIZE)}
 	if q.Times {
@@ -113,6 +125,13 @@ func (c *callbacks) ask(q *state.Query) *query {
 		close(on.done)
 	}
 	return on
+}
+
+// giveUp says that somebody who asked does not wait any more.
+func (c *callbacks) giveUp(on *query) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	on.waiting--
 }
 
 // answered completes a query.
@@ -131,9 +150,25 @@ func (c *callbacks) answered(id wire.Stateid, on *query, st wire.Status, res *xd
 		}
 	}
 	c.mu.Lock()
-	delete(c.queries, id)
+	if on.waiting > 0 {
+		delete(c.queries, id)
+	} else {
+		c.keepLocked(id, on)
+	}
 	c.mu.Unlock()
 	close(on.done)
+}
+
+// keepLocked keeps an answer that nobody waits for, and drops those that were not asked for in time.
+func (c *callbacks) keepLocked(id wire.Stateid, on *query) {
+	for len(c.late) > 0 && time.Since(c.late[0].on.kept) > lateAnswer {
+		if old := c.late[0]; c.queries[old.id] == old.on {
+			delete(c.queries, old.id)
+		}
+		c.late = c.late[1:]
+	}
+	on.kept = time.Now()
+	c.late = append(c.late, lateQuery{id, on})
 }
 
 // consult asks whoever holds a write delegation of the current file what has become of it, if mask has
@@ -157,8 +192,10 @@ func (c *compound) consultHolder(q state.Query) wire.Status {
 	select {
 	case <-on.done:
 	case <-timer.C:
+		c.s.callbacks.giveUp(on)
 		return wire.NFS4ERR_DELAY
 	case <-c.ctx.Done():
+		c.s.callbacks.giveUp(on)
 		return wire.NFS4ERR_DELAY
 	}
 	if on.err != nil { // it will not say: the delegation must go

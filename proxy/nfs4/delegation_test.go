@@ -391,6 +391,37 @@ func TestCBGetAttr(t *testing.T) {
 	}
 }
 
+// A holder that is far away answers after those who have asked gave up: when they ask again, the answer is there.
+func TestCBGetAttrFromAfar(t *testing.T) {
+	r := newRig(t, nil)
+	holder, client := r.newCalled("holder")
+	other := r.newSession("other")
+	holder.delegated("f", forBoth)
+	look := func() *answer { return other.do(putRoot, lookup("f"), getAttr(wire.FATTR4_SIZE)) }
+	for _, listed := range []bool{false, true} {
+		far := make(chan struct{})
+		client.with(func() { client.hold, client.attrs = far, holding(99) })
+		wantStatus(t, look(), wire.NFS4ERR_DELAY)
+		client.with(func() { client.hold = make(chan struct{}) }) // the next one is on its way for just as long
+		close(far)
+		client.expect(wire.OP_CB_GETATTR)
+		time.Sleep(50 * time.Millisecond)
+		if listed {
+			if got, _ := other.listed(1<<15, listedAttrs...); got["f"].Size != 99 || got["f"].RdattrError != wire.NFS4_OK {
+				t.Errorf("listed %+v", got["f"])
+			}
+		} else if a := look(); a.status != wire.NFS4_OK || last[wire.GetAttrRes](t, a).Attrs.Size != 99 {
+			t.Errorf("told %v", a.status)
+		}
+		client.with(func() { close(client.hold); client.hold = nil })
+		client.with(func() { client.attrs = holding(100) })
+		if a := look(); a.status != wire.NFS4_OK || last[wire.GetAttrRes](t, a).Attrs.Size != 100 {
+			t.Errorf("later: %v", a.status) // the answer was good once
+		}
+		client.expect(wire.OP_CB_GETATTR)
+	}
+}
+
 // Times that are kept under a delegation can be set with it, and only with it.
 func TestDelegatedTimes(t *testing.T) {
 	r := newRig(t, nil)

@@ -137,6 +137,7 @@ func (l *listing) take(id vfs.FileID, h *heldFile) {
 	select {
 	case <-h.on.done:
 	default:
+		c.s.callbacks.giveUp(h.on)
 		h.late = true
 		return
 	}
