@@ -28,6 +28,7 @@ func opCreateSession(c *compound) wire.Status {
 		Fore:        channelOf(&a.Fore),
 		Back:        channelOf(&a.Back),
 		Backchannel: a.Flags&wire.CREATE_SESSION4_FLAG_CONN_BACK_CHAN != 0 && known && c.b.caller != nil,
+		Guest:       !c.grant.Mount,
 	}
 	res, st := c.s.state.CreateSession(&req)
 	if st != wire.NFS4_OK {

@@ -31,6 +31,7 @@ func opExchangeID(c *compound) wire.Status {
 		Verifier:  a.Verifier,
 		Principal: c.principal,
 		Update:    a.Flags&wire.EXCHGID4_FLAG_UPD_CONFIRMED_REC_A != 0,
+		Guest:     !c.grant.Mount,
 	}
 	var got state.ExchangeIDResult
 	st := c.unblock(func() (victim wire.ClientID, st wire.Status) {

@@ -20,6 +20,7 @@ func opSetClientID(c *compound) wire.Status {
 		Callback: state.Callback{
 			Program: a.CBProgram, Ident: a.CBIdent, NetID: string(a.CBAddr.NetID), Addr: string(a.CBAddr.Addr),
 		},
+		Guest: !c.grant.Mount,
 	}
 	var got state.SetClientIDResult
 	st := c.unblock(func() (victim wire.ClientID, st wire.Status) {

@@ -2,7 +2,9 @@ package nfs4_test
 
 import (
 	"bytes"
+	"fmt"
 	"testing"
+	"time"
 
 	"github.com/nfseal/nfseal/proxy/nfs4"
 	"github.com/nfseal/nfseal/proxy/nfs4/wire"
@@ -54,6 +56,34 @@ func TestThreshold(t *testing.T) {
 }
 
 // Minor version 0 has no session.
+// Clients that may not mount do not keep out those who may: a part of the client ids is for them, and one session each.
+func TestThresholdClientsAreBounded(t *testing.T) {
+	r := newRig(t, func(o *nfs4.Options) { o.Limits.Clients = 8 })
+	outside := r.s.Bind(nfs4.ConnInfo{})
+	do := func(minor uint32, ops ...call) *answer {
+		return handle(outside, sysAuth(0, 0), encodeCompound("", minor, ops...))
+	}
+	session := func(id wire.ClientID, sequence uint32) call {
+		return call{wire.OP_CREATE_SESSION, &wire.CreateSessionArgs{ClientID: id, SequenceID: sequence, Fore: wide, Back: wide}}
+	}
+	first := last[wire.ExchangeIDRes](t, do(1, exchangeID("first")))
+	wantStatus(t, do(1, session(first.ClientID, 1)), wire.NFS4_OK)
+	wantStatus(t, do(1, session(first.ClientID, 2)), wire.NFS4ERR_NOSPC)
+	old := last[wire.SetClientIDRes](t, do(0, setClientID("second", 1)))
+	wantStatus(t, do(0, confirmClientID(old)), wire.NFS4_OK)
+	wantStatus(t, do(1, exchangeID("third")), wire.NFS4ERR_DELAY)
+	wantStatus(t, do(0, setClientID("third", 1)), wire.NFS4ERR_DELAY)
+	for i := range 6 {
+		r.newSession(fmt.Sprint("inside ", i))
+	}
+	wantStatus(t, r.raw(exchangeID("one more")), wire.NFS4ERR_DELAY)
+
+	// Who is let in later is one of the others.
+	wantStatus(t, r.raw(session(first.ClientID, 3)), wire.NFS4_OK)
+	r.now = r.now.Add(testLease + time.Second)
+	wantStatus(t, do(1, exchangeID("third")), wire.NFS4_OK) // in the place of the second, which was silent
+}
+
 func TestThresholdOfOldClients(t *testing.T) {
 	r := newRig(t, nil)
 	o := r.newOld("c")

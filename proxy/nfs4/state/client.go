@@ -15,6 +15,7 @@ type client struct {
 	principal Principal
 
 	confirmed bool
+	guest     bool // it may not mount
 	recorded  bool // its record is on stable storage
 	reclaimed bool // RECLAIM_COMPLETE was done
 	condemned bool
@@ -52,6 +53,7 @@ type ExchangeIDRequest struct {
 	Verifier  wire.Verifier
 	Principal Principal
 	Update    bool // EXCHGID4_FLAG_UPD_CONFIRMED_REC_A
+	Guest     bool // it may not mount: of these there are fewer
 }
 
 // ExchangeIDResult is what a client learns of its record.
@@ -82,22 +84,24 @@ func (m *Machine) ExchangeID(r *ExchangeIDRequest) (res ExchangeIDResult, victim
 			return c.exchangeResult(), 0, wire.NFS4_OK
 		}
 	}
-	if victim, s = m.makeRoomLocked(); victim != 0 || s != wire.NFS4_OK {
+	if victim, s = m.makeRoomLocked(r.Guest); victim != 0 || s != wire.NFS4_OK {
 		return res, victim, s
 	}
 	return m.newClientLocked(r).exchangeResult(), 0, wire.NFS4_OK
 }
 
-// makeRoomLocked sees to it that one more client is within the limit, if need be at the cost of the
-// oldest one that was never confirmed, which has nothing to lose, or of the expired one that was
+// makeRoomLocked sees to it that one more client is within the limit, and a guest within that of guests, if need be at the cost
+// of the oldest one that was never confirmed, which has nothing to lose, or of the expired one that was
 // silent for longest, which is returned as the victim.
-func (m *Machine) makeRoomLocked() (victim wire.ClientID, s wire.Status) {
-	if len(m.clients) < m.opt.Limits.Clients {
+func (m *Machine) makeRoomLocked(guest bool) (victim wire.ClientID, s wire.Status) {
+	crowded := guest && m.guests >= max(m.opt.Limits.Clients/guestShare, 1)
+	if len(m.clients) < m.opt.Limits.Clients && !crowded {
 		return 0, wire.NFS4_OK
 	}
 	var unconfirmed, expired *client
 	for _, c := range m.clients {
 		switch {
+		case crowded && !c.guest:
 		case !c.confirmed:
 			unconfirmed = older(unconfirmed, c)
 		case m.expiredLocked(c):
@@ -168,6 +172,7 @@ func (m *Machine) newClientLocked(r *ExchangeIDRequest) *client {
 		owner:     string(r.Owner),
 		verifier:  r.Verifier,
 		principal: r.Principal,
+		guest:     r.Guest,
 		sessions:  make(map[wire.SessionID]*session),
 		opens:     make(map[string]*openOwner),
 		delegs:    make(map[*delegation]struct{}),
@@ -179,7 +184,18 @@ func (m *Machine) newClientLocked(r *ExchangeIDRequest) *client {
 	}
 	o.unconfirmed = c
 	m.clients[c.id] = c
+	if c.guest {
+		m.guests++
+	}
 	return c
+}
+
+// letInLocked notes that c may mount.
+func (m *Machine) letInLocked(c *client) {
+	if c.guest {
+		c.guest = false
+		m.guests--
+	}
 }
 
 // sweepUnconfirmedLocked drops the records that were not confirmed within a lease.
@@ -280,6 +296,7 @@ func (m *Machine) condemnLocked(c *client) {
 		m.removeSessionLocked(s)
 	}
 	delete(m.clients, c.id)
+	m.letInLocked(c) // it is not counted any more
 	if o := m.owners[c.owner]; o != nil {
 		if o.confirmed == c {
 			o.confirmed = nil

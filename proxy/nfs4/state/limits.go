@@ -92,6 +92,9 @@ const (
 	maxExpiredClients = 256
 	maxExpiredTokens  = 16384
 
+	// guestShare is by what the limit of clients is divided for those that may not mount.
+	guestShare = 4
+
 	// courtesyLeases is for how many lease periods an expired client's state is kept for it when
 	// nobody else needs it.
 	courtesyLeases = 240

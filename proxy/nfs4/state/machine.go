@@ -75,6 +75,7 @@ type Machine struct {
 	mu         sync.RWMutex
 	clients    map[wire.ClientID]*client // those that requests can reach
 	condemned  map[wire.ClientID]*client
+	guests     int // of clients
 	owners     map[string]*ownership
 	sessions   map[wire.SessionID]*session
 	tokens     map[uint64]*token

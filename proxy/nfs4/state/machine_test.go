@@ -285,7 +285,7 @@ func (b *bench) checkLocks(f *file) (ranges int) {
 
 func (b *bench) checkClients() {
 	m := b.m
-	cache, sessions := int64(0), 0
+	cache, sessions, guests := int64(0), 0, 0
 	for _, s := range m.sessions {
 		cache += s.reserved()
 		if s.client.sessions[s.id] != s {
@@ -294,14 +294,17 @@ func (b *bench) checkClients() {
 	}
 	for id, c := range m.clients {
 		sessions += len(c.sessions)
+		if c.guest {
+			guests++
+		}
 		o := m.owners[c.owner]
 		if o == nil || o.confirmed != c && o.unconfirmed != c || c.confirmed != (o.confirmed == c) {
 			b.Errorf("client %x is not its owner's", id)
 		}
 	}
-	if cache != m.cacheBytes.Load() || sessions != len(m.sessions) {
-		b.Errorf("%d cache bytes and %d sessions are counted; there are %d and %d",
-			m.cacheBytes.Load(), len(m.sessions), cache, sessions)
+	if cache != m.cacheBytes.Load() || sessions != len(m.sessions) || guests != m.guests {
+		b.Errorf("%d cache bytes, %d sessions and %d guests are counted; there are %d, %d and %d",
+			m.cacheBytes.Load(), len(m.sessions), m.guests, cache, sessions, guests)
 	}
 }
 

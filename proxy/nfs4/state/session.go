@@ -52,6 +52,8 @@ type CreateSessionRequest struct {
 	// Backchannel says that the connection which the request came on can be bound to the
 	// backchannel, and that the client asks for it.
 	Backchannel bool
+	// Guest says that the client may not mount: one session is enough for it to hear that.
+	Guest bool
 }
 
 // CreateSessionResult is what the client learns of its session.
@@ -120,7 +122,10 @@ func (cs *createSlot) fail(sequence uint32, s wire.Status) wire.Status {
 
 // checkCreateLocked refuses what cannot become a session.
 func (m *Machine) checkCreateLocked(c *client, r *CreateSessionRequest) wire.Status {
-	if len(c.sessions) >= m.opt.Limits.SessionsPerClient {
+	if !r.Guest {
+		m.letInLocked(c)
+	}
+	if n := len(c.sessions); n >= m.opt.Limits.SessionsPerClient || c.guest && n > 0 {
 		return wire.NFS4ERR_NOSPC
 	}
 	for _, ch := range []*Channel{&r.Fore, &r.Back} {

@@ -60,6 +60,7 @@ type SetClientIDRequest struct {
 	Verifier  wire.Verifier
 	Principal Principal
 	Callback  Callback
+	Guest     bool // as in ExchangeIDRequest
 }
 
 // SetClientIDResult is what the client must confirm. With NFS4ERR_CLID_INUSE only Using counts: where
@@ -87,10 +88,10 @@ func (m *Machine) SetClientID(r *SetClientIDRequest) (res SetClientIDResult, vic
 			return m.updateCallbackLocked(o, r), 0, wire.NFS4_OK
 		}
 	}
-	if victim, s = m.makeRoomLocked(); victim != 0 || s != wire.NFS4_OK {
+	if victim, s = m.makeRoomLocked(r.Guest); victim != 0 || s != wire.NFS4_OK {
 		return res, victim, s
 	}
-	c := m.newClientLocked(&ExchangeIDRequest{Owner: []byte(key), Verifier: r.Verifier, Principal: r.Principal})
+	c := m.newClientLocked(&ExchangeIDRequest{Owner: []byte(key), Verifier: r.Verifier, Principal: r.Principal, Guest: r.Guest})
 	c.v40 = &client40{
 		confirm:    m.newVerifierLocked(),
 		callback:   r.Callback,
@@ -104,6 +105,9 @@ func (m *Machine) SetClientID(r *SetClientIDRequest) (res SetClientIDResult, vic
 // updateCallbackLocked lets a confirmed client change where it is called, once it confirms that.
 func (m *Machine) updateCallbackLocked(o *ownership, r *SetClientIDRequest) SetClientIDResult {
 	c := o.confirmed
+	if !r.Guest {
+		m.letInLocked(c)
+	}
 	if o.unconfirmed != nil {
 		m.removeClientLocked(o.unconfirmed)
 	}
