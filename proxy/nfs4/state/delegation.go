@@ -39,6 +39,17 @@ type Delegation struct {
 	Why     uint32 // WND4_, if Type is OPEN_DELEGATE_NONE_EXT
 }
 
+// covers says whether d is good for all that an open with access and deny is: it denies nothing to others for good.
+func (d *Delegation) covers(access, deny uint8) bool {
+	switch d.Type {
+	case wire.OPEN_DELEGATE_READ, wire.OPEN_DELEGATE_READ_ATTRS_DELEG:
+		return deny == 0 && access == wire.OPEN4_SHARE_ACCESS_READ
+	case wire.OPEN_DELEGATE_WRITE, wire.OPEN_DELEGATE_WRITE_ATTRS_DELEG:
+		return deny == 0
+	}
+	return false
+}
+
 // DelegationWish is what an OPEN says of delegations.
 type DelegationWish struct {
 	Want  uint32 // OPEN4_SHARE_ACCESS_WANT_, of the mask

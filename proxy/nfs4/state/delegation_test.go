@@ -170,6 +170,31 @@ func (p *peer) openWith(r *OpenRequest) (res OpenResult, s wire.Status) {
 	return res, s
 }
 
+// A delegation comes in the place of an open if it is good for all that was asked for.
+func TestDelegationInsteadOfAnOpen(t *testing.T) {
+	const read, both = 1, 3
+	f := File{1, 1}
+	for _, c := range []struct {
+		access, deny, want uint32
+		instead            bool
+	}{
+		{read, 0, 0, true},
+		{both, 0, 0, true},
+		{both, 0, wire.OPEN4_SHARE_ACCESS_WANT_READ_DELEG, false},
+		{read, wire.OPEN4_SHARE_DENY_READ, 0, false},
+		{both, wire.OPEN4_SHARE_DENY_WRITE, 0, false},
+	} {
+		b, _ := newPhoneBench(t, nil)
+		p := b.joinUp("a")
+		res, s := p.openWith(&OpenRequest{File: f, Owner: []byte("o"), Access: c.access, Deny: c.deny,
+			Wish: DelegationWish{Want: c.want, Instead: true}})
+		b.want(s, wire.NFS4_OK)
+		if res.Delegation.Stateid == (wire.Stateid{}) || res.NoOpen != c.instead {
+			t.Errorf("%+v: got %+v", c, res)
+		}
+	}
+}
+
 // Each way in which a delegation ends is counted as what it is, and once.
 func TestDelegationsAreCounted(t *testing.T) {
 	const read, write, both = 1, 2, 3

@@ -119,7 +119,7 @@ func (m *Machine) Open(t *Ticket, r *OpenRequest) (res OpenResult, victim wire.C
 	res.New = m.files[r.File] == nil
 	f = m.fileLocked(r.File)
 	res.Delegation = m.delegateLocked(t, f, r)
-	if res.Delegation.Stateid != (wire.Stateid{}) && r.Wish.Instead && o == nil && !r.Reclaim {
+	if r.Wish.Instead && o == nil && !r.Reclaim && res.Delegation.covers(access, deny) {
 		res.NoOpen, res.Stateid = true, wire.AnonymousStateid
 		return res, 0, wire.NFS4_OK
 	}
