@@ -76,9 +76,9 @@ func (m *Machine) ExchangeID(r *ExchangeIDRequest) (res ExchangeIDResult, victim
 	if o != nil && o.confirmed != nil {
 		c := o.confirmed
 		switch {
-		case c.principal != r.Principal && (c.hasState() && !m.expiredLocked(c) || c.busyLocked()):
+		case c.collides(r) && (c.hasState() && !m.expiredLocked(c) || c.busyLocked()):
 			return res, 0, wire.NFS4ERR_CLID_INUSE
-		case c.principal != r.Principal:
+		case c.collides(r):
 			return res, c.id, wire.NFS4_OK // the old record goes first
 		case c.verifier == r.Verifier:
 			return c.exchangeResult(), 0, wire.NFS4_OK
@@ -88,6 +88,11 @@ func (m *Machine) ExchangeID(r *ExchangeIDRequest) (res ExchangeIDResult, victim
 		return res, victim, s
 	}
 	return m.newClientLocked(r).exchangeResult(), 0, wire.NFS4_OK
+}
+
+// collides says whether r is somebody else's than c's: of another principal, or of a guest that would pass for c started anew.
+func (c *client) collides(r *ExchangeIDRequest) bool {
+	return c.principal != r.Principal || r.Guest && !c.guest && c.verifier != r.Verifier
 }
 
 // makeRoomLocked sees to it that one more client is within the limit, and a guest within that of guests, if need be at the cost

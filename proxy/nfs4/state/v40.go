@@ -77,12 +77,13 @@ func (m *Machine) SetClientID(r *SetClientIDRequest) (res SetClientIDResult, vic
 	m.mu.Lock()
 	defer m.unlock()
 	key := ownerKey(r.ID)
+	as := &ExchangeIDRequest{Owner: []byte(key), Verifier: r.Verifier, Principal: r.Principal, Guest: r.Guest}
 	if o := m.owners[key]; o != nil && o.confirmed != nil && o.confirmed.v40 != nil {
 		c := o.confirmed
 		switch {
-		case c.principal != r.Principal && (c.hasState() && !m.expiredLocked(c) || c.busyLocked()):
+		case c.collides(as) && (c.hasState() && !m.expiredLocked(c) || c.busyLocked()):
 			return SetClientIDResult{Using: c.v40.callback}, 0, wire.NFS4ERR_CLID_INUSE
-		case c.principal != r.Principal:
+		case c.collides(as):
 			return res, c.id, wire.NFS4_OK
 		case c.verifier == r.Verifier:
 			return m.updateCallbackLocked(o, r), 0, wire.NFS4_OK
@@ -91,7 +92,7 @@ func (m *Machine) SetClientID(r *SetClientIDRequest) (res SetClientIDResult, vic
 	if victim, s = m.makeRoomLocked(r.Guest); victim != 0 || s != wire.NFS4_OK {
 		return res, victim, s
 	}
-	c := m.newClientLocked(&ExchangeIDRequest{Owner: []byte(key), Verifier: r.Verifier, Principal: r.Principal, Guest: r.Guest})
+	c := m.newClientLocked(as)
 	c.v40 = &client40{
 		confirm:    m.newVerifierLocked(),
 		callback:   r.Callback,

@@ -20,6 +20,43 @@ func (b *bench) old(id string) wire.ClientID {
 	return res.ClientID
 }
 
+// Who may not mount does not pass for a client that was started anew: what that one has would go. When it has nothing, or its lease has
+// run out, and for a client that is only connected anew, it is as for anybody.
+func TestGuestTakesNothingAway(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		verifier byte
+		prepare  func(b *bench)
+		want     wire.Status
+	}{
+		{"started anew", 2, func(*bench) {}, wire.NFS4ERR_CLID_INUSE},
+		{"connected anew", 1, func(*bench) {}, wire.NFS4_OK},
+		{"after its lease", 2, func(b *bench) { b.advance(testLease + 1) }, wire.NFS4_OK},
+	} {
+		b := newBench(t, nil)
+		p := b.join("c", false)
+		p.mustOpen(File{1, 1}, "o", 3, 0)
+		var tk Ticket
+		var turn Turn
+		_, s := b.m.BeginOpen(b.old("c"), []byte("o"), &SeqidRequest{Seqid: 1}, &tk, &turn)
+		b.want(s, wire.NFS4_OK)
+		_, _, s = b.m.Open(&tk, &OpenRequest{File: File{2, 1}, Owner: []byte("o"), Access: 3})
+		b.want(s, wire.NFS4_OK)
+		b.holds[File{2, 1}]++
+		b.m.End(&tk, &turn, s, nil, File{2, 1})
+		c.prepare(b)
+
+		_, victim, s := b.m.ExchangeID(&ExchangeIDRequest{Owner: []byte("c"), Verifier: verifier(c.verifier), Principal: principal(0), Guest: true})
+		if s != c.want || (victim != 0) != (c.name == "after its lease") {
+			t.Errorf("%s: EXCHANGE_ID: victim %x, %v", c.name, victim, s)
+		}
+		_, victim, s = b.m.SetClientID(&SetClientIDRequest{ID: []byte("c"), Verifier: verifier(c.verifier), Principal: principal(0), Guest: true})
+		if s != c.want || (victim != 0) != (c.name == "after its lease") {
+			t.Errorf("%s: SETCLIENTID: victim %x, %v", c.name, victim, s)
+		}
+	}
+}
+
 // Owners are remembered for a while, whatever became of their requests: of all clients together as many as may have files open.
 func TestOwnersAreBounded(t *testing.T) {
 	b := newBench(t, func(o *Options) { o.Limits.Opens = 3 })
