@@ -82,9 +82,10 @@ var errQuery = errors.New("nfs4: no use in a CB_GETATTR's answer")
 // query is a CB_GETATTR on its way. All that ask for the same wait for it. An answer that comes when all have given up is kept for
 // the first that asks again, for lateAnswer: from a client that is far away, none would ever be in time.
 type query struct {
-	done  chan struct{} // closed when what follows is there
-	attrs wire.Attrs
-	err   error
+	change uint64        // the file's change attribute before
+	done   chan struct{} // closed when what follows is there
+	attrs  wire.Attrs
+	err    error
 
 	// With callbacks.mu held.
 	waiting int
@@ -95,8 +96,9 @@ type query struct {
 var heldAttrs = wire.BitmapOf(wire.FATTR4_CHANGE, wire.FATTR4_SIZE, wire.FATTR4_SPACE_USED,
 	wire.FATTR4_TIME_ACCESS, wire.FATTR4_TIME_MODIFY, wire.FATTR4_TIME_METADATA)
 
-// ask sends a CB_GETATTR unless one is on its way. Who does not wait for the answer any more says so with giveUp.
-func (c *callbacks) ask(q *state.Query) *query {
+// ask sends a CB_GETATTR about a file with a change attribute, unless one is on its way. Who does not wait for the answer any more
+// says so with giveUp.
+func (c *callbacks) ask(q *state.Query, change uint64) *query {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if on := c.queries[q.Stateid]; on != nil {
@@ -109,7 +111,7 @@ func (c *callbacks) ask(q *state.Query) *query {
 			return on
 		}
 	}
-	on := &query{done: make(chan struct{}), waiting: 1}
+	on := &query{change: change, done: make(chan struct{}), waiting: 1}
 	c.queries[q.Stateid] = on
 	args := wire.CBGetAttrArgs{Handle: c.handleOf(q.File), Request: wire.BitmapOf(wire.FATTR4_CHANGE, wire.FATTR4_SIZE)}
 	if q.Times {
@@ -186,7 +188,7 @@ func (c *compound) consult(mask wire.Bitmap) wire.Status {
 
 // consultHolder asks the holder of the delegation in q.
 func (c *compound) consultHolder(q state.Query) wire.Status {
-	on := c.s.callbacks.ask(&q)
+	on := c.s.callbacks.ask(&q, c.attr.Change)
 	timer := time.NewTimer(queryWait)
 	defer timer.Stop()
 	select {
@@ -205,12 +207,12 @@ func (c *compound) consultHolder(q state.Query) wire.Status {
 		c.fresh = false
 		return c.know()
 	}
-	return c.takeDown(&q, &on.attrs)
+	return c.takeDown(&q, on)
 }
 
 // takeDown enters what the holder of a delegation has said of the current file.
-func (c *compound) takeDown(q *state.Query, said *wire.Attrs) wire.Status {
-	held, st := c.enter(q, said, &c.attr)
+func (c *compound) takeDown(q *state.Query, on *query) wire.Status {
+	held, st := c.enter(q, on, &c.attr)
 	switch {
 	case st != wire.NFS4_OK:
 		return st
@@ -218,16 +220,20 @@ func (c *compound) takeDown(q *state.Query, said *wire.Attrs) wire.Status {
 		c.fresh = false
 		return c.know()
 	}
-	c.attr.Size = said.Size
+	c.attr.Size = on.attrs.Size
 	return wire.NFS4_OK
 }
 
-// enter notes what the holder of a delegation has said; held says that it has not given it back meanwhile. A
-// change that it has not written back yet is one of the file already, so that the change attribute goes up: then
-// a is what the file is like.
-func (c *compound) enter(q *state.Query, said *wire.Attrs, a *vfs.Attr) (held bool, st wire.Status) {
-	changed, held := c.s.state.Answered(q, said.Change, said.Size)
-	if !changed {
+// enter notes what the holder of a delegation has said, and makes a what the file is like; held says that it has not given it
+// back meanwhile. A change that it has not written back yet is one of the file already, so that change attribute and times go
+// up. What it has written back since it was asked, or set, has seen to that itself.
+func (c *compound) enter(q *state.Query, on *query, a *vfs.Attr) (held bool, st wire.Status) {
+	said := &on.attrs
+	if err := c.s.fs.GetAttr(c.ctx, vfs.FileID(q.File), a); err != nil {
+		return false, c.fail(err)
+	}
+	changed, held := c.s.state.Answered(q, said.Change, said.Size, a.Size)
+	if !changed || a.Change != on.change {
 		return held, wire.NFS4_OK
 	}
 	set := vfs.SetAttr{Mask: vfs.SetMTimeNow}

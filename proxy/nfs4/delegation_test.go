@@ -422,6 +422,69 @@ func TestCBGetAttrFromAfar(t *testing.T) {
 	}
 }
 
+// What the holder of a write delegation has written back is no change of now for others who look: the times that it has
+// set stay, whether they look at the file or into its directory. Like Linux, the holder says a change attribute above the one that
+// it got with the delegation while it has something to write back, and that one otherwise.
+func TestTimesOfWhatIsWrittenBack(t *testing.T) {
+	for name, how := range map[string]struct {
+		truncate bool // by the OPEN
+		restart  bool
+	}{"opened": {}, "truncated": {truncate: true}, "reclaimed": {restart: true}} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, nil)
+			holder, client := r.newCalled("holder")
+			h, got := holder.delegated("f", forBoth)
+			if how.truncate {
+				holder.ok(putFH(h), giveBack(got.Delegation.Stateid), closeFile(got.Stateid))
+				empty := openArgs("f", forBoth)
+				empty.Create, empty.Attrs = true, withSize(0)
+				got = *last[wire.OpenRes](t, holder.ok(putRoot, call{wire.OP_OPEN, empty}))
+			}
+			attrs := []wire.AttrNumber{wire.FATTR4_CHANGE, wire.FATTR4_SIZE, wire.FATTR4_TIME_MODIFY}
+			clean := last[wire.GetAttrRes](t, holder.ok(putFH(h), getAttr(attrs...))).Attrs.Change
+			old := wire.Time{Sec: 1_000_000_000}
+			writeBack := func(data string) {
+				t.Helper()
+				times := wire.Attrs{Mask: wire.BitmapOf(wire.FATTR4_TIME_MODIFY_SET), TimeModifySet: wire.SetTime{Client: true, Time: old}}
+				holder.ok(putFH(h), write(got.Stateid, 0, data), setAttr(wire.AnonymousStateid, times))
+			}
+			says := func(change, size uint64) {
+				client.with(func() {
+					client.attrs = wire.Attrs{Mask: wire.BitmapOf(wire.FATTR4_CHANGE, wire.FATTR4_SIZE), Change: change, Size: size}
+				})
+			}
+			if how.restart {
+				writeBack("before")
+				r.restart()
+				client = r.callable(t)
+				holder = r.newCalledOn(client, "holder")
+				reclaim := reclaimOpen()
+				reclaim.args.(*wire.OpenArgs).DelegateType = wire.OPEN_DELEGATE_WRITE
+				got = *last[wire.OpenRes](t, holder.ok(putFH(h), reclaim))
+				holder.ok(reclaimComplete)
+			}
+			other := r.newSession("other")
+			wantTime := func(what string, size uint64, kept bool) {
+				t.Helper()
+				a := last[wire.GetAttrRes](t, other.ok(putRoot, lookup("f"), getAttr(attrs...))).Attrs
+				listed, _ := other.listed(1<<15, attrs...)
+				l := listed["f"]
+				if a.Size != size || (a.TimeModify == old) != kept || l.TimeModify != a.TimeModify || l.Size != size {
+					t.Errorf("%s: %d bytes of %v, listed %d of %v", what, a.Size, a.TimeModify, l.Size, l.TimeModify)
+				}
+			}
+			writeBack("longer than before")
+			says(clean, 18)
+			wantTime("written back", 18, true)
+			says(clean+1, 50)
+			wantTime("to be written back", 50, false)
+			writeBack("as long as that was, with everything written back.")
+			says(clean, 50)
+			wantTime("written back once more", 50, true)
+		})
+	}
+}
+
 // Times that are kept under a delegation can be set with it, and only with it.
 func TestDelegatedTimes(t *testing.T) {
 	r := newRig(t, nil)

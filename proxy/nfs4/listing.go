@@ -81,13 +81,14 @@ func (l *listing) ask(e *vfs.DirEntry) bool {
 		return true
 	}
 	if q, ok := l.c.s.state.QueryAttrs(&l.c.ticket, state.File(e.Attr.ID)); ok {
-		return l.askHolder(e.Attr.ID, q)
+		return l.askHolder(&e.Attr, q)
 	}
 	return true
 }
 
-// askHolder asks q of the holder of the file id, once. It says false where enough are being asked.
-func (l *listing) askHolder(id vfs.FileID, q state.Query) bool {
+// askHolder asks q of the holder of a file, once. It says false where enough are being asked.
+func (l *listing) askHolder(a *vfs.Attr, q state.Query) bool {
+	id := a.ID
 	switch {
 	case l.held[id] != nil:
 		return true
@@ -96,7 +97,7 @@ func (l *listing) askHolder(id vfs.FileID, q state.Query) bool {
 	case l.held == nil:
 		l.held = make(map[vfs.FileID]*heldFile)
 	}
-	l.held[id] = &heldFile{query: q, on: l.c.s.callbacks.ask(&q)}
+	l.held[id] = &heldFile{query: q, on: l.c.s.callbacks.ask(&q, a.Change)}
 	return true
 }
 
@@ -146,7 +147,7 @@ func (l *listing) take(id vfs.FileID, h *heldFile) {
 		return
 	}
 	var attr vfs.Attr
-	held, st := c.enter(&h.query, &h.on.attrs, &attr)
+	held, st := c.enter(&h.query, h.on, &attr)
 	h.late = st != wire.NFS4_OK
 	h.told, h.size = held && !h.late, h.on.attrs.Size
 }

@@ -214,9 +214,8 @@ func (c *compound) entered(o *opening, res *state.OpenResult) error {
 			return err
 		}
 	}
-	if delegated { // the holder's answers are about what it is told now
-		held := state.Query{Client: c.ticket.ClientID(), File: state.File(id)}
-		c.s.state.Answered(&held, c.attr.Change, c.attr.Size)
+	if delegated { // what the holder says later is about what it is told now
+		c.s.state.Told(&c.ticket, state.File(id), c.attr.Change, c.attr.Size)
 	}
 	return nil
 }

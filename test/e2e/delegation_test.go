@@ -84,6 +84,19 @@ func TestDelegations(t *testing.T) {
 			t.Errorf("the other client reads %q", got)
 		}
 	})
+	t.Run("times", func(t *testing.T) { // a file that is delegated to be written, and has a time that was set: looking does not change it
+		must(t, w.guest, "sh", "-c", "exec 3<>"+a+"/timed; echo four >&3; touch -d @1000000000 "+a+"/timed")
+		before := opCount(t, w.guest, a, "DELEGRETURN")
+		for range 2 {
+			if got := must(t, other, "stat", "-c", "%s %Y", b+"/timed"); got != "5 1000000000" {
+				t.Errorf("the other client sees size and time %s", got)
+			}
+			must(t, other, "sh", "-c", "echo 3 > /proc/sys/vm/drop_caches")
+		}
+		if n := opCount(t, w.guest, a, "DELEGRETURN"); n != before {
+			t.Error("the delegation was given back: this shows nothing")
+		}
+	})
 	t.Run("listing", func(t *testing.T) { listingOfDelegated(t, w.guest, other, a, b) })
 	t.Run("restart", func(t *testing.T) { delegationAcrossRestart(t, s, other, a, b) })
 	must(t, other, "umount", b)

@@ -26,10 +26,15 @@ type delegation struct {
 	granted    wire.ReferringCall
 	hasGranted bool
 
-	// For a write delegation: what the client is known to have made of the file.
-	change uint64
-	size   uint64
+	// For a write delegation: the change attribute that the client got with it, or unknownChange; and what the
+	// client is known to have made of the file.
+	original uint64
+	change   uint64
+	size     uint64
 }
+
+// unknownChange stands for the change attribute that a client got with a delegation in another life of the server.
+const unknownChange = ^uint64(0)
 
 // Delegation is what an OPEN gets besides (open_delegation4).
 type Delegation struct {
@@ -159,7 +164,10 @@ func (f *file) delegationOf(c *client) *delegation {
 func (m *Machine) newDelegationLocked(t *Ticket, f *file, r *OpenRequest, write bool) Delegation {
 	c := t.client()
 	d := &delegation{token: m.newTokenLocked(c, f), write: write, owner: string(r.Owner), times: r.Wish.Times,
-		change: r.Wish.Change, size: r.Wish.Size}
+		original: r.Wish.Change, change: r.Wish.Change, size: r.Wish.Size}
+	if r.Reclaim {
+		d.original = unknownChange
+	}
 	d.granted = wire.ReferringCall{Session: t.session.id, Sequence: t.sequence, Slot: t.slotID}
 	d.hasGranted = true
 	d.token.deleg = d
@@ -396,9 +404,31 @@ func (m *Machine) QueryAttrs(t *Ticket, f File) (q Query, ok bool) {
 	return q, false
 }
 
-// Answered takes down the holder's answer to q. changed says that the holder has changed the file since
-// it was asked before, or since the delegation; ok, that the delegation is still there.
-func (m *Machine) Answered(q *Query, change, size uint64) (changed, ok bool) {
+// Told takes down what the holder of a new delegation of f is told of it with that, which is later than what its OPEN found.
+func (m *Machine) Told(t *Ticket, f File, change, size uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	fl := m.files[f]
+	if fl == nil {
+		return
+	}
+	d := fl.delegationOf(t.client())
+	if d == nil || !d.write {
+		return
+	}
+	if d.original != unknownChange {
+		d.original = change
+	}
+	d.change, d.size = change, size
+}
+
+// Answered takes down the holder's answer to q; stored is the size that the file has here. changed says that the holder has
+// changed the file since it was asked before, or since the delegation, and has not written all of it back; ok, that the delegation
+// is still there.
+//
+// A holder says that it has something to write back by a change attribute above the one that it got with the delegation. Linux
+// goes back to that one when it has written everything, so that the lowest one it says is the one it got.
+func (m *Machine) Answered(q *Query, change, size, stored uint64) (changed, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	fl := m.files[q.File]
@@ -409,7 +439,10 @@ func (m *Machine) Answered(q *Query, change, size uint64) (changed, ok bool) {
 		if d.client.id != q.Client || !d.write {
 			continue
 		}
-		changed = d.change != change || d.size != size
+		if size == stored {
+			d.original = min(d.original, change)
+		}
+		changed = (d.change != change || d.size != size) && (d.original != change || stored != size)
 		d.change, d.size = change, size
 		return changed, true
 	}
