@@ -172,6 +172,28 @@ func TestLockIsAnnounced(t *testing.T) {
 	client.quiet()
 }
 
+// A lock for writing that becomes one for reading makes way for those who would read, and for nobody else.
+func TestDowngradedLockIsAnnounced(t *testing.T) {
+	r := newRig(t, nil)
+	s, client := r.newCalled("waits")
+	other := r.newSession("holds")
+	h, theirs := other.makeFile("f", 0o644)
+	lock := func(id wire.Stateid, kind wire.LockType, owner string) call {
+		return call{wire.OP_LOCK, &wire.LockArgs{Type: kind, Length: 10, NewOwner: true, OpenStateid: id,
+			Owner: wire.Owner{Owner: []byte(owner)}}}
+	}
+	held := last[wire.LockRes](t, other.ok(putFH(h), lock(theirs, wire.WRITE_LT, "o"))).Stateid
+	mine := *last[wire.OpenRes](t, s.ok(putRoot, open("f", forBoth)))
+	s.fails(wire.NFS4ERR_DENIED, putFH(h), lock(mine.Stateid, wire.WRITEW_LT, "writer"))
+	s.fails(wire.NFS4ERR_DENIED, putFH(h), lock(mine.Stateid, wire.READW_LT, "reader"))
+	other.ok(putFH(h), call{wire.OP_LOCK, &wire.LockArgs{Type: wire.READ_LT, Length: 10, LockStateid: held}})
+	if got := client.expect(wire.OP_CB_NOTIFY_LOCK); string(got.lock.Owner.Owner) != "reader" {
+		t.Errorf("got %+v", got.lock)
+	}
+	client.quiet()
+	s.ok(putFH(h), lock(mine.Stateid, wire.READW_LT, "reader"))
+}
+
 // A client that has as many delegations as it may is asked for some of them.
 func TestRecallAny(t *testing.T) {
 	r := newRig(t, func(o *nfs4.Options) { o.Limits.DelegationsPerClient = 8 })
