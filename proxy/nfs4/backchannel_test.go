@@ -70,7 +70,7 @@ func TestBackchannelOverSeveralConnections(t *testing.T) {
 	other.fails(wire.NFS4ERR_DELAY, putRoot, open("f", forWrite))
 	second.expect(wire.OP_CB_RECALL)
 	// The slots go on over the other connection.
-	first.with(func() { first.slots = second.slots })
+	first.with(func() { first.slots, first.retried = second.slots, true })
 	second.end()
 	other.fails(wire.NFS4ERR_DELAY, putRoot, open("g", forWrite))
 	first.expect(wire.OP_CB_RECALL)
