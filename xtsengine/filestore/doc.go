@@ -95,6 +95,7 @@
 //	Store.renaming  a directory gets another parent
 //	inode.mu        several in the order of inode numbers; Read holds it shared while it reads the
 //	                volume, so that no block it reads is freed
+//	intentLog.covering   shared by a flush from saying which records it has to applying that, alone by who deletes what was said
 //	shares.mu       from reading records of shared blocks to applying the batch that changes them
 //	quota.mu, shard.mu, inodeList.mu, intentLog.mu, pool.mu, lease.mu, reaper.mu, Caches.mu → throttle.mu, metaStall.mu, cacheShard.mu: leaves
 //	nameList.mu     below shard.mu, which is held while an inode leaves with its names

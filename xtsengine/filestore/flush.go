@@ -285,6 +285,8 @@ func (s *Store) switchOver(f *flush) error {
 		i.put(f.batch)
 		i.size = size
 	}
+	s.intent.covering.RLock()
+	defer s.intent.covering.RUnlock()
 	s.putFlushed(f.batch, i.number, f.record)
 	s.meter(f.batch, nil, usage{data: f.delta * blockBytes})
 	gone, err := s.applyShared(f.batch, f.gone, f.adds)

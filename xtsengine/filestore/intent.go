@@ -46,6 +46,8 @@ type intentLog struct {
 	spare   [2][]byte // memory for the next ones
 
 	flushed map[uint64]uint64 // what is in tableFlushed
+	// covering is held shared from a change of flushed to applying the batch that has it, and alone by who deletes from both.
+	covering sync.RWMutex
 
 	tending sync.Mutex // held by who opens, retires and drops
 	// Under tending: when the log is made again that could not be made; and whether it must not be made.

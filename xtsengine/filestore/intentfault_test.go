@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -271,6 +272,45 @@ func TestIntentFlushFails(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	r.crash()
+	r.wantContent(id, want)
+}
+
+// TestIntentRetireBesideFlush flushes a file while a half of the log is retired that had earlier records of it: what the flush
+// says of its own record stays, so that the record does not undo what is written later.
+func TestIntentRetireBesideFlush(t *testing.T) {
+	r := newIntentRig(t, 32<<20, nil)
+	id, want := r.large("f", 400)
+	r.overwrite(id, want, 100, 50, true)
+	if err := r.flushAll(); err != nil {
+		t.Fatal(err)
+	}
+	r.overwrite(id, want, 100, 60, true)
+	last := r.intent.end() - 1
+	waiting := r.Stats().Throttled
+	r.stall.set(true)
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		if err := r.storeIntentStart(last); err != nil {
+			t.Error(err)
+		}
+	})
+	r.eventually("the retirement is under way", func() bool { return r.Stats().Throttled > waiting })
+	r.stall.on.Store(false) // for the flush; the retirement has not heard of it
+	flushed := make(chan struct{})
+	wait.Go(func() {
+		defer close(flushed)
+		if err := r.flushAll(); err != nil {
+			t.Error(err)
+		}
+	})
+	select {
+	case <-flushed:
+	case <-time.After(200 * time.Millisecond): // it waits for its turn
+	}
+	r.stall.set(false)
+	wait.Wait()
+	r.overwrite(id, want, 0, 20*blockBytes, false)
 	r.crash()
 	r.wantContent(id, want)
 }

@@ -145,10 +145,21 @@ func (s *Store) retireIntent(half int, end uint64) error {
 func (s *Store) storeIntentStart(number uint64) error {
 	b := s.db.NewBatch()
 	set(b, counterKey(counterIntent), be.AppendUint64(nil, number))
+	if err := s.applyCovered(b, number); err != nil {
+		return err
+	}
+	return s.settle(b)
+}
+
+// applyCovered applies the batch, with what is not needed of tableFlushed. No flush comes in between: what that says of
+// its own record would be deleted.
+func (s *Store) applyCovered(b *pebble.Batch, number uint64) error {
+	s.intent.covering.Lock()
+	defer s.intent.covering.Unlock()
 	for _, inode := range s.intent.covered(number) {
 		del(b, numberKey(tableFlushed, inode))
 	}
-	return s.store(b)
+	return s.apply(b)
 }
 
 // flushLogged makes the data stable that has records now. A flush under way counts as such.
@@ -303,7 +314,7 @@ func (s *Store) syncMetaDir() error {
 
 func (s *Store) intentErr(err error) error { return fmt.Errorf("%w: intent log: %w", vfs.ErrIO, err) }
 
-// putFlushed says in a flush's batch which records it has the data of.
+// putFlushed says in a flush's batch which records it has the data of. The log's covering is held shared until that is applied.
 func (s *Store) putFlushed(b *pebble.Batch, inode, record uint64) {
 	if record == 0 {
 		return
