@@ -111,6 +111,33 @@ func (s *Store) findMoved(at, limit volume.Block) (m movedRun, found bool, next 
 	return m, found, next, err
 }
 
+// splitMoved says which of the blocks that nothing refers to any more may hold something else at once, and of which a record says
+// where their copy is: what is written there would be taken for the content of before. They are free when their chunk is.
+func (s *Store) splitMoved(runs []volume.Run) (others, moved []volume.Run) {
+	if !s.opts.Space.Rekeying() {
+		return runs, nil
+	}
+	for _, run := range runs {
+		for run.Count > 0 {
+			m, found, next, err := s.findMoved(run.Start, runEnd(run))
+			if found {
+				next = min(runEnd(m.from), runEnd(run))
+			}
+			part := volume.Run{Start: run.Start, Count: uint32(next - run.Start)}
+			if err != nil {
+				s.opts.Events.backgroundError(err)
+			}
+			if found || err != nil {
+				moved = append(moved, part)
+			} else {
+				others = append(others, part)
+			}
+			run = skip(run, part.Count)
+		}
+	}
+	return others, moved
+}
+
 // readMoved reads the records of moved runs: each is a reference to its copy.
 func (c *checker) readMoved() error {
 	end := volume.Block(0)

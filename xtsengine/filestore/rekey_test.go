@@ -343,6 +343,47 @@ func TestMoveContentOnFullVolume(t *testing.T) {
 	}
 }
 
+// TestMovedBlocksUsedAgain frees blocks of which a copy for another file is known, on a full volume, where what is freed is
+// set aside and used again: what is written there does not become that copy.
+func TestMovedBlocksUsedAgain(t *testing.T) {
+	r := newRig(t, 12<<20, func(o *Options) { o.UnstableAge, o.JournalAge = time.Hour, time.Hour })
+	p, own := noise(1, 1<<20), noise(2, 2<<20)
+	first, second, other := r.file("a"), r.file("b"), r.file("other")
+	r.put(first, 0, p)
+	r.cloneAll(first, second)
+	r.put(other, 0, own)
+	r.rekey(50)
+	enough := errors.New("enough")
+	err := r.MoveContent(bg, func(m MoveProgress) error {
+		if r.records(tableMoved) > 0 {
+			return enough
+		}
+		return nil
+	})
+	if !errors.Is(err, enough) {
+		t.Fatal(err)
+	}
+	r.fill()
+	const part = 40 * blockBytes // of what is set aside
+	r.write(other, 0, p[:part], vfs.Unstable)
+	if err := r.remove("b"); err != nil {
+		t.Fatal(err)
+	}
+	copy(own, p[:part])
+	for n := range 8 { // until all that is set aside was used
+		q := noise(uint64(n+3), part)
+		copy(own[n*part:], q)
+		r.put(other, uint64(n*part), q)
+	}
+	r.holds(other, own)
+	if err := r.remove("filler"); err != nil {
+		t.Fatal(err)
+	}
+	r.moveAll()
+	r.holds(first, p)
+	r.holds(other, own)
+}
+
 // TestMoveContentBadBlock: what can't be read keeps its place and says so, and all else is moved.
 func TestMoveContentBadBlock(t *testing.T) {
 	r := newRig(t, 64<<20, nil)

@@ -412,7 +412,8 @@ func (s *Store) free(runs []volume.Run) {
 	}
 	s.stats.freedBlocks.Add(uint64(blocksOf(runs)))
 	s.cache.drop(runs)
-	if err := s.pool.freeAll(s.pool.refill(runs)); err != nil {
+	runs, moved := s.splitMoved(runs)
+	if err := s.pool.freeAll(append(s.pool.refill(runs), moved...)); err != nil {
 		s.opts.Events.backgroundError(s.spaceErr(err))
 	}
 }
