@@ -249,7 +249,9 @@ func (s *Store) dropLocked(sh *shard, i *inode) {
 	sh.ring[i.slot].slot = i.slot
 	sh.ring[last] = nil
 	sh.ring = sh.ring[:last]
-	delete(sh.byNum, i.number)
+	if sh.byNum[i.number] == i { // else it was pinned before there was the file that has the place now
+		delete(sh.byNum, i.number)
+	}
 	s.nodes.add(-inodeBytes)
 	s.forgetWindows(i)
 }
