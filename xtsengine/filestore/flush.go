@@ -288,10 +288,12 @@ func (s *Store) switchOver(f *flush) error {
 	s.intent.covering.RLock()
 	defer s.intent.covering.RUnlock()
 	s.putFlushed(f.batch, i.number, f.record)
-	s.meter(f.batch, nil, usage{data: f.delta * blockBytes})
+	metered := usage{data: f.delta * blockBytes}
+	s.meter(f.batch, nil, metered)
 	gone, err := s.applyShared(f.batch, f.gone, f.adds)
 	if err != nil {
 		i.rec.blocks = was
+		s.unmeter(metered)
 		return err
 	}
 	f.gone = gone

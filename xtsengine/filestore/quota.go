@@ -104,6 +104,12 @@ func (s *Store) meter(b *pebble.Batch, a *admission, change usage) {
 	q.meta.Add(change.meta)
 }
 
+// unmeter undoes what meter counted in memory, for a batch that was not applied.
+func (s *Store) unmeter(change usage) {
+	s.quota.data.Add(-change.data)
+	s.quota.meta.Add(-change.meta)
+}
+
 // withinQuota calls op, and if it fails for the quota once more, when everything that is unstable
 // counts for no more than it needs. Nothing is locked.
 func (s *Store) withinQuota(op func() error) error {

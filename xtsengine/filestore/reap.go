@@ -107,8 +107,11 @@ func (s *Store) kill(b *pebble.Batch, i *inode, g *grave) error {
 
 // applyGrave applies the batch that leaves what is in a grave; names count so many bytes more with it.
 func (s *Store) applyGrave(b *pebble.Batch, g *grave, names int64) (err error) {
-	s.meter(b, g.admitted, usage{data: g.usage.data, meta: g.usage.meta + names})
-	g.runs, err = s.applyShared(b, g.runs, nil)
+	metered := usage{data: g.usage.data, meta: g.usage.meta + names}
+	s.meter(b, g.admitted, metered)
+	if g.runs, err = s.applyShared(b, g.runs, nil); err != nil {
+		s.unmeter(metered)
+	}
 	return err
 }
 

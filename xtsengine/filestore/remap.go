@@ -286,9 +286,11 @@ func (s *Store) applyContent(b *pebble.Batch, c *attrChange) error {
 	if r == nil {
 		return s.apply(b)
 	}
-	s.meter(b, c.admitted, usage{data: r.blocks() * blockBytes})
+	metered := usage{data: r.blocks() * blockBytes}
+	s.meter(b, c.admitted, metered)
 	free, err := s.applyShared(b, r.grave.runs, r.adds)
 	if err != nil {
+		s.unmeter(metered)
 		return err
 	}
 	r.grave.runs = free
