@@ -89,14 +89,14 @@ func extentAt(it *pebble.Iterator, number uint64) (extent, error) {
 
 // kill puts the end of a file, whose mu is held alone, into a batch. After an error nothing is changed.
 func (s *Store) kill(b *pebble.Batch, i *inode, g *grave) error {
-	if i.rec.blocks > 0 {
-		if err := s.removeExtents(b, i.number, 0, allBlocks, g); err != nil {
-			return err
-		}
-	}
 	metered, err := s.killXattrs(b, i)
 	if err != nil {
 		return err
+	}
+	if i.rec.blocks > 0 { // last: it can leave an iterator in the grave
+		if err := s.removeExtents(b, i.number, 0, allBlocks, g); err != nil {
+			return err
+		}
 	}
 	target := len(i.rec.target)
 	g.usage = usage{data: -int64(i.rec.blocks) * blockBytes, meta: -int64(metered + vfs.MeteredFile(target))}
@@ -143,7 +143,8 @@ func (s *Store) clear(g *grave) {
 // clearRest frees the extents that the iterator finds until the end or until stop is closed.
 func (s *Store) clearRest(g *grave, stop <-chan struct{}) {
 	var runs []volume.Run
-	for ok := g.rest.First(); ok; ok = g.rest.Next() {
+	stopped := false
+	for ok := g.rest.First(); ok && !stopped; ok = g.rest.Next() {
 		x, err := extentAt(g.rest, 0)
 		if err != nil {
 			s.opts.Events.backgroundError(err)
@@ -157,7 +158,7 @@ func (s *Store) clearRest(g *grave, stop <-chan struct{}) {
 		runs = runs[:0]
 		select {
 		case <-stop:
-			ok = false
+			stopped = true
 		default:
 		}
 	}
