@@ -14,17 +14,22 @@ import (
 // content: delegations of other clients are recalled, and NFS4ERR_DELAY is returned while one is in
 // the way. truncate says that the file becomes empty.
 func (c *compound) clear(id vfs.FileID, change, truncate bool) wire.Status {
+	return c.clearOwn(id, state.OwnStay, change, truncate)
+}
+
+// clearOwn is clear for an operation that delegations of its own client are in the way of too.
+func (c *compound) clearOwn(id vfs.FileID, own state.Own, change, truncate bool) wire.Status {
 	if c.s.state.Delegations() == 0 {
 		return wire.NFS4_OK
 	}
 	return c.unblock(func() (victim wire.ClientID, st wire.Status) {
-		return c.s.state.Clear(&c.ticket, state.File(id), change, truncate)
+		return c.s.state.Clear(&c.ticket, state.File(id), own, change, truncate)
 	})
 }
 
-// clearName is clear for the file called name in dir, for an operation that changes what names it has.
+// clearName is clearOwn for the file called name in dir, for an operation that changes what names it has.
 // Whatever else is wrong is left for the operation to find.
-func (c *compound) clearName(dir vfs.FileID, name []byte) wire.Status {
+func (c *compound) clearName(dir vfs.FileID, name []byte, own state.Own) wire.Status {
 	if c.s.state.Delegations() == 0 {
 		return wire.NFS4_OK
 	}
@@ -32,7 +37,7 @@ func (c *compound) clearName(dir vfs.FileID, name []byte) wire.Status {
 	if err := c.s.fs.Lookup(c.ctx, &c.cred, dir, string(name), &a); err != nil {
 		return wire.NFS4_OK
 	}
-	return c.clear(a.ID, true, false)
+	return c.clearOwn(a.ID, own, true, false)
 }
 
 // disturbed recalls delegations of id that were granted while it was being changed.

@@ -166,15 +166,61 @@ func TestDelegationOfOnesOwn(t *testing.T) {
 	}
 	s.ok(putFH(h), read(d.Stateid, 0, 5))
 	s.fails(wire.NFS4ERR_OPENMODE, putFH(h), write(d.Stateid, 0, "x"))
-	s.ok(putRoot, lookup("f"), setAttr(wire.AnonymousStateid, withSize(1)))
-	s.ok(putRoot, saveFH, rename("f", "g"))
-	s.ok(putRoot, remove("g"))
-	s.ok(putFH(h), read(d.Stateid, 0, 5)) // it is kept while it is delegated
+	s.ok(putRoot, lookup("f"), setAttr(again.Stateid, withSize(1)))
 	client.quiet()
+	s.fails(wire.NFS4ERR_DELAY, putRoot, remove("f")) // by a mount that does not know of the delegation
+	client.expect(wire.OP_CB_RECALL)
+	s.ok(putFH(h), read(d.Stateid, 0, 5))
 	s.ok(putFH(h), closeFile(again.Stateid))
 	s.ok(putFH(h), giveBack(d.Stateid))
 	if r.s.Stats().Delegations != 0 || len(r.fs.holds) != 0 {
 		t.Errorf("left: %+v, holds %v", r.s.Stats(), r.fs.holds)
+	}
+}
+
+// A client gives a delegation back before it does what the delegation is about, or does it under that. If it does not, the
+// delegation is another mount's of the same client, which is told.
+func TestDelegationOfAnotherMount(t *testing.T) {
+	anonymous := wire.AnonymousStateid
+	times := wire.Attrs{Mask: wire.BitmapOf(wire.FATTR4_TIME_MODIFY_SET)}
+	for _, c := range []struct {
+		name        string
+		ops         []call
+		read, write bool // is a delegation of that kind in the way
+	}{
+		{"truncate", []call{putRoot, lookup("f"), setAttr(anonymous, withSize(0))}, true, true},
+		{"chmod", []call{putRoot, lookup("f"), setAttr(anonymous, withMode(0o600))}, true, false},
+		{"utimes", []call{putRoot, lookup("f"), setAttr(anonymous, times)}, false, false},
+		{"remove", []call{putRoot, remove("f")}, true, true},
+		{"rename", []call{putRoot, saveFH, rename("f", "g")}, true, false},
+		{"replace", []call{putRoot, saveFH, rename("other", "f")}, true, true},
+		{"link", []call{putRoot, lookup("f"), saveFH, putRoot, linkTo("h")}, true, false},
+		{"read", []call{putRoot, lookup("f"), read(anonymous, 0, 5)}, false, false},
+	} {
+		for _, kind := range []struct {
+			access uint32
+			inWay  bool
+		}{{forRead, c.read}, {forBoth, c.write}} {
+			t.Run(c.name, func(t *testing.T) {
+				r := newRig(t, nil)
+				s, client := r.newCalled("holder")
+				r.newSession("other").makeFile("other", 0o644)
+				h, got := s.delegated("f", kind.access)
+				s.ok(putFH(h), closeFile(got.Stateid))
+				if !kind.inWay {
+					s.ok(c.ops...)
+					client.quiet()
+					return
+				}
+				s.fails(wire.NFS4ERR_DELAY, c.ops...)
+				if recall := client.expect(wire.OP_CB_RECALL).recall; recall.Stateid != got.Delegation.Stateid {
+					t.Errorf("got %+v", recall)
+				}
+				s.ok(putFH(h), giveBack(got.Delegation.Stateid))
+				s.ok(c.ops...)
+				client.quiet()
+			})
+		}
 	}
 }
 

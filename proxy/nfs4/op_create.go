@@ -1,6 +1,7 @@
 package nfs4
 
 import (
+	"github.com/nfseal/nfseal/proxy/nfs4/state"
 	"github.com/nfseal/nfseal/proxy/nfs4/wire"
 	"github.com/nfseal/nfseal/xtsengine/vfs"
 )
@@ -66,7 +67,7 @@ func opLink(c *compound) wire.Status {
 	if st := wire.CheckComponent(a.Name, maxNameBytes); st != wire.NFS4_OK {
 		return st
 	}
-	if st := c.clear(c.saved.id, true, false); st != wire.NFS4_OK {
+	if st := c.clearOwn(c.saved.id, state.OwnRead, true, false); st != wire.NFS4_OK {
 		return st
 	}
 	c.fresh = false

@@ -1,6 +1,7 @@
 package nfs4
 
 import (
+	"github.com/nfseal/nfseal/proxy/nfs4/state"
 	"github.com/nfseal/nfseal/proxy/nfs4/wire"
 	"github.com/nfseal/nfseal/xtsengine/vfs"
 )
@@ -27,7 +28,7 @@ func opRemove(c *compound) wire.Status {
 	if st := c.mayUnlink(); st != wire.NFS4_OK {
 		return st
 	}
-	if st := c.clearName(c.current.id, a.Name); st != wire.NFS4_OK {
+	if st := c.clearName(c.current.id, a.Name, state.OwnAll); st != wire.NFS4_OK {
 		return st
 	}
 	c.fresh = false
@@ -57,10 +58,10 @@ func opRename(c *compound) wire.Status {
 	if st := c.mayUnlink(); st != wire.NFS4_OK {
 		return st
 	}
-	if st := c.clearName(c.saved.id, a.OldName); st != wire.NFS4_OK {
+	if st := c.clearName(c.saved.id, a.OldName, state.OwnRead); st != wire.NFS4_OK {
 		return st
 	}
-	if st := c.clearName(c.current.id, a.NewName); st != wire.NFS4_OK {
+	if st := c.clearName(c.current.id, a.NewName, state.OwnAll); st != wire.NFS4_OK {
 		return st
 	}
 	c.fresh = false

@@ -38,7 +38,7 @@ func (c *compound) applyAttrs(a *wire.SetAttrArgs) (done wire.Bitmap, st wire.St
 		return done, st
 	}
 	empties := c.setAttr.Mask&vfs.SetSize != 0 && c.setAttr.Size == 0
-	if st = c.clear(c.current.id, true, empties); st != wire.NFS4_OK {
+	if st = c.clearOwn(c.current.id, c.apart(&a.Stateid), true, empties); st != wire.NFS4_OK {
 		return done, st
 	}
 	c.fresh = false
@@ -48,6 +48,18 @@ func (c *compound) applyAttrs(a *wire.SetAttrArgs) (done wire.Bitmap, st wire.St
 	c.fresh = true
 	c.disturbed(c.current.id)
 	return a.Attrs.Mask, wire.NFS4_OK
+}
+
+// apart says which of the client's own delegations are in the way of c.setAttr, whose stateid is id: of a size that is set without
+// having the file open all, of mode and owner those to read. Times are set under any.
+func (c *compound) apart(id *wire.Stateid) state.Own {
+	switch {
+	case c.setAttr.Mask&vfs.SetSize != 0 && state.Classify(id) != state.Ordinary:
+		return state.OwnAll
+	case c.setAttr.Mask&(vfs.SetMode|vfs.SetUID|vfs.SetGID) != 0:
+		return state.OwnRead
+	}
+	return state.OwnStay
 }
 
 // toSet is toSet for a SETATTR, which may have times that are kept under a delegation.

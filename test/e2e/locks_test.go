@@ -168,6 +168,21 @@ func TestMountsThatDiffer(t *testing.T) {
 			if got := must(t, w.guest, "cat", one+"/file"); got != "second" {
 				t.Errorf("the first mount reads %q", got)
 			}
+			namesThroughTwoMounts(t, w, one, two)
 		})
+	}
+}
+
+// namesThroughTwoMounts: what is replaced, removed or cut short through the second mount is so through the first
+// one when it is opened next, though that one had read it and has it delegated.
+func namesThroughTwoMounts(t *testing.T, w *world, one, two string) {
+	must(t, w.guest, "sh", "-c", "cd "+one+" && for f in replaced removed cut; do echo first > $f; cat $f $f; done")
+	must(t, w.guest, "sh", "-c", "cd "+two+" && echo second > new && mv new replaced && rm removed")
+	must(t, w.guest, w.work, "child", two+"/cut", "cut")
+	for name, want := range map[string]string{"replaced": "second", "removed": "", "cut": "fir"} {
+		r, err := run(t, w.guest, "cat", one+"/"+name)
+		if err != nil || strings.TrimSpace(r.Stdout) != want || (r.Code != 0) != (want == "") {
+			t.Errorf("%s through the first mount: %q, status %d, %v; want %q", name, r.Stdout, r.Code, err, want)
+		}
 	}
 }

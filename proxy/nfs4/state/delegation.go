@@ -11,7 +11,7 @@ import (
 //
 // Anybody else is another client, and another open-owner of the same one: a client that knows of the delegation opens under
 // it, and does not ask. Linux does ask for another mount of its own whose options differ, which shares neither data nor locks
-// with the first.
+// with the first. Where no open-owner is named, Own says what is in the way.
 type delegation struct {
 	token
 	write bool
@@ -291,13 +291,29 @@ func (m *Machine) revokeOverdueLocked() {
 	}
 }
 
-// clearLocked sees to it that no delegation of f is in the way of an open-owner of c, or of c altogether (owner ""), who changes
-// it or only looks at it. What is in the way is recalled, and what was recalled long ago revoked. blocked
+// Own says which of a client's own delegations are in the way of what it does without naming an open-owner. A client gives
+// them back before that if it knows of them, so those that are still there are another mount's.
+type Own uint8
+
+const (
+	OwnStay Own = iota // none
+	OwnRead            // those to read
+	OwnAll
+)
+
+// passes says whether an OPEN of c is let through by delegation d of c's.
+func (r *OpenRequest) passes(d *delegation) bool { return r.apart() == "" || r.apart() == d.owner }
+
+// passes says whether an operation of c's is let through by delegation d of c's.
+func (o Own) passes(d *delegation) bool { return o == OwnStay || o == OwnRead && d.write }
+
+// clearLocked sees to it that no delegation of f is in the way of c, who changes it or only looks at it; own says which of its own
+// are not. What is in the way is recalled, and what was recalled long ago revoked. blocked
 // says that something is still in the way; victim, if not zero, that it belongs to an expired client.
-func (m *Machine) clearLocked(f *file, c *client, owner string, change, truncate bool) (victim wire.ClientID, blocked bool) {
+func (m *Machine) clearLocked(f *file, c *client, own func(*delegation) bool, change, truncate bool) (victim wire.ClientID, blocked bool) {
 	for _, d := range slices.Clone(f.delegs) {
 		switch {
-		case d.client == c && (owner == "" || owner == d.owner) || !change && !d.write:
+		case d.client == c && own(d) || !change && !d.write:
 		case m.replaceableLocked(d.client):
 			return d.client.id, true
 		case m.overdueLocked(d):
@@ -316,10 +332,10 @@ func (m *Machine) clearLocked(f *file, c *client, owner string, change, truncate
 func (m *Machine) Delegations() int { return int(m.delegations.Load()) }
 
 // Clear makes way for an operation of t's client on file f that changes it or, with change false, only
-// looks at its content; truncate says that it becomes empty. NFS4ERR_DELAY: delegations of others are
-// in the way and have been recalled. victim, if not zero, is an expired client that is in the way: it
+// looks at its content; truncate says that it becomes empty, own which of its own delegations are in the way. NFS4ERR_DELAY:
+// delegations are in the way and have been recalled. victim, if not zero, is an expired client that is in the way: it
 // must be condemned and buried, then the call repeated.
-func (m *Machine) Clear(t *Ticket, f File, change, truncate bool) (victim wire.ClientID, s wire.Status) {
+func (m *Machine) Clear(t *Ticket, f File, own Own, change, truncate bool) (victim wire.ClientID, s wire.Status) {
 	if m.delegations.Load() == 0 {
 		return 0, wire.NFS4_OK
 	}
@@ -329,7 +345,7 @@ func (m *Machine) Clear(t *Ticket, f File, change, truncate bool) (victim wire.C
 	if fl == nil {
 		return 0, wire.NFS4_OK
 	}
-	victim, blocked := m.clearLocked(fl, t.client(), "", change, truncate)
+	victim, blocked := m.clearLocked(fl, t.client(), own.passes, change, truncate)
 	if blocked {
 		return victim, wire.NFS4ERR_DELAY
 	}

@@ -326,7 +326,7 @@ func (w *walk) step() {
 		w.giveOne(p)
 	case 8, 9:
 		p.do(func(t *Ticket) {
-			if victim, _ := w.m.Clear(t, f, w.rnd.IntN(2) == 0, false); victim != 0 {
+			if victim, _ := w.m.Clear(t, f, Own(w.rnd.IntN(3)), w.rnd.IntN(2) == 0, false); victim != 0 {
 				w.bury(victim)
 			}
 		})

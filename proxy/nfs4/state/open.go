@@ -101,7 +101,7 @@ func (m *Machine) Open(t *Ticket, r *OpenRequest) (res OpenResult, victim wire.C
 	}
 	if f != nil {
 		change := uses&wire.OPEN4_SHARE_ACCESS_WRITE != 0 || deny&wire.OPEN4_SHARE_DENY_READ != 0
-		if victim, blocked := m.clearLocked(f, c, r.apart(), change, r.Truncate); blocked {
+		if victim, blocked := m.clearLocked(f, c, r.passes, change, r.Truncate); blocked {
 			return res, victim, wire.NFS4ERR_DELAY
 		}
 	}

@@ -5,6 +5,7 @@
 //	workload make DIR N          makes N small files
 //	workload list DIR            prints a directory's names, one a line, in the server's order
 //	workload once DIR SIGNAL     operations that fail if they are carried out twice, when there is a file SIGNAL
+//	workload child FILE cut      makes a file three bytes long, by its name
 //	workload child FILE setlk    tries for a lock of a range, and lets it go
 //	workload child FILE hold     waits for that lock, prints "locked", and keeps it until it is killed
 //	workload hammer DIR SECONDS SEED CRASHES

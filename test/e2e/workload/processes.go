@@ -22,6 +22,8 @@ func runChild(path string, args []string) error {
 		return err
 	case "write":
 		return os.WriteFile(path, []byte("written by a child"), 0)
+	case "cut":
+		return os.Truncate(path, 3)
 	case "create":
 		return os.WriteFile(path, nil, 0o644)
 	case "setlk":
