@@ -69,14 +69,15 @@ func opDelegReturn(c *compound) wire.Status {
 }
 
 // granted is the protocol's form of a delegation. The entry about who may do what is left empty, so
-// that the client asks for each of its users (RFC 8881 §18.16.3).
+// that the client asks for each of its users (RFC 8881 §18.16.3). No space is promised (§10.4.1): what a client has not
+// written back when a file is closed might find none, so it writes back before, and close tells whether there was.
 func granted(d *state.Delegation) wire.Delegation {
 	return wire.Delegation{
 		Type:       d.Type,
 		Stateid:    d.Stateid,
 		Recall:     d.Recall,
 		LimitBy:    wire.NFS_LIMIT_SIZE,
-		LimitBytes: ^uint64(0),
+		LimitBytes: 0,
 		Why:        d.Why,
 	}
 }

@@ -393,7 +393,7 @@ func TestCBGetAttr(t *testing.T) {
 	holder, client := r.newCalled("holder")
 	other := r.newSession("other")
 	h, got := holder.delegated("f", forBoth|wire.OPEN4_SHARE_ACCESS_WANT_DELEG_TIMESTAMPS)
-	if got.Delegation.LimitBy != wire.NFS_LIMIT_SIZE || got.Delegation.Type != wire.OPEN_DELEGATE_WRITE_ATTRS_DELEG {
+	if got.Delegation.LimitBy != wire.NFS_LIMIT_SIZE || got.Delegation.LimitBytes != 0 || got.Delegation.Type != wire.OPEN_DELEGATE_WRITE_ATTRS_DELEG {
 		t.Errorf("got %+v", got.Delegation)
 	}
 	look := func(s *session) wire.Attrs {

@@ -79,6 +79,13 @@ func TestFullVolume(t *testing.T) {
 	must(t, w.guest, w.work, "ops", dir)
 }
 
+// Who closes a file on a full volume is told, though the file is delegated to be written.
+func TestFullVolumeAtClose(t *testing.T) {
+	w := getWorld(t)
+	s := startServer(t, w, "-volume-size", "96MiB")
+	t.Log(must(t, w.guest, w.work, "brim", s.mount(w.guest, s.fs)))
+}
+
 // A second daemon on the same data directory is refused in words, and the first goes on.
 func TestSecondDaemonIsRefused(t *testing.T) {
 	w := getWorld(t)

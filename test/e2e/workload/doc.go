@@ -2,6 +2,7 @@
 //
 //	workload ops DIR [NAME...]   file operations of all kinds, each checked against POSIX
 //	workload fill DIR            writes until there is no space, deletes, writes again
+//	workload brim DIR            the same with files that are closed and not synced
 //	workload make DIR N          makes N small files
 //	workload list DIR            prints a directory's names, one a line, in the server's order
 //	workload once DIR SIGNAL     operations that fail if they are carried out twice, when there is a file SIGNAL

@@ -15,7 +15,7 @@ func main() {
 	}
 }
 
-var errUsage = errors.New("usage: workload ops DIR [NAME...] | ranges DIR [NAME...] | fill DIR | make DIR N | list DIR | once DIR SIGNAL | hammer DIR SECONDS SEED CRASHES")
+var errUsage = errors.New("usage: workload ops DIR [NAME...] | ranges DIR [NAME...] | fill DIR | brim DIR | make DIR N | list DIR | once DIR SIGNAL | hammer DIR SECONDS SEED CRASHES")
 
 func run(args []string) error {
 	if len(args) < 2 {
@@ -31,6 +31,8 @@ func run(args []string) error {
 		return runChild(dir, rest)
 	case name == "fill" && len(rest) == 0:
 		return fill(dir)
+	case name == "brim" && len(rest) == 0:
+		return brim(dir)
 	case name == "list" && len(rest) == 0:
 		return list(dir)
 	case name == "make" && len(rest) == 1:

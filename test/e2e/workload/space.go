@@ -54,6 +54,61 @@ func fill(dir string) error {
 	return nil
 }
 
+// brimFileBytes is the size of brim's files.
+const brimFileBytes = 1 << 20
+
+// brim writes files, open to be read too, until there is no space, and does not sync: who closed a file without an error
+// has what was written, and the others are told.
+func brim(dir string) error {
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(dir, &st); err != nil {
+		return err
+	}
+	var kept []int
+	for refused := 0; refused < 4; {
+		i := len(kept) + refused
+		if uint64(len(kept))*brimFileBytes > st.Blocks*uint64(st.Bsize) {
+			return fmt.Errorf("%d files of %d bytes, closed without an error, are more than there is space for", len(kept), brimFileBytes)
+		}
+		err := writeClosed(fillPath(dir, i), pattern(uint64(i), brimFileBytes))
+		switch {
+		case err == nil:
+			kept = append(kept, i)
+		case !errors.Is(err, syscall.ENOSPC):
+			return fmt.Errorf("file %d: got %w, want success or no space", i, err)
+		default:
+			refused++
+			if err := os.Remove(fillPath(dir, i)); err != nil && !errors.Is(err, syscall.ENOENT) {
+				return fmt.Errorf("delete on a full volume: %w", err)
+			}
+		}
+	}
+	for _, i := range kept {
+		got, err := readUncached(fillPath(dir, i))
+		if err == nil {
+			err = equal(got, pattern(uint64(i), brimFileBytes))
+		}
+		if err != nil {
+			return fmt.Errorf("file %d, which was closed without an error: %w", i, err)
+		}
+		if err := os.Remove(fillPath(dir, i)); err != nil {
+			return err
+		}
+	}
+	fmt.Printf("full after %d files\n", len(kept))
+	return nil
+}
+
+// writeClosed makes a file, and tells what Close does.
+func writeClosed(path string, text []byte) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|os.O_TRUNC, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	return errors.Join(err, f.Close())
+}
+
 func fillPath(dir string, i int) string { return filepath.Join(dir, fmt.Sprintf("fill-%04d", i)) }
 
 // fillUp writes synced files numbered from first until one does not fit; that one it removes. It
