@@ -13,6 +13,12 @@
 //	                             random operations against a model in memory, then compares all; the
 //	                             server may be killed so often meanwhile
 //
+//	workload durable DIR SEED MINOR COUNT
+//	                             COUNT operations, or for ever if 0, that a minor version has, each of which is durable
+//	                             when its number is printed
+//	workload durable-check DIR SEED MINOR DONE AHEAD
+//	                             whether DIR holds what it must after DONE of these, or up to AHEAD more
+//
 // Each check is a function that returns what is wrong. `ops` prints a line for each, and ends with
 // status 1 if any failed. The checks are themselves tested on the local file system.
 package main

@@ -15,7 +15,7 @@ func main() {
 	}
 }
 
-var errUsage = errors.New("usage: workload ops DIR [NAME...] | ranges DIR [NAME...] | fill DIR | brim DIR | make DIR N | list DIR | once DIR SIGNAL | hammer DIR SECONDS SEED CRASHES")
+var errUsage = errors.New("usage: workload ops DIR [NAME...] | ranges DIR [NAME...] | fill DIR | brim DIR | make DIR N | list DIR | once DIR SIGNAL | hammer DIR SECONDS SEED CRASHES | durable DIR SEED MINOR COUNT | durable-check DIR SEED MINOR DONE AHEAD")
 
 func run(args []string) error {
 	if len(args) < 2 {
@@ -43,6 +43,8 @@ func run(args []string) error {
 		return makeFiles(dir, n)
 	case name == "once" && len(rest) == 1:
 		return once(dir, rest[0])
+	case name == "durable" && len(rest) == 3, name == "durable-check" && len(rest) == 4:
+		return runDurable(name, dir, rest)
 	case name == "hammer" && len(rest) == 3:
 		seconds, err1 := strconv.Atoi(rest[0])
 		seed, err2 := strconv.ParseUint(rest[1], 10, 64)
@@ -53,4 +55,18 @@ func run(args []string) error {
 		return hammer(dir, time.Duration(seconds)*time.Second, seed, crashes)
 	}
 	return errUsage
+}
+
+func runDurable(name, dir string, args []string) error {
+	var n [4]int
+	for i, a := range args {
+		var err error
+		if n[i], err = strconv.Atoi(a); err != nil {
+			return err
+		}
+	}
+	if name == "durable" {
+		return durable(dir, uint64(n[0]), n[1], n[2])
+	}
+	return durableCheck(dir, uint64(n[0]), n[1], n[2], n[3])
 }

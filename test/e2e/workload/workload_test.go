@@ -47,6 +47,19 @@ func TestHammerOnTheLocalFileSystem(t *testing.T) {
 	}
 }
 
+func TestDurableOnTheLocalFileSystem(t *testing.T) {
+	dir, seed := t.TempDir(), uint64(time.Now().UnixNano())
+	if err := durable(dir, seed, 1, 500); err != nil {
+		t.Fatal(err)
+	}
+	if err := durableCheck(dir, seed, 1, 480, 20); err != nil {
+		t.Error(err)
+	}
+	if err := durableCheck(dir, seed, 1, 501, 50); err == nil {
+		t.Error("what is missing is not missed")
+	}
+}
+
 func TestOnceOnTheLocalFileSystem(t *testing.T) {
 	dir, err := os.MkdirTemp("/var/tmp", "nfseal-workload-") // which has extended attributes
 	if err != nil {
