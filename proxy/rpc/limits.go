@@ -25,7 +25,8 @@ const (
 	DefaultIdleTimeout = 15 * time.Minute
 	// DefaultRestAfter is how long a connection that is silent keeps its read-ahead buffer.
 	DefaultRestAfter = 10 * time.Second
-	// DefaultRecordTimeout is how long the rest of a record may take after its beginning.
+	// DefaultRecordTimeout is how long the rest of a record may take after its beginning; a long one gets it anew with each
+	// recordStepBytes.
 	DefaultRecordTimeout = time.Minute
 	// DefaultWriteTimeout is how long a client may take to fetch a batch of replies.
 	DefaultWriteTimeout = time.Minute
@@ -58,6 +59,8 @@ const (
 	// the largest, of which a call with 1 MiB of data takes one.
 	keepBytes        = 8 << 20
 	keepLargestBytes = 64 << 20
+	// recordStepBytes is how much of a record has to come within the time that it is given.
+	recordStepBytes = 64 << 10
 	// firstRoomBytes is what a large record gets before its bytes have arrived.
 	firstRoomBytes = 64 << 10
 	// coalesceBytes is how much of small replies goes into one Write where writev is not to be had.

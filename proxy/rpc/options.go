@@ -40,7 +40,7 @@ type Options struct {
 	MaxInFlight    int           // calls under way at once
 	IdleTimeout    time.Duration // with nothing arriving
 	RestAfter      time.Duration // with nothing arriving, until the read-ahead buffer is given back
-	RecordTimeout  time.Duration // for the rest of a record that has begun
+	RecordTimeout  time.Duration // for the rest of a record that has begun, or for each 64 KiB of it
 	WriteTimeout   time.Duration // for the client to fetch a batch of replies
 	DrainTimeout   time.Duration // for calls under way at the end
 	Takeover       time.Duration // negative: no call is handled by the reader

@@ -30,6 +30,7 @@ type reader struct {
 
 	deadline time.Time     // as set on the connection
 	timeout  time.Duration // what deadline was set for
+	due      int           // bytes of a record that are to come before it gets more time; 0 or less: it gets some
 }
 
 func (in *reader) init(s *server) {
@@ -76,6 +77,7 @@ func (in *reader) pending() bool { return in.socket != nil && in.socket.Pending(
 // next reads one record and returns its task: nil for a record that wants no answer, io.EOF for an end
 // between two records.
 func (in *reader) next() (*task, error) {
+	in.due = 0
 	mark, err := in.f.first()
 	if err != nil {
 		return nil, err
@@ -105,19 +107,31 @@ func (in *reader) Read(p []byte) (int, error) {
 	if !in.connReady() {
 		in.s.flush()
 	}
+	if in.f.inside {
+		return in.readRecord(p)
+	}
 	o := &in.s.o
-	resting := !in.f.inside && o.RestAfter > 0 && (o.IdleTimeout <= 0 || o.RestAfter < o.IdleTimeout)
+	resting := o.RestAfter > 0 && (o.IdleTimeout <= 0 || o.RestAfter < o.IdleTimeout)
 	timeout := o.IdleTimeout
-	switch {
-	case in.f.inside:
-		timeout = o.RecordTimeout
-	case resting:
+	if resting {
 		timeout = o.RestAfter
 	}
 	n, err := in.readFor(p, timeout)
 	if resting && n == 0 && !in.stopped.Load() && errors.Is(err, os.ErrDeadlineExceeded) {
 		return 0, errResting
 	}
+	return n, err
+}
+
+// readRecord is a read within a record. The record's time begins with it, and anew when a good part of it has come: who sends
+// byte by byte gets no more.
+func (in *reader) readRecord(p []byte) (int, error) {
+	if in.due <= 0 {
+		in.allow(in.s.o.RecordTimeout)
+		in.due = recordStepBytes
+	}
+	n, err := in.read(p)
+	in.due -= n
 	return n, err
 }
 
@@ -139,8 +153,14 @@ func (in *reader) sleep() error {
 }
 
 // readFor is a read of the connection that takes no longer than timeout; 0 or less: as long as it takes.
-// Setting a deadline costs, so one for the same timeout stays until a quarter of it is over.
 func (in *reader) readFor(p []byte, timeout time.Duration) (int, error) {
+	in.allow(timeout)
+	return in.read(p)
+}
+
+// allow gives the coming reads so much time. Setting a deadline costs, so one for the same timeout stays until a quarter of it
+// is over.
+func (in *reader) allow(timeout time.Duration) {
 	if timeout > 0 {
 		now := time.Now()
 		if timeout != in.timeout || in.deadline.Sub(now) < timeout-timeout/4 {
@@ -149,8 +169,12 @@ func (in *reader) readFor(p []byte, timeout time.Duration) (int, error) {
 	} else if in.timeout > 0 {
 		in.arm(time.Time{}, 0)
 	}
+}
+
+// read is a read of the connection under the deadline that it has.
+func (in *reader) read(p []byte) (int, error) {
 	if in.stopped.Load() {
-		// stop may have come just before the deadline above was set.
+		// stop may have come just before the deadline was set.
 		in.conn.SetReadDeadline(time.Unix(1, 0))
 	}
 	return in.from.Read(p)

@@ -713,3 +713,45 @@ func TestServeLeavesNothing(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 }
+
+// A record that comes byte by byte has one RecordTimeout for all of it, not one for each byte; the next record has one of
+// its own.
+func TestServeRecordTrickles(t *testing.T) {
+	for name, whole := range map[string]int{"first": 0, "after another": 1} {
+		t.Run(name, func(t *testing.T) {
+			s := serve(t, Options{RecordTimeout: 400 * time.Millisecond})
+			for xid := range uint32(whole) {
+				s.send(record(message(xid, procEcho, []byte("whole")), 1000))
+				s.echoed(xid, []byte("whole"))
+			}
+			go func() {
+				for _, b := range record(message(9, procEcho, make([]byte, 100)), 1000) {
+					if _, err := s.Write([]byte{b}); err != nil {
+						return
+					}
+					time.Sleep(50 * time.Millisecond)
+				}
+			}()
+			start := time.Now()
+			if err := s.wait(); !errors.Is(err, ErrTimeout) {
+				t.Errorf("ServeConn: %v", err)
+			}
+			if d := time.Since(start); d > 3*time.Second {
+				t.Errorf("a record of 160 bytes, of which one comes each 50 ms, was waited for %v long", d)
+			}
+		})
+	}
+}
+
+// A long record over a slow line has RecordTimeout for each 64 KiB, and may take longer than that altogether.
+func TestServeSlowRecord(t *testing.T) {
+	s := serve(t, Options{RecordTimeout: time.Second})
+	arg := make([]byte, 500_000)
+	for b := record(message(1, procEcho, arg), 1<<20); len(b) > 0; {
+		n := min(len(b), 70_000)
+		s.send(b[:n])
+		b = b[n:]
+		time.Sleep(200 * time.Millisecond)
+	}
+	s.echoed(1, arg)
+}
