@@ -21,8 +21,10 @@ type Session interface {
 	MoveFrom(src *net.TCPConn, moved *atomic.Uint64) error
 	// MoveTo is MoveFrom the other way; nil is the session's orderly end, and Read can do it.
 	MoveTo(dst *net.TCPConn, moved *atomic.Uint64) error
-	// Buffered says whether Read would return at once, because of what was received before.
+	// Buffered says whether something was received before that Read has not taken: data, an end, or a record without data.
 	Buffered() bool
+	// ReadBuffered is Read of that alone: it does not wait, and returns 0 and no error where that is no data.
+	ReadBuffered(p []byte) (int, error)
 	// Pending says whether Read would not wait, or only for the rest of a record.
 	Pending() bool
 }

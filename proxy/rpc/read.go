@@ -21,7 +21,7 @@ type reader struct {
 	ahead   *buffer
 	stopped atomic.Bool // no further record is to be waited for
 
-	more   interface{ Buffered() bool } // conn, if it reads ahead itself
+	more   ahead                        // conn, if it reads ahead itself
 	socket interface{ Pending() bool }  // from, or conn, if it knows what the socket has
 	expect interface{ Expect(on bool) } // from, if it can wait for what comes soon
 	lone   int                          // calls that came one at a time, since one did not
@@ -33,13 +33,21 @@ type reader struct {
 	due      int           // bytes of a record that are to come before it gets more time; 0 or less: it gets some
 }
 
+// ahead is a connection that reads ahead.
+type ahead interface {
+	// Buffered says whether something was received that Read has not taken.
+	Buffered() bool
+	// ReadBuffered is Read of that alone. It does not wait: where there is no data in it, it gives 0 and no error.
+	ReadBuffered(p []byte) (int, error)
+}
+
 func (in *reader) init(s *server) {
 	in.s, in.conn, in.from = s, s.conn, s.conn
 	if socket := nowait.NewSocket(s.conn); socket != nil {
 		in.from = socket
 	}
 	in.expect, _ = in.from.(interface{ Expect(on bool) })
-	in.more, _ = s.conn.(interface{ Buffered() bool })
+	in.more, _ = s.conn.(ahead)
 	in.socket, _ = in.from.(interface{ Pending() bool })
 	in.ahead = s.o.Buffers.get(readAheadBytes)
 	in.f = framer{src: in, max: s.o.MaxRecordBytes, ahead: in.ahead.Mem, sleep: in.sleep}
@@ -68,7 +76,7 @@ func (in *reader) saw(alone bool) {
 	}
 }
 
-// connReady says whether a read of the connection would not wait.
+// connReady says whether the connection has read ahead.
 func (in *reader) connReady() bool { return in.more != nil && in.more.Buffered() }
 
 // pending says whether the socket has something that has not been taken, as far as that can be known.
@@ -104,9 +112,14 @@ func (in *reader) next() (*task, error) {
 // has begun. What is held goes out before it waits. When nothing has come for RestAfter it gives up with
 // errResting.
 func (in *reader) Read(p []byte) (int, error) {
-	if !in.connReady() {
-		in.s.flush()
+	if in.connReady() {
+		// It may be no data, but a message between the ends of a TLS session.
+		if n, err := in.more.ReadBuffered(p); n > 0 || err != nil {
+			in.due -= n
+			return n, err
+		}
 	}
+	in.s.flush()
 	if in.f.inside {
 		return in.readRecord(p)
 	}

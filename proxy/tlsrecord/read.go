@@ -48,13 +48,8 @@ func (c *Conn) Read(p []byte) (int, error) {
 		return 0, nil
 	}
 	for {
-		n := in.drain(p)
-		if n > 0 {
-			in.tidy()
-			return n, nil
-		}
-		if in.err != nil {
-			return 0, in.err
+		if n, err := in.readLocked(p); n > 0 || err != nil {
+			return n, err
 		}
 		if err := in.fill(); err != nil {
 			return 0, err
@@ -62,7 +57,24 @@ func (c *Conn) Read(p []byte) (int, error) {
 	}
 }
 
-// Buffered says whether Read would return at once, because of what was received before.
+// ReadBuffered is Read of what was received before: it does not wait, and returns 0 and no error where that is no data.
+func (c *Conn) ReadBuffered(p []byte) (int, error) {
+	c.in.mu.Lock()
+	defer c.in.mu.Unlock()
+	return c.in.readLocked(p)
+}
+
+// readLocked is Read without waiting.
+func (in *reader) readLocked(p []byte) (int, error) {
+	n := in.drain(p)
+	if n > 0 {
+		in.tidy()
+		return n, nil
+	}
+	return 0, in.err
+}
+
+// Buffered says whether something was received before that Read has not taken: data, an end, or a record without data.
 func (c *Conn) Buffered() bool {
 	c.in.mu.Lock()
 	defer c.in.mu.Unlock()
