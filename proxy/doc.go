@@ -12,7 +12,8 @@
 //
 // Connections that have said nothing yet are bounded by transport.Lobby, those being admitted by
 // transport.Front, those being served by Options.MaxConnections, the calls of each by rpc.Options. One
-// above MaxConnections is closed at once and counted.
+// above MaxConnections gets the place of the newest connection of the address that has most, if that has more than its own
+// address, and is closed at once otherwise. Either is counted.
 //
 // # Goroutines
 //

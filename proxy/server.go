@@ -22,8 +22,11 @@ import (
 // ErrClosed says that the Server was closed before.
 var ErrClosed = errors.New("proxy: server is closed")
 
-// errCrowded says why a connection above the limit was closed.
-var errCrowded = errors.New("proxy: too many connections")
+// Why a connection above the limit was closed, and one below it.
+var (
+	errCrowded  = errors.New("proxy: too many connections")
+	errMakeRoom = errors.New("proxy: too many connections, and most of them from this address")
+)
 
 // notAdmitted is in the log for connections that came to nothing.
 const notAdmitted = "connection not admitted"
@@ -38,7 +41,7 @@ type Stats struct {
 	Active int64
 	// Accepted counts TCP connections, AcceptErrors failed accepts.
 	Accepted, AcceptErrors uint64
-	// Refused were above MaxConnections, Unresolved got an error from the Resolver.
+	// Refused were above MaxConnections, or closed to make room there; Unresolved got an error from the Resolver.
 	Refused, Unresolved uint64
 	// Served counts the connections that had a session and are over, Forced those of them that Close
 	// did not wait for.
@@ -51,6 +54,7 @@ type Server struct {
 	log   *zap.Logger
 	front *transport.Front
 	lobby *transport.Lobby
+	room  *places
 
 	ctx       context.Context // ends when draining begins
 	cancel    context.CancelFunc
@@ -87,7 +91,10 @@ func New(o Options) (*Server, error) {
 	sampled := zap.WrapCore(func(c zapcore.Core) zapcore.Core {
 		return zapcore.NewSamplerWithOptions(c, time.Second, logFirst, logEvery)
 	})
-	s := &Server{o: o, log: o.Log.WithOptions(sampled), front: front, conns: make(map[net.Conn]struct{}), broken: make(chan error, 1)}
+	s := &Server{
+		o: o, log: o.Log.WithOptions(sampled), front: front, room: newPlaces(o.MaxConnections),
+		conns: make(map[net.Conn]struct{}), broken: make(chan error, 1),
+	}
 	if s.listeners, err = openListeners(o.Listeners); err != nil {
 		return nil, err
 	}
@@ -276,11 +283,19 @@ func (s *Server) run(raw net.Conn) {
 		return
 	}
 	defer conn.Close()
-	defer s.active.Add(-1)
-	if s.active.Add(1) > int64(s.o.MaxConnections) {
+	mine, victim := s.room.enter(raw)
+	if mine == nil {
 		s.refused.Add(1)
 		log.Warn("connection refused", zap.Error(errCrowded))
 		return
+	}
+	defer s.room.leave(mine)
+	s.active.Add(1)
+	defer s.active.Add(-1)
+	if victim != nil {
+		s.refused.Add(1)
+		s.log.Warn("connection closed", zap.Stringer("peer", victim.RemoteAddr()), zap.Error(errMakeRoom))
+		victim.Close()
 	}
 	id.HangUp = func() { raw.Close() }
 	session, err := s.resolve(id)
