@@ -248,11 +248,13 @@ func (s *server) patience(alone bool) time.Duration {
 
 // lend lets the timer's goroutine read on if regain does not come in time.
 func (s *server) lend(d time.Duration) {
+	if s.takeoverTimer == nil { // from here on it is the next reader's too
+		s.takeoverTimer = time.AfterFunc(time.Hour, s.takeover)
+		s.takeoverTimer.Stop()
+	}
 	s.baton.Store(batonLent)
 	s.wg.Add(1)
-	if s.takeoverTimer == nil {
-		s.takeoverTimer = time.AfterFunc(d, s.takeover)
-	} else if s.takeoverTimer.Reset(d) {
+	if s.takeoverTimer.Reset(d) {
 		s.wg.Done() // of the time before: a late takeover lent that call's baton, and nobody stopped its timer
 	}
 }

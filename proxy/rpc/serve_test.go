@@ -755,3 +755,40 @@ func TestServeSlowRecord(t *testing.T) {
 	}
 	s.echoed(1, arg)
 }
+
+// Whoever took the reading over during the first call of a connection lends it in turn, while that call goes on: the race
+// detector sees whether what the two share is ordered by more than luck.
+func TestServeTakenOverAtOnce(t *testing.T) {
+	client, server := tcpPair(t)
+	h := &lockFreeHandler{gate: make(chan struct{})}
+	stats := new(Stats)
+	done := make(chan error, 1)
+	go func() { done <- ServeConn(context.Background(), server, h, Options{Takeover: time.Microsecond, Stats: stats}) }()
+	client.SetDeadline(time.Now().Add(10 * time.Second))
+	call := func(xid uint32) {
+		if _, err := client.Write(record(message(xid, procEcho, nil), 1000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	call(0)
+	for stats.Takeovers.Load() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	for xid := uint32(1); xid < 2*spreadCalls; xid++ {
+		call(xid)
+		if _, err := readRecord(client); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := stats.Inline.Load(); n < 2 {
+		t.Errorf("%d calls were handled by a reader", n)
+	}
+	close(h.gate)
+	if _, err := readRecord(client); err != nil {
+		t.Fatal(err)
+	}
+	client.Close()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
