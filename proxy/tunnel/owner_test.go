@@ -4,8 +4,12 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestOwnerOf(t *testing.T) {
@@ -55,5 +59,63 @@ func TestOwnedByRoot(t *testing.T) {
 	defer b.Close()
 	if err := OwnedByRoot(a); err == nil {
 		t.Error("a pipe is root's")
+	}
+}
+
+// dialAs is a connection that belongs to uid.
+func dialAs(t *testing.T, uid int, address string) net.Conn {
+	t.Helper()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	unix.SetfsuidRetUid(uid) // of this thread
+	defer unix.SetfsuidRetUid(0)
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// TestOwnedByAnother: sockets of other users are refused, however many there are, and as quickly: the kernel's client waits
+// behind them.
+func TestOwnedByAnother(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can be another user")
+	}
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	accept := func() net.Conn {
+		conn, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		return conn
+	}
+	for range 2000 {
+		dialAs(t, 1000, l.Addr().String())
+		accept()
+	}
+	dialAs(t, 1000, l.Addr().String())
+	theirs := accept()
+	dialAs(t, 0, l.Addr().String())
+	ours := accept()
+	quickest := time.Hour
+	for range 20 {
+		start := time.Now()
+		if err := OwnedByRoot(theirs); err == nil || !strings.Contains(err.Error(), "uid 1000") {
+			t.Fatalf("a socket of uid 1000: %v", err)
+		}
+		quickest = min(quickest, time.Since(start))
+	}
+	if quickest > time.Millisecond {
+		t.Errorf("a refusal takes %v at least", quickest)
+	}
+	if err := OwnedByRoot(ours); err != nil {
+		t.Errorf("root's socket: %v", err)
 	}
 }
