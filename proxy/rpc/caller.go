@@ -98,7 +98,7 @@ func (c *Caller) forget(xid uint32) {
 }
 
 // send queues the call behind the replies that wait to be written. It takes one of the places that
-// bound the connection's memory until it is written.
+// bound the connection's memory until it is written, by a goroutine of its own.
 func (c *Caller) send(ctx context.Context, xid uint32, o *Outgoing) error {
 	select {
 	case c.s.slots <- struct{}{}:
@@ -117,7 +117,9 @@ func (c *Caller) send(ctx context.Context, xid uint32, o *Outgoing) error {
 		return fmt.Errorf("rpc: encode a call: %w", err)
 	}
 	c.s.o.Stats.CallsOut.Add(1)
-	c.s.out.send(t)
+	// Whoever writes goes on for as long as others leave replies to be written, and waits for the client to fetch them: that
+	// is not for somebody who waits no longer than ctx.
+	c.s.wg.Go(func() { c.s.out.send(t) })
 	return nil
 }
 

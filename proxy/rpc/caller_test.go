@@ -196,3 +196,22 @@ func TestCallerHostile(t *testing.T) {
 		}
 	})
 }
+
+// A client that fetches nothing keeps nobody longer than his context who calls it, though the call still waits to be sent.
+func TestCallerOfWhoDoesNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newCallerBench(t)
+		defer b.end()
+		for range 3 {
+			ctx, cancel := context.WithTimeout(b.ctx, time.Second)
+			start := time.Now()
+			if _, err := b.call(ctx, "x"); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("not read: %v", err)
+			}
+			if d := time.Since(start); d != time.Second {
+				t.Errorf("given up after %v", d)
+			}
+			cancel()
+		}
+	})
+}

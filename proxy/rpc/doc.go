@@ -35,7 +35,7 @@
 // Options.WriteTimeout.
 //
 // A handler that is an [Attacher] gets a [Caller], with which it can call the client over the same
-// connection: such calls go out between the replies, and the reader hands their replies out.
+// connection: such calls go out between the replies, each by a goroutine of its own, and the reader hands their replies out.
 //
 // ServeConn waits for all these goroutines, and for those that are in Caller.Call. There are two locks,
 // that of the queue of replies and the Caller's; nothing is called with either held.
