@@ -763,7 +763,9 @@ func TestServeTakenOverAtOnce(t *testing.T) {
 	h := &lockFreeHandler{gate: make(chan struct{})}
 	stats := new(Stats)
 	done := make(chan error, 1)
-	go func() { done <- ServeConn(context.Background(), server, h, Options{Takeover: time.Microsecond, Stats: stats}) }()
+	go func() {
+		done <- ServeConn(context.Background(), server, h, Options{Takeover: time.Microsecond, Stats: stats})
+	}()
 	client.SetDeadline(time.Now().Add(10 * time.Second))
 	call := func(xid uint32) {
 		if _, err := client.Write(record(message(xid, procEcho, nil), 1000)); err != nil {
