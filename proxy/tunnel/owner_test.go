@@ -81,7 +81,7 @@ func dialAs(t *testing.T, uid int, address string) net.Conn {
 // behind them.
 func TestOwnedByAnother(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("only root can be another user")
+		t.Skip("only root can be another user; runs as root in make test")
 	}
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
