@@ -121,6 +121,9 @@ func (t *table) grant(s *session) nfs4.Grant {
 // or role has its name, whichever of its keys or sessions signs.
 func (s *session) identity() string {
 	var parts []string
+	if !s.who.Secure { // or a mount over TLS would go on over the connection of one without that its client has already
+		parts = append(parts, plaintextIdentity)
+	}
 	if s.point != nil {
 		parts = append(parts, s.point.ID)
 	}
@@ -133,6 +136,9 @@ func (s *session) identity() string {
 	}
 	return strings.Join(parts, " ")
 }
+
+// plaintextIdentity is part of the identity of a connection without TLS.
+const plaintextIdentity = "plaintext"
 
 // Why an access point lets nobody in.
 var (

@@ -70,6 +70,41 @@ func TestTwoFileSystems(t *testing.T) {
 	}
 }
 
+// A mount over TLS is one, whatever else its client has mounted: it is not carried by a connection without TLS to the same file
+// system, nor the other way round.
+func TestTLSBesidePlaintext(t *testing.T) {
+	w := getWorld(t)
+	for _, minor := range []string{"1", "2"} {
+		t.Run("4."+minor, func(t *testing.T) {
+			s := startServer(t, w, "-allow-plaintext")
+			plain := "/mnt/plaintext-" + minor
+			must(t, w.guest, "mkdir", plain)
+			mountPlain := func() {
+				must(t, w.guest, "mount", "-t", "nfs4", "-o", "vers=4."+minor, s.ip+":/", plain)
+			}
+			mountPlain()
+			sealed := s.mount(w.guest, s.fs, "minorversion="+minor)
+			port := func(dir string) string {
+				line := regexpFind(must(t, w.guest, "cat", "/proc/mounts"), `(?m)^\S+ `+dir+` nfs4 .*$`)
+				return regexpFind(line, `port=\d+`) + regexpFind(line, `,addr=[0-9.]+`)
+			}
+			if got := port(sealed); !strings.HasPrefix(got, "port=") || !strings.HasSuffix(got, "addr=127.0.0.1") {
+				t.Errorf("the mount over TLS goes to %s", got)
+			}
+			must(t, w.guest, "sh", "-c", "echo sealed > "+sealed+"/f")
+			if got := must(t, w.guest, "cat", plain+"/f"); got != "sealed" {
+				t.Errorf("read %q without TLS", got)
+			}
+			must(t, w.guest, "umount", plain)
+			mountPlain()
+			if got := port(plain); !strings.HasSuffix(got, "addr="+s.ip) {
+				t.Errorf("the mount without TLS goes to %s", got)
+			}
+			must(t, w.guest, "umount", plain)
+		})
+	}
+}
+
 // A full volume says so to the writer, keeps what it has, and has room again after deleting.
 func TestFullVolume(t *testing.T) {
 	w := getWorld(t)
