@@ -745,13 +745,13 @@ func TestServeRecordTrickles(t *testing.T) {
 
 // A long record over a slow line has RecordTimeout for each 64 KiB, and may take longer than that altogether.
 func TestServeSlowRecord(t *testing.T) {
-	s := serve(t, Options{RecordTimeout: time.Second})
-	arg := make([]byte, 500_000)
+	s := serve(t, Options{RecordTimeout: 2 * time.Second})
+	arg := make([]byte, 700_000)
 	for b := record(message(1, procEcho, arg), 1<<20); len(b) > 0; {
 		n := min(len(b), 70_000)
 		s.send(b[:n])
 		b = b[n:]
-		time.Sleep(200 * time.Millisecond)
+		time.Sleep(250 * time.Millisecond)
 	}
 	s.echoed(1, arg)
 }
