@@ -81,7 +81,7 @@ func dialAs(t *testing.T, uid int, address string) net.Conn {
 // behind them.
 func TestOwnedByAnother(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("only root can be another user; runs as root in make test")
+		t.Skip("only root can be another user; `make test` as root runs this")
 	}
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -112,7 +112,7 @@ func TestOwnedByAnother(t *testing.T) {
 		}
 		quickest = min(quickest, time.Since(start))
 	}
-	if quickest > time.Millisecond {
+	if hasDiag() && quickest > time.Millisecond {
 		t.Errorf("a refusal takes %v at least", quickest)
 	}
 	if err := OwnedByRoot(ours); err != nil {
