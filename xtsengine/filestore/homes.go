@@ -137,6 +137,7 @@ func (s *Store) replaces(i *inode, file uint64) (bool, error) {
 		return false, nil
 	}
 	parts, err := s.alone(src.ext.run())
+	parts, _ = s.splitMoved(parts)
 	return len(parts) > 0, err
 }
 

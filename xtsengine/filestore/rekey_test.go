@@ -365,6 +365,13 @@ func TestMovedBlocksUsedAgain(t *testing.T) {
 	}
 	r.fill()
 	const part = 40 * blockBytes // of what is set aside
+	aside := r.pool.counts().aside
+	if _, err := r.Write(bg, nil, false, second, 0, own[:part], vfs.FileSync); !errors.Is(err, vfs.ErrNoSpace) {
+		t.Errorf("an overwrite of what is not set aside again: %v", err)
+	}
+	if now := r.pool.counts().aside; now != aside {
+		t.Errorf("%d blocks are set aside, %d were", now, aside)
+	}
 	r.write(other, 0, p[:part], vfs.Unstable)
 	if err := r.remove("b"); err != nil {
 		t.Fatal(err)
