@@ -90,7 +90,8 @@ func (g *region) one(copyOf func() error) error {
 		offset, length := g.piece(20 * blockBytes)
 		v := g.next(0)
 		clear(v[min(offset, len(v)):min(offset+length, len(v))])
-		return g.done(g.r.Deallocate(bg, nil, g.id, uint64(g.from+offset), uint64(length), &out), true)
+		inside := offset < len(v) // else there is nothing to do, not even for what was written before
+		return g.done(g.r.Deallocate(bg, nil, g.id, uint64(g.from+offset), uint64(length), &out), inside)
 	case n < 92:
 		return g.clone()
 	case n < 96 && g.last:
