@@ -57,6 +57,24 @@ func inBatches(t *testing.T, count int, name func(n int) string, run func(t *tes
 	}
 }
 
+// atPoints calls once with as many seeds as there are crash points, few at most unless the run is a long one, and logs the seed of a failure.
+func atPoints(t *testing.T, few int, once func(t *testing.T, seed uint64)) {
+	first := seed(t)
+	points := crashPoints()
+	if !long() {
+		points = min(points, few)
+	}
+	inBatches(t, points, func(n int) string { return fmt.Sprint(first + uint64(n)) }, func(t *testing.T, n int) {
+		at := first + uint64(n)
+		t.Cleanup(func() {
+			if t.Failed() {
+				t.Logf("NFSEAL_SEED=%d", at)
+			}
+		})
+		once(t, at)
+	})
+}
+
 // crashPoints is 200, or 10,000 of a long run, unless NFSEAL_POINTS says otherwise.
 func crashPoints() int {
 	if n, err := strconv.Atoi(os.Getenv("NFSEAL_POINTS")); err == nil {

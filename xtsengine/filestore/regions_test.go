@@ -176,22 +176,7 @@ func (g *region) verify() {
 
 // TestRegionsCrash is TestCrash for several who change parts of one file at once, while the whole of it is cloned and the clone
 // removed, on a volume that may be full, and perhaps under new keys.
-func TestRegionsCrash(t *testing.T) {
-	first := seed(t)
-	points := crashPoints()
-	if !long() {
-		points = min(points, 60)
-	}
-	inBatches(t, points, func(n int) string { return fmt.Sprint(first + uint64(n)) }, func(t *testing.T, n int) {
-		at := first + uint64(n)
-		t.Cleanup(func() {
-			if t.Failed() {
-				t.Logf("NFSEAL_SEED=%d", at)
-			}
-		})
-		regionsCrashOnce(t, at)
-	})
-}
+func TestRegionsCrash(t *testing.T) { atPoints(t, 60, regionsCrashOnce) }
 
 func regionsCrashOnce(t *testing.T, seed uint64) {
 	rng := rand.New(rand.NewPCG(seed, 11))

@@ -503,22 +503,7 @@ func FuzzMoved(f *testing.F) {
 
 // TestRekeyCrash is TestCrash with new keys under way: power fails at random points, and everything goes on
 // with both keys, to the end, where the new ones do alone.
-func TestRekeyCrash(t *testing.T) {
-	first := seed(t)
-	points := crashPoints()
-	if !long() {
-		points = min(points, 40)
-	}
-	inBatches(t, points, func(n int) string { return fmt.Sprint(first + uint64(n)) }, func(t *testing.T, n int) {
-		at := first + uint64(n)
-		t.Cleanup(func() {
-			if t.Failed() {
-				t.Logf("NFSEAL_SEED=%d", at)
-			}
-		})
-		rekeyCrashOnce(t, at)
-	})
-}
+func TestRekeyCrash(t *testing.T) { atPoints(t, 40, rekeyCrashOnce) }
 
 func rekeyCrashOnce(t *testing.T, seed uint64) {
 	rng := rand.New(rand.NewPCG(seed, 9))
