@@ -33,17 +33,15 @@ func (p *places) enter(conn net.Conn) (mine *place, victim net.Conn) {
 	mine = &place{conn: conn, holder: holderOf(conn)}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var greedy *list.List
 	if p.taken == p.most {
-		have := 1
+		would := 1
 		if l := p.holders[mine.holder]; l != nil {
-			have += l.Len()
+			would += l.Len()
 		}
-		if greedy = p.moreThanLocked(have); greedy == nil {
+		greedy := p.moreThanLocked(would)
+		if greedy == nil {
 			return nil, nil
 		}
-	}
-	if greedy != nil {
 		last := greedy.Back().Value.(*place)
 		victim = last.conn
 		p.leaveLocked(last)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net"
 	"sync/atomic"
 	"testing"
 
@@ -61,20 +60,7 @@ func lendingRig(t *testing.T) (*rig, *lendingFS, *nfsclient.Client) {
 	f := &lendingFS{FileSystem: r.fs}
 	r.o.FS = f
 	r.restart()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	near, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	far, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	gone := r.serve(far)
+	near, gone := r.dialTCP(t)
 	c, err := nfsclient.New(t.Context(), near, nfsclient.Options{})
 	if err != nil {
 		t.Fatal(err)

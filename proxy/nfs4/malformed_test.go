@@ -18,22 +18,27 @@ type peer struct {
 	records *rpc.RecordReader
 }
 
-func (r *rig) dial(t *testing.T) *peer {
+// dialTCP is a connection to the rig, and what is closed when its other end has ended.
+func (r *rig) dialTCP(t *testing.T) (conn net.Conn, gone <-chan struct{}) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	conn, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
+	if conn, err = net.Dial("tcp", l.Addr().String()); err != nil {
 		t.Fatal(err)
 	}
 	far, err := l.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
-	served := r.serve(far)
+	return conn, r.serve(far)
+}
+
+func (r *rig) dial(t *testing.T) *peer {
+	t.Helper()
+	conn, served := r.dialTCP(t)
 	t.Cleanup(func() {
 		conn.Close()
 		<-served

@@ -139,11 +139,11 @@ func (c *compound) findOrCreate(o *opening) wire.Status {
 		return c.failCreate(o, err)
 	}
 	c.attr, o.dir = made.Attr, made.Dir
-	retried := made.Existed && req.Mode == vfs.Exclusive
-	o.created = !made.Existed || retried && made.Attr.UID == c.cred.UID
-	o.truncate = made.Existed && !retried && o.set.Mask&vfs.SetSize != 0 && o.set.Size == 0
+	ours := !made.Existed || req.Mode == vfs.Exclusive // made by this OPEN, or by the one that it is the retry of
+	o.created = ours && (!made.Existed || made.Attr.UID == c.cred.UID)
+	o.truncate = !ours && o.set.Mask&vfs.SetSize != 0 && o.set.Size == 0
 	switch {
-	case (!made.Existed || retried) && o.a.CreateMode != wire.EXCLUSIVE4:
+	case ours && o.a.CreateMode != wire.EXCLUSIVE4:
 		o.done = o.a.Attrs.Mask
 	case o.truncate:
 		o.done.Set(wire.FATTR4_SIZE)

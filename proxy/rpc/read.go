@@ -21,7 +21,7 @@ type reader struct {
 	ahead   *buffer
 	stopped atomic.Bool // no further record is to be waited for
 
-	more   ahead                        // conn, if it reads ahead itself
+	more   aheadReader                  // conn, if it reads ahead itself
 	socket interface{ Pending() bool }  // from, or conn, if it knows what the socket has
 	expect interface{ Expect(on bool) } // from, if it can wait for what comes soon
 	lone   int                          // calls that came one at a time, since one did not
@@ -33,8 +33,8 @@ type reader struct {
 	due      int           // bytes of a record that are to come before it gets more time; 0 or less: it gets some
 }
 
-// ahead is a connection that reads ahead.
-type ahead interface {
+// aheadReader is a connection that reads ahead.
+type aheadReader interface {
 	// Buffered says whether something was received that Read has not taken.
 	Buffered() bool
 	// ReadBuffered is Read of that alone. It does not wait: where there is no data in it, it gives 0 and no error.
@@ -47,7 +47,7 @@ func (in *reader) init(s *server) {
 		in.from = socket
 	}
 	in.expect, _ = in.from.(interface{ Expect(on bool) })
-	in.more, _ = s.conn.(ahead)
+	in.more, _ = s.conn.(aheadReader)
 	in.socket, _ = in.from.(interface{ Pending() bool })
 	in.ahead = s.o.Buffers.get(readAheadBytes)
 	in.f = framer{src: in, max: s.o.MaxRecordBytes, ahead: in.ahead.Mem, sleep: in.sleep}

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	pebblevfs "github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/nfseal/nfseal/xtsengine/vfs"
 )
 
@@ -73,6 +75,16 @@ func atPoints(t *testing.T, few int, once func(t *testing.T, seed uint64)) {
 		})
 		once(t, at)
 	})
+}
+
+// afterCrash starts the store of r anew on what is left of the world, and checks it.
+func (r *rig) afterCrash(w *world, meta pebblevfs.FS) *rig {
+	after := &rig{t: r.t, dev: w.crashed.dev, meta: meta, opts: r.opts, cipher: r.cipher, tags: r.tags, old: r.old}
+	after.opts.Meta = meta
+	after.opts.Epoch++
+	after.open()
+	after.check()
+	return after
 }
 
 // crashPoints is 200, or 10,000 of a long run, unless NFSEAL_POINTS says otherwise.

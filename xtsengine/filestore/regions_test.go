@@ -244,15 +244,11 @@ func regionsCrashOnce(t *testing.T, seed uint64) {
 	}
 	r.drop()
 
-	after := &rig{t: t, dev: w.crashed.dev, opts: r.opts, cipher: r.cipher, tags: r.tags, old: r.old}
-	after.meta = encrypted(t, w.crashed.meta, oldKey)
+	survived := encrypted(t, w.crashed.meta, oldKey)
 	if rekeying {
-		after.meta = rekeyed(t, w.crashed.meta, key, oldKey)
+		survived = rekeyed(t, w.crashed.meta, key, oldKey)
 	}
-	after.opts.Meta = after.meta
-	after.opts.Epoch++
-	after.open()
-	after.check()
+	after := r.afterCrash(w, survived)
 	verify := func() {
 		for _, g := range regions {
 			g.r = after

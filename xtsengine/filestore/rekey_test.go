@@ -551,15 +551,11 @@ func rekeyCrashOnce(t *testing.T, seed uint64) {
 	}
 	r.drop()
 
-	after := &rig{t: t, dev: w.crashed.dev, opts: r.opts, cipher: r.cipher, tags: r.tags, old: r.old}
-	after.meta = encrypted(t, w.crashed.meta, oldKey)
+	survived := encrypted(t, w.crashed.meta, oldKey)
 	if begun {
-		after.meta = rekeyed(t, w.crashed.meta, key, oldKey)
+		survived = rekeyed(t, w.crashed.meta, key, oldKey)
 	}
-	after.opts.Meta = after.meta
-	after.opts.Epoch++
-	after.open()
-	after.check()
+	after := r.afterCrash(w, survived)
 	for _, c := range workers {
 		c.r = after
 		c.verify()
