@@ -3,6 +3,8 @@ package xts
 import (
 	"bytes"
 	"sync"
+
+	"github.com/nfseal/nfseal/internal/x86"
 )
 
 // path is one implementation of the cipher.
@@ -25,7 +27,7 @@ func (p path) String() string {
 
 // bestPath returns the fastest path that this processor has and gets right.
 var bestPath = sync.OnceValue(func() path {
-	for _, p := range fastestFirst(vendor()) {
+	for _, p := range fastestFirst(x86.Vendor()) {
 		if available(p) && selfTest(p) {
 			return p
 		}

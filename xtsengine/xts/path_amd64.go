@@ -3,13 +3,13 @@
 package xts
 
 import (
-	"encoding/binary"
 	"math"
 	"unsafe"
 
 	"golang.org/x/sys/cpu"
 
 	"github.com/nfseal/nfseal/internal/aes256"
+	"github.com/nfseal/nfseal/internal/x86"
 )
 
 // available says whether this processor can take path p.
@@ -20,7 +20,7 @@ func available(p path) bool {
 	case pathAESNI:
 		return aes256.Available()
 	case pathVAES:
-		return aes256.Available() && cpu.X86.HasAVX2 && cpu.X86.HasBMI2 && leaf7()&hasVAES != 0
+		return aes256.Available() && cpu.X86.HasBMI2 && x86.VAES()
 	case pathVAES512:
 		return available(pathVAES) && cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW
 	case pathVAES512Mul:
@@ -39,26 +39,6 @@ func fastestFirst(vendor string) []path {
 	}
 	return []path{pathVAES512, pathVAES, pathAESNI}
 }
-
-// vendor is the processor's, as CPUID leaf 0 has it in three registers.
-func vendor() string {
-	b, c, d := cpuid(0)
-	var name [12]byte
-	for i, register := range [3]uint32{b, d, c} {
-		binary.LittleEndian.PutUint32(name[4*i:], register)
-	}
-	return string(name[:])
-}
-
-// leaf7 is ECX of CPUID leaf 7.
-func leaf7() uint32 {
-	_, c, _ := cpuid(7)
-	return c
-}
-
-// hasVAES is the bit of ECX of CPUID leaf 7 for AES instructions on ymm registers. Package cpu has
-// it only for processors with AVX-512. A processor with AVX2 has leaf 7.
-const hasVAES = 1 << 9
 
 const (
 	// aesniBlocks is how many blocks the path AES-NI does together.
@@ -300,6 +280,3 @@ func encryptVAES512Mul(keys, tweak *wideSchedule, dst, src *byte, groups, units 
 
 //go:noescape
 func decryptVAES512Mul(keys, tweak *wideSchedule, dst, src *byte, groups, units int, lo, hi uint64)
-
-// cpuid returns three registers of a CPUID leaf, subleaf 0.
-func cpuid(leaf uint32) (ebx, ecx, edx uint32)

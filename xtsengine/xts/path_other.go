@@ -8,9 +8,6 @@ func available(p path) bool { return p == pathGeneric }
 // fastestFirst lists the paths to try before the generic one: there are none.
 func fastestFirst(string) []path { return nil }
 
-// vendor is the processor's.
-func vendor() string { return "" }
-
 func (c *Cipher) expand(key []byte) error { return c.expandGeneric(key) }
 
 // encryptTweaks turns the first n unit numbers into initial tweaks.
