@@ -1,12 +1,18 @@
 // Package gcm is AES-256-GCM (NIST SP 800-38D) for TLS records.
 //
-// On processors with AVX-512, VAES and VPCLMULQDQ it is assembly of ours, 32 blocks at a time: counter mode and the hash
-// of the ciphertext go on beside each other. Everywhere else, and in Go's FIPS 140 mode, it is crypto/cipher's, which is
-// also what a comparison made once a process, and the tests, hold ours against (docs/adr/0036).
+// # Paths
+//
+//	standard crypto/cipher's; for other processors and Go's FIPS 140 mode, and the yardstick of the tests
+//	VAES     assembly on ymm registers (AVX2, VAES and VPCLMULQDQ)
+//	VAES-512 assembly on zmm registers (AVX-512, VAES and VPCLMULQDQ)
+//
+// New takes the last one that the processor has and that passes a comparison with the first, made once a process. Those in
+// assembly do groups of 32 blocks, with counter mode and the hash of the ciphertext beside each other, and then what is
+// left (docs/adr/0036).
 //
 // # Invariants
 //
-//   - Both give the same bytes and refuse the same messages.
+//   - All give the same bytes and refuse the same messages.
 //   - What is not genuine is not left in the destination.
 //   - No branch and no address depends on a key or on what is encrypted.
 //   - Seal and Open allocate nothing if the destination has room.

@@ -34,10 +34,43 @@ type AEAD interface {
 
 // New returns AES-256-GCM with a key, which stays the caller's.
 func New(key []byte) (AEAD, error) {
-	if len(key) == KeyBytes && useWide() {
-		return newWide(key), nil
+	return newOnPath(key, bestPath())
+}
+
+// path is one implementation of the cipher.
+type path uint8
+
+const (
+	pathStandard path = iota // crypto/cipher's
+	pathVAES                 // 32 bytes an instruction, AVX2
+	pathVAES512              // 64 bytes an instruction, AVX-512
+	pathCount
+)
+
+// String names the path in tests.
+func (p path) String() string {
+	return [pathCount]string{"standard", "VAES", "VAES-512"}[p]
+}
+
+// bestPath is the fastest path that this processor has and gets right, and crypto/cipher's in FIPS 140 mode.
+var bestPath = sync.OnceValue(func() path {
+	for p := pathCount - 1; p > pathStandard && !fips140.Enabled(); p-- {
+		if available(p) && selfTest(p) {
+			return p
+		}
 	}
-	return newStandard(key)
+	return pathStandard
+})
+
+// newOnPath is New on a path that the processor has.
+func newOnPath(key []byte, p path) (AEAD, error) {
+	if len(key) != KeyBytes {
+		return nil, fmt.Errorf("gcm: key of %d bytes", len(key))
+	}
+	if p == pathStandard {
+		return newStandard(key)
+	}
+	return newOwn(key, p), nil
 }
 
 // standard is the cipher of crypto/cipher.
@@ -63,9 +96,6 @@ func grow(dst []byte, n int) (all, room []byte) {
 }
 
 func newStandard(key []byte) (AEAD, error) {
-	if len(key) != KeyBytes {
-		return nil, fmt.Errorf("gcm: key of %d bytes", len(key))
-	}
 	block, err := aes.NewCipher(key)
 	if err != nil {
 		return nil, fmt.Errorf("gcm: %w", err)
@@ -77,33 +107,32 @@ func newStandard(key []byte) (AEAD, error) {
 	return standard{aead}, nil
 }
 
-// useWide says whether this process uses the assembly.
-var useWide = sync.OnceValue(func() bool { return available() && !fips140.Enabled() && selfTest() })
-
-// selfTest compares the assembly with crypto/cipher. It is there for emulators, which announce instructions that they do
-// not get right.
-func selfTest() bool {
-	key, nonce := make([]byte, KeyBytes), make([]byte, NonceBytes)
+// selfTest compares a path with crypto/cipher. It is there for emulators, which announce instructions that they do not get
+// right.
+func selfTest(p path) bool {
+	key := make([]byte, KeyBytes)
 	for i := range key {
 		key[i] = byte(i * 5)
 	}
-	own, err := newStandard(key)
-	if err != nil {
-		return false
-	}
-	w := newWide(key)
-	for _, n := range []int{0, 1, 16, 63, 512, 1024 + 512 + 77} {
+	yardstick, err := newStandard(key)
+	return err == nil && sameAnswers(newOwn(key, p), yardstick)
+}
+
+// sameAnswers says whether two ciphers agree on messages of some lengths.
+func sameAnswers(a, b AEAD) bool {
+	nonce, extra := make([]byte, NonceBytes), make([]byte, 29)
+	for _, n := range []int{0, 1, 16, 31, 63, 256, 512, 1024 + 512 + 77} {
 		nonce[0]++
 		plain := make([]byte, n)
 		for i := range plain {
 			plain[i] = byte(i*7 + i>>8)
 		}
-		sealed := own.Seal(nil, nonce, plain, key)
-		opened, err := w.Open(nil, nonce, sealed, key)
-		if err != nil || !bytes.Equal(opened, plain) || !bytes.Equal(w.Seal(nil, nonce, plain, key), sealed) {
+		sealed := b.Seal(nil, nonce, plain, extra)
+		opened, err := a.Open(nil, nonce, sealed, extra)
+		if err != nil || !bytes.Equal(opened, plain) || !bytes.Equal(a.Seal(nil, nonce, plain, extra), sealed) {
 			return false
 		}
-		if !bytes.Equal(w.SealWith(nil, nonce, plain, 23, key), own.SealWith(nil, nonce, plain, 23, key)) {
+		if !bytes.Equal(a.SealWith(nil, nonce, plain, 23, extra), b.SealWith(nil, nonce, plain, 23, extra)) {
 			return false
 		}
 	}

@@ -308,8 +308,8 @@ GLOBL lanes<>(SB), RODATA|NOPTR, $64
 	ADDQ R12, DI;            \
 	SUBQ R12, R11
 
-// func openGroups(keys *aes256.Schedule, powers *powers, hash, counter *[blockBytes]byte, dst, src *byte, groups int)
-TEXT ·openGroups(SB), NOSPLIT, $0-56
+// func openVAES512(keys *aes256.Schedule, powers *powers, hash, counter *[blockBytes]byte, dst, src *byte, groups int)
+TEXT ·openVAES512(SB), NOSPLIT, $0-56
 	START
 	MOVQ groups+48(FP), CX
 
@@ -320,8 +320,8 @@ group:
 	JNZ  group
 	END
 
-// func sealGroups(keys *aes256.Schedule, powers *powers, hash, counter *[blockBytes]byte, dst, src *byte, groups int)
-TEXT ·sealGroups(SB), NOSPLIT, $0-56
+// func sealVAES512(keys *aes256.Schedule, powers *powers, hash, counter *[blockBytes]byte, dst, src *byte, groups int)
+TEXT ·sealVAES512(SB), NOSPLIT, $0-56
 	START
 	MOVQ groups+48(FP), CX
 	MOVQ DI, R8
@@ -339,8 +339,8 @@ last:
 	HASHALL
 	END
 
-// func openRest(keys *aes256.Schedule, powers *powers, hash, counter *[blockBytes]byte, dst, src *byte, bytes int)
-TEXT ·openRest(SB), NOSPLIT, $0-56
+// func openRestVAES512(keys *aes256.Schedule, powers *powers, hash, counter *[blockBytes]byte, dst, src *byte, bytes int)
+TEXT ·openRestVAES512(SB), NOSPLIT, $0-56
 	REST
 
 step:
@@ -350,8 +350,8 @@ step:
 	REDUCE
 	END
 
-// func sealRest(keys *aes256.Schedule, powers *powers, hash, counter *[blockBytes]byte, dst, src *byte, bytes int)
-TEXT ·sealRest(SB), NOSPLIT, $0-56
+// func sealRestVAES512(keys *aes256.Schedule, powers *powers, hash, counter *[blockBytes]byte, dst, src *byte, bytes int)
+TEXT ·sealRestVAES512(SB), NOSPLIT, $0-56
 	REST
 
 step:
@@ -361,25 +361,3 @@ step:
 	JNZ step
 	REDUCE
 	END
-
-// func absorb(hash, block, power *[blockBytes]byte)
-TEXT ·absorb(SB), NOSPLIT, $0-24
-	MOVQ       hash+0(FP), DI
-	MOVQ       block+8(FP), SI
-	MOVQ       power+16(FP), BX
-	VMOVDQU64  polynomial<>(SB), X29
-	VMOVDQU64  reverse<>(SB), X30
-	VMOVDQU64  (SI), X19
-	VPSHUFB    X30, X19, X19
-	VPXORQ     (DI), X19, X19
-	VMOVDQU64  (BX), X18
-	VPCLMULQDQ $0x00, X18, X19, X25
-	VPCLMULQDQ $0x01, X18, X19, X21
-	VPCLMULQDQ $0x10, X18, X19, X20
-	VPCLMULQDQ $0x11, X18, X19, X23
-	VPXORQ     X20, X21, X24
-	REDUCELOW
-	REDUCEHIGH
-	VMOVDQU64  X23, (DI)
-	WIPE
-	RET
