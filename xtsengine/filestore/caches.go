@@ -21,6 +21,7 @@ type Caches struct {
 	owners  atomic.Uint32
 
 	dirty    account // unstable data in memory
+	behind   account // unstable data that is yet to be stored
 	unstable account // unstable data on the volume, of which memory has the tags
 	nodes    account // inodes, extents and names
 	waiting  atomic.Int64
@@ -44,6 +45,7 @@ func NewCaches(bytes int64) (*Caches, error) {
 	c.meta = pebble.NewCache(bytes / metaShare)
 	c.dirty.limitBytes, c.nodes.limitBytes = bytes/dirtyShare, bytes/nodeShare
 	c.unstable.limitBytes = bytes
+	c.behind.limitBytes = min(bytes/dirtyShare, behindBytes)
 	return c, nil
 }
 
@@ -60,6 +62,7 @@ func HeapBytes(bytes int64) int64 {
 // what is left, so that there is always something left.
 func (c *Caches) join(s *Store) (memTableBytes int64) {
 	s.dirtyMem.open(&c.dirty)
+	s.behindMem.open(&c.behind)
 	s.unstable.open(&c.unstable)
 	s.nodes.open(&c.nodes)
 	c.mu.Lock()
@@ -109,14 +112,14 @@ func (s *Store) shareMemory() {
 		s.opts.MemTableBytes = c.join(s)
 		return
 	}
-	for _, h := range []*held{&s.dirtyMem, &s.unstable, &s.nodes} {
+	for _, h := range []*held{&s.dirtyMem, &s.behindMem, &s.unstable, &s.nodes} {
 		h.open(new(account))
 	}
 }
 
 // releaseMemory ends shareMemory; nothing of the store is used any more.
 func (s *Store) releaseMemory() {
-	for _, h := range []*held{&s.dirtyMem, &s.unstable, &s.nodes} {
+	for _, h := range []*held{&s.dirtyMem, &s.behindMem, &s.unstable, &s.nodes} {
 		h.close()
 	}
 	if c := s.opts.Caches; c != nil {

@@ -96,6 +96,7 @@ func (s *Store) Check(ctx context.Context) (*Report, error) {
 		return nil, err
 	}
 	s.reaper.wait()
+	s.behind.settle()
 	s.background.pause.Lock()
 	defer s.background.pause.Unlock()
 	return s.newChecker(ctx, s.db, checkAlone).check()

@@ -54,7 +54,7 @@ func (c *checker) checkRuns() error {
 	pooled := c.s.pool.counts().held
 	used := c.s.opts.Space.Stat().Used
 	unstable := uint64(c.s.unstable.load() / blockBytes)
-	want := c.report.VolumeBlocks + pooled + unstable
+	want := c.report.VolumeBlocks + pooled + unstable + c.s.behind.heldBlocks()
 	if used != want {
 		c.report.problem("%d blocks are used on the volume, %d are accounted for (%d of files, %d in the pool, %d unstable)",
 			used, want, c.report.VolumeBlocks, pooled, unstable)

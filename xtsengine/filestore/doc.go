@@ -22,6 +22,7 @@
 //     each is there whole or not at all, and none without those before it. What is in the intent log is stable alone.
 //   - What was accepted as unstable can always be committed: it has its blocks on the volume, or
 //     for each block in memory a promise of the pool or the block that is reserved for it (homes.go).
+//   - Nothing is written to a block while a write to it, of whoever had it before, is under way (behind.go).
 //   - Every operation on names and attributes is one batch, durable when the call returns. Batches
 //     are applied in the order of the locks, so that the log never has an effect without its cause.
 //   - Bytes of a file's last block behind its size are zero, in memory and as stored.
@@ -51,7 +52,8 @@
 // # Failures
 //
 // An error of the volume while data is flushed is the answer of that Commit; the data stays unstable
-// and visible, and the next flush tries again. A failed Sync, a fenced device, or a failed write of
+// and visible, and the next flush tries again. So it is if what a large unstable write left behind can't be stored, but that cannot be
+// read meanwhile. A failed Sync, a fenced device, or a failed write of
 // the metadata log stop the store for good (Events.Stopped): every operation fails from then on, and
 // the rest of the process goes on. A stopped store gives no blocks back: what failed may be durable all
 // the same. With a failure of Pebble's own, or of its log, its files are frozen as a crash would leave
@@ -97,7 +99,7 @@
 //	                volume, so that no block it reads is freed
 //	intentLog.covering   shared by a flush from saying which records it has to applying that, alone by who deletes what was said
 //	shares.mu       from reading records of shared blocks to applying the batch that changes them
-//	quota.mu, shard.mu, inodeList.mu, intentLog.mu, pool.mu, lease.mu, reaper.mu, Caches.mu → throttle.mu, metaStall.mu, cacheShard.mu: leaves
+//	quota.mu, shard.mu, inodeList.mu, writeBehind.mu, intentLog.mu, pool.mu, lease.mu, reaper.mu, Caches.mu → throttle.mu, metaStall.mu, cacheShard.mu: leaves
 //	nameList.mu     below shard.mu, which is held while an inode leaves with its names
 //
 // No lock is held while a batch becomes durable, but inode.flushing by a flush: it is how those who
@@ -106,5 +108,6 @@
 // # Goroutines
 //
 // Open starts the flusher, the mover, who tends the intent log, and the reaper (which frees the blocks of files with very many
-// extents), and one that watches how far behind Pebble is; Close waits for them. Pebble's own end with it.
+// extents), and one that watches how far behind Pebble is; Close waits for them, and for those that store what unstable writes
+// left, which are there while there is something. Pebble's own end with it.
 package filestore

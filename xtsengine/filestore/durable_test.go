@@ -218,6 +218,7 @@ func TestFlushFailure(t *testing.T) {
 			want := append([]byte(nil), first...)
 			copy(want[size/2:], second[:size/2])
 			copy(want[70:], second[:10])
+			r.behind.settle()
 			broken := errors.New("broken")
 			dev.Inject(memdev.Fault{Call: memdev.Write, Times: -1, Err: broken})
 			err := r.Commit(bg, id, 0, 0)
@@ -226,7 +227,7 @@ func TestFlushFailure(t *testing.T) {
 			}
 			r.wantContent(id, want)
 			r.check()
-			_, err = r.Write(bg, nil, false, id, 0, noise(3, 100<<10), vfs.Unstable)
+			_, err = r.Write(bg, nil, false, id, 0, noise(3, 100<<10), vfs.FileSync)
 			if !errors.Is(err, vfs.ErrIO) {
 				t.Errorf("large write: %v", err)
 			}

@@ -24,7 +24,7 @@ var errMedium = errors.New("input/output error")
 
 // faultAt fails one call of those to the device and to the metadata's file system: the at-th.
 type faultAt struct {
-	at    int64
+	at    atomic.Int64
 	calls atomic.Int64
 	fired atomic.Bool
 	what  atomic.Value // of string
@@ -32,7 +32,7 @@ type faultAt struct {
 
 // hit counts a call and says whether it is the one.
 func (f *faultAt) hit(what string) bool {
-	if f.calls.Add(1) != f.at {
+	if f.calls.Add(1) != f.at.Load() {
 		return false
 	}
 	f.what.Store(what)
@@ -161,7 +161,7 @@ func faultOnce(t *testing.T, seed uint64, at int64) {
 	})
 	f.crashWorker = newCrashWorker(r, newWorld(blockdev.BlockBytes, rng), 0, seed)
 	f.overwrites = r.opts.IntentBytes > 0
-	f.fault.at = f.fault.calls.Load() + at
+	f.fault.at.Store(f.fault.calls.Load() + at)
 	f.work()
 	f.finish()
 }
@@ -265,7 +265,7 @@ func (f *faultRun) finish() {
 	f.meta = f.meta.CrashClone(pebblevfs.CrashCloneCfg{UnsyncedDataPercent: keep, RNG: f.rng})
 	r := f.r
 	f.r = &rig{t: f.t, dev: f.dev.CrashClone(policy, f.rng), opts: r.opts, cipher: r.cipher, tags: r.tags}
-	f.fault.at = 0
+	f.fault.at.Store(0)
 	f.r.meta = f.layer(f.meta)
 	f.r.opts.Meta = f.r.meta
 	f.r.opts.Epoch++

@@ -174,6 +174,11 @@ func (s *Store) placeBlocks(f *flush) error {
 	}
 	f.where = s.choose(f)
 	if f.where == onVolume {
+		for _, run := range f.layer.runs(nil) {
+			if err := s.awaitStored(run); err != nil {
+				return s.spaceErr(err)
+			}
+		}
 		if err := s.writeDirty(f); err != nil {
 			return err
 		}

@@ -259,6 +259,7 @@ func TestIntentFlushFails(t *testing.T) {
 	r.overwrite(id, want, 5*blockBytes, 50, true)
 	r.write(id, 20*blockBytes, want[:18*blockBytes], vfs.Unstable) // to the volume, by a commit
 	copy(want[20*blockBytes:], want[:18*blockBytes])
+	r.behind.settle()
 	before := r.Stats().FlushFailures
 	r.w.dev.Inject(memdev.Fault{Call: memdev.Write, Err: errMedium})
 	err := r.Commit(bg, id, 0, 0)

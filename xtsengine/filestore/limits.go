@@ -36,6 +36,12 @@ const (
 	// durable: 64 KiB, which is what clients with small transfers send, and where gathering costs more than it saves.
 	directBlocks         = 17
 	directUnstableBlocks = 16
+	// behindBytes is how much of unstable writes is in memory at most that is yet to be stored, in bytes, for each store; beyond it a
+	// write returns when it is stored. behindWorkers goroutines store it, up to behindTransfer bytes at a time: no
+	// more is before the disk at once, so that who waits for another file's data does not wait for all of it.
+	behindBytes    = 32 << 20
+	behindWorkers  = 4
+	behindTransfer = 2 << 20
 	// journalCommitBlocks is up to how many blocks a commit takes along in the metadata batch, which
 	// saves the flush of the volume.
 	journalCommitBlocks = 16
@@ -125,7 +131,8 @@ const (
 
 	// What is for what in memory that stores share: three eighths are for decrypted content, one part in
 	// metaShare for the cache of metadata, of which up to one in memTablesShare is memtables; one in
-	// dirtyShare for unstable data, one in nodeShare for inodes and extents. The rest, three eighths, is for
+	// dirtyShare for unstable data, as much again for what of it is yet to be stored but no more than one store may have, one in
+	// nodeShare for inodes and extents. The rest, three eighths, is for
 	// what is not counted, buffers above all, and for what the collector has not found yet.
 	contentEighths = 3
 	metaShare      = 8

@@ -148,7 +148,7 @@ func (s *Store) fill(r *readPlan) error {
 		at = stop
 	}
 	for k := 0; k < len(r.ios); k += transferBlocks {
-		if err := s.opts.Space.Read(r.ios[k:min(len(r.ios), k+transferBlocks)]); err != nil {
+		if err := s.readVolume(r.ios[k:min(len(r.ios), k+transferBlocks)]); err != nil {
 			return s.readErr(r.i, err)
 		}
 	}
@@ -275,7 +275,7 @@ func (s *Store) readBlock(i *inode, file uint64, b *block) error {
 	default:
 		io := src.ext.io(0, 1)
 		io.Buf = b[:]
-		if err := s.opts.Space.Read([]volume.IO{io}); err != nil {
+		if err := s.readVolume([]volume.IO{io}); err != nil {
 			return s.readErr(i, err)
 		}
 	}

@@ -166,7 +166,7 @@ func (s *Store) readOrdered(r *readPlan, o *aheadOrder, buf []byte) (missing uin
 	}
 	o.used = len(buf)
 	for k := 0; k < len(r.ios); k += transferBlocks {
-		if err := s.opts.Space.Read(r.ios[k:min(len(r.ios), k+transferBlocks)]); err != nil {
+		if err := s.readVolume(r.ios[k:min(len(r.ios), k+transferBlocks)]); err != nil {
 			return noWindow, err
 		}
 	}

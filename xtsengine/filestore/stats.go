@@ -50,6 +50,8 @@ type Stats struct {
 	// DirtyBytes is unstable data in memory, UnstableBytes on the volume, JournalBytes stable data
 	// that is yet to be moved.
 	DirtyBytes, UnstableBytes, JournalBytes int64
+	// BehindBytes is what of UnstableBytes the volume is yet to be given.
+	BehindBytes int64
 	// CachedInodes and CachedExtents are in memory; four tags count as an extent.
 	CachedInodes, CachedExtents int64
 	// CachedBlocks are decrypted blocks of content in memory.
@@ -71,7 +73,7 @@ func (s *Store) Stats() Stats {
 		FreedBlocks: c.freedBlocks.Load(), Throttled: c.throttled.Load(), Stopped: c.failures.Load(),
 		Tampered: c.tampered.Load(), AheadBlocks: c.aheadBlocks.Load(), Lends: c.lends.Load(),
 		DirtyBytes: s.dirtyMem.load(), UnstableBytes: s.unstable.load(),
-		JournalBytes: s.journaled.Load() * blockBytes,
+		JournalBytes: s.journaled.Load() * blockBytes, BehindBytes: s.behindMem.load(),
 		CachedInodes: s.table.count(), CachedExtents: s.extents.Load(),
 		CachedBlocks: s.cache.count(),
 	}

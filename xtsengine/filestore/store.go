@@ -56,6 +56,7 @@ type Store struct {
 	journal   inodeList // files with blocks in the journal, oldest first
 	journaled atomic.Int64
 	dirtyMem  held // bytes of unstable data in memory
+	behindMem held // bytes of writes that are yet to be stored
 	unstable  held // bytes of unstable data on the volume
 	nodes     held // memory of inodes and extents
 	throttle  throttle
@@ -65,6 +66,7 @@ type Store struct {
 	visits     sync.WaitGroup // checks, scrubs and what gives the store new keys: see visit
 	rekeying   sync.Mutex     // held by MoveContent and RewriteMetadata
 	intent     intentLog
+	behind     writeBehind
 	background background
 	reaper     reaper
 	stats      counters
@@ -100,6 +102,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	s.dirty.which, s.journal.which = listDirty, listJournal
 	s.intent.init()
+	s.behind.init()
 	s.throttle.init()
 	s.reaper.init()
 	s.background.init()
@@ -282,6 +285,7 @@ func (s *Store) Close() error {
 		err = s.flushAll()
 	}
 	err = errors.Join(err, s.endIntent(err == nil))
+	s.closeBehind()
 	if e := s.pool.dissolve(); e != nil && err == nil {
 		err = s.spaceErr(e)
 	}

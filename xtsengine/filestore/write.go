@@ -230,7 +230,7 @@ func (s *Store) provide(w *writePlan) error {
 	return err
 }
 
-// writeDirect allocates and writes the whole blocks of a large write.
+// writeDirect allocates and writes the whole blocks of a large write: an unstable one returns before the disk has them.
 func (s *Store) writeDirect(w *writePlan, blocks uint64) (err error) {
 	if blocks == 0 {
 		return nil
@@ -245,7 +245,14 @@ func (s *Store) writeDirect(w *writePlan, blocks uint64) (err error) {
 		w.ios = append(w.ios, volume.IO{Block: run.Start, Buf: buf[:n], Tags: tags[:m], Generation: s.tagGeneration})
 		buf, tags = buf[n:], tags[m:]
 	}
-	if err := s.opts.Space.Write(w.ios); err != nil {
+	taken := false
+	if !w.stable {
+		taken, err = s.storeLater(w.ios, w.runs)
+	}
+	if !taken {
+		err = s.opts.Space.Write(w.ios)
+	}
+	if err != nil {
 		return s.spaceErr(err)
 	}
 	return nil
@@ -404,10 +411,13 @@ func (s *Store) unpromise(n uint64) {
 	}
 }
 
-// free gives blocks of the volume back that nothing refers to any more. Of a store that has stopped
-// nobody knows that: it keeps them, and the next start finds what is free.
+// free gives blocks of the volume back that nothing refers to any more; those that are yet to be stored, when they are. Of a
+// store that has stopped nobody knows that: it keeps them, and the next start finds what is free.
 func (s *Store) free(runs []volume.Run) {
 	if len(runs) == 0 || s.failed() != nil {
+		return
+	}
+	if runs = s.behind.hold(runs); len(runs) == 0 {
 		return
 	}
 	s.stats.freedBlocks.Add(uint64(blocksOf(runs)))
@@ -425,6 +435,7 @@ func (s *Store) relieve() {
 	if err := s.flushAll(); err != nil {
 		s.opts.Events.backgroundError(err)
 	}
+	s.behind.settle()
 	if err := s.pool.shrink(); err != nil {
 		s.opts.Events.backgroundError(s.spaceErr(err))
 	}

@@ -1,0 +1,276 @@
+package filestore
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/nfseal/nfseal/xtsengine/volume"
+)
+
+// writeBehind is what large unstable writes leave to be stored when they return: their blocks are encrypted, in memory, and have
+// their places on the volume. Who reads such a block, or makes it stable, waits until it is stored. Who gives one back has it
+// freed when it is stored: its next owner must not write it before.
+//
+// What fails stays in memory, and is tried again for each who waits for it (docs/adr/0042).
+type writeBehind struct {
+	count   atomic.Int64 // writes that are not stored
+	running sync.WaitGroup
+
+	mu      sync.Mutex
+	ended   sync.Cond      // on mu: a write was stored or has failed
+	places  []placeBehind  // where the writes go, in the order of blocks
+	queue   []*behindWrite // what no goroutine has taken
+	workers int
+}
+
+// behindWrite is a write that is not stored.
+type behindWrite struct {
+	sealed *volume.Sealed
+	runs   []volume.Run
+	freed  []volume.Run // parts of runs that nothing refers to any more
+	err    error        // it has failed, and is not in the queue
+	tries  int          // how often it has
+}
+
+// placeBehind is a run of blocks that a write goes to.
+type placeBehind struct {
+	run   volume.Run
+	write *behindWrite
+}
+
+var behindWrites = sync.Pool{New: func() any { return new(behindWrite) }}
+
+func (b *writeBehind) init() { b.ended.L = &b.mu }
+
+// storeLater takes a write of fresh blocks over and returns when they are encrypted. If too much is in memory already it is not taken,
+// and nothing done.
+func (s *Store) storeLater(ios []volume.IO, runs []volume.Run) (taken bool, err error) {
+	bytes := blocksOf(runs) * blockBytes
+	if s.behindMem.load()+bytes > behindBytes || s.behindMem.over() {
+		return false, nil
+	}
+	s.behindMem.add(bytes)
+	sealed, err := s.opts.Space.Seal(ios)
+	if err != nil {
+		s.behindMem.add(-bytes)
+		return true, err
+	}
+	w := behindWrites.Get().(*behindWrite)
+	w.sealed, w.runs = sealed, append(w.runs, runs...)
+	b := &s.behind
+	b.count.Add(1)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, run := range runs {
+		b.places = slices.Insert(b.places, b.find(run.Start), placeBehind{run, w})
+	}
+	s.queueBehind(w)
+	return true, nil
+}
+
+// queueBehind leaves a write to the goroutines that store; b.mu is held.
+func (s *Store) queueBehind(w *behindWrite) {
+	b := &s.behind
+	b.queue = append(b.queue, w)
+	if b.workers < behindWorkers {
+		b.workers++
+		b.running.Go(s.storeBehind)
+	}
+}
+
+// find returns the first place that does not end before a block; b.mu is held.
+func (b *writeBehind) find(block volume.Block) int {
+	k, _ := slices.BinarySearchFunc(b.places, block, func(p placeBehind, block volume.Block) int {
+		if runEnd(p.run) <= block {
+			return -1
+		}
+		return 1
+	})
+	return k
+}
+
+// in returns the first place that a run has a part of; b.mu is held.
+func (b *writeBehind) in(run volume.Run) (p placeBehind, ok bool) {
+	k := b.find(run.Start)
+	if k == len(b.places) || b.places[k].run.Start >= runEnd(run) {
+		return placeBehind{}, false
+	}
+	return b.places[k], true
+}
+
+// storeBehind stores what is in the queue until there is nothing: what has gathered goes together.
+func (s *Store) storeBehind() {
+	var list []*behindWrite
+	var sealed []*volume.Sealed
+	for {
+		list, sealed = s.behind.take(list[:0], sealed[:0])
+		if len(list) == 0 {
+			return
+		}
+		err := s.opts.Space.StoreSealed(sealed)
+		for k, w := range list {
+			if err != nil && len(list) > 1 { // whose fault it was
+				s.endBehind(w, s.opts.Space.StoreSealed(sealed[k:k+1]))
+				continue
+			}
+			s.endBehind(w, err)
+		}
+	}
+}
+
+// take takes writes out of the queue, up to behindTransfer bytes of them but one at least. If there are none, the goroutine counts as ended.
+func (b *writeBehind) take(list []*behindWrite, sealed []*volume.Sealed) ([]*behindWrite, []*volume.Sealed) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	bytes := 0
+	for _, w := range b.queue {
+		if bytes += w.sealed.Bytes(); bytes > behindTransfer && len(list) > 0 {
+			break
+		}
+		list, sealed = append(list, w), append(sealed, w.sealed)
+	}
+	b.queue = slices.Delete(b.queue, 0, len(list))
+	if len(list) == 0 {
+		b.workers--
+		b.ended.Broadcast()
+	}
+	return list, sealed
+}
+
+// endBehind notes that a write is stored, and frees what was given back of it, or that it has failed.
+func (s *Store) endBehind(w *behindWrite, err error) {
+	b := &s.behind
+	b.mu.Lock()
+	if w.err = err; err != nil {
+		w.tries++
+	} else {
+		for _, run := range w.runs {
+			k := b.find(run.Start)
+			b.places = slices.Delete(b.places, k, k+1)
+		}
+	}
+	b.ended.Broadcast()
+	b.mu.Unlock()
+	if err != nil {
+		s.opts.Events.backgroundError(s.spaceErr(err))
+		return
+	}
+	b.count.Add(-1)
+	s.free(w.freed)
+	s.releaseBehind(w)
+}
+
+// releaseBehind gives the memory of a write back.
+func (s *Store) releaseBehind(w *behindWrite) {
+	s.behindMem.add(-int64(w.sealed.Bytes()))
+	w.sealed.Release()
+	*w = behindWrite{runs: w.runs[:0], freed: w.freed[:0]}
+	behindWrites.Put(w)
+}
+
+// awaitStored returns when all of a run is stored. What has failed is tried once more, and its error returned if that fails too.
+func (s *Store) awaitStored(run volume.Run) error {
+	b := &s.behind
+	if b.count.Load() == 0 {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var tried *behindWrite
+	tries := 0
+	for {
+		p, ok := b.in(run)
+		switch w := p.write; {
+		case !ok:
+			return nil
+		case w.err == nil:
+			b.ended.Wait()
+		case w == tried && w.tries > tries:
+			return w.err
+		default:
+			tried, tries = w, w.tries
+			w.err = nil
+			s.queueBehind(w)
+		}
+	}
+}
+
+// settle returns when everything has been stored or has failed.
+func (b *writeBehind) settle() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for b.workers > 0 {
+		b.ended.Wait()
+	}
+}
+
+// hold keeps those parts of runs that are not stored, to be freed when they are, and returns the others.
+func (b *writeBehind) hold(runs []volume.Run) []volume.Run {
+	if b.count.Load() == 0 {
+		return runs
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	rest := make([]volume.Run, 0, len(runs))
+	for _, run := range runs {
+		for run.Count > 0 {
+			p, ok := b.in(run)
+			if !ok {
+				rest = append(rest, run)
+				break
+			}
+			before := uint32(max(p.run.Start, run.Start) - run.Start)
+			if before > 0 {
+				rest = append(rest, volume.Run{Start: run.Start, Count: before})
+				run = skip(run, before)
+			}
+			n := min(run.Count, uint32(runEnd(p.run)-run.Start))
+			p.write.freed = append(p.write.freed, volume.Run{Start: run.Start, Count: n})
+			run = skip(run, n)
+		}
+	}
+	return rest
+}
+
+// heldBlocks is how many blocks wait to be freed.
+func (b *writeBehind) heldBlocks() (n uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, w := range b.writes() {
+		n += uint64(blocksOf(w.freed))
+	}
+	return n
+}
+
+// writes returns each write that is not stored once; b.mu is held.
+func (b *writeBehind) writes() (all []*behindWrite) {
+	for _, p := range b.places {
+		if p.run.Start == p.write.runs[0].Start {
+			all = append(all, p.write)
+		}
+	}
+	return all
+}
+
+// closeBehind waits for the goroutines and drops what could not be stored; nobody writes any more.
+func (s *Store) closeBehind() {
+	b := &s.behind
+	b.running.Wait()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, w := range b.writes() {
+		s.releaseBehind(w)
+	}
+	b.places = nil
+}
+
+// readVolume is Space.Read of blocks of which some may not be stored yet.
+func (s *Store) readVolume(ios []volume.IO) error {
+	for k := range ios {
+		if err := s.awaitStored(volume.Run{Start: ios[k].Block, Count: uint32(len(ios[k].Buf) / blockBytes)}); err != nil {
+			return err
+		}
+	}
+	return s.opts.Space.Read(ios)
+}
