@@ -12,7 +12,8 @@ type Attachment interface {
 func (c *Call) CanAttach() bool { return c.attaches }
 
 // Attach ends the reply with the n bytes of a, and their padding (RFC 4506 §4.10), behind all that the handler encodes: the
-// caller has seen to it that it is not longer than the encoder's limit altogether. CanAttach is true. It is called once at most.
+// caller has seen to it that it is not longer than the encoder's limit altogether. CanAttach is true. It is called once at most. A
+// reply that is left empty, or in error, goes without it.
 func (c *Call) Attach(a Attachment, n int) { c.attached, c.attachedBytes = a, n }
 
 // detach gives back what was attached.

@@ -18,6 +18,7 @@ import (
 type attachingHandler struct {
 	data     []byte
 	fail     atomic.Bool // the encoder, after something was attached
+	silent   atomic.Bool // the reply is taken back, after something was attached
 	attached atomic.Int32
 	returned atomic.Int32
 }
@@ -52,6 +53,9 @@ func (h *attachingHandler) Handle(_ context.Context, call *Call, reply *xdr.Enco
 	call.Attach(a, len(data))
 	if h.fail.Load() {
 		reply.Fail(xdr.ErrLimit)
+	}
+	if h.silent.Load() {
+		reply.Truncate(0)
 	}
 }
 
@@ -161,6 +165,31 @@ func TestAttachFails(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d calls handled", h.attached.Load())
 		}
+	}
+	wait()
+}
+
+// TestAttachToNothing: of a reply that the handler takes back nothing is sent, what it attached neither.
+func TestAttachToNothing(t *testing.T) {
+	h := &attachingHandler{data: make([]byte, 1<<20)}
+	h.silent.Store(true)
+	client, wait := serveAttached(t, h, func(c net.Conn) net.Conn { return c })
+	if _, err := client.Write(asking(1, 70_000)); err != nil {
+		t.Fatal(err)
+	}
+	for h.returned.Load() == 0 { // the handler is through with it
+		time.Sleep(time.Millisecond)
+	}
+	h.silent.Store(false)
+	if _, err := client.Write(asking(2, 4)); err != nil {
+		t.Fatal(err)
+	}
+	reply, err := readRecord(client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if xid, _, err := ParseReply(reply); err != nil || xid != 2 {
+		t.Errorf("%d bytes, call %d, %v", len(reply), xid, err)
 	}
 	wait()
 }

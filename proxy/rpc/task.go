@@ -144,6 +144,9 @@ func (t *task) execute() int {
 		t.enc.SetLimit(t.s.o.MaxReplyBytes)
 		t.call.SystemErr(&t.enc)
 	}
+	if t.enc.Len() == 0 {
+		t.call.detach() // the end of no reply
+	}
 	t.freeRecord()
 	return t.size()
 }
