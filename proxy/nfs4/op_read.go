@@ -28,10 +28,22 @@ func (c *compound) mayDo(id *wire.Stateid, write bool) (cred *vfs.Cred, st wire.
 		}
 		return cred, c.s.state.CheckIO(&c.ticket, id, c.file(), write)
 	}
-	if st := c.s.state.CheckAnonymous(c.file(), write, class == state.Bypass); st != wire.NFS4_OK {
+	if st := c.mayDoAnonymously(write, class == state.Bypass); st != wire.NFS4_OK {
 		return &c.cred, st
 	}
 	return &c.cred, c.clear(c.current.id, write, false)
+}
+
+// mayDoAnonymously says whether the current file may be read or written without an open; bypass is as for
+// state.Machine.CheckAnonymous. What expired clients deny goes (RFC 7530 §9.6.3.1).
+func (c *compound) mayDoAnonymously(write, bypass bool) wire.Status {
+	st := c.s.state.CheckAnonymous(c.file(), write, bypass)
+	if st != wire.NFS4ERR_LOCKED {
+		return st
+	}
+	return c.unblock(func() (victim wire.ClientID, st wire.Status) {
+		return c.s.state.Denier(c.file(), write), c.s.state.CheckAnonymous(c.file(), write, bypass)
+	})
 }
 
 // admitStateid finds the client of a stateid where the request has no session that says who it is. own

@@ -98,7 +98,7 @@ func (c *compound) maySetSize(id *wire.Stateid) (held bool, st wire.Status) {
 		return false, st
 	}
 	if state.Classify(id) != state.Ordinary {
-		return false, c.s.state.CheckAnonymous(c.file(), true, false)
+		return false, c.mayDoAnonymously(true, false)
 	}
 	own, st := c.admitStateid(id)
 	if st != wire.NFS4_OK {

@@ -449,6 +449,39 @@ func TestExpiry(t *testing.T) {
 	}
 }
 
+// What a client that fell silent denies others keeps nobody from reading and writing without an open, in any minor version.
+func TestExpiryByIO(t *testing.T) {
+	anonymous := wire.AnonymousStateid
+	for name, op := range map[string]call{
+		"read": read(anonymous, 0, 1), "write": write(anonymous, 0, "x"), "truncate": setAttr(anonymous, withSize(0)),
+	} {
+		for _, minor := range []uint32{0, 1} {
+			r := newRig(t, nil)
+			silent := r.newSession("silent")
+			deny := openArgs("f", forRead)
+			deny.ShareDeny, deny.Create, deny.Attrs = wire.OPEN4_SHARE_DENY_BOTH, true, withMode(0o666)
+			silent.ok(putRoot, call{wire.OP_OPEN, deny})
+			s := r.newSession("active")
+			do := func() wire.Status {
+				ops := []call{putRoot, lookup("f"), op}
+				if minor > 0 {
+					return s.do(ops...).status
+				}
+				return handle(r.b, sysAuth(0, 0), encodeCompound("", 0, ops...)).status
+			}
+			if st := do(); st != wire.NFS4ERR_LOCKED {
+				t.Errorf("%s, minor version %d, in time: %v", name, minor, st)
+			}
+			r.now = r.now.Add(16 * time.Second)
+			s.ok() // renews the lease
+			if st := do(); st != wire.NFS4_OK {
+				t.Errorf("%s, minor version %d, when the lease has run out: %v", name, minor, st)
+			}
+			silent.fails0(wire.NFS4ERR_BADSESSION)
+		}
+	}
+}
+
 // The service's own goroutine drops clients that were silent for long and ends the recovery phase, without anybody asking.
 func TestReaper(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -170,6 +170,19 @@ func (m *Machine) checkAnonymousLocked(f File, write, bypass bool) wire.Status {
 	return wire.NFS4_OK
 }
 
+// Denier is an expired client whose share reservation is in the way of reading or writing file f without a stateid, or 0: it must be
+// condemned and buried, then the file be asked about again.
+func (m *Machine) Denier(f File, write bool) wire.ClientID {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	fl := m.files[f]
+	if fl == nil {
+		return 0
+	}
+	use := anonymousUse(write)
+	return m.conflictingOpenLocked(fl, nil, use.access, use.deny)
+}
+
 // TestStateid says whether id is valid for t's client (TEST_STATEID, RFC 8881 §18.48).
 func (m *Machine) TestStateid(t *Ticket, id *wire.Stateid) wire.Status {
 	m.mu.RLock()
