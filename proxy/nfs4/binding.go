@@ -37,7 +37,7 @@ type ConnInfo struct {
 	// connection: client ids and sessions that were made under one identity are not for others, and
 	// to its clients the Service is a server of its own under each (RFC 8881 §2.10.5), or they would
 	// send one mount's requests over another's connection. At most MaxIdentityBytes. It must stay the
-	// same when the client connects anew.
+	// same when the client connects anew, and has no control characters.
 	Identity string
 	// As, if not nil, is whom every request acts for, whoever it says that it is for; squashing comes
 	// after it.
@@ -86,15 +86,6 @@ func (s *Service) Bind(conn ConnInfo) *Binding {
 		b.hangUp()
 	}
 	return b
-}
-
-// clientOwner is what the Service knows the client by that calls itself owner: two mounts of one machine
-// have the same name, and are two clients if their connections have two identities.
-func (b *Binding) clientOwner(owner []byte) []byte {
-	if b.conn.Identity == "" {
-		return owner
-	}
-	return ownerUnder(b.conn.Identity, owner)
 }
 
 // ownerUnder is owner marked by an identity, within what a name may have. One that would be too long

@@ -122,6 +122,9 @@ func readRecords(fs vfs.FileSystem) ([]state.Record, error) {
 	if err != nil {
 		return nil, fmt.Errorf("nfs4: read client records: %w", err)
 	}
+	if err := renameRecords(fs, known); err != nil {
+		return nil, fmt.Errorf("nfs4: rename client records: %w", err)
+	}
 	return known, nil
 }
 

@@ -3,6 +3,8 @@ package nfs4_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +15,7 @@ import (
 	"time"
 
 	"github.com/nfseal/nfseal/proxy/nfs4"
+	"github.com/nfseal/nfseal/proxy/nfs4/state"
 	"github.com/nfseal/nfseal/proxy/nfs4/wire"
 	"github.com/nfseal/nfseal/proxy/rpc"
 	"github.com/nfseal/nfseal/xtsengine/vfs"
@@ -178,6 +181,90 @@ func TestIdentities(t *testing.T) {
 	bind := call{wire.OP_BIND_CONN_TO_SESSION, &wire.BindConnToSessionArgs{SessionID: s.id, Dir: wire.CDFC4_FORE}}
 	wantStatus(t, under(bind), wire.NFS4ERR_BADSESSION)
 	s.ok(putRoot)
+}
+
+// However a client calls itself, it is not taken for one of another identity or of another minor version, and keeps none from mounting.
+func TestIdentitiesShareNoNames(t *testing.T) {
+	long := strings.Repeat("n", 1024)
+	sum := sha256.Sum256([]byte(long))
+	type client struct {
+		identity, name string
+		minor          uint32
+	}
+	for _, same := range [][]client{
+		{{"", "A B X", 1}, {"A", "B X", 1}, {"A B", "X", 1}, {"A B X", "\x00", 1}},
+		{{"", "A B X", 0}, {"A", "B X", 0}, {"A B", "X", 0}},
+		{{"", "A\x00B\x00X", 1}, {"A", "B\x00X", 1}, {"", "\x00A\x00B\x00X", 1}, {"", "\x00\x00A\x00B\x00X", 1}},
+		{{"", "nfs4.0 X", 1}, {"", "X", 0}, {"", "nfs4.0 nfs4.0 X", 1}, {"", "nfs4.0 X", 0}},
+		{{"", "nfs4.0 A X", 1}, {"A", "X", 0}, {"A", "nfs4.0 X", 1}},
+		{{"A", long, 1}, {"A", string(sum[:]), 1}, {"", "A " + string(sum[:]), 1}, {"", "A\x01" + string(sum[:]), 1}},
+		{{"", long, 0}, {"", "sha256 " + hex.EncodeToString(sum[:]), 0}, {"", "\x01" + hex.EncodeToString(sum[:]), 0}},
+	} {
+		r := newRig(t, nil)
+		renew := make([]func() wire.Status, len(same))
+		for i, c := range same {
+			b := r.s.Bind(nfs4.ConnInfo{Grant: everything, Identity: c.identity})
+			do := func(ops ...call) *answer { return handle(b, sysAuth(0, 0), encodeCompound("", c.minor, ops...)) }
+			if c.minor == 0 {
+				a := do(setClientID(c.name, 1))
+				wantStatus(t, a, wire.NFS4_OK)
+				got := last[wire.SetClientIDRes](t, a)
+				wantStatus(t, do(confirmClientID(got)), wire.NFS4_OK)
+				renew[i] = func() wire.Status { return do(call{wire.OP_RENEW, &wire.RenewArgs{ClientID: got.ClientID}}).status }
+				continue
+			}
+			a := do(exchangeID(c.name))
+			wantStatus(t, a, wire.NFS4_OK)
+			ex := last[wire.ExchangeIDRes](t, a)
+			a = do(call{wire.OP_CREATE_SESSION, &wire.CreateSessionArgs{ClientID: ex.ClientID, SequenceID: ex.SequenceID, Fore: wide, Back: wide}})
+			wantStatus(t, a, wire.NFS4_OK)
+			s := &session{r: r, b: b, minor: 1, auth: sysAuth(0, 0), id: last[wire.CreateSessionRes](t, a).SessionID}
+			renew[i] = func() wire.Status { return s.do().status }
+		}
+		for i, c := range same {
+			if st := renew[i](); st != wire.NFS4_OK {
+				t.Errorf("%.60q under identity %q, minor version %d, is gone: %v", c.name, c.identity, c.minor, st)
+			}
+		}
+	}
+}
+
+// Records of clients under an identity from before their names were told apart so are good for them.
+func TestIdentitiesOfOlderRecords(t *testing.T) {
+	r := newRig(t, nil)
+	r.s.Close()
+	for _, owner := range []string{"A X", "nfs4.0 A X", "A unidentified"} {
+		record := state.Record{Owner: owner, Verifier: wire.Verifier{1}, Principal: state.Principal{Flavor: uint32(rpc.AuthSys), Identity: "A"}}
+		if strings.HasSuffix(owner, "unidentified") {
+			record.Principal.Identity = ""
+		}
+		if err := r.fs.PutClientRecord(t.Context(), []byte(owner), record.Value()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.o.Epoch++
+	r.start()
+	r.restart() // what was renamed stays so
+	names := map[string]bool{}
+	r.fs.EachClientRecord(t.Context(), func(key, _ []byte) error {
+		names[string(key)] = true
+		return nil
+	})
+	for _, want := range []string{"A\x00X", "nfs4.0 A\x00X", "A unidentified"} {
+		if !names[want] || len(names) != 3 {
+			t.Errorf("no record of %q: %v", want, names)
+		}
+	}
+	b := r.s.Bind(nfs4.ConnInfo{Grant: everything, Identity: "A"})
+	s := &session{r: r, b: b, minor: 1, auth: sysAuth(0, 0)}
+	do := func(ops ...call) *answer { return handle(b, s.auth, encodeCompound("", 1, ops...)) }
+	ex := last[wire.ExchangeIDRes](t, do(exchangeID("X")))
+	a := do(call{wire.OP_CREATE_SESSION, &wire.CreateSessionArgs{ClientID: ex.ClientID, SequenceID: ex.SequenceID, Fore: wide, Back: wide}})
+	s.id = last[wire.CreateSessionRes](t, a).SessionID
+	s.fails(wire.NFS4ERR_NOENT, putRoot, lookup("nothing to reclaim"))
+	reclaim := openArgs("", forRead)
+	reclaim.Claim = wire.CLAIM_PREVIOUS
+	s.fails(wire.NFS4ERR_ISDIR, putRoot, call{wire.OP_OPEN, reclaim}) // and not NFS4ERR_RECLAIM_BAD
 }
 
 // Nor do client ids and stateids of minor version 0, which can be guessed, go from one identity to another.

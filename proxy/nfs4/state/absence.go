@@ -27,7 +27,7 @@ type use struct {
 func (a *absence) begin(known map[string]*knownClient, until int64) {
 	*a = absence{owners: make(map[string]Principal), uses: make(map[File]use), until: until}
 	for owner, k := range known {
-		if !k.complete && !strings.HasPrefix(owner, ownerPrefix) {
+		if !k.complete && !strings.HasPrefix(owner, OldOwnerPrefix) {
 			a.owners[owner] = k.principal
 		}
 	}

@@ -42,16 +42,19 @@ type expired40 struct {
 	known   map[uint64]struct{} // tokens again
 }
 
-const ownerPrefix = "nfs4.0 "
+// OldOwnerPrefix is what the names of clients of minor version 0 begin with among the owners of all: the caller of ExchangeID sees to it
+// that no other's does.
+const OldOwnerPrefix = "nfs4.0 "
 
 // ownerKey is the name of a client of minor version 0 among the owners of both minor versions. It is
-// at most MaxOpaqueBytes long, as keys of stable storage are.
+// at most MaxOpaqueBytes long, as keys of stable storage are. A hash is marked by a byte that the caller of SetClientID lets no
+// id begin with that is as long.
 func ownerKey(id []byte) string {
-	if len(ownerPrefix)+len(id) <= wire.MaxOpaqueBytes {
-		return ownerPrefix + string(id)
+	if len(OldOwnerPrefix)+len(id) <= wire.MaxOpaqueBytes {
+		return OldOwnerPrefix + string(id)
 	}
 	sum := sha256.Sum256(id)
-	return ownerPrefix + "sha256 " + hex.EncodeToString(sum[:])
+	return OldOwnerPrefix + "\x01" + hex.EncodeToString(sum[:])
 }
 
 // SetClientIDRequest is a SETCLIENTID.
