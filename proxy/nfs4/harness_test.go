@@ -206,12 +206,20 @@ type spyFS struct {
 	*memvfs.FS
 	creates, removes, records int
 	writes, recoveries        atomic.Int32
-	fail                      error  // of GetAttr, Write and the client records
-	failCreate                string // a name that Create fails for
-	beforeRead                func() // may be nil
+	fail                      error                   // of GetAttr, Write and the client records
+	failCreate                string                  // a name that Create fails for
+	beforeRead                func()                  // may be nil
+	verifier                  atomic.Pointer[[8]byte] // of WriteVerifier; nil: as below
 	// Each is called once, and may be nil.
 	beforeHold, afterGetAttr, beforeChange func()
 	holds                                  map[vfs.FileID]int
+}
+
+func (f *spyFS) WriteVerifier() [8]byte {
+	if v := f.verifier.Load(); v != nil {
+		return *v
+	}
+	return f.FS.WriteVerifier()
 }
 
 func (f *spyFS) GetAttr(ctx context.Context, id vfs.FileID, out *vfs.Attr) error {

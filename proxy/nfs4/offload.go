@@ -63,10 +63,9 @@ func (o *offloads) start(b *Binding, id wire.Stateid, job *copying) {
 func (o *offloads) move(b *Binding, id wire.Stateid, job *copying) wire.Status {
 	buffer := o.s.copyBuffers.Get().(*[]byte)
 	defer o.s.copyBuffers.Put(buffer)
-	verifier := o.s.verifier()
 	for done := uint64(0); done < job.length; {
 		switch {
-		case o.s.verifier() != verifier:
+		case o.s.verifier() != job.verifier:
 			return wire.NFS4ERR_IO // what was copied may be lost
 		case o.ctx.Err() != nil || !o.s.mayAnswer():
 			return wire.NFS4ERR_DELAY
@@ -106,7 +105,7 @@ func (c *compound) offload(a *wire.CopyArgs, job *copying) (id wire.Stateid, ok 
 		return id, false
 	}
 	id, st := c.s.state.BeginCopy(&c.ticket, &state.CopyRequest{From: state.File(job.from), To: state.File(job.to),
-		Source: a.Source, Target: a.Target})
+		Source: a.Source, Target: a.Target, Verifier: job.verifier})
 	if st != wire.NFS4_OK {
 		return id, false
 	}
@@ -144,10 +143,10 @@ func opOffloadCancel(c *compound) wire.Status {
 	return wire.NFS4_OK
 }
 
-// Copied implements state.Callbacks.
+// Copied implements state.Callbacks. The verifier is that from before the copy: what was lost since, the client finds when it commits.
 func (c *callbacks) Copied(n state.CopyNotice) {
 	args := wire.CBOffloadArgs{Handle: c.handleOf(n.File), Stateid: n.Stateid, Status: n.Status, Bytes: n.Copied,
-		Committed: wire.UNSTABLE4, Verifier: c.s.verifier()}
+		Committed: wire.UNSTABLE4, Verifier: n.Verifier}
 	c.send(n.Client, &job{op: wire.OP_CB_OFFLOAD, args: args.Encode, granted: n.Granted, hasGranted: n.HasGranted,
 		patient: true, done: func(st wire.Status, _ *xdr.Decoder, err error) {
 			if err == nil && st == wire.NFS4_OK {

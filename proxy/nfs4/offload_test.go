@@ -130,6 +130,41 @@ func TestCopyEndsWhileTheClientCannotBeCalled(t *testing.T) {
 	o.untilForgotten(id)
 }
 
+// What a client is told of the end of a copy has the verifier from before that, or it would take what was lost meanwhile for stable when
+// it has committed it.
+func TestCopyWhileTheVerifierChanges(t *testing.T) {
+	for name, whileMoving := range map[string]bool{"under way": true, "before its client hears of the end": false} {
+		t.Run(name, func(t *testing.T) {
+			o := newOffloadRig(t)
+			id := o.start()
+			<-o.begun
+			if whileMoving {
+				o.part <- struct{}{}
+				<-o.begun
+				o.fs.verifier.Store(&[8]byte{5})
+				close(o.part)
+			} else {
+				o.client.end()
+				o.s = o.s.on(o.b)
+				close(o.part)
+				for deadline := time.Now().Add(10 * time.Second); !last[wire.OffloadStatusRes](t, o.s.ok(offloadStatus(id))).Complete; {
+					if time.Now().After(deadline) {
+						t.Fatal("the copy does not end")
+					}
+					time.Sleep(time.Millisecond)
+				}
+				o.fs.verifier.Store(&[8]byte{5})
+				o.client = o.callable(t)
+				o.s.bind(o.client.b, wire.CDFC4_BACK_OR_BOTH)
+			}
+			got := o.client.expect(wire.OP_CB_OFFLOAD).offload
+			if got.Status != wire.NFS4_OK || got.Bytes == 0 || got.Verifier != (wire.Verifier{4, 2}) {
+				t.Errorf("CB_OFFLOAD %+v", got)
+			}
+		})
+	}
+}
+
 // OFFLOAD_CANCEL is answered when nothing is written any more.
 func TestCopyIsCancelled(t *testing.T) {
 	o := newOffloadRig(t)

@@ -13,6 +13,7 @@ type copying struct {
 	fromAt   uint64
 	toAt     uint64
 	length   uint64
+	verifier wire.Verifier // from before anything is moved
 }
 
 // opCopy serves COPY (RFC 7862 §15.2) within the server. Of a range that can be cloned nothing is
@@ -47,7 +48,8 @@ func opCopy(c *compound) wire.Status {
 
 // copyData copies what cannot be cloned, or begins to.
 func (c *compound) copyData(a *wire.CopyArgs, job *copying) (res wire.WriteResponse, st wire.Status) {
-	res = wire.WriteResponse{Committed: wire.UNSTABLE4, Verifier: c.s.verifier()}
+	job.verifier = c.s.verifier()
+	res = wire.WriteResponse{Committed: wire.UNSTABLE4, Verifier: job.verifier}
 	if res.Callback, res.Async = c.offload(a, job); !res.Async {
 		res.Count, st = c.moveData(job)
 	}

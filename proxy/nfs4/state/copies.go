@@ -26,6 +26,7 @@ type offload struct {
 type CopyRequest struct {
 	From, To       File
 	Source, Target wire.Stateid
+	Verifier       wire.Verifier // of writes, from before the copy
 }
 
 // CopyState is how far a copy has come.
@@ -37,9 +38,10 @@ type CopyState struct {
 
 // CopyNotice is a copy that has ended.
 type CopyNotice struct {
-	Client  wire.ClientID
-	Stateid wire.Stateid
-	File    File // that was written
+	Client   wire.ClientID
+	Stateid  wire.Stateid
+	File     File          // that was written
+	Verifier wire.Verifier // of the request
 	CopyState
 	// Granted is the request that the copy was for, if HasGranted: its reply may not have arrived
 	// yet.
@@ -173,8 +175,8 @@ func (m *Machine) EndCopy(id *wire.Stateid, s wire.Status) {
 
 // tellOfCopyLocked has o's client told that it has ended.
 func (m *Machine) tellOfCopyLocked(o *offload) {
-	n := CopyNotice{Client: o.client.id, Stateid: m.copyStateidLocked(o), File: o.request.To, CopyState: o.state(),
-		Granted: o.granted, HasGranted: m.pendingLocked(&o.granted)}
+	n := CopyNotice{Client: o.client.id, Stateid: m.copyStateidLocked(o), File: o.request.To,
+		Verifier: o.request.Verifier, CopyState: o.state(), Granted: o.granted, HasGranted: m.pendingLocked(&o.granted)}
 	m.laterLocked(func(cb Callbacks) { cb.Copied(n) })
 }
 
