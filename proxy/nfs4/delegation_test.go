@@ -547,6 +547,10 @@ func TestDelegatedTimes(t *testing.T) {
 		t.Errorf("got %v and %v", now.TimeAccess, now.TimeModify)
 	}
 	s.fails(wire.NFS4ERR_PERM, putFH(h), setAttr(got.Delegation.Stateid, withMode(0o777)))
+	for _, attr := range []wire.AttrNumber{wire.FATTR4_TIME_DELEG_ACCESS, wire.FATTR4_TIME_DELEG_MODIFY} {
+		none := wire.Attrs{Mask: wire.BitmapOf(attr), TimeDelegAccess: wire.Time{Nsec: 1e9}, TimeDelegModify: wire.Time{Nsec: 1e9}}
+		s.fails(wire.NFS4ERR_INVAL, putFH(h), setAttr(got.Delegation.Stateid, none))
+	}
 	s.r.readerKeepsNoModifyTime(t, times)
 	_, plain := s.r.newSessionHolding(t, "plain")
 	s.fails(wire.NFS4ERR_BAD_STATEID, putFH(h), setAttr(plain, times))

@@ -84,11 +84,20 @@ func (c *compound) mayKeepTimes(a *wire.SetAttrArgs, cred **vfs.Cred) wire.Statu
 	if st := c.s.state.KeepsTimes(&c.ticket, &a.Stateid, c.file(), write); st != wire.NFS4_OK {
 		return st
 	}
+	if isNoTime(&a.Attrs, wire.FATTR4_TIME_DELEG_ACCESS, &a.Attrs.TimeDelegAccess) ||
+		isNoTime(&a.Attrs, wire.FATTR4_TIME_DELEG_MODIFY, &a.Attrs.TimeDelegModify) {
+		return wire.NFS4ERR_INVAL
+	}
 	if a.Attrs.Mask.Without(delegatedAttrs).IsZero() {
 		*cred = nil
 	}
 	heldTimes(&a.Attrs, &c.setAttr)
 	return wire.NFS4_OK
+}
+
+// isNoTime says that a has attribute attr, and that t, its value, is none (RFC 8881 §3.3.1).
+func isNoTime(a *wire.Attrs, attr wire.AttrNumber, t *wire.Time) bool {
+	return a.Mask.Has(attr) && t.Nsec >= 1e9
 }
 
 // maySetSize says whether the size may be changed, as by a WRITE under the stateid; held, that the
