@@ -57,7 +57,7 @@ func (s *Store) takeExisting(d, child *inode, id vfs.FileID, req *vfs.CreateRequ
 		return err
 	}
 	switch {
-	case req.Mode == vfs.Exclusive && (attr.Kind != vfs.Regular || !child.madeBy(req.Verifier)):
+	case req.Mode == vfs.Exclusive && (attr.Kind != vfs.Regular || !child.madeBy(req)):
 		return vfs.ErrExist
 	case attr.Kind == vfs.Directory:
 		return vfs.ErrIsDir
@@ -71,11 +71,11 @@ func (s *Store) takeExisting(d, child *inode, id vfs.FileID, req *vfs.CreateRequ
 	return nil
 }
 
-// madeBy says whether i was created with a verifier, which never changes.
-func (i *inode) madeBy(verifier [8]byte) bool {
+// madeBy says whether i was created by an exclusive request. Its verifier never changes.
+func (i *inode) madeBy(req *vfs.CreateRequest) bool {
 	i.mu.RLock()
 	defer i.mu.RUnlock()
-	return i.rec.verifier == verifier
+	return req.Finds(i.rec.verifier)
 }
 
 // makeFile is Create for a name that was free a moment ago. It returns the batch to settle.

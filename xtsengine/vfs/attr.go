@@ -102,7 +102,8 @@ const (
 	// Guarded fails with ErrExist.
 	Guarded
 	// Exclusive takes an existing regular file only if it was made with the same Verifier
-	// (Existed true: a replay), else fails with ErrExist. The verifier is durable.
+	// (Existed true: a replay), else fails with ErrExist. The verifier is durable. One of zeros is none, and
+	// finds no file again.
 	Exclusive
 )
 

@@ -32,6 +32,12 @@ func (req *CreateRequest) Check(cred *Cred) error {
 	return req.Attr.check()
 }
 
+// Finds says whether an existing regular file that was made with a verifier, zeros if it was made without, is the one
+// that an Exclusive request has made before.
+func (req *CreateRequest) Finds(verifier [8]byte) bool {
+	return verifier == req.Verifier && verifier != [8]byte{}
+}
+
 func checkTarget(target string) error {
 	switch {
 	case target == "" || strings.IndexByte(target, 0) >= 0:

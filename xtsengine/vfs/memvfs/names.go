@@ -38,7 +38,7 @@ func takeExisting(d, n *node, req *vfs.CreateRequest, out *vfs.CreateResult) err
 	switch {
 	case req.Mode == vfs.Guarded:
 		return vfs.ErrExist
-	case req.Mode == vfs.Exclusive && (n.attr.Kind != vfs.Regular || n.verifier != req.Verifier):
+	case req.Mode == vfs.Exclusive && (n.attr.Kind != vfs.Regular || !req.Finds(n.verifier)):
 		return vfs.ErrExist
 	case n.attr.Kind == vfs.Directory:
 		return vfs.ErrIsDir

@@ -88,6 +88,8 @@ func testCreateModes(e *env) {
 		} else {
 			e.want(err, vfs.ErrExist, "exclusive over %q", name)
 		}
+		_, err = create(vfs.Exclusive, name, 0)
+		e.want(err, vfs.ErrExist, "exclusive without a verifier over %q", name)
 		if e.attr(made.Attr.ID) != before || e.attr(root) != dir {
 			e.Errorf("creating %q again changed something", name)
 		}
