@@ -41,9 +41,9 @@ type backchannel struct {
 
 // cbSlot is a slot of the backchannel; the server is the requester here.
 type cbSlot struct {
-	sequence uint32 // of the last request that the client executed
-	// unsure says that a request was sent to which no answer came: it may have been executed.
-	unsure bool
+	sequence uint32 // of the last request that the client is known to have executed
+	// unsure is how many requests were sent since to which no answer came: each may have been executed if those before it were.
+	unsure uint32
 }
 
 // callbackAuth chooses among the ways in which the client lets the server identify itself: the first
@@ -226,8 +226,8 @@ func (b *backchannel) call(ctx context.Context, j *job) (wire.Status, xdr.Decode
 	defer func() { b.free <- i }()
 	sl := &b.slots[i]
 	st, res, err := b.callOn(ctx, i, j)
-	if err == nil && st == wire.NFS4ERR_SEQ_MISORDERED && sl.unsure {
-		sl.unsure = false // what was not answered was not executed either
+	for err == nil && st == wire.NFS4ERR_SEQ_MISORDERED && sl.unsure > 0 {
+		sl.unsure-- // the last of those that were not answered was not executed either
 		st, res, err = b.callOn(ctx, i, j)
 	}
 	switch {
@@ -243,10 +243,7 @@ func (b *backchannel) call(ctx context.Context, j *job) (wire.Status, xdr.Decode
 // callOn sends j on slot i. If CB_SEQUENCE itself fails, that is the status.
 func (b *backchannel) callOn(ctx context.Context, i int, j *job) (wire.Status, xdr.Decoder, error) {
 	sl := &b.slots[i]
-	next := sl.sequence + 1
-	if sl.unsure {
-		next++ // as if it had been executed: the client says so if not
-	}
+	next := sl.sequence + sl.unsure + 1 // as if those had been executed: the client says so if not
 	seq := wire.CBSequenceArgs{
 		SequenceArgs: wire.SequenceArgs{SessionID: b.session, SequenceID: next, SlotID: uint32(i),
 			HighestSlot: uint32(len(b.slots) - 1)},
@@ -262,7 +259,7 @@ func (b *backchannel) callOn(ctx context.Context, i int, j *job) (wire.Status, x
 		j.args(e)
 	})
 	if err != nil {
-		sl.unsure = true
+		sl.unsure++
 		return 0, res, err
 	}
 	st, ok, err := b.readSequence(&res, &seq)
@@ -272,7 +269,7 @@ func (b *backchannel) callOn(ctx context.Context, i int, j *job) (wire.Status, x
 	case !ok:
 		return st, res, nil
 	}
-	sl.sequence, sl.unsure = seq.SequenceID, false
+	sl.sequence, sl.unsure = seq.SequenceID, 0
 	return b.readResult(&res, j)
 }
 

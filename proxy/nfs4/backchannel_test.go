@@ -58,6 +58,44 @@ func TestBackchannelIsBoundAnew(t *testing.T) {
 	other.ok(putRoot, open("f", forWrite))
 }
 
+// Callbacks that the client has executed, one after the other, and whose answers were lost with their connections, do not keep the next one from being
+// executed, nor is it taken for one of them.
+func TestBackchannelLosesAnswers(t *testing.T) {
+	for _, executed := range [][]bool{{true, true}, {true, true, true}, {true, false}, {false, true}, {false, false, true}} {
+		r := newRig(t, nil)
+		narrow := wide
+		narrow.MaxRequests = 1
+		client := r.callable(t)
+		s := r.newCalledWith(client, "c", narrow)
+		s.ok(reclaimComplete)
+		s.untilUp()
+		other := r.newSession("other")
+		s.delegated("f", forRead)
+		for n, done := range executed {
+			client.with(func() { client.vanishes, client.deaf = done, !done })
+			if n == 0 {
+				other.fails(wire.NFS4ERR_DELAY, putRoot, open("f", forWrite))
+			} else {
+				s.bind(client.b, wire.CDFC4_BACK_OR_BOTH)
+			}
+			select {
+			case <-client.got:
+			case <-time.After(10 * time.Second):
+				t.Fatalf("%v: callback %d does not come", executed, n)
+			}
+			client.end()
+			next := r.callable(t)
+			next.slots, next.misorders = client.slots, true
+			client = next
+		}
+		s.bind(client.b, wire.CDFC4_BACK_OR_BOTH)
+		client.expect(wire.OP_CB_RECALL)
+		if f := s.on(client.b).flags(); f != 0 {
+			t.Errorf("%v: flags %#x", executed, f)
+		}
+	}
+}
+
 // Several connections: while one of them is left, callbacks go through.
 func TestBackchannelOverSeveralConnections(t *testing.T) {
 	r := newRig(t, nil)

@@ -36,16 +36,20 @@ type callee struct {
 	// got has every callback operation behind CB_SEQUENCE.
 	got chan seen
 
-	mu       sync.Mutex
-	nulls    int
-	slots    map[wire.SessionID][]uint32
-	retried  bool          // a call may come once more, whose answer over another connection was lost
-	sequence []wire.Status // what the next CB_SEQUENCEs get
-	statuses []wire.Status // what the next operations get
-	attrs    wire.Attrs    // of CB_GETATTR
-	last     wire.CBSequenceArgs
-	hold     chan struct{} // if not nil, nothing is answered before it is closed
-	end      func()
+	mu      sync.Mutex
+	nulls   int
+	slots   map[wire.SessionID][]uint32
+	retried bool // a call may come once more, whose answer over another connection was lost
+	// misorders: a call may come too late in the sequence, for those before it have not come.
+	misorders bool
+	sequence  []wire.Status // what the next CB_SEQUENCEs get
+	statuses  []wire.Status // what the next operations get
+	attrs     wire.Attrs    // of CB_GETATTR
+	last      wire.CBSequenceArgs
+	hold      chan struct{} // if not nil, nothing is answered before it is closed
+	// The next operation is executed, or with deaf is not, and the connection ends without an answer.
+	vanishes, deaf bool
+	end            func()
 }
 
 // attaching says when the server's end can call.
@@ -97,22 +101,32 @@ func (c *callee) Handle(_ context.Context, call *rpc.Call, reply *xdr.Encoder) {
 		c.nulls++
 		return
 	}
-	c.compound(call, reply)
+	executed := !c.deaf && c.compound(call, reply)
+	if c.deaf {
+		c.got <- seen{}
+	}
+	if c.deaf || c.vanishes && executed {
+		c.deaf, c.vanishes = false, false
+		reply.Truncate(0)
+		go c.end()
+	}
 }
 
-func (c *callee) compound(call *rpc.Call, reply *xdr.Encoder) {
+// compound says whether the operation behind CB_SEQUENCE was executed.
+func (c *callee) compound(call *rpc.Call, reply *xdr.Encoder) (executed bool) {
 	var head wire.CBCompoundArgs
 	head.Decode(&call.Args)
 	var w wire.CompoundWriter
 	w.Begin(reply, head.Tag)
 	st := c.sequenced(call, &w, reply)
-	if st == wire.NFS4_OK {
+	if executed = st == wire.NFS4_OK; executed {
 		st = c.operation(call, &w, reply)
 	}
 	w.End(st)
 	if call.Args.Err() != nil || call.Args.Remaining() != 0 && st == wire.NFS4_OK {
 		c.t.Errorf("arguments: %v, %d bytes left", call.Args.Err(), call.Args.Remaining())
 	}
+	return executed
 }
 
 func (c *callee) sequenced(call *rpc.Call, w *wire.CompoundWriter, reply *xdr.Encoder) wire.Status {
@@ -127,12 +141,16 @@ func (c *callee) sequenced(call *rpc.Call, w *wire.CompoundWriter, reply *xdr.En
 		c.slots[a.SessionID] = make([]uint32, 16)
 	}
 	if last := &c.slots[a.SessionID][a.SlotID]; st == wire.NFS4_OK {
-		if a.SequenceID != *last+1 && !(c.retried && a.SequenceID == *last) {
+		switch {
+		case a.SequenceID == *last+1 || c.retried && a.SequenceID == *last:
+			*last = a.SequenceID
+			res := wire.CBSequenceRes{SessionID: a.SessionID, SequenceID: a.SequenceID, SlotID: a.SlotID, HighestSlot: 15, TargetHighestSlot: 15}
+			res.Encode(reply)
+		case c.misorders && a.SequenceID != *last:
+			st = wire.NFS4ERR_SEQ_MISORDERED
+		default:
 			c.t.Errorf("slot %d: %d after %d", a.SlotID, a.SequenceID, *last)
 		}
-		*last = a.SequenceID
-		res := wire.CBSequenceRes{SessionID: a.SessionID, SequenceID: a.SequenceID, SlotID: a.SlotID, HighestSlot: 15, TargetHighestSlot: 15}
-		res.Encode(reply)
 	}
 	c.last = a
 	w.EndOp(at, st)
@@ -228,11 +246,17 @@ func (r *rig) newCalled(owner string) (*session, *callee) {
 
 func (r *rig) newCalledOn(c *callee, owner string) *session {
 	r.t.Helper()
+	return r.newCalledWith(c, owner, wide)
+}
+
+// newCalledWith is newCalledOn with a backchannel that the client wants so.
+func (r *rig) newCalledWith(c *callee, owner string, back wire.ChannelAttrs) *session {
+	r.t.Helper()
 	a := handle(c.b, sysAuth(0, 0), encodeCompound("", 1, exchangeID(owner)))
 	wantStatus(r.t, a, wire.NFS4_OK)
 	ex := last[wire.ExchangeIDRes](r.t, a)
 	a = handle(c.b, sysAuth(0, 0), encodeCompound("", 1, call{wire.OP_CREATE_SESSION, &wire.CreateSessionArgs{ClientID: ex.ClientID,
-		SequenceID: ex.SequenceID, Flags: wire.CREATE_SESSION4_FLAG_CONN_BACK_CHAN, Fore: wide, Back: wide, CBProgram: cbProgram,
+		SequenceID: ex.SequenceID, Flags: wire.CREATE_SESSION4_FLAG_CONN_BACK_CHAN, Fore: wide, Back: back, CBProgram: cbProgram,
 		Sec: []wire.CallbackSec{callbackSec}}}))
 	wantStatus(r.t, a, wire.NFS4_OK)
 	created := last[wire.CreateSessionRes](r.t, a)
