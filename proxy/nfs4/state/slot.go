@@ -123,10 +123,11 @@ func (m *Machine) Sequence(r *SequenceRequest, t *Ticket) (Verdict, wire.Status)
 	return Execute, wire.NFS4_OK
 }
 
-// admit refuses requests that the session was not made for. The slot does not move then.
+// admit refuses requests that the session was not made for. The slot does not move then. The highest slot in use may be one that has
+// gone meanwhile: requests over several connections overtake each other.
 func (s *session) admit(r *SequenceRequest) wire.Status {
 	switch {
-	case r.Highest >= uint32(len(s.slots)):
+	case r.Highest >= uint32(max(len(s.slots), len(s.retired))):
 		return wire.NFS4ERR_BAD_HIGH_SLOT
 	case r.RequestBytes > int(s.fore.MaxRequestBytes):
 		return wire.NFS4ERR_REQ_TOO_BIG

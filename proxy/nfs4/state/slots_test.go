@@ -112,6 +112,10 @@ func TestSlotsAreRecalled(t *testing.T) {
 	if n, _ := q.slots(); n != 15 {
 		t.Errorf("the second has %d slots", n)
 	}
+	_, s = p.send(0, 15) // was under way over another connection when the slots went
+	b.want(s, wire.NFS4_OK)
+	_, s = p.send(0, 16)
+	b.want(s, wire.NFS4ERR_BAD_HIGH_SLOT)
 }
 
 // A slot that comes back goes on where it was, or begins anew, as the client has it; what was kept for
