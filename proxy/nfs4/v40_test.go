@@ -469,3 +469,27 @@ func TestOldOwnersAndUsers(t *testing.T) {
 	o.ok(putRoot, call{wire.OP_CREATE, &wire.CreateArgs{Type: wire.NF4SOCK, Name: []byte("socket")}})
 	o.fails(wire.NFS4ERR_SYMLINK, putRoot, o.opens("socket", wire.OPEN4_SHARE_ACCESS_READ, nil))
 }
+
+// An OPEN that is refused does not hand its owner's stateids over to whoever it was for.
+func TestOldRefusedOpenIsNobodys(t *testing.T) {
+	r := newRig(t, nil)
+	o := r.newOld("c")
+	o.auth = sysAuth(1001, 1001)
+	h, id := o.makeFile("f")
+	o.ok(putFH(h), setAttr(wire.AnonymousStateid, withMode(0o600)), write(id, 0, "secret"))
+	stranger := sysAuth(1002, 1002)
+	fails := func(want wire.Status, ops ...call) {
+		t.Helper()
+		wantStatus(t, handle(r.b, stranger, encodeCompound("", 0, ops...)), want)
+	}
+	fails(wire.NFS4ERR_ACCESS, putFH(h), read(id, 0, 10))
+	late := o.opens("f", forRead, nil)
+	late.args.(*wire.OpenArgs).Seqid += 7
+	fails(wire.NFS4ERR_BAD_SEQID, putRoot, late)
+	fails(wire.NFS4ERR_ACCESS, putFH(h), read(id, 0, 10))
+	o.seqid--
+	fails(wire.NFS4ERR_ACCESS, putRoot, o.opens("f", forRead, nil))
+	fails(wire.NFS4ERR_ACCESS, putFH(h), read(id, 0, 10))
+	o.ok(putFH(h), setAttr(wire.AnonymousStateid, withMode(0)))
+	o.ok(putFH(h), read(id, 0, 10)) // it is open
+}

@@ -22,7 +22,7 @@ type owner40 struct {
 
 	begun     bool   // a request was finished
 	confirmed bool   // of an open owner: OPEN_CONFIRM was done
-	uid       uint32 // of whom the last OPEN was for
+	uid       uint32 // of whom the last OPEN was for that succeeded
 	seqid     uint32
 	print     uint64 // of the request with seqid
 	reply     Reply
@@ -47,6 +47,8 @@ type Turn struct {
 	lockSeqid uint32
 	print     uint64
 	closed    uint64 // the number of the stateid that CLOSE ended, or 0
+	opens     bool   // it is an OPEN, for uid
+	uid       uint32
 
 	// Reply is the answer, when Begin says Replayed.
 	Reply Reply
@@ -88,9 +90,8 @@ func (m *Machine) BeginOpen(id wire.ClientID, name []byte, r *SeqidRequest, t *T
 		return Refused, s
 	}
 	m.enterLocked(c, t)
-	*turn = Turn{owner: o, seqid: r.Seqid, print: r.Fingerprint}
+	*turn = Turn{owner: o, seqid: r.Seqid, print: r.Fingerprint, opens: true, uid: r.UID}
 	m.takeTurnLocked(o)
-	o.uid = r.UID
 	switch {
 	case o.begun && o.repeats(r):
 		return m.replayLocked(t, turn)
@@ -247,6 +248,9 @@ func (m *Machine) End(t *Ticket, turn *Turn, s wire.Status, body []byte, file Fi
 	defer m.unlock()
 	if o := turn.owner; countsInSequence(s) {
 		m.openAgainLocked(o)
+		if turn.opens && s == wire.NFS4_OK {
+			o.uid = turn.uid
+		}
 		if turn.closed != 0 {
 			o.closed = turn.closed
 			m.closed[o.closed] = o
