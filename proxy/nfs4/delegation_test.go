@@ -37,6 +37,8 @@ func TestDelegationIsRecalled(t *testing.T) {
 		{"rename", []call{putRoot, saveFH, rename("f", "g")}, true, true, false},
 		{"replace", []call{putRoot, saveFH, rename("other", "f")}, true, true, false},
 		{"link", []call{putRoot, lookup("f"), saveFH, putRoot, linkTo("h")}, true, true, false},
+		{"set an extended attribute", []call{putRoot, lookup("f"), setXattr("x", "y", wire.SETXATTR4_EITHER)}, true, true, false},
+		{"remove an extended attribute", []call{putRoot, lookup("f"), removeXattr("here")}, true, true, false},
 		{"lookup", []call{putRoot, lookup("f"), access(1)}, false, false, false},
 		{"rename another", []call{putRoot, saveFH, rename("other", "g")}, false, false, false},
 	} {
@@ -51,6 +53,8 @@ func TestDelegationIsRecalled(t *testing.T) {
 				other.makeFile("other", 0o644)
 				h, got := holder.delegated("f", kind.access)
 				holder.ok(putFH(h), closeFile(got.Stateid))
+				other.minor, holder.minor = 2, 2
+				holder.ok(putFH(h), setXattr("here", "", wire.SETXATTR4_EITHER))
 				if !kind.inWay {
 					other.ok(c.ops...)
 					client.quiet()
