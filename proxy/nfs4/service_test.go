@@ -178,6 +178,8 @@ func TestIdentities(t *testing.T) {
 	} {
 		wantStatus(t, under(c), want)
 	}
+	wantStatus(t, under(call{wire.OP_CREATE_SESSION, &wire.CreateSessionArgs{ // as if the first had sent it once more
+		ClientID: s.clientID, SequenceID: mine.SequenceID - 1, Fore: wide, Back: wide}}), wire.NFS4ERR_CLID_INUSE)
 	bind := call{wire.OP_BIND_CONN_TO_SESSION, &wire.BindConnToSessionArgs{SessionID: s.id, Dir: wire.CDFC4_FORE}}
 	wantStatus(t, under(bind), wire.NFS4ERR_BADSESSION)
 	s.ok(putRoot)

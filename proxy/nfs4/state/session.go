@@ -73,8 +73,11 @@ func (m *Machine) CreateSession(r *CreateSessionRequest) (res CreateSessionResul
 	m.mu.Lock()
 	defer m.unlock()
 	c := m.clients[r.ClientID]
-	if c == nil || c.v40 != nil {
+	switch {
+	case c == nil || c.v40 != nil:
 		return res, wire.NFS4ERR_STALE_CLIENTID
+	case c.principal.Identity != r.Principal.Identity:
+		return res, wire.NFS4ERR_CLID_INUSE // what was answered before is nobody else's either
 	}
 	if c.create.done && r.Sequence == c.create.sequence {
 		res = c.create.result
@@ -105,7 +108,7 @@ func (cs *createSlot) admit(c *client, r *CreateSessionRequest) wire.Status {
 	switch {
 	case r.Sequence != cs.sequence+1 && !(cs.failed && r.Sequence == cs.sequence):
 		return wire.NFS4ERR_SEQ_MISORDERED
-	case !c.confirmed && c.principal != r.Principal || c.principal.Identity != r.Principal.Identity:
+	case !c.confirmed && c.principal != r.Principal:
 		return wire.NFS4ERR_CLID_INUSE
 	}
 	return wire.NFS4_OK
