@@ -244,7 +244,7 @@ func (c *compound) enter(q *state.Query, on *query, a *vfs.Attr) (held bool, st 
 	}
 	set := vfs.SetAttr{Mask: vfs.SetMTimeNow}
 	if q.Times {
-		heldTimes(said, &set)
+		c.s.heldTimes(said, q.Since, &set)
 	}
 	if err := c.s.fs.SetAttr(c.ctx, nil, vfs.FileID(q.File), &set, a); err != nil {
 		return held, c.fail(err)
@@ -252,16 +252,37 @@ func (c *compound) enter(q *state.Query, on *query, a *vfs.Attr) (held bool, st 
 	return held, wire.NFS4_OK
 }
 
-// heldTimes puts the times that a client keeps under a delegation into set (RFC 9754 §5).
-func heldTimes(said *wire.Attrs, set *vfs.SetAttr) {
-	if said.Mask.Has(wire.FATTR4_TIME_DELEG_MODIFY) && said.TimeDelegModify.Nsec < 1e9 {
-		set.Mask = set.Mask&^vfs.SetMTimeNow | vfs.SetMTime
-		set.MTime = vfs.Time(said.TimeDelegModify)
+// heldTimes puts the times that a client keeps under a delegation into set, since being those that the file had with it (RFC 9754 §5).
+func (s *Service) heldTimes(said *wire.Attrs, since state.Times, set *vfs.SetAttr) {
+	now := wire.Time(vfs.TimeOf(s.opt.Now()))
+	if said.Mask.Has(wire.FATTR4_TIME_DELEG_MODIFY) {
+		if bit := heldTime(&said.TimeDelegModify, &since.Modified, &now, vfs.SetMTime, vfs.SetMTimeNow); bit != 0 {
+			set.Mask = set.Mask&^vfs.SetMTimeNow | bit
+			set.MTime = vfs.Time(said.TimeDelegModify)
+		}
 	}
-	if said.Mask.Has(wire.FATTR4_TIME_DELEG_ACCESS) && said.TimeDelegAccess.Nsec < 1e9 {
-		set.Mask |= vfs.SetATime
+	if said.Mask.Has(wire.FATTR4_TIME_DELEG_ACCESS) {
+		set.Mask |= heldTime(&said.TimeDelegAccess, &since.Accessed, &now, vfs.SetATime, vfs.SetATimeNow)
 		set.ATime = vfs.Time(said.TimeDelegAccess)
 	}
+}
+
+// heldTime says which of two bits a time of a client's sets: given it as it is, clock now, which is put for what is still to come. One
+// that is before since is not heeded.
+func heldTime(said, since, now *wire.Time, given, clock vfs.SetMask) vfs.SetMask {
+	switch {
+	case said.Nsec >= 1e9 || earlier(said, since):
+		return 0
+	case earlier(now, said):
+		return clock
+	}
+	return given
+}
+
+func earlier(a, b *wire.Time) bool { return a.Sec < b.Sec || a.Sec == b.Sec && a.Nsec < b.Nsec }
+
+func timesOf(a *vfs.Attr) state.Times {
+	return state.Times{Accessed: wire.Time(a.ATime), Modified: wire.Time(a.MTime)}
 }
 
 // delegatedAttrs are the times that a client keeps under a delegation (RFC 9754 §5).

@@ -394,6 +394,7 @@ func TestNoDelegations(t *testing.T) {
 // The holder of a write delegation is asked how long the file is; its changes count as changes.
 func TestCBGetAttr(t *testing.T) {
 	r := newRig(t, nil)
+	r.now = time.Now() // as the file system has it
 	holder, client := r.newCalled("holder")
 	other := r.newSession("other")
 	h, got := holder.delegated("f", forBoth|wire.OPEN4_SHARE_ACCESS_WANT_DELEG_TIMESTAMPS)
@@ -419,7 +420,8 @@ func TestCBGetAttr(t *testing.T) {
 		t.Errorf("asked %+v", asked.getattr)
 	}
 	held.Change++
-	held.Size, held.TimeDelegModify = 99, wire.Time{Sec: 77}
+	held.Size, held.TimeDelegModify.Nsec = 99, (held.TimeDelegModify.Nsec+1)%1e9
+	r.now = r.now.Add(time.Second)
 	client.with(func() { client.attrs = held })
 	changed := look(other)
 	if changed.Change <= before.Change || changed.Size != 99 || changed.TimeModify != held.TimeDelegModify {
@@ -540,8 +542,10 @@ func TestDelegatedTimes(t *testing.T) {
 	r := newRig(t, nil)
 	s, _ := r.newCalled("c")
 	h, got := s.delegated("f", forBoth|wire.OPEN4_SHARE_ACCESS_WANT_DELEG_TIMESTAMPS)
+	r.now = time.Now().Add(2 * time.Minute)
+	soon := time.Now().Unix() + 60
 	times := wire.Attrs{Mask: wire.BitmapOf(wire.FATTR4_TIME_DELEG_ACCESS, wire.FATTR4_TIME_DELEG_MODIFY),
-		TimeDelegAccess: wire.Time{Sec: 5}, TimeDelegModify: wire.Time{Sec: 6, Nsec: 7}}
+		TimeDelegAccess: wire.Time{Sec: soon}, TimeDelegModify: wire.Time{Sec: soon + 1, Nsec: 7}}
 	s.fails(wire.NFS4ERR_BAD_STATEID, putFH(h), setAttr(got.Stateid, times))
 	s.fails(wire.NFS4ERR_BAD_STATEID, putFH(h), setAttr(wire.AnonymousStateid, times))
 	s.auth = sysAuth(5, 5) // the user that last wrote need not be the owner
@@ -563,6 +567,46 @@ func TestDelegatedTimes(t *testing.T) {
 	made.args.(*wire.OpenArgs).Attrs = times
 	s.auth = sysAuth(0, 0)
 	s.fails(wire.NFS4ERR_INVAL, putRoot, made)
+}
+
+// The times that a delegation's holder says are none before those that the file had with it, and none that are still to come, whoever
+// the user is, and whether he is asked or not.
+func TestDelegatedTimesAreOfTheDelegation(t *testing.T) {
+	r := newRig(t, nil)
+	holder, client := r.newCalled("holder")
+	other := r.newSession("other")
+	h, got := holder.delegated("f", forBoth|wire.OPEN4_SHARE_ACCESS_WANT_DELEG_TIMESTAMPS)
+	holder.auth = sysAuth(5, 5)
+	r.now = time.Now()
+	look := func(s *session) wire.Attrs {
+		t.Helper()
+		return last[wire.GetAttrRes](t, s.ok(putFH(h), getAttr(wire.FATTR4_CHANGE, wire.FATTR4_TIME_ACCESS, wire.FATTR4_TIME_MODIFY))).Attrs
+	}
+	mask := wire.BitmapOf(wire.FATTR4_TIME_DELEG_ACCESS, wire.FATTR4_TIME_DELEG_MODIFY)
+	before := look(holder)
+	early := wire.Time{Sec: before.TimeModify.Sec - 1}
+	holder.ok(putFH(h), setAttr(got.Delegation.Stateid, wire.Attrs{Mask: mask, TimeDelegAccess: early, TimeDelegModify: early}))
+	if now := look(holder); now.TimeAccess != before.TimeAccess || now.TimeModify != before.TimeModify {
+		t.Errorf("before the delegation: %v and %v, were %v and %v", now.TimeAccess, now.TimeModify, before.TimeAccess, before.TimeModify)
+	}
+	late := wire.Time{Sec: time.Now().Unix() + 3600}
+	holder.ok(putFH(h), setAttr(got.Delegation.Stateid, wire.Attrs{Mask: mask, TimeDelegAccess: late, TimeDelegModify: late}))
+	if now := look(holder); now.TimeAccess.Sec >= late.Sec || now.TimeModify.Sec >= late.Sec || now.TimeModify == before.TimeModify {
+		t.Errorf("still to come: %v and %v", now.TimeAccess, now.TimeModify)
+	}
+	for name, said := range map[string]wire.Time{"early": early, "late": late} {
+		was := look(holder)
+		client.with(func() {
+			client.attrs = wire.Attrs{Mask: mask.Or(wire.BitmapOf(wire.FATTR4_CHANGE, wire.FATTR4_SIZE)), Change: was.Change + 1<<40,
+				Size: uint64(50 + len(name)), TimeDelegAccess: said, TimeDelegModify: said}
+		})
+		now := look(other)
+		client.expect(wire.OP_CB_GETATTR)
+		if now.Change <= was.Change || now.TimeModify.Sec <= early.Sec || now.TimeModify.Sec >= late.Sec ||
+			now.TimeAccess.Sec <= early.Sec || now.TimeAccess.Sec >= late.Sec {
+			t.Errorf("%s, asked: %v and %v", name, now.TimeAccess, now.TimeModify)
+		}
+	}
 }
 
 // readerKeepsNoModifyTime has a user that may only read a file set its times under a delegation for reading.

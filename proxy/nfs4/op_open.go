@@ -215,7 +215,7 @@ func (c *compound) entered(o *opening, res *state.OpenResult) error {
 		}
 	}
 	if delegated { // what the holder says later is about what it is told now
-		c.s.state.Told(&c.ticket, state.File(id), c.attr.Change, c.attr.Size)
+		c.s.state.Told(&c.ticket, state.File(id), c.attr.Change, c.attr.Size, timesOf(&c.attr))
 	}
 	return nil
 }
@@ -236,6 +236,7 @@ func (o *opening) request(a *vfs.Attr) state.OpenRequest {
 			Reclaim: o.a.DelegateType,
 			Change:  a.Change,
 			Size:    a.Size,
+			Since:   timesOf(a),
 		},
 	}
 	if o.under() {

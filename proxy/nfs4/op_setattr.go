@@ -81,7 +81,8 @@ func (c *compound) mayKeepTimes(a *wire.SetAttrArgs, cred **vfs.Cred) wire.Statu
 		return st
 	}
 	write := a.Attrs.Mask.Has(wire.FATTR4_TIME_DELEG_MODIFY)
-	if st := c.s.state.KeepsTimes(&c.ticket, &a.Stateid, c.file(), write); st != wire.NFS4_OK {
+	since, st := c.s.state.KeepsTimes(&c.ticket, &a.Stateid, c.file(), write)
+	if st != wire.NFS4_OK {
 		return st
 	}
 	if isNoTime(&a.Attrs, wire.FATTR4_TIME_DELEG_ACCESS, &a.Attrs.TimeDelegAccess) ||
@@ -91,7 +92,7 @@ func (c *compound) mayKeepTimes(a *wire.SetAttrArgs, cred **vfs.Cred) wire.Statu
 	if a.Attrs.Mask.Without(delegatedAttrs).IsZero() {
 		*cred = nil
 	}
-	heldTimes(&a.Attrs, &c.setAttr)
+	c.s.heldTimes(&a.Attrs, since, &c.setAttr)
 	return wire.NFS4_OK
 }
 

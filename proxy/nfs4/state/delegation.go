@@ -31,7 +31,11 @@ type delegation struct {
 	original uint64
 	change   uint64
 	size     uint64
+	since    Times // the file's as it got the delegation; zero if that was in another life of the server
 }
+
+// Times are a file's.
+type Times struct{ Accessed, Modified wire.Time }
 
 // unknownChange stands for the change attribute that a client got with a delegation in another life of the server.
 const unknownChange = ^uint64(0)
@@ -64,9 +68,10 @@ type DelegationWish struct {
 	Instead bool
 	// Reclaim is the kind that the client had before the restart, for a reclaim.
 	Reclaim wire.DelegationType
-	// Change and Size are the file's.
+	// Change, Size and Since are the file's.
 	Change uint64
 	Size   uint64
+	Since  Times
 }
 
 // none is the refusal of a delegation. A client that said nothing about it is told nothing.
@@ -164,9 +169,9 @@ func (f *file) delegationOf(c *client) *delegation {
 func (m *Machine) newDelegationLocked(t *Ticket, f *file, r *OpenRequest, write bool) Delegation {
 	c := t.client()
 	d := &delegation{token: m.newTokenLocked(c, f), write: write, owner: string(r.Owner), times: r.Wish.Times,
-		original: r.Wish.Change, change: r.Wish.Change, size: r.Wish.Size}
+		original: r.Wish.Change, change: r.Wish.Change, size: r.Wish.Size, since: r.Wish.Since}
 	if r.Reclaim {
-		d.original = unknownChange
+		d.original, d.since = unknownChange, Times{}
 	}
 	d.granted = wire.ReferringCall{Session: t.session.id, Sequence: t.sequence, Slot: t.slotID}
 	d.hasGranted = true
@@ -376,20 +381,20 @@ func (m *Machine) Return(t *Ticket, id *wire.Stateid, f File) wire.Status {
 }
 
 // KeepsTimes says whether stateid id is a delegation under which t's client keeps f's times, and writes
-// it if write (RFC 9754 §5): NFS4_OK or why not.
-func (m *Machine) KeepsTimes(t *Ticket, id *wire.Stateid, f File, write bool) wire.Status {
+// it if write (RFC 9754 §5): NFS4_OK or why not. since are the times that the file had with it.
+func (m *Machine) KeepsTimes(t *Ticket, id *wire.Stateid, f File, write bool) (since Times, s wire.Status) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	d, s := m.delegationLocked(t, id, f)
 	switch {
 	case s != wire.NFS4_OK:
-		return s
+		return since, s
 	case !d.times:
-		return wire.NFS4ERR_BAD_STATEID
+		return since, wire.NFS4ERR_BAD_STATEID
 	case write && !d.write:
-		return wire.NFS4ERR_OPENMODE
+		return since, wire.NFS4ERR_OPENMODE
 	}
-	return wire.NFS4_OK
+	return d.since, wire.NFS4_OK
 }
 
 // Query is a write delegation whose holder knows best how long the file is.
@@ -397,7 +402,8 @@ type Query struct {
 	Client  wire.ClientID
 	Stateid wire.Stateid
 	File    File
-	Times   bool // the holder keeps the times too
+	Times   bool  // the holder keeps the times too
+	Since   Times // that the file had with the delegation
 }
 
 // QueryAttrs says whom to ask for f's size and change attribute, if not t's client itself (RFC 8881
@@ -414,14 +420,14 @@ func (m *Machine) QueryAttrs(t *Ticket, f File) (q Query, ok bool) {
 	}
 	for _, d := range fl.delegs {
 		if d.write && d.client != t.client() {
-			return Query{Client: d.client.id, Stateid: m.stateidLocked(&d.token), File: f, Times: d.times}, true
+			return Query{Client: d.client.id, Stateid: m.stateidLocked(&d.token), File: f, Times: d.times, Since: d.since}, true
 		}
 	}
 	return q, false
 }
 
 // Told takes down what the holder of a new delegation of f is told of it with that, which is later than what its OPEN found.
-func (m *Machine) Told(t *Ticket, f File, change, size uint64) {
+func (m *Machine) Told(t *Ticket, f File, change, size uint64, since Times) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	fl := m.files[f]
@@ -429,11 +435,11 @@ func (m *Machine) Told(t *Ticket, f File, change, size uint64) {
 		return
 	}
 	d := fl.delegationOf(t.client())
-	if d == nil || !d.write {
+	if d == nil {
 		return
 	}
 	if d.original != unknownChange {
-		d.original = change
+		d.original, d.since = change, since
 	}
 	d.change, d.size = change, size
 }
