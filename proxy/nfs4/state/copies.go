@@ -92,9 +92,9 @@ func (m *Machine) copyStateidLocked(o *offload) wire.Stateid {
 	return m.stateidLocked(&token{number: o.number, seqid: 1})
 }
 
-// copyLocked finds the copy that stateid id names.
+// copyLocked finds the copy that stateid id names: with the seqid that it was given out with, for none stands for the latest (RFC 7862 §4.8).
 func (m *Machine) copyLocked(id *wire.Stateid) *offload {
-	if Classify(id) != Ordinary || id.Seqid > 1 || binary.BigEndian.Uint32(id.Other[:]) != m.epoch32() {
+	if Classify(id) != Ordinary || id.Seqid != 1 || binary.BigEndian.Uint32(id.Other[:]) != m.epoch32() {
 		return nil
 	}
 	return m.copies[tokenNumber(id)]

@@ -156,3 +156,17 @@ func TestCopyLimits(t *testing.T) {
 		t.Errorf("told %+v", phone.copied)
 	}
 }
+
+// A copy's stateid has no latest: one with seqid 0 is none.
+func TestCopyStateidHasASeqid(t *testing.T) {
+	b, _ := newPhoneBench(t, nil)
+	c := b.newCopier("a")
+	latest := wire.Stateid{Other: c.id.Other}
+	c.do(func(tk *Ticket) {
+		_, s := b.m.CopyProgress(tk, &latest)
+		b.want(s, wire.NFS4ERR_BAD_STATEID)
+		b.want(b.m.CancelCopy(tk, &latest), wire.NFS4ERR_BAD_STATEID)
+		_, s = b.m.CopyProgress(tk, &c.id)
+		b.want(s, wire.NFS4_OK)
+	})
+}
