@@ -1,6 +1,7 @@
 package nfs4_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -156,6 +157,24 @@ func TestBackchannelFaults(t *testing.T) {
 	if f := s.flags(); f != 0 {
 		t.Errorf("flags %#x", f)
 	}
+}
+
+// A client that is not ready for longer than it is asked for is asked again later, until it is, or its delegation is revoked.
+func TestRecallOfAClientThatIsLongNotReady(t *testing.T) {
+	r := newRig(t, func(o *nfs4.Options) { o.LeaseSeconds = 1 }) // by a clock that stands still
+	s, client := r.newCalled("c")
+	other := r.newSession("other")
+	h, got := s.delegated("f", forRead)
+	client.with(func() { client.statuses = slices.Repeat([]wire.Status{wire.NFS4ERR_DELAY}, 8) })
+	other.fails(wire.NFS4ERR_DELAY, putRoot, open("f", forWrite))
+	for range 9 {
+		if recall := client.expect(wire.OP_CB_RECALL).recall; recall.Stateid != got.Delegation.Stateid {
+			t.Errorf("got %+v", recall)
+		}
+	}
+	client.quiet()
+	s.ok(putFH(h), giveBack(got.Delegation.Stateid))
+	other.ok(putRoot, open("f", forWrite))
 }
 
 // BACKCHANNEL_CTL changes as whom the server calls.

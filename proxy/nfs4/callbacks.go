@@ -254,11 +254,15 @@ func (c *callbacks) handleOf(f state.File) []byte {
 }
 
 // Recall implements state.Callbacks. A client that cannot be reached, or does not answer well, is left
-// to time: its delegation is revoked.
+// to time: its delegation is revoked. One that is not ready is asked again.
 func (c *callbacks) Recall(r state.Recall) {
 	args := wire.CBRecallArgs{Stateid: r.Stateid, Truncate: r.Truncate, Handle: c.handleOf(r.File)}
 	c.send(r.Client, &job{op: wire.OP_CB_RECALL, args: args.Encode, granted: r.Granted, hasGranted: r.HasGranted,
-		patient: true})
+		patient: true, done: func(st wire.Status, _ *xdr.Decoder, err error) {
+			if err == nil && st == wire.NFS4ERR_DELAY {
+				c.s.state.RecallDeferred(&r.Stateid)
+			}
+		}})
 }
 
 // RecallAny implements state.Callbacks.

@@ -38,7 +38,8 @@ type cbCounter struct {
 }
 
 // CallbackStats counts one kind of callback since the start. One that had to be sent again, because the client was
-// not ready or a connection ended, counts once, by what came of it in the end.
+// not ready or a connection ended, counts once, by what came of it in the end; one that is made anew later, for the client was not ready
+// for long, counts anew.
 type CallbackStats struct {
 	Op   string // the protocol's name
 	Sent uint64

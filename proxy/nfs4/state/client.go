@@ -240,7 +240,8 @@ func (m *Machine) expiredLocked(c *client) bool {
 // Lapsed are the clients that should be condemned and buried now: their leases have run out and
 // they have nothing, or nothing but sessions whose place others could use, or nobody heard of them for very long, or their burial failed before.
 // Unconfirmed records that are too old are dropped on the way, delegations revoked that were
-// recalled long ago, and slots recalled if there is little room for replies.
+// recalled long ago, clients asked again that were not ready to give them back, and slots recalled if there is little room for
+// replies.
 func (m *Machine) Lapsed() []wire.ClientID {
 	m.mu.Lock()
 	defer m.unlock()
@@ -248,6 +249,7 @@ func (m *Machine) Lapsed() []wire.ClientID {
 	m.recovery.absent.expire(m.now())
 	m.sweepOwnersLocked()
 	m.revokeOverdueLocked()
+	m.recallAgainLocked()
 	if m.pressedLocked() {
 		m.recallSlotsLocked()
 	}

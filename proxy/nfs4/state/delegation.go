@@ -21,6 +21,7 @@ type delegation struct {
 	recalled   bool
 	recalledAt int64 // as Machine.now has it
 	truncate   bool
+	deferred   bool // the client was not ready to be asked for it
 	revoked    bool // in the table until the client frees it
 
 	granted    wire.ReferringCall
@@ -280,6 +281,26 @@ func (m *Machine) pendingLocked(r *wire.ReferringCall) bool {
 	}
 	sl := s.slots[r.Slot]
 	return sl.sequence+1 == r.Sequence || sl.sequence == r.Sequence && !sl.running
+}
+
+// RecallDeferred says that the client of delegation id was not ready to be asked for it, though it was tried for a while: it will
+// be asked again (RFC 8881 §15.1.1.3).
+func (m *Machine) RecallDeferred(id *wire.Stateid) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if tk := m.tokens[tokenNumber(id)]; tk != nil && tk.deleg != nil {
+		tk.deleg.deferred = true
+	}
+}
+
+// recallAgainLocked asks for what clients were not ready to be asked for.
+func (m *Machine) recallAgainLocked() {
+	for d := range m.recalls {
+		if d.deferred {
+			d.deferred = false
+			m.sendRecallLocked(d)
+		}
+	}
 }
 
 // overdueLocked says whether d's client had a lease's time to give it back.
