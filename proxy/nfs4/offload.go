@@ -149,8 +149,12 @@ func (c *callbacks) Copied(n state.CopyNotice) {
 		Committed: wire.UNSTABLE4, Verifier: n.Verifier}
 	c.send(n.Client, &job{op: wire.OP_CB_OFFLOAD, args: args.Encode, granted: n.Granted, hasGranted: n.HasGranted,
 		patient: true, done: func(st wire.Status, _ *xdr.Decoder, err error) {
-			if err == nil && st == wire.NFS4_OK {
+			switch {
+			case err != nil:
+			case st == wire.NFS4_OK:
 				c.s.state.ToldOfCopy(&n.Stateid)
+			case st == wire.NFS4ERR_DELAY:
+				c.s.state.CopyDeferred(&n.Stateid)
 			}
 		}})
 }

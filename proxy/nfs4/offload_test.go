@@ -2,6 +2,7 @@ package nfs4_test
 
 import (
 	"bytes"
+	"slices"
 	"testing"
 	"time"
 
@@ -26,8 +27,10 @@ type offloadRig struct {
 }
 
 // A copy of more than 64 MiB from an odd offset, which cannot be cloned, is one that goes on.
-func newOffloadRig(t *testing.T) *offloadRig {
-	o := &offloadRig{rig: newRig(t, nil), size: 64<<20 + 12345, part: make(chan struct{}), begun: make(chan struct{}, 1000)}
+func newOffloadRig(t *testing.T) *offloadRig { return newOffloadRigWith(t, nil) }
+
+func newOffloadRigWith(t *testing.T, change func(*nfs4.Options)) *offloadRig {
+	o := &offloadRig{rig: newRig(t, change), size: 64<<20 + 12345, part: make(chan struct{}), begun: make(chan struct{}, 1000)}
 	o.s, o.client = o.newCalled("c")
 	o.s.minor = 2
 	make := func(name string) ([]byte, wire.Stateid) {
@@ -163,6 +166,22 @@ func TestCopyWhileTheVerifierChanges(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A client that is not ready to be told for a while is told later: it may have nothing else to wait for.
+func TestCopyEndsWhileTheClientIsNotReady(t *testing.T) {
+	o := newOffloadRigWith(t, func(o *nfs4.Options) { o.LeaseSeconds = 1 }) // by a clock that stands still
+	id := o.start()
+	<-o.begun
+	o.client.with(func() { o.client.statuses = slices.Repeat([]wire.Status{wire.NFS4ERR_DELAY}, 8) })
+	close(o.part)
+	for range 9 {
+		if got := o.client.expect(wire.OP_CB_OFFLOAD).offload; got.Stateid != id || got.Bytes != o.size {
+			t.Errorf("CB_OFFLOAD %+v", got)
+		}
+	}
+	o.untilForgotten(id)
+	o.client.quiet()
 }
 
 // OFFLOAD_CANCEL is answered when nothing is written any more.

@@ -240,7 +240,7 @@ func (m *Machine) expiredLocked(c *client) bool {
 // Lapsed are the clients that should be condemned and buried now: their leases have run out and
 // they have nothing, or nothing but sessions whose place others could use, or nobody heard of them for very long, or their burial failed before.
 // Unconfirmed records that are too old are dropped on the way, delegations revoked that were
-// recalled long ago, clients asked again that were not ready to give them back, and slots recalled if there is little room for
+// recalled long ago, clients called again that were not ready to be, and slots recalled if there is little room for
 // replies.
 func (m *Machine) Lapsed() []wire.ClientID {
 	m.mu.Lock()
@@ -250,6 +250,7 @@ func (m *Machine) Lapsed() []wire.ClientID {
 	m.sweepOwnersLocked()
 	m.revokeOverdueLocked()
 	m.recallAgainLocked()
+	m.tellAgainOfCopiesLocked()
 	if m.pressedLocked() {
 		m.recallSlotsLocked()
 	}

@@ -19,6 +19,7 @@ type offload struct {
 	copied    uint64
 	ended     bool
 	status    wire.Status // of one that has ended
+	deferred  bool        // its client was not ready to be told of the end
 }
 
 // CopyRequest is a COPY that goes on after its answer: from one file to another, under ordinary
@@ -182,6 +183,26 @@ func (m *Machine) tellOfCopyLocked(o *offload) {
 
 func (o *offload) state() CopyState {
 	return CopyState{Copied: o.copied, Ended: o.ended, Status: o.status}
+}
+
+// CopyDeferred says that the client of copy id was not ready to be told of its end, though it was tried for a while: it will be
+// told again.
+func (m *Machine) CopyDeferred(id *wire.Stateid) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if o := m.copyLocked(id); o != nil {
+		o.deferred = true
+	}
+}
+
+// tellAgainOfCopiesLocked tells clients of copies that they were not ready to be told of.
+func (m *Machine) tellAgainOfCopiesLocked() {
+	for _, o := range m.copies {
+		if o.deferred {
+			o.deferred = false
+			m.tellOfCopyLocked(o)
+		}
+	}
 }
 
 // ToldOfCopy says that the client has heard of the end of copy id, which is forgotten.
