@@ -128,15 +128,19 @@ func TestLogWithoutLength(t *testing.T) {
 // that has ended. The start fails instead, and the next one finds everything.
 func TestOpenWithoutManifest(t *testing.T) {
 	var broken atomic.Bool
-	fs := errorfs.Wrap(pebblevfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
-		if broken.Load() && op.Kind == errorfs.OpCreate && strings.Contains(op.Path, "MANIFEST-") {
-			return errMedium
-		}
-		return nil
-	}))
-	r := newRigOn(t, memdev.New(32<<20), fs, nil)
+	mem := pebblevfs.NewCrashableMem()
+	failing := func(fs pebblevfs.FS) pebblevfs.FS {
+		return errorfs.Wrap(fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
+			if broken.Load() && op.Kind == errorfs.OpCreate && strings.Contains(op.Path, "MANIFEST-") {
+				return errMedium
+			}
+			return nil
+		}))
+	}
+	r := newRigOn(t, memdev.New(32<<20), failing(mem), nil)
 	r.file("f")
-	r.flushMeta() // the log is empty
+	r.flushMeta() // the log is empty, and the power fails
+	r.opts.Meta = failing(mem.CrashClone(pebblevfs.CrashCloneCfg{}))
 	r.close()
 	broken.Store(true)
 	opened := make(chan error, 1)

@@ -207,6 +207,7 @@ func (s *Store) loadInode(i *inode) {
 	s.stats.inodeLoads.Add(1)
 	found, err := s.get(numberKey(tableInode, i.number), func(value []byte) (err error) {
 		i.rec, err = decodeRecord(i.number, value)
+		s.raise(&i.rec)
 		i.size = i.rec.attr.Size
 		return err
 	})

@@ -29,6 +29,8 @@ const (
 	counterStarts byte = 3 // how often the store was opened
 	counterUsage  byte = 4 // what is metered; see usage
 	counterIntent byte = 5 // records of the intent log below it don't count
+	counterFloor  byte = 6 // what change attributes of regular files below it count as
+	counterClosed byte = 7 // the last start that ended in order, as counterStarts has it
 )
 
 var be = binary.BigEndian

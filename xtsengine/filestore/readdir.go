@@ -273,6 +273,7 @@ func (r *dirReader) stored() error {
 		}
 		rec, err := decodeRecord(id.Inode, value)
 		if err == nil && rec.attr.ID == id {
+			r.s.raise(&rec)
 			rec.fill(&e.Attr, 0)
 			e.known = true
 		}

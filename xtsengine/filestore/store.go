@@ -26,6 +26,7 @@ type Store struct {
 	generation uint32
 	// tagGeneration is that of the tags which are made now: how often the store was opened.
 	tagGeneration uint64
+	floor         uint64 // see openFloor; changed by load alone
 	db            *pebble.DB
 
 	// life is held shared by every operation and alone by Close and Check.
@@ -159,10 +160,15 @@ func (s *Store) load(ctx context.Context) error {
 	if err := s.loadJournal(); err != nil {
 		return err
 	}
-	if err := s.recordStart(); err != nil {
+	floor, err := s.recordStart()
+	if err != nil {
 		return err
 	}
-	return s.replayIntent()
+	if err := s.replayIntent(); err != nil {
+		return err
+	}
+	s.raiseAll(floor)
+	return nil
 }
 
 // setAside sees to it that overwrites find blocks on a full volume.
@@ -244,18 +250,21 @@ func (s *Store) markUsed(number uint64, run volume.Run) error {
 	return nil
 }
 
-// recordStart counts this start, durably, and makes of it what must differ between starts.
-func (s *Store) recordStart() error {
+// recordStart counts this start, durably, and makes of it what must differ between starts. It returns the floor.
+func (s *Store) recordStart() (floor uint64, err error) {
 	starts, err := s.readCounter(counterStarts)
 	if err != nil {
-		return err
+		return 0, err
+	}
+	b := s.db.NewBatch()
+	if floor, err = s.openFloor(b, starts); err != nil {
+		return 0, err
 	}
 	starts++
 	s.tagGeneration = starts
-	b := s.db.NewBatch()
 	set(b, counterKey(counterStarts), be.AppendUint64(nil, starts))
 	if err := s.store(b); err != nil {
-		return err
+		return 0, err
 	}
 	h := sha256.New()
 	h.Write([]byte("nfseal write verifier 1"))
@@ -264,7 +273,7 @@ func (s *Store) recordStart() error {
 	h.Write(be.AppendUint64(be.AppendUint64(nil, s.opts.Epoch), starts))
 	copy(s.verifier[:], h.Sum(nil))
 	s.generation, err = newGeneration(s.opts.Random)
-	return err
+	return floor, err
 }
 
 // Close makes all data stable, stops the background and closes the metadata store. Operations fail
@@ -285,6 +294,9 @@ func (s *Store) Close() error {
 		err = s.flushAll()
 	}
 	err = errors.Join(err, s.endIntent(err == nil))
+	if err == nil {
+		err = s.markClosed()
+	}
 	s.closeBehind()
 	if e := s.pool.dissolve(); e != nil && err == nil {
 		err = s.spaceErr(e)
