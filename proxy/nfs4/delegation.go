@@ -281,7 +281,12 @@ func heldTime(said, since, now *wire.Time, given, clock vfs.SetMask) vfs.SetMask
 
 func earlier(a, b *wire.Time) bool { return a.Sec < b.Sec || a.Sec == b.Sec && a.Nsec < b.Nsec }
 
-func timesOf(a *vfs.Attr) state.Times {
+// timesSince are those before which the holder of a new delegation of a file with attributes a sets none: the file's. Who may set any
+// times without a delegation may with it: a client can keep what utimensat(2) sets, and tar does, for the delegation's end.
+func (c *compound) timesSince(a *vfs.Attr) state.Times {
+	if c.cred.UID == 0 || c.cred.UID == a.UID {
+		return state.Times{}
+	}
 	return state.Times{Accessed: wire.Time(a.ATime), Modified: wire.Time(a.MTime)}
 }
 

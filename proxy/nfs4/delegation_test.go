@@ -569,14 +569,16 @@ func TestDelegatedTimes(t *testing.T) {
 	s.fails(wire.NFS4ERR_INVAL, putRoot, made)
 }
 
-// The times that a delegation's holder says are none before those that the file had with it, and none that are still to come, whoever
-// the user is, and whether he is asked or not.
+// The times that a delegation's holder says are none before those that the file had with it, and none that are still to come, whether
+// he is asked or not.
 func TestDelegatedTimesAreOfTheDelegation(t *testing.T) {
 	r := newRig(t, nil)
 	holder, client := r.newCalled("holder")
 	other := r.newSession("other")
-	h, got := holder.delegated("f", forBoth|wire.OPEN4_SHARE_ACCESS_WANT_DELEG_TIMESTAMPS)
+	h, made := other.makeFile("f", 0o666)
+	other.ok(putFH(h), closeFile(made))
 	holder.auth = sysAuth(5, 5)
+	h, got := holder.delegated("f", forBoth|wire.OPEN4_SHARE_ACCESS_WANT_DELEG_TIMESTAMPS)
 	r.now = time.Now()
 	look := func(s *session) wire.Attrs {
 		t.Helper()
@@ -606,6 +608,38 @@ func TestDelegatedTimesAreOfTheDelegation(t *testing.T) {
 			now.TimeAccess.Sec <= early.Sec || now.TimeAccess.Sec >= late.Sec {
 			t.Errorf("%s, asked: %v and %v", name, now.TimeAccess, now.TimeModify)
 		}
+	}
+}
+
+// A file's owner, who may set any times that have been without a delegation, may with one, whether his client is asked or not: that is how
+// tar's come from a client that keeps them.
+func TestOwnerKeepsAnyTimes(t *testing.T) {
+	r := newRig(t, nil)
+	holder, client := r.newCalled("holder")
+	other := r.newSession("other")
+	holder.auth = sysAuth(5, 5)
+	root := r.newSession("root")
+	root.ok(putRoot, setAttr(wire.AnonymousStateid, withMode(0o777)))
+	h, got := holder.delegated("f", forBoth|wire.OPEN4_SHARE_ACCESS_WANT_DELEG_TIMESTAMPS)
+	r.now = time.Now()
+	mask := wire.BitmapOf(wire.FATTR4_TIME_DELEG_ACCESS, wire.FATTR4_TIME_DELEG_MODIFY)
+	look := func(s *session) wire.Attrs {
+		return last[wire.GetAttrRes](t, s.ok(putFH(h), getAttr(wire.FATTR4_CHANGE, wire.FATTR4_TIME_ACCESS, wire.FATTR4_TIME_MODIFY))).Attrs
+	}
+	set, asked := wire.Time{Sec: 1e9}, wire.Time{Sec: 1e9 - 5, Nsec: 1}
+	holder.ok(putFH(h), setAttr(got.Delegation.Stateid, wire.Attrs{Mask: mask, TimeDelegAccess: set, TimeDelegModify: set}))
+	now := look(holder)
+	if now.TimeAccess != set || now.TimeModify != set {
+		t.Errorf("set: %v and %v", now.TimeAccess, now.TimeModify)
+	}
+	client.with(func() {
+		client.attrs = wire.Attrs{Mask: mask.Or(wire.BitmapOf(wire.FATTR4_CHANGE, wire.FATTR4_SIZE)), Change: now.Change + 1<<40, Size: 50,
+			TimeDelegAccess: asked, TimeDelegModify: asked}
+	})
+	now = look(other)
+	client.expect(wire.OP_CB_GETATTR)
+	if now.TimeAccess != asked || now.TimeModify != asked {
+		t.Errorf("asked: %v and %v", now.TimeAccess, now.TimeModify)
 	}
 }
 

@@ -178,7 +178,7 @@ func (c *compound) openFound(o *opening) (res state.OpenResult, st wire.Status) 
 	if err := c.s.fs.Hold(id); err != nil {
 		return res, c.fail(err)
 	}
-	req := o.request(&c.attr)
+	req := o.request(&c.attr, c.timesSince(&c.attr))
 	if !c.mayKeep(req.Wish.Reclaim) {
 		req.Wish.Reclaim = wire.OPEN_DELEGATE_NONE
 	}
@@ -215,13 +215,13 @@ func (c *compound) entered(o *opening, res *state.OpenResult) error {
 		}
 	}
 	if delegated { // what the holder says later is about what it is told now
-		c.s.state.Told(&c.ticket, state.File(id), c.attr.Change, c.attr.Size, timesOf(&c.attr))
+		c.s.state.Told(&c.ticket, state.File(id), c.attr.Change, c.attr.Size, c.timesSince(&c.attr))
 	}
 	return nil
 }
 
-// request is the OPEN of the file with attributes a, as package state wants it.
-func (o *opening) request(a *vfs.Attr) state.OpenRequest {
+// request is the OPEN of the file with attributes a, as package state wants it; since is as of timesSince.
+func (o *opening) request(a *vfs.Attr, since state.Times) state.OpenRequest {
 	req := state.OpenRequest{
 		File:     state.File(a.ID),
 		Owner:    o.a.Owner.Owner,
@@ -236,7 +236,7 @@ func (o *opening) request(a *vfs.Attr) state.OpenRequest {
 			Reclaim: o.a.DelegateType,
 			Change:  a.Change,
 			Size:    a.Size,
-			Since:   timesOf(a),
+			Since:   since,
 		},
 	}
 	if o.under() {
