@@ -11,7 +11,8 @@
 // # Bounds
 //
 // Connections that have said nothing yet are bounded by transport.Lobby, those being admitted by
-// transport.Front, those being served by Options.MaxConnections, the calls of each by rpc.Options. One
+// transport.Front, those being served by Options.MaxConnections, the calls of each by rpc.Options, and what long calls and replies
+// of all of them take by Options.RPC.Buffers, but for one call of each. One
 // above MaxConnections gets the place of the newest connection of the address that has most, if that has more than its own
 // address, and is closed at once otherwise. Either is counted.
 //

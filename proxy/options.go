@@ -43,7 +43,7 @@ type Options struct {
 	Resolver Resolver
 	// Log gets a line for each connection. Nil logs nothing.
 	Log *zap.Logger
-	// RPC bounds each connection's calls. Its DrainTimeout is set to the Server's.
+	// RPC bounds each connection's calls, and with its Buffers the memory of all of them. Its DrainTimeout is set to the Server's.
 	RPC rpc.Options
 	// MaxConnections bounds the connections served at once.
 	MaxConnections int
@@ -72,7 +72,7 @@ func (o *Options) EnsureDefaults() {
 	}
 	o.RPC.DrainTimeout = o.DrainTimeout
 	if o.RPC.Buffers == nil {
-		o.RPC.Buffers = rpc.NewBuffers()
+		o.RPC.Buffers = rpc.NewBuffers(rpc.DefaultBufferBytes)
 	}
 	o.RPC.EnsureDefaults()
 }

@@ -37,12 +37,21 @@
 // A handler that is an [Attacher] gets a [Caller], with which it can call the client over the same
 // connection: such calls go out between the replies, each by a goroutine of its own, and the reader hands their replies out.
 //
-// ServeConn waits for all these goroutines, and for those that are in Caller.Call. There are two locks,
-// that of the queue of replies and the Caller's; nothing is called with either held.
+// ServeConn waits for all these goroutines, and for those that are in Caller.Call. There are three locks,
+// that of the queue of replies, the Caller's and that of a pool's account; nothing is called with any of them held.
 //
 // # Memory
 //
 // Records and replies live in buffers of a few sizes from a [Buffers] pool which connections share. An
 // idle connection holds one small read-ahead buffer, and after Options.RestAfter none. In a steady state a call allocates nothing.
 // A reply can end with memory of the handler's ([Call.Attach]), which is given back when it is written.
+//
+// What the large buffers of a pool hold, those above the smallest size, is bounded, for all of its connections together. A call
+// that needs one when there is no more waits until some is given back. But one call of each connection at a time, until its reply
+// is written, has its pass and waits for nothing: a connection that has nothing under way is served at once, and one
+// whose client reads no answers has one call above the bound. Calls wait for memory in two places, the reader for that of a record,
+// after what it holds has gone out, and a handler as its reply grows. The pass goes to the next one that waits when Options.WriteTimeout
+// is over at the latest, or the handler is done. Where it stays for twice that time the call that has it may be waiting
+// for one that waits for memory, and the connection is closed. While there is memory a large buffer costs one
+// atomic operation when it is taken and one when it is given back, and a small one nothing.
 package rpc

@@ -20,6 +20,8 @@ const (
 	DefaultMaxRecordBytes = 1<<20 + 64<<10
 	// DefaultMaxInFlight is how many calls of one connection are under way at once.
 	DefaultMaxInFlight = 64
+	// DefaultBufferBytes is what large buffers hold altogether: 32 clients may each have 8 calls with 1 MiB of data under way.
+	DefaultBufferBytes = 320 << 20
 	// DefaultIdleTimeout ends a connection on which nothing arrives. Linux clients close theirs
 	// after five idle minutes.
 	DefaultIdleTimeout = 15 * time.Minute

@@ -138,7 +138,7 @@ func TestOptions(t *testing.T) {
 }
 
 func TestBuffers(t *testing.T) {
-	p := NewBuffers()
+	p := NewBuffers(DefaultBufferBytes)
 	for _, n := range []int{0, 1, readAheadBytes, readAheadBytes + 1, 64 << 10, 256 << 10, 1 << 20, DefaultMaxRecordBytes, 5 << 20} {
 		b := p.get(n)
 		if len(b.Mem) < n || n > 0 && len(b.Mem) > 10*n && len(b.Mem) > readAheadBytes {
@@ -147,6 +147,9 @@ func TestBuffers(t *testing.T) {
 		p.put(b)
 	}
 	p.put(nil)
+	if s := p.Stats(); s != (BufferStats{MaxBytes: DefaultBufferBytes}) {
+		t.Errorf("at the end: %+v", s)
+	}
 }
 
 func TestRecordReader(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 type Handler interface {
 	// Handle executes call and writes the whole reply, which begins with one of the Call's
 	// methods Succeed, ProgUnavail, ProgMismatch, ProcUnavail, GarbageArgs, SystemErr or
-	// AuthError. reply.Len counts RPC headers but no record mark, as RFC 8881 §18.36 wants its
+	// AuthError. Writing it may wait for memory, so nothing is locked then that others need. reply.Len counts RPC headers but no record mark, as RFC 8881 §18.36 wants its
 	// sizes counted. A reply left empty is not sent; one left in error becomes SystemErr.
 	//
 	// Handle is called by up to MaxInFlight goroutines at once. call, and all that its slices
@@ -49,7 +49,7 @@ type Options struct {
 	// handled, by many goroutines; nil is not called.
 	Lone func()
 
-	// Buffers is the pool to take records and replies from; nil makes one for this connection.
+	// Buffers is the pool to take records and replies from; nil makes one for this connection, of DefaultBufferBytes.
 	Buffers *Buffers
 	// Stats is counted up; nil counts for nobody.
 	Stats *Stats
@@ -67,7 +67,7 @@ func (o *Options) EnsureDefaults() {
 	setDefault(&o.DrainTimeout, DefaultDrainTimeout)
 	setDefault(&o.Takeover, DefaultTakeover)
 	if o.Buffers == nil {
-		o.Buffers = NewBuffers()
+		o.Buffers = NewBuffers(DefaultBufferBytes)
 	}
 	if o.Stats == nil {
 		o.Stats = new(Stats)

@@ -38,6 +38,7 @@ type server struct {
 	baton atomic.Int32
 	in    reader
 	out   writer
+	pass  pass
 
 	caller *Caller // nil unless the handler is an Attacher
 

@@ -15,6 +15,7 @@ type task struct {
 	reply   *buffer // record mark, then what enc has written
 	enc     xdr.Encoder
 	refused bool   // the reply is there already
+	hasPass bool   // it need not wait for memory
 	run     func() // a worker that begins with t: made once, so that starting it allocates nothing
 }
 
@@ -35,6 +36,9 @@ func (t *task) free() {
 	t.call.detach()
 	t.freeRecord()
 	pool.put(t.reply)
+	if t.hasPass {
+		pool.large.yield(t)
+	}
 	t.reply, t.s = nil, nil
 	t.enc = xdr.Encoder{}
 	pool.tasks.Put(t)
@@ -51,15 +55,30 @@ func (t *task) freeRecord() {
 func (t *task) room(want int) []byte {
 	total := t.n + want
 	if t.record == nil {
-		t.record = t.s.o.Buffers.get(min(total, firstRoomBytes))
+		t.record = t.receive(min(total, firstRoomBytes))
 	}
 	if t.n == len(t.record.Mem) {
-		bigger := t.s.o.Buffers.get(max(total, min(2*t.n, t.s.o.MaxRecordBytes)))
+		bigger := t.receive(max(total, min(2*t.n, t.s.o.MaxRecordBytes)))
 		copy(bigger.Mem, t.record.Mem)
 		t.s.o.Buffers.put(t.record)
 		t.record = bigger
 	}
 	return t.record.Mem[t.n:min(total, len(t.record.Mem))]
+}
+
+// receive returns a buffer of at least n bytes for the record, and waits for a large one, while what is held goes out and the record
+// has time. Where that takes too long the connection is closed, and there is one nevertheless.
+func (t *task) receive(n int) *buffer {
+	pool, size := t.s.o.Buffers, bufferBytes(n)
+	if size == readAheadBytes || pool.large.claim(t, int64(size)) {
+		return pool.fetch(size)
+	}
+	t.s.flush()
+	if !pool.large.await(t, int64(size)) {
+		return pool.get(n)
+	}
+	t.s.in.due = 0
+	return pool.fetch(size)
 }
 
 // add implements sink.
@@ -117,10 +136,14 @@ func (t *task) beginReply() {
 	t.enc.Reset(t.reply.Mem[markBytes:], t.s.o.MaxReplyBytes, t)
 }
 
-// Grow implements xdr.Grower with the pool's next size.
+// Grow implements xdr.Grower with the pool's next size. It waits where the pool holds much: so may who writes a reply.
 func (t *task) Grow(old []byte, need int) []byte {
 	pool := t.s.o.Buffers
-	bigger := pool.get(markBytes + max(need, min(2*len(old), t.s.o.MaxReplyBytes)))
+	size := bufferBytes(markBytes + max(need, min(2*len(old), t.s.o.MaxReplyBytes)))
+	if size > readAheadBytes && !pool.large.claim(t, int64(size)) && !pool.large.await(t, int64(size)) {
+		return nil
+	}
+	bigger := pool.fetch(size)
 	copy(bigger.Mem[markBytes:], old)
 	pool.put(t.reply)
 	t.reply = bigger

@@ -1,0 +1,420 @@
+package rpc
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nfseal/nfseal/proxy/xdr"
+)
+
+// largestBytes is what a reply with 1 MiB of data takes.
+var largestBytes = int64(bufferBytes(1 << 20))
+
+// bigHandler answers with so many bytes as it is asked for. It knows how much the pool has held at most by then.
+type bigHandler struct {
+	pool *Buffers
+	hold chan struct{} // what it waits for with the reply in memory, unless it is nil
+	peak atomic.Int64
+}
+
+func (h *bigHandler) Handle(ctx context.Context, call *Call, reply *xdr.Encoder) {
+	n := call.Args.Uint32()
+	call.Succeed(reply)
+	reply.Reserve(int(n))
+	for held := h.pool.Stats().HeldBytes; ; {
+		peak := h.peak.Load()
+		if held <= peak || h.peak.CompareAndSwap(peak, held) {
+			break
+		}
+	}
+	if h.hold != nil {
+		select {
+		case <-h.hold:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// pipe serves h on a connection that holds nothing: a reply is written when the client has read it.
+func (h *bigHandler) pipe(t *testing.T, o Options) (client net.Conn, done chan error) {
+	t.Helper()
+	client, server := net.Pipe()
+	o.Buffers = h.pool
+	done = make(chan error, 1)
+	go func() { done <- ServeConn(context.Background(), server, h, o) }()
+	t.Cleanup(func() { client.Close() })
+	return client, done
+}
+
+// ask sends calls for n bytes each without waiting for anything.
+func ask(client net.Conn, calls, n int) {
+	go func() {
+		for xid := range calls {
+			if _, err := client.Write(asking(uint32(xid), n)); err != nil {
+				return
+			}
+		}
+	}()
+}
+
+// eventually waits until what is so.
+func eventually(t *testing.T, what string, so func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !so(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+// ended waits for connections to be over, and checks that all was given back.
+func (h *bigHandler) ended(t *testing.T, all ...chan error) {
+	t.Helper()
+	for _, done := range all {
+		select {
+		case <-done:
+		case <-time.After(30 * time.Second):
+			t.Fatal("ServeConn does not return")
+		}
+	}
+	a := &h.pool.large
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if held, n := a.held.Load(), a.waiting.Load(); held != 0 || n != 0 || a.queue.Len() != 0 {
+		t.Errorf("at the end %d bytes are held, and %d wait, %d in the queue", held, n, a.queue.Len())
+	}
+}
+
+// answered reads n replies of so many bytes.
+func answered(t *testing.T, client net.Conn, n, size int) {
+	t.Helper()
+	client.SetReadDeadline(time.Now().Add(30 * time.Second))
+	for i := range n {
+		reply, err := readRecord(client)
+		if err != nil || len(reply) != 24+size {
+			t.Fatalf("reply %d has %d bytes, want %d: %v", i, len(reply), 24+size, err)
+		}
+	}
+}
+
+// stuck are clients that ask for 1 MiB many times and read nothing, until all their calls have memory or wait for it.
+func (h *bigHandler) stuck(t *testing.T, clients, calls int, o Options) (conns []net.Conn, done []chan error) {
+	t.Helper()
+	for range clients {
+		client, over := h.pipe(t, o)
+		ask(client, calls, 1<<20)
+		conns, done = append(conns, client), append(done, over)
+	}
+	within := int(h.pool.large.maxBytes / largestBytes)
+	eventually(t, "all calls under way", func() bool {
+		return int(h.pool.large.waiting.Load()) == clients*calls-clients-within
+	})
+	if held, want := h.pool.Stats().HeldBytes, int64(within+clients)*largestBytes; held != want {
+		t.Errorf("%d bytes are held by clients that read nothing, want %d: the bound, and a call of each", held, want)
+	}
+	return conns, done
+}
+
+// TestStuckClients: clients that read no replies have what the bound gives and one call each above it; one beside them that reads is
+// served, whatever it has under way and however large its own calls are; all is given back when they leave.
+func TestStuckClients(t *testing.T) {
+	const clients, calls = 20, 16
+	h := &bigHandler{pool: NewBuffers(8 * largestBytes)}
+	conns, done := h.stuck(t, clients, calls, Options{})
+	good, over := h.pipe(t, Options{})
+	ask(good, 40, 1<<20)
+	answered(t, good, 40, 1<<20)
+	for range 3 {
+		long := message(1, procEcho, make([]byte, 1<<20))
+		if _, err := good.Write(record(long, 300_000)); err != nil {
+			t.Fatal(err)
+		}
+		answered(t, good, 1, 1<<20)
+	}
+	// A call of the good one's has its record, also a smaller one before it, and its reply.
+	if peak, most := h.peak.Load(), 8*largestBytes+(clients+2)*largestBytes+largestBytes/2; peak > most {
+		t.Errorf("%d bytes were held, want %d at most", peak, most)
+	}
+	for _, client := range append(conns, good) {
+		client.Close()
+	}
+	h.ended(t, append(done, over)...)
+}
+
+// TestStuckClientsEnd: what clients hold that read nothing comes back with the write timeout, and who waits is let go.
+func TestStuckClientsEnd(t *testing.T) {
+	const clients = 5
+	h := &bigHandler{pool: NewBuffers(2 * largestBytes)}
+	var all []chan error
+	for range clients {
+		client, done := h.pipe(t, Options{WriteTimeout: 300 * time.Millisecond})
+		ask(client, 8, 1<<20)
+		all = append(all, done)
+	}
+	h.ended(t, all...)
+	if peak := h.peak.Load(); peak > (2+clients)*largestBytes {
+		t.Errorf("%d bytes were held, want %d at most", peak, (2+clients)*largestBytes)
+	}
+}
+
+// TestSmallCallsDoNotCount: calls that need small buffers alone have no part in it, on a connection whose large ones wait neither.
+func TestSmallCallsDoNotCount(t *testing.T) {
+	h := &bigHandler{pool: NewBuffers(largestBytes)}
+	conns, done := h.stuck(t, 3, 4, Options{})
+	before := h.pool.Stats()
+	good, over := h.pipe(t, Options{})
+	ask(good, 100, 4<<10)
+	answered(t, good, 100, 4<<10)
+	if after := h.pool.Stats(); after != before {
+		t.Errorf("%+v, before %+v", after, before)
+	}
+	for _, client := range append(conns, good) {
+		client.Close()
+	}
+	h.ended(t, append(done, over)...)
+}
+
+// TestReaderWaits: a connection whose replies are not read takes no long call beside them, and does when they are read.
+func TestReaderWaits(t *testing.T) {
+	h := &bigHandler{pool: NewBuffers(0)}
+	client, done := h.pipe(t, Options{})
+	ask(client, 1, 1<<20)
+	eventually(t, "the reply", func() bool { return h.pool.Stats().HeldBytes == largestBytes })
+	arrived := make(chan error, 1)
+	go func() {
+		_, err := client.Write(record(message(1, procEcho, make([]byte, 70_000)), 1<<20))
+		arrived <- err
+	}()
+	eventually(t, "the reader waits", func() bool { return h.pool.large.waiting.Load() == 1 })
+	if held := h.pool.Stats().HeldBytes; held != largestBytes {
+		t.Errorf("%d bytes are held, want %d", held, largestBytes)
+	}
+	answered(t, client, 1, 1<<20)
+	answered(t, client, 1, 70_000)
+	if err := <-arrived; err != nil {
+		t.Error(err)
+	}
+	if n := h.pool.Stats().Waits; n != 1 {
+		t.Errorf("%d waits, want 1", n)
+	}
+	client.Close()
+	h.ended(t, done)
+}
+
+// TestHeldRepliesGoOutBeforeTheWait: the reader that waits for memory for a record has sent what it held.
+func TestHeldRepliesGoOutBeforeTheWait(t *testing.T) {
+	s := &server{o: Options{Buffers: NewBuffers(0)}}
+	s.o.EnsureDefaults()
+	near, far := net.Pipe()
+	defer near.Close()
+	defer far.Close()
+	s.conn, s.slots = far, make(chan struct{}, 2)
+	s.out.init(s)
+	held := s.newTask()
+	held.reply = held.receive(largeBytes) // under the pass
+	held.enc.Reset(held.reply.Mem[markBytes:], 100, nil)
+	held.enc.Uint64(7)
+	s.slots <- struct{}{}
+	s.out.hold(held)
+	s.held = 1
+	go func() { _, _ = readRecord(near) }()
+	next := s.newTask()
+	if p := next.room(largeBytes); len(p) != largeBytes {
+		t.Errorf("%d bytes", len(p))
+	}
+	next.free()
+}
+
+// TestPassStays: where the call that has the pass never ends, as where it waits for one that waits for memory, the connection does.
+func TestPassStays(t *testing.T) {
+	h := &bigHandler{pool: NewBuffers(0), hold: make(chan struct{})}
+	client, done := h.pipe(t, Options{WriteTimeout: 50 * time.Millisecond, DrainTimeout: 50 * time.Millisecond, Takeover: -1})
+	ask(client, 5, 1<<20)
+	h.ended(t, done)
+	if h.peak.Load() > largestBytes {
+		t.Errorf("%d bytes were held, want those of one call", h.peak.Load())
+	}
+}
+
+// TestPatience: who waits does so for as long as the pass goes round.
+func TestPatience(t *testing.T) {
+	p := NewBuffers(0)
+	s := &server{o: Options{Buffers: p}}
+	a := &p.large
+	first, second, third := s.newTask(), s.newTask(), s.newTask()
+	if w, _ := a.enter(first, 10); w != nil || !first.hasPass {
+		t.Fatal("the first one waits")
+	}
+	w2, turns2 := a.enter(second, 20)
+	w3, turns3 := a.enter(third, 30)
+	if w2 == nil || w3 == nil || a.held.Load() != 10 {
+		t.Fatalf("%v, %v, %d bytes", w2, w3, a.held.Load())
+	}
+	a.yield(first)
+	select {
+	case <-w2.ready:
+	default:
+		t.Fatal("the pass is not handed to who came next")
+	}
+	if !second.hasPass || third.hasPass || first.hasPass || a.held.Load() != 30 {
+		t.Errorf("passes %v, %v, %v; %d bytes", first.hasPass, second.hasPass, third.hasPass, a.held.Load())
+	}
+	if turns := a.leave(w2, turns2); turns == 0 {
+		t.Error("one that has its memory leaves")
+	}
+	turns := a.leave(w3, turns3)
+	if turns == 0 {
+		t.Fatal("one leaves although the pass has moved")
+	}
+	if a.leave(w3, turns) != 0 || a.waiting.Load() != 0 || a.queue.Len() != 0 || s.pass.queue.Len() != 0 {
+		t.Error("one stays although the pass does")
+	}
+	a.yield(second)
+	if s.pass.taken {
+		t.Error("the pass is with nobody, and taken")
+	}
+}
+
+// TestGivenBack: memory that is given back goes to those who wait for it, in their order, as far as it goes, and whoever had the
+// pass of their connection keeps it.
+func TestGivenBack(t *testing.T) {
+	p := NewBuffers(100)
+	a := &p.large
+	if !a.take(100) || a.take(1) {
+		t.Fatal("the bound is not 100")
+	}
+	var waiters []*waiter
+	for _, n := range []int64{30, 30, 50} {
+		s := &server{o: Options{Buffers: p}}
+		a.enter(s.newTask(), 0)
+		w, _ := a.enter(s.newTask(), n)
+		waiters = append(waiters, w)
+	}
+	got := func() (ready []bool) {
+		for _, w := range waiters {
+			select {
+			case <-w.ready:
+				ready = append(ready, true)
+			default:
+				ready = append(ready, false)
+			}
+		}
+		return ready
+	}
+	for _, step := range []struct {
+		gives int64
+		want  []bool
+	}{
+		{20, []bool{false, false, false}},
+		{10, []bool{true, false, false}},
+		{79, []bool{true, true, false}},
+		{1, []bool{true, true, true}},
+	} {
+		a.give(step.gives)
+		if ready := got(); !slices.Equal(ready, step.want) {
+			t.Errorf("%d more bytes: %v, want %v", step.gives, ready, step.want)
+		}
+	}
+	if a.held.Load() != 100 || a.waiting.Load() != 0 || waiters[0].t.hasPass {
+		t.Errorf("%d bytes, %d wait", a.held.Load(), a.waiting.Load())
+	}
+}
+
+// TestDefaultBufferBytes: 8 calls of 32 clients each fit, which hold 1 MiB of data, and a moment longer what came of it first.
+func TestDefaultBufferBytes(t *testing.T) {
+	if most := 32 * 8 * (largestBytes + int64(bufferBytes(firstRoomBytes))); most > DefaultBufferBytes {
+		t.Errorf("they need %d bytes, and there are %d", most, DefaultBufferBytes)
+	}
+}
+
+// TestCrowdedMemory: with memory for two calls, many connections with many calls of all sizes each are all answered.
+func TestCrowdedMemory(t *testing.T) {
+	h := &bigHandler{pool: NewBuffers(2 * largestBytes)}
+	var wg sync.WaitGroup
+	var all []chan error
+	for range 8 {
+		client, done := h.pipe(t, Options{MaxInFlight: 8})
+		all = append(all, done)
+		const calls = 48
+		go func() {
+			for xid := range uint32(calls) {
+				arg := make([]byte, []int{100, 20_000, 70_000, 300_000, 1 << 20}[xid%5])
+				if _, err := client.Write(record(message(xid, procEcho, arg), 1<<20)); err != nil {
+					return
+				}
+			}
+		}()
+		wg.Go(func() {
+			defer client.Close()
+			client.SetReadDeadline(time.Now().Add(60 * time.Second))
+			for i := range calls {
+				if _, err := readRecord(client); err != nil {
+					t.Errorf("reply %d: %v", i, err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	h.ended(t, all...)
+	if h.pool.Stats().Waits == 0 {
+		t.Error("nobody has waited")
+	}
+}
+
+// TestLargeCallsAllocateNothing: nor does a call that has to have the pass.
+func TestLargeCallsAllocateNothing(t *testing.T) {
+	h := &bigHandler{pool: NewBuffers(0)}
+	client, server := tcpPair(t)
+	done := make(chan error, 1)
+	go func() { done <- ServeConn(context.Background(), server, h, Options{Buffers: h.pool}) }()
+	call, reply := asking(1, 100_000), make([]byte, 4+24+100_000)
+	one := func() {
+		if _, err := client.Write(call); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(client, reply); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 20 {
+		one()
+	}
+	if n := testing.AllocsPerRun(200, one); n >= 1 && !raceEnabled {
+		t.Errorf("%v allocations a call", n)
+	}
+	client.Close()
+	h.ended(t, done)
+}
+
+// TestReplyThatFindsNoMemory is an error for the handler, as one over the limit.
+func TestReplyThatFindsNoMemory(t *testing.T) {
+	s := &server{o: Options{Buffers: NewBuffers(0), WriteTimeout: time.Millisecond}}
+	s.o.EnsureDefaults()
+	near, far := net.Pipe()
+	defer near.Close()
+	s.conn = far
+	first, second := s.newTask(), s.newTask()
+	first.beginReply()
+	first.enc.Reserve(largeBytes)
+	second.beginReply()
+	second.enc.Reserve(largeBytes)
+	if first.enc.Err() != nil || second.enc.Err() == nil {
+		t.Errorf("%v, %v", first.enc.Err(), second.enc.Err())
+	}
+	if _, err := far.Write(bytes.Repeat([]byte{1}, 10)); err == nil {
+		t.Error("the connection is open")
+	}
+	first.free()
+	second.free()
+	if held := s.o.Buffers.Stats().HeldBytes; held != 0 {
+		t.Errorf("%d bytes at the end", held)
+	}
+}
