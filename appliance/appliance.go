@@ -364,7 +364,7 @@ func (a *Appliance) prepareServers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var calls rpc.Options
+	calls := rpc.Options{Buffers: rpc.NewBuffers(bufferBytes(a.o.MemoryBytes))}
 	if a.keeper != nil {
 		calls.Lone = a.keeper.Call
 	}

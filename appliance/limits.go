@@ -24,6 +24,11 @@ const (
 	minMemoryBytes        = 16 << 20
 	// minHeapBytes is the least soft limit for the Go runtime: with less, the collector would never rest.
 	minHeapBytes = 64 << 20
+	// Long calls and their replies have bufferEighths of the memory up to what a rpc.Buffers has by default, or one byte in
+	// bufferShare if that is more, but minBufferBytes at least.
+	bufferEighths  = 5
+	bufferShare    = 4
+	minBufferBytes = 32 << 20
 	// addressLook is how often it is looked whether the machine has other addresses.
 	addressLook = 2 * time.Second
 	// maxUnits bounds the units of one appliance.

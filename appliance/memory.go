@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nfseal/nfseal/proxy/rpc"
 )
 
 // cgroupLimit is where a control group's memory limit is seen from inside (cgroups(7), version 2).
@@ -29,4 +31,10 @@ func defaultMemory() int64 {
 // memoryFor is the default on a machine with so many bytes.
 func memoryFor(machineBytes int64) int64 {
 	return min(max(machineBytes/memoryOfMachine, minMemoryBytes), maxDefaultMemoryBytes)
+}
+
+// bufferBytes is what long calls and replies may take altogether beside memory of so many bytes. It is there only while clients have
+// that much under way.
+func bufferBytes(memoryBytes int64) int64 {
+	return max(min(memoryBytes/8*bufferEighths, rpc.DefaultBufferBytes), memoryBytes/bufferShare, minBufferBytes)
 }

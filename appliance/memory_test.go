@@ -33,3 +33,18 @@ func TestMemoryLimit(t *testing.T) {
 		}
 	}
 }
+
+// TestBufferBytes: long calls of 32 clients with 8 of 1 MiB each have memory from a machine with 2 GiB on.
+func TestBufferBytes(t *testing.T) {
+	for _, test := range []struct{ memoryBytes, want int64 }{
+		{minMemoryBytes, 32 << 20},
+		{64 << 20, 40 << 20},
+		{memoryFor(2 << 30), 320 << 20},
+		{1 << 30, 320 << 20},
+		{8 << 30, 2 << 30},
+	} {
+		if got := bufferBytes(test.memoryBytes); got != test.want {
+			t.Errorf("buffers beside memory of %d bytes: %d, want %d", test.memoryBytes, got, test.want)
+		}
+	}
+}

@@ -44,6 +44,9 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 // What is shown.
 var (
 	connectionsDesc = desc("client_connections", "NFS connections being served.")
+	buffersDesc     = desc("rpc_buffer_bytes", "What calls and replies of more than 8 KiB hold now.")
+	maxBuffersDesc  = desc("rpc_buffer_limit_bytes", "What they may hold, but for one call of each connection.")
+	bufferWaitsDesc = desc("rpc_buffer_waits_total", "Calls that had to wait for that.")
 	acceptedDesc    = desc("connections_total", "TCP connections accepted.")
 	refusedDesc     = desc("connections_refused_total", "Connections closed before a session.", "reason")
 	kernelTLSDesc   = desc("kernel_tls_sessions", "TLS sessions that the kernel carries now.")
@@ -78,7 +81,7 @@ var (
 // Describe implements prometheus.Collector.
 func (collector) Describe(ch chan<- *prometheus.Desc) {
 	describe(ch,
-		kernelTLSDesc, tlsSessionsDesc, connectionsDesc, acceptedDesc, refusedDesc, deniedDesc, certRefusedDesc, probesDesc, unitDesc, volumeDesc, volumeFreeDesc, storageDesc, tamperedDesc, keyDesc, rotationDesc, ocspDesc,
+		kernelTLSDesc, tlsSessionsDesc, connectionsDesc, buffersDesc, maxBuffersDesc, bufferWaitsDesc, acceptedDesc, refusedDesc, deniedDesc, certRefusedDesc, probesDesc, unitDesc, volumeDesc, volumeFreeDesc, storageDesc, tamperedDesc, keyDesc, rotationDesc, ocspDesc,
 		presentDesc, restoredDesc, steeredDesc, unsteeredDesc, runsDesc, runTimeDesc, gateDesc, gateBytesDesc, gateRuleDesc,
 		gateTargetDesc, gateSourceDesc, guardedDesc, certEndDesc, stapleEndDesc,
 	)
@@ -90,6 +93,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	s := c.a.server.Stats()
 	gauge(connectionsDesc, float64(s.Active))
 	count(acceptedDesc, s.Accepted)
+	gauge(buffersDesc, float64(s.Buffers.HeldBytes))
+	gauge(maxBuffersDesc, float64(s.Buffers.MaxBytes))
+	count(bufferWaitsDesc, s.Buffers.Waits)
 	gauge(kernelTLSDesc, float64(s.KTLS.Open))
 	count(tlsSessionsDesc, s.KTLS.Kernel, "kernel", "")
 	for reason, n := range s.KTLS.User {

@@ -37,6 +37,8 @@ type Stats struct {
 	Front transport.FrontStats
 	// KTLS counts who carries TLS sessions.
 	KTLS ktls.Stats
+	// Buffers say what long calls and their replies take.
+	Buffers rpc.BufferStats
 	// Active connections are being served.
 	Active int64
 	// Accepted counts TCP connections, AcceptErrors failed accepts.
@@ -110,7 +112,7 @@ func New(o Options) (*Server, error) {
 // Stats gives the counters.
 func (s *Server) Stats() Stats {
 	return Stats{
-		Front: s.front.Stats(), KTLS: s.o.KTLS.Stats(), Active: s.active.Load(),
+		Front: s.front.Stats(), KTLS: s.o.KTLS.Stats(), Buffers: s.o.RPC.Buffers.Stats(), Active: s.active.Load(),
 		Accepted: s.accepted.Load(), AcceptErrors: s.acceptErrors.Load(),
 		Refused: s.refused.Load(), Unresolved: s.unresolved.Load(),
 		Served: s.served.Load(), Forced: s.forced.Load(),
