@@ -208,7 +208,8 @@ func TestReaderWaits(t *testing.T) {
 	h.ended(t, done)
 }
 
-// TestHeldRepliesGoOutBeforeTheWait: the reader that waits for memory for a record has sent what it held.
+// TestHeldRepliesGoOutBeforeTheWait: the reader that waits for memory for a record has sent what it held, and the record has its
+// time anew afterwards.
 func TestHeldRepliesGoOutBeforeTheWait(t *testing.T) {
 	s := &server{o: Options{Buffers: NewBuffers(0)}}
 	s.o.EnsureDefaults()
@@ -226,8 +227,12 @@ func TestHeldRepliesGoOutBeforeTheWait(t *testing.T) {
 	s.held = 1
 	go func() { _, _ = readRecord(near) }()
 	next := s.newTask()
+	s.in.due = largeBytes
 	if p := next.room(largeBytes); len(p) != largeBytes {
 		t.Errorf("%d bytes", len(p))
+	}
+	if s.in.due > 0 {
+		t.Errorf("%d bytes are to come before the record has more time", s.in.due)
 	}
 	next.free()
 }
@@ -331,6 +336,19 @@ func TestGivenBack(t *testing.T) {
 func TestDefaultBufferBytes(t *testing.T) {
 	if most := 32 * 8 * (largestBytes + int64(bufferBytes(firstRoomBytes))); most > DefaultBufferBytes {
 		t.Errorf("they need %d bytes, and there are %d", most, DefaultBufferBytes)
+	}
+}
+
+// TestGivenBackMeanwhile: what is given back between a call's claim and its waiting is not missed.
+func TestGivenBackMeanwhile(t *testing.T) {
+	p := NewBuffers(100)
+	s := &server{o: Options{Buffers: p}}
+	p.large.enter(s.newTask(), 0)
+	w, _ := p.large.enter(s.newTask(), 100)
+	select {
+	case <-w.ready:
+	default:
+		t.Error("a call waits, and there is memory")
 	}
 }
 
