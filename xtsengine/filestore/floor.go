@@ -51,7 +51,7 @@ func (s *Store) raiseAll(floor uint64) {
 	s.floor = floor
 	for k := range s.table.shards {
 		for _, i := range s.table.shards[k].ring {
-			_ = i
+			s.raise(&i.rec)
 		}
 	}
 }
