@@ -3,7 +3,6 @@ package rpc
 import (
 	"bytes"
 	"context"
-	"io"
 	"net"
 	"slices"
 	"sync"
@@ -393,21 +392,7 @@ func TestLargeCallsAllocateNothing(t *testing.T) {
 	client, server := tcpPair(t)
 	done := make(chan error, 1)
 	go func() { done <- ServeConn(context.Background(), server, h, Options{Buffers: h.pool}) }()
-	call, reply := asking(1, 100_000), make([]byte, 4+24+100_000)
-	one := func() {
-		if _, err := client.Write(call); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.ReadFull(client, reply); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for range 20 {
-		one()
-	}
-	if n := testing.AllocsPerRun(200, one); n >= 1 && !raceEnabled {
-		t.Errorf("%v allocations a call", n)
-	}
+	wantNoAllocation(t, client, asking(1, 100_000), 4+24+100_000)
 	client.Close()
 	h.ended(t, done)
 }
