@@ -182,7 +182,7 @@ func TestExactlyOnce(t *testing.T) {
 	s.cache = true
 	h, id := s.makeFile("f", 0o644)
 	s.ok(putRoot, mkdir("gone", 0o755))
-	creates, removes := func() int { return r.fs.creates }, func() int { return r.fs.removes }
+	creates, removes := func() int { return int(r.fs.creates.Load()) }, func() int { return int(r.fs.removes.Load()) }
 	writes := func() int { return int(r.fs.writes.Load()) }
 	for _, c := range []struct {
 		name  string
@@ -232,8 +232,8 @@ func TestRetriesThatAreNone(t *testing.T) {
 	s.seq++
 	s.fails0(wire.NFS4ERR_SEQ_MISORDERED, putRoot)
 	s.seq--
-	if r.fs.creates != 1 {
-		t.Errorf("CREATE was carried out %d times", r.fs.creates)
+	if r.fs.creates.Load() != 1 {
+		t.Errorf("CREATE was carried out %d times", r.fs.creates.Load())
 	}
 	alone := s.encode()
 	first := handle(s.b, s.auth, alone)
@@ -270,8 +270,8 @@ func TestSizeLimits(t *testing.T) {
 	for _, op := range []call{mkdir("never", 0o755), create("never", 0o644)} {
 		a = s.do(append(filler, op, getFH)...)
 		wantStatus(t, a, wire.NFS4ERR_REP_TOO_BIG_TO_CACHE)
-		if a.results[len(a.results)-1].op != op.op || r.fs.creates != 0 {
-			t.Errorf("%v: %d files were made, %+v", op.op, r.fs.creates, a.results)
+		if a.results[len(a.results)-1].op != op.op || r.fs.creates.Load() != 0 {
+			t.Errorf("%v: %d files were made, %+v", op.op, r.fs.creates.Load(), a.results)
 		}
 	}
 	s.cache = false

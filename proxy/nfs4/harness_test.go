@@ -204,12 +204,13 @@ type rig struct {
 // spyFS counts what changes the file system, and fails on demand.
 type spyFS struct {
 	*memvfs.FS
-	creates, removes, records int
-	writes, recoveries        atomic.Int32
-	fail                      error                   // of GetAttr, Write and the client records
-	failCreate                string                  // a name that Create fails for
-	beforeRead                func()                  // may be nil
-	verifier                  atomic.Pointer[[8]byte] // of WriteVerifier; nil: as below
+	creates, removes   atomic.Int32
+	records            int
+	writes, recoveries atomic.Int32
+	fail               error                   // of GetAttr, Write and the client records
+	failCreate         string                  // a name that Create fails for
+	beforeRead         func()                  // may be nil
+	verifier           atomic.Pointer[[8]byte] // of WriteVerifier; nil: as below
 	// Each is called once, and may be nil.
 	beforeHold, afterGetAttr, beforeChange func()
 	holds                                  map[vfs.FileID]int
@@ -235,7 +236,7 @@ func (f *spyFS) GetAttr(ctx context.Context, id vfs.FileID, out *vfs.Attr) error
 }
 
 func (f *spyFS) Create(ctx context.Context, cred *vfs.Cred, dir vfs.FileID, name string, req *vfs.CreateRequest, out *vfs.CreateResult) error {
-	f.creates++
+	f.creates.Add(1)
 	if name == f.failCreate {
 		return vfs.ErrIO
 	}
@@ -243,7 +244,7 @@ func (f *spyFS) Create(ctx context.Context, cred *vfs.Cred, dir vfs.FileID, name
 }
 
 func (f *spyFS) Remove(ctx context.Context, cred *vfs.Cred, dir vfs.FileID, name string, removed *vfs.Attr) (vfs.ChangeInfo, error) {
-	f.removes++
+	f.removes.Add(1)
 	return f.FS.Remove(ctx, cred, dir, name, removed)
 }
 

@@ -110,7 +110,7 @@ func TestGrants(t *testing.T) {
 	if got.Access != wire.ACCESS4_READ {
 		t.Errorf("ACCESS: %+v", got)
 	}
-	if r.fs.creates != 1 || r.fs.removes != 0 || r.fs.writes.Load() != 1 {
+	if r.fs.creates.Load() != 1 || r.fs.removes.Load() != 0 || r.fs.writes.Load() != 1 {
 		t.Errorf("something was changed: %+v", r.fs)
 	}
 }

@@ -47,7 +47,7 @@ func TestThreshold(t *testing.T) {
 	} {
 		s.fails(wire.NFS4ERR_ACCESS, putRoot, op)
 	}
-	if r.fs.creates != 1 || r.fs.removes != 0 || r.fs.writes.Load() != writes {
+	if r.fs.creates.Load() != 1 || r.fs.removes.Load() != 0 || r.fs.writes.Load() != writes {
 		t.Errorf("something was changed: %+v", r.fs)
 	}
 

@@ -216,8 +216,8 @@ func TestOwnerSequence(t *testing.T) {
 	open := o.opens("f", wire.OPEN4_SHARE_ACCESS_BOTH, func(a *wire.OpenArgs) { creating(a); a.CreateMode = wire.GUARDED4 })
 	first := o.ok(putRoot, open, getFH)
 	again := o.ok(putRoot, open, getFH) // GUARDED4: it would fail if it were done twice
-	if !bytes.Equal(first.raw, again.raw) || r.fs.creates != 1 {
-		t.Errorf("repeated: %x, first %x, %d creates", again.raw, first.raw, r.fs.creates)
+	if !bytes.Equal(first.raw, again.raw) || r.fs.creates.Load() != 1 {
+		t.Errorf("repeated: %x, first %x, %d creates", again.raw, first.raw, r.fs.creates.Load())
 	}
 	h, res := last[wire.GetFHRes](t, first).Handle, at[wire.OpenRes](t, first, 1)
 	if res.Flags != wire.OPEN4_RESULT_CONFIRM|wire.OPEN4_RESULT_LOCKTYPE_POSIX {
@@ -428,8 +428,8 @@ func TestOldRequestsComeOnce(t *testing.T) {
 			t.Errorf("%v as a new request: %v", ops[len(ops)-1].op, a.status)
 		}
 	}
-	if r.fs.creates != 2 || r.fs.removes != 2 {
-		t.Errorf("%d creates, %d removes", r.fs.creates, r.fs.removes)
+	if r.fs.creates.Load() != 2 || r.fs.removes.Load() != 2 {
+		t.Errorf("%d creates, %d removes", r.fs.creates.Load(), r.fs.removes.Load())
 	}
 	odd := func(ops ...call) *answer { // of a length that XDR does not have
 		c := rpc.Call{XID: 7, Program: wire.Program, Version: wire.RPCVersion, Procedure: wire.ProcCompound,
