@@ -1,8 +1,6 @@
 package filestore
 
 import (
-	"fmt"
-
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/nfseal/nfseal/xtsengine/vfs"
@@ -17,11 +15,11 @@ import (
 // openFloor returns the floor of a start, before which there were so many, and puts it into the batch that counts the start if it
 // is a new one.
 func (s *Store) openFloor(b *pebble.Batch, starts uint64) (floor uint64, err error) {
-	floor, err = s.readMark(counterFloor)
+	floor, _, err = s.findCounter(counterFloor)
 	if err != nil {
 		return 0, err
 	}
-	closed, err := s.readMark(counterClosed)
+	closed, _, err := s.findCounter(counterClosed)
 	if err != nil || (closed == starts && floor > 0) {
 		return floor, err
 	}
@@ -32,18 +30,6 @@ func (s *Store) openFloor(b *pebble.Batch, starts uint64) (floor uint64, err err
 	}
 	set(b, counterKey(counterFloor), be.AppendUint64(nil, floor))
 	return floor, err
-}
-
-// readMark reads a counter that a store may not have: 0 then.
-func (s *Store) readMark(counter byte) (stored uint64, err error) {
-	_, err = s.get(counterKey(counter), func(value []byte) error {
-		if len(value) != 8 {
-			return fmt.Errorf("filestore: counter %d: %w", counter, vfs.ErrCorrupt)
-		}
-		stored = be.Uint64(value)
-		return nil
-	})
-	return stored, err
 }
 
 // raiseAll sets the floor, and raises the files that are in memory already. Nobody else uses the store yet.

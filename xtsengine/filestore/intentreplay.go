@@ -55,14 +55,8 @@ func (s *Store) replayIntent() (err error) {
 
 // load reads which records count.
 func (r *intentReplay) load() error {
-	_, err := r.s.get(counterKey(counterIntent), func(value []byte) error {
-		if len(value) != 8 {
-			return fmt.Errorf("filestore: counter %d: %w", counterIntent, vfs.ErrCorrupt)
-		}
-		r.start = be.Uint64(value)
-		return nil
-	})
-	if err != nil {
+	var err error
+	if r.start, _, err = r.s.findCounter(counterIntent); err != nil {
 		return err
 	}
 	r.s.intent.begin(r.start)

@@ -66,16 +66,21 @@ func (l *lease) extend(s *Store, v uint64) error {
 
 // readCounter reads a stored counter, which every store has.
 func (s *Store) readCounter(counter byte) (uint64, error) {
-	var stored uint64
-	found, err := s.get(counterKey(counter), func(value []byte) error {
+	stored, found, err := s.findCounter(counter)
+	if err == nil && !found {
+		err = fmt.Errorf("filestore: counter %d is missing: %w", counter, vfs.ErrCorrupt)
+	}
+	return stored, err
+}
+
+// findCounter reads a counter that a store may not have: it is 0 then.
+func (s *Store) findCounter(counter byte) (stored uint64, found bool, err error) {
+	found, err = s.get(counterKey(counter), func(value []byte) error {
 		if len(value) != 8 {
 			return fmt.Errorf("filestore: counter %d: %w", counter, vfs.ErrCorrupt)
 		}
 		stored = be.Uint64(value)
 		return nil
 	})
-	if err == nil && !found {
-		err = fmt.Errorf("filestore: counter %d is missing: %w", counter, vfs.ErrCorrupt)
-	}
-	return stored, err
+	return stored, found, err
 }
