@@ -45,8 +45,9 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 var (
 	connectionsDesc = desc("client_connections", "NFS connections being served.")
 	buffersDesc     = desc("rpc_buffer_bytes", "What calls and replies of more than 8 KiB hold now.")
-	maxBuffersDesc  = desc("rpc_buffer_limit_bytes", "What they may hold, but for one call of each connection.")
+	maxBuffersDesc  = desc("rpc_buffer_limit_bytes", "What they may hold, but for one call of a connection each, up to as much again.")
 	bufferWaitsDesc = desc("rpc_buffer_waits_total", "Calls that had to wait for that.")
+	evictedDesc     = desc("rpc_buffer_evictions_total", "Connections closed as they kept others from their call above it.")
 	acceptedDesc    = desc("connections_total", "TCP connections accepted.")
 	refusedDesc     = desc("connections_refused_total", "Connections closed before a session.", "reason")
 	kernelTLSDesc   = desc("kernel_tls_sessions", "TLS sessions that the kernel carries now.")
@@ -81,7 +82,7 @@ var (
 // Describe implements prometheus.Collector.
 func (collector) Describe(ch chan<- *prometheus.Desc) {
 	describe(ch,
-		kernelTLSDesc, tlsSessionsDesc, connectionsDesc, buffersDesc, maxBuffersDesc, bufferWaitsDesc, acceptedDesc, refusedDesc, deniedDesc, certRefusedDesc, probesDesc, unitDesc, volumeDesc, volumeFreeDesc, storageDesc, tamperedDesc, keyDesc, rotationDesc, ocspDesc,
+		kernelTLSDesc, tlsSessionsDesc, connectionsDesc, buffersDesc, maxBuffersDesc, bufferWaitsDesc, evictedDesc, acceptedDesc, refusedDesc, deniedDesc, certRefusedDesc, probesDesc, unitDesc, volumeDesc, volumeFreeDesc, storageDesc, tamperedDesc, keyDesc, rotationDesc, ocspDesc,
 		presentDesc, restoredDesc, steeredDesc, unsteeredDesc, runsDesc, runTimeDesc, gateDesc, gateBytesDesc, gateRuleDesc,
 		gateTargetDesc, gateSourceDesc, guardedDesc, certEndDesc, stapleEndDesc,
 	)
@@ -96,6 +97,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(buffersDesc, float64(s.Buffers.HeldBytes))
 	gauge(maxBuffersDesc, float64(s.Buffers.MaxBytes))
 	count(bufferWaitsDesc, s.Buffers.Waits)
+	count(evictedDesc, s.Buffers.Evicted)
 	gauge(kernelTLSDesc, float64(s.KTLS.Open))
 	count(tlsSessionsDesc, s.KTLS.Kernel, "kernel", "")
 	for reason, n := range s.KTLS.User {

@@ -112,11 +112,12 @@ func (h *bigHandler) stuck(t *testing.T, clients, calls int, o Options) (conns [
 		conns, done = append(conns, client), append(done, over)
 	}
 	within := int(h.pool.large.maxBytes / largestBytes)
+	above := min(clients, minPasses)
 	eventually(t, "all calls under way", func() bool {
-		return int(h.pool.large.waiting.Load()) == clients*calls-clients-within
+		return int(h.pool.large.waiting.Load()) == clients*calls-above-within
 	})
-	if held, want := h.pool.Stats().HeldBytes, int64(within+clients)*largestBytes; held != want {
-		t.Errorf("%d bytes are held by clients that read nothing, want %d: the bound, and a call of each", held, want)
+	if held, want := h.pool.Stats().HeldBytes, int64(within+above)*largestBytes; held != want {
+		t.Errorf("%d bytes are held by clients that read nothing, want %d: the bound, and a call of each up to as many as may", held, want)
 	}
 	return conns, done
 }
@@ -124,7 +125,7 @@ func (h *bigHandler) stuck(t *testing.T, clients, calls int, o Options) (conns [
 // TestStuckClients: clients that read no replies have what the bound gives and one call each above it; one beside them that reads is
 // served, whatever it has under way and however large its own calls are; all is given back when they leave.
 func TestStuckClients(t *testing.T) {
-	const clients, calls = 20, 16
+	const clients, calls = minPasses - 1, 16
 	h := &bigHandler{pool: NewBuffers(8 * largestBytes)}
 	conns, done := h.stuck(t, clients, calls, Options{})
 	good, over := h.pipe(t, Options{})
@@ -140,6 +141,80 @@ func TestStuckClients(t *testing.T) {
 	// A call of the good one's has its record, also a smaller one before it, and its reply.
 	if peak, most := h.peak.Load(), 8*largestBytes+(clients+2)*largestBytes+largestBytes/2; peak > most {
 		t.Errorf("%d bytes were held, want %d at most", peak, most)
+	}
+	for _, client := range append(conns, good) {
+		client.Close()
+	}
+	h.ended(t, append(done, over)...)
+}
+
+// TestCallsAboveTheBound: of many clients that read no replies, or send half a call, some have a call above the bound each and no more
+// do; who waits for that is served when those have had their time. A call that the handler has is nobody's fault.
+func TestCallsAboveTheBound(t *testing.T) {
+	const clients = 3 * minPasses
+	h := &bigHandler{pool: NewBuffers(4 * largestBytes), hold: make(chan struct{})}
+	busy, done := h.pipe(t, Options{})
+	ask(busy, 6, 1<<20)
+	a := &h.pool.large
+	eventually(t, "one call of a busy one above the bound", func() bool { return a.waiting.Load() == 1 })
+	sender, over := h.pipe(t, Options{})
+	conns, all := []net.Conn{busy, sender}, []chan error{done, over}
+	long := record(message(1, procEcho, make([]byte, 100_000)), 1<<20)
+	if _, err := sender.Write(long); err != nil {
+		t.Fatal(err)
+	}
+	for range clients {
+		client, over := h.pipe(t, Options{})
+		conns, all = append(conns, client), append(all, over)
+		go func() { _, _ = client.Write(long[:80_000]) }()
+	}
+	const others = minPasses - 2
+	eventually(t, "all wait", func() bool { return a.waiting.Load() == 1+clients-others })
+	good, over := h.pipe(t, Options{})
+	ask(good, 1, 1<<20)
+	eventually(t, "the good one waits", func() bool { return a.waiting.Load() == 2+clients-others })
+	if held := a.held.Load(); held > (4+minPasses)*largestBytes {
+		t.Errorf("%d bytes are held, want %d at most", held, (4+minPasses)*largestBytes)
+	}
+	a.evict(time.Now())
+	if n := h.pool.Stats().Evicted; n != 0 {
+		t.Errorf("%d were closed before their time", n)
+	}
+	for k := range time.Duration(1 + clients/others) {
+		a.evict(time.Now().Add((k + 1) * 2 * passPatience))
+		eventually(t, "others have their turn", func() bool {
+			return a.waiting.Load() <= max(1, int32(2+clients-(int(k)+2)*others))
+		})
+	}
+	close(h.hold)
+	answered(t, good, 1, 1<<20)
+	answered(t, busy, 6, 1<<20)
+	answered(t, sender, 1, 100_000)
+	if n := h.pool.Stats().Evicted; n < clients-minPasses || n > clients {
+		t.Errorf("%d were closed", n)
+	}
+	for _, client := range append(conns, good) {
+		client.Close()
+	}
+	h.ended(t, append(all, over)...)
+}
+
+// TestOverdueReplies: so is one whose client does not take the reply, if others wait for a pass, and not else.
+func TestOverdueReplies(t *testing.T) {
+	h := &bigHandler{pool: NewBuffers(0)}
+	conns, done := h.stuck(t, minPasses, 2, Options{})
+	a := &h.pool.large
+	a.evict(time.Now().Add(2 * passPatience))
+	if n := h.pool.Stats().Evicted; n != 0 {
+		t.Errorf("%d were closed for nobody", n)
+	}
+	good, over := h.pipe(t, Options{})
+	ask(good, 1, 1<<20)
+	eventually(t, "the good one waits", func() bool { return a.waiting.Load() == minPasses+1 })
+	a.evict(time.Now().Add(4 * passPatience))
+	answered(t, good, 1, 1<<20)
+	if n := h.pool.Stats().Evicted; n != minPasses {
+		t.Errorf("%d were closed, want all", n)
 	}
 	for _, client := range append(conns, good) {
 		client.Close()
@@ -223,6 +298,9 @@ func TestHeldRepliesGoOutBeforeTheWait(t *testing.T) {
 	held.enc.Uint64(7)
 	s.slots <- struct{}{}
 	s.out.hold(held)
+	if s.pass.since.Load() == 0 {
+		t.Error("a reply that is held is not one that waits for its client")
+	}
 	s.held = 1
 	go func() { _, _ = readRecord(near) }()
 	next := s.newTask()
@@ -283,6 +361,66 @@ func TestPatience(t *testing.T) {
 	a.yield(second)
 	if s.pass.taken {
 		t.Error("the pass is with nobody, and taken")
+	}
+}
+
+// TestTurns: passes go round by connections, a connection that got memory otherwise has no turn, and who gets one waits for nobody yet.
+func TestTurns(t *testing.T) {
+	p := NewBuffers(0)
+	a := &p.large
+	a.maxPasses, a.maxBytes = 1, 10
+	var tasks []*task
+	var waiters []*waiter
+	for range 4 {
+		s := &server{o: Options{Buffers: p}}
+		tasks = append(tasks, s.newTask())
+	}
+	again := tasks[0].s.newTask()
+	a.held.Store(10)
+	for _, call := range append(tasks, again) {
+		w, _ := a.enter(call, 5)
+		waiters = append(waiters, w)
+	}
+	tasks[0].needsClient(true)
+	a.give(5)  // of the pass's
+	a.give(10) // goes to the second one and the third
+	if n := a.turns.Len(); n != 1 || tasks[1].s.pass.turn != nil || tasks[2].s.pass.turn != nil {
+		t.Fatalf("%d wait for a turn", n)
+	}
+	for _, want := range []struct{ from, to *task }{{tasks[0], tasks[3]}, {tasks[3], again}} {
+		a.yield(want.from)
+		if want.from.hasPass || !want.to.hasPass {
+			t.Fatal("the pass went to another one")
+		}
+		if want.to.s.pass.since.Load() != 0 {
+			t.Error("who has just got the pass waits for its client")
+		}
+	}
+	for _, w := range waiters[1:] {
+		<-w.ready
+	}
+	a.yield(again)
+	if len(a.holders) != 0 || a.turns.Len() != 0 || a.waiting.Load() != 0 {
+		t.Errorf("%d have passes, %d wait for a turn, %d wait", len(a.holders), a.turns.Len(), a.waiting.Load())
+	}
+}
+
+// TestOverdueOnce: a connection is closed once for one call, though it takes a while to go.
+func TestOverdueOnce(t *testing.T) {
+	p := NewBuffers(0)
+	a := &p.large
+	a.maxPasses = 1
+	s, other := &server{o: Options{Buffers: p}}, &server{o: Options{Buffers: p}}
+	first := s.newTask()
+	a.enter(first, 5)
+	first.needsClient(true)
+	a.enter(other.newTask(), 5)
+	now := time.Now().Add(2 * passPatience)
+	if n := len(a.overdue(now)); n != 1 {
+		t.Errorf("%d are overdue, want 1", n)
+	}
+	if n := len(a.overdue(now.Add(2 * lookEvery))); n != 0 {
+		t.Errorf("%d are overdue again", n)
 	}
 }
 

@@ -29,21 +29,24 @@ var largePools = [...]hugemem.Pool{
 	{BufferBytes: DefaultMaxRecordBytes + headroomBytes, KeepBytes: keepLargestBytes},
 }
 
-// NewBuffers returns an empty pool. Calls that need large buffers wait while those hold maxBytes, but for one call of each connection.
+// NewBuffers returns an empty pool. Calls that need large buffers wait while those hold maxBytes, but for one call of a connection each,
+// up to as much again.
 func NewBuffers(maxBytes int64) *Buffers {
-	return &Buffers{large: account{maxBytes: maxBytes}}
+	return &Buffers{large: account{maxBytes: maxBytes, maxPasses: max(int(maxBytes/passBytes), minPasses)}}
 }
 
 // BufferStats say what the large buffers of a pool, those of more than 64 KiB, hold.
 type BufferStats struct {
 	HeldBytes int64  // now
-	MaxBytes  int64  // the bound: what is above it was given to one call of a connection each
+	MaxBytes  int64  // the bound: what is above it, as much again at most, was given to one call of a connection each
 	Waits     uint64 // how often a call had to wait for one
+	Evicted   uint64 // connections closed for keeping a call above the bound waiting, while others waited for theirs
 }
 
 // Stats may be called at any time.
 func (p *Buffers) Stats() BufferStats {
-	return BufferStats{HeldBytes: p.large.held.Load(), MaxBytes: p.large.maxBytes, Waits: p.large.waits.Load()}
+	a := &p.large
+	return BufferStats{HeldBytes: a.held.Load(), MaxBytes: a.maxBytes, Waits: a.waits.Load(), Evicted: a.evicted.Load()}
 }
 
 // bufferBytes is the size of the buffer that n bytes get.

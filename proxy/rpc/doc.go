@@ -47,11 +47,13 @@
 // A reply can end with memory of the handler's ([Call.Attach]), which is given back when it is written.
 //
 // What the large buffers of a pool hold, those above the smallest size, is bounded, for all of its connections together. A call
-// that needs one when there is no more waits until some is given back. But one call of each connection at a time, until its reply
-// is written, has its pass and waits for nothing: a connection that has nothing under way is served at once, and one
-// whose client reads no answers has one call above the bound. Calls wait for memory in two places, the reader for that of a record,
+// that needs one when there is no more waits until some is given back. But one call of a connection at a time, until its reply
+// is written, has a pass and waits for nothing: a connection whose client reads no answers has one call above the bound. There are as many
+// passes as make the memory twice the bound. A connection that has none goes on when another one gives its pass up, in the order in which they came.
+// Who keeps a pass for twenty seconds waiting for its client, which sends a call slowly or does not take the reply, while others wait for one, is
+// disconnected; a call that the handler has is not. Calls wait for memory in two places, the reader for that of a record,
 // after what it holds has gone out, and a handler as its reply grows. The pass goes to the next one that waits when Options.WriteTimeout
-// is over at the latest, or the handler is done. Where it stays for twice that time the call that has it may be waiting
-// for one that waits for memory, and the connection is closed. While there is memory a large buffer costs one
+// is over at the latest, or the handler is done. Where a connection gets none for twice that time, as where the call that has it waits
+// for one that waits for memory, it is closed. While there is memory a large buffer costs one
 // atomic operation when it is taken and one when it is given back, and a small one nothing.
 package rpc

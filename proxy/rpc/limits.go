@@ -61,6 +61,13 @@ const (
 	// the largest, of which a call with 1 MiB of data takes one.
 	keepBytes        = 8 << 20
 	keepLargestBytes = 64 << 20
+	// passBytes is what a call above the bound of memory holds at most, a record and a reply with 1 MiB of data each and what they
+	// grew out of. minPasses is how many there may be in any case, and passPatience how long each may wait for its client while
+	// connections wait for theirs, which is looked at by lookEvery.
+	passBytes    = 2 * (DefaultMaxRecordBytes + 256<<10 + 2*headroomBytes)
+	minPasses    = 16
+	passPatience = 20 * time.Second
+	lookEvery    = time.Second
 	// recordStepBytes is how much of a record has to come within the time that it is given.
 	recordStepBytes = 64 << 10
 	// firstRoomBytes is what a large record gets before its bytes have arrived.

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"encoding/binary"
+	"time"
 
 	"github.com/nfseal/nfseal/proxy/xdr"
 )
@@ -77,8 +78,20 @@ func (t *task) receive(n int) *buffer {
 	if !pool.large.await(t, int64(size)) {
 		return pool.get(n)
 	}
+	t.needsClient(true)
 	t.s.in.due = 0
 	return pool.fetch(size)
+}
+
+// needsClient notes whether t waits for its client, to send the call or to take the reply, if it has a pass.
+func (t *task) needsClient(does bool) {
+	switch {
+	case !t.hasPass:
+	case does:
+		t.s.pass.since.Store(time.Now().UnixNano())
+	default:
+		t.s.pass.since.Store(0)
+	}
 }
 
 // add implements sink.
@@ -90,6 +103,7 @@ func (t *task) len() int { return t.n }
 // parse reads the call's header and says whether there is anything to answer; if it is a refusal, that
 // is written.
 func (t *task) parse() bool {
+	t.needsClient(false)
 	var record []byte
 	if t.record != nil {
 		record = t.record.Mem[:t.n]

@@ -50,6 +50,7 @@ func (w *writer) failure() error {
 // send writes t's reply, or leaves that to the goroutine which is writing, and releases t afterwards. Of several calls that
 // waited for the same flush of a disk the first one to be done lets the others run that are ready, and takes their replies along.
 func (w *writer) send(t *task) {
+	t.needsClient(true)
 	w.mu.Lock()
 	w.queue = append(w.queue, t)
 	if !w.writing && t.small() && len(w.s.slots) > len(w.queue) {
@@ -64,6 +65,7 @@ func (w *writer) send(t *task) {
 
 // hold leaves t's reply to the next send or flush, or to the goroutine which is writing.
 func (w *writer) hold(t *task) {
+	t.needsClient(true)
 	w.mu.Lock()
 	w.queue = append(w.queue, t)
 	w.mu.Unlock()
