@@ -287,6 +287,30 @@ func TestMinorVersionsConflict(t *testing.T) {
 	s.fails(wire.NFS4ERR_BAD_STATEID, putFH(h), read(id, 0, 1))
 }
 
+// A client that does not count what has failed, as libnfs 4.0, goes on with the same seqid. A repetition has the answer of before, and what
+// follows a success has the next seqid.
+func TestFailuresNotCounted(t *testing.T) {
+	r := newRig(t, nil)
+	o := r.newOld("c")
+	f, id := o.makeFile("f")
+	guarded := func(a *wire.OpenArgs) { creating(a); a.CreateMode = wire.GUARDED4 }
+	failing := o.opens("f", wire.OPEN4_SHARE_ACCESS_BOTH, guarded)
+	o.fails(wire.NFS4ERR_EXIST, putRoot, failing)
+	o.fails(wire.NFS4ERR_EXIST, putRoot, failing)
+	o.seqid--
+	other := o.opens("other", wire.OPEN4_SHARE_ACCESS_BOTH, guarded)
+	first := o.ok(putRoot, other, getFH)
+	if again := o.ok(putRoot, other, getFH); !bytes.Equal(first.raw, again.raw) {
+		t.Errorf("repeated: %x, first %x", again.raw, first.raw)
+	}
+	h := last[wire.GetFHRes](t, first).Handle
+	o.fails(wire.NFS4ERR_BAD_SEQID, putRoot, failing)
+	closing := call{wire.OP_CLOSE, &wire.CloseArgs{Stateid: id, Seqid: o.seqid - 1}}
+	o.fails(wire.NFS4ERR_BAD_SEQID, putFH(f), closing)
+	o.fails(wire.NFS4ERR_INVAL, putFH(h), call{wire.OP_OPEN_DOWNGRADE, &wire.OpenDowngradeArgs{Stateid: at[wire.OpenRes](t, first, 1).Stateid, Seqid: o.next()}})
+	o.ok(putFH(h), call{wire.OP_CLOSE, &wire.CloseArgs{Stateid: at[wire.OpenRes](t, first, 1).Stateid, Seqid: o.seqid - 1}})
+}
+
 func (o *old) locks(open wire.Stateid, owner string, lockSeqid uint32, offset, length uint64) call {
 	return call{wire.OP_LOCK, &wire.LockArgs{Type: wire.WRITE_LT, Offset: offset, Length: length, NewOwner: true, OpenSeqid: o.next(),
 		OpenStateid: open, LockSeqid: lockSeqid, Owner: wire.Owner{ClientID: o.id, Owner: []byte(owner)}}}

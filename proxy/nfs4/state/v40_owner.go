@@ -97,7 +97,7 @@ func (m *Machine) BeginOpen(id wire.ClientID, name []byte, r *SeqidRequest, t *T
 		return m.replayLocked(t, turn)
 	case o.begun && !o.confirmed:
 		m.forgetOpensLocked(o) // the client has given them up
-	case o.begun && r.Seqid != o.seqid+1:
+	case o.begun && !o.follows(r):
 		return m.refuseLocked(t, turn, wire.NFS4ERR_BAD_SEQID)
 	}
 	return Execute, wire.NFS4_OK
@@ -114,6 +114,12 @@ func (m *Machine) takeTurnLocked(o *owner40) {
 // repeats says whether r is the last request of o again.
 func (o *owner40) repeats(r *SeqidRequest) bool {
 	return r.Seqid == o.seqid && r.Fingerprint == o.print
+}
+
+// follows says whether r may be the next request of o. libnfs 4.0 (Debian 12, Ubuntu 22.04) counts no request that has failed: its next one
+// has the same seqid, and is not the same.
+func (o *owner40) follows(r *SeqidRequest) bool {
+	return r.Seqid == o.seqid+1 || r.Seqid == o.seqid && o.reply.Status != wire.NFS4_OK
 }
 
 func (m *Machine) replayLocked(t *Ticket, turn *Turn) (Verdict, wire.Status) {
@@ -167,7 +173,7 @@ func (m *Machine) BeginOwn(id *wire.Stateid, r *SeqidRequest, lock, confirm bool
 	switch {
 	case o.begun && o.repeats(r):
 		return m.replayLocked(t, turn)
-	case r.Seqid != o.seqid+1:
+	case !o.follows(r):
 		return m.refuseLocked(t, turn, wire.NFS4ERR_BAD_SEQID)
 	case !lock && o.confirmed == confirm:
 		return m.refuseLocked(t, turn, wire.NFS4ERR_BAD_STATEID)
@@ -260,6 +266,7 @@ func (m *Machine) End(t *Ticket, turn *Turn, s wire.Status, body []byte, file Fi
 	}
 	if lo := turn.lock; lo != nil && countsInSequence(s) && (lo.begun || s == wire.NFS4_OK) {
 		lo.advance(turn.lockSeqid, 0, m.opt.Now())
+		lo.reply = Reply{Status: s, Body: lo.reply.Body[:0]}
 	}
 	m.endTurnLocked(t, turn)
 }
