@@ -162,8 +162,18 @@ func (c *compound) failCreate(o *opening, err error) wire.Status {
 	if err := c.s.fs.Lookup(c.ctx, &c.cred, c.current.id, string(o.a.Name), &c.attr); err != nil {
 		return c.fail(err)
 	}
-	if other := wantRegular(c.attr.Kind); other != wire.NFS4_OK {
+	if other := wantOpenable(c.attr.Kind); other != wire.NFS4_OK {
 		return other
+	}
+	return st
+}
+
+// wantOpenable is wantRegular for OPEN. A fifo, a socket and a device are NFS4ERR_SYMLINK, as in minor version 0 (RFC 7530 §16.16.5):
+// Linux looks for the name once more then, and opens what it finds by itself. NFS4ERR_WRONG_TYPE is EIO to its user.
+func wantOpenable(kind vfs.Kind) wire.Status {
+	st := wantRegular(kind)
+	if st == wire.NFS4ERR_WRONG_TYPE {
+		return wire.NFS4ERR_SYMLINK
 	}
 	return st
 }
@@ -257,7 +267,7 @@ func (o *opening) again() bool { return o.under() || o.a.Claim == wire.CLAIM_PRE
 // permission is good for reading, because a client reads what it executes; and an owner may have again
 // what it had open whatever the mode is now.
 func (c *compound) mayOpen(o *opening) wire.Status {
-	if st := wantRegular(c.attr.Kind); st != wire.NFS4_OK {
+	if st := wantOpenable(c.attr.Kind); st != wire.NFS4_OK {
 		return st
 	}
 	if o.created || o.again() && c.cred.UID == c.attr.UID {

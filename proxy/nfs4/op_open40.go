@@ -26,10 +26,7 @@ func (c *compound) open40(turn *state.Turn) wire.Status {
 		return wire.NFS4ERR_INVAL
 	}
 	res, st := c.openFile(&o)
-	switch {
-	case st == wire.NFS4ERR_WRONG_TYPE:
-		return wire.NFS4ERR_SYMLINK // for anything that has no content
-	case st != wire.NFS4_OK:
+	if st != wire.NFS4_OK {
 		return st
 	}
 	c.arrive()
