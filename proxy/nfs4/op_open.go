@@ -1,6 +1,8 @@
 package nfs4
 
 import (
+	"errors"
+
 	"github.com/nfseal/nfseal/proxy/nfs4/state"
 	"github.com/nfseal/nfseal/proxy/nfs4/wire"
 	"github.com/nfseal/nfseal/xtsengine/vfs"
@@ -71,7 +73,7 @@ func (c *compound) admitOpen(o *opening) wire.Status {
 		return wire.NFS4ERR_INVAL
 	case a.Claim == wire.CLAIM_DELEGATE_PREV || a.Claim == wire.CLAIM_DELEG_PREV_FH:
 		return wire.NFS4ERR_NOTSUPP
-	case !c.grant.Write && (a.Create || o.access&wire.OPEN4_SHARE_ACCESS_WRITE != 0):
+	case !c.grant.Write && o.access&wire.OPEN4_SHARE_ACCESS_WRITE != 0:
 		return wire.NFS4ERR_ROFS
 	}
 	if a.Claim == wire.CLAIM_NULL || a.Claim == wire.CLAIM_DELEGATE_CUR {
@@ -93,8 +95,10 @@ func (c *compound) find(o *opening) wire.Status {
 	switch {
 	case o.a.Claim != wire.CLAIM_NULL && o.a.Claim != wire.CLAIM_DELEGATE_CUR:
 		return c.know()
-	case o.a.Create:
+	case o.a.Create && c.grant.Write:
 		return c.findOrCreate(o)
+	case o.a.Create:
+		return c.findCreated(o)
 	}
 	err := c.s.fs.Lookup(c.ctx, &c.cred, c.current.id, string(o.a.Name), &c.attr)
 	if err != nil {
@@ -149,6 +153,24 @@ func (c *compound) findOrCreate(o *opening) wire.Status {
 		o.done.Set(wire.FATTR4_SIZE)
 	}
 	return wire.NFS4_OK
+}
+
+// findCreated is findOrCreate for who may change nothing: a file that is there is opened all the same, as open(2) with O_CREAT
+// opens it where a file system is mounted to be read.
+func (c *compound) findCreated(o *opening) wire.Status {
+	err := c.s.fs.Lookup(c.ctx, &c.cred, c.current.id, string(o.a.Name), &c.attr)
+	empties := o.set.Mask&vfs.SetSize != 0 && o.set.Size == 0
+	switch {
+	case errors.Is(err, vfs.ErrNotFound):
+		return wire.NFS4ERR_ROFS
+	case err != nil:
+		return c.fail(err)
+	case o.a.CreateMode != wire.UNCHECKED4:
+		return wire.NFS4ERR_EXIST
+	case empties && c.attr.Kind == vfs.Regular:
+		return wire.NFS4ERR_ROFS
+	}
+	return c.noteDir(o)
 }
 
 // failCreate is fail for a Create of a regular file: without GUARDED4, a name that stands for another

@@ -106,6 +106,15 @@ func TestGrants(t *testing.T) {
 		open("f", forWrite), open("f", forBoth), write(wire.AnonymousStateid, 0, "y"), setAttr(wire.AnonymousStateid, withMode(0))} {
 		readOnly.fails(wire.NFS4ERR_ROFS, putRoot, saveFH, op)
 	}
+	creating := func(name string, mode wire.CreateMode, attrs wire.Attrs) call {
+		a := openArgs(name, forRead)
+		a.Create, a.CreateMode, a.Attrs = true, mode, attrs
+		return call{wire.OP_OPEN, a}
+	}
+	readOnly.ok(putRoot, creating("f", wire.UNCHECKED4, withMode(0o600))) // open(2) with O_CREAT
+	readOnly.fails(wire.NFS4ERR_EXIST, putRoot, creating("f", wire.EXCLUSIVE4_1, withMode(0o600)))
+	readOnly.fails(wire.NFS4ERR_ROFS, putRoot, creating("f", wire.UNCHECKED4, withSize(0)))
+	readOnly.fails(wire.NFS4ERR_ROFS, putRoot, creating("g", wire.UNCHECKED4, withMode(0o600)))
 	got := last[wire.AccessRes](t, readOnly.ok(putRoot, lookup("f"), access(0x3f)))
 	if got.Access != wire.ACCESS4_READ {
 		t.Errorf("ACCESS: %+v", got)
