@@ -309,10 +309,14 @@ func TestFailedOpenLeavesNothing(t *testing.T) {
 	s := r.newSession("c")
 	h, id := s.makeFile("f", 0o644)
 	s.fails(wire.NFS4ERR_DELAY, putRoot, create("g", 0o644))
+	guarded := openArgs("guarded", forWrite)
+	guarded.Create, guarded.CreateMode, guarded.Attrs = true, wire.GUARDED4, withMode(0o600)
+	s.fails(wire.NFS4ERR_DELAY, putRoot, call{wire.OP_OPEN, guarded})
 	s.ok(putFH(h), closeFile(id))
 	if len(r.fs.holds) != 0 || r.s.Stats().Opens != 0 {
 		t.Errorf("holds %v, opens %d", r.fs.holds, r.s.Stats().Opens)
 	}
+	s.ok(putRoot, call{wire.OP_OPEN, guarded}) // the one that was refused has made nothing
 }
 
 var currentStateid = wire.CurrentStateid

@@ -87,7 +87,11 @@ func (c *compound) admitOpen(o *opening) wire.Status {
 			return st
 		}
 	}
-	return c.s.state.MayObtain(&c.ticket, a.Claim == wire.CLAIM_PREVIOUS)
+	st := c.s.state.MayObtain(&c.ticket, a.Claim == wire.CLAIM_PREVIOUS)
+	if st == wire.NFS4_OK && a.Create && a.CreateMode == wire.GUARDED4 {
+		st = c.unblock(func() (wire.ClientID, wire.Status) { return c.s.state.RoomToOpen(&c.ticket) })
+	}
+	return st
 }
 
 // find gets c.attr to be the file's that is to be opened, and makes the file if it has to.

@@ -71,6 +71,24 @@ type OpenResult struct {
 	previous open
 }
 
+// RoomToOpen says whether t's client may have one more open file: who asks before it makes the file does not have to say NFS4ERR_DELAY
+// with the file made, which the repetition of an exclusive OPEN takes for somebody else's. victim is as with Open.
+func (m *Machine) RoomToOpen(t *Ticket) (victim wire.ClientID, s wire.Status) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.roomLocked(t.session.client)
+}
+
+func (m *Machine) roomLocked(c *client) (victim wire.ClientID, s wire.Status) {
+	switch {
+	case c.nOpens >= m.opt.Limits.OpensPerClient:
+		return 0, wire.NFS4ERR_DELAY
+	case m.opens >= m.opt.Limits.Opens:
+		return m.longestExpiredLocked(func(c *client) bool { return c.nOpens > 0 }), wire.NFS4ERR_DELAY
+	}
+	return 0, wire.NFS4_OK
+}
+
 // Open serves OPEN (RFC 8881 §18.16). victim, if not zero, is an expired client that is in the way:
 // it must be condemned and buried, then the call repeated.
 func (m *Machine) Open(t *Ticket, r *OpenRequest) (res OpenResult, victim wire.ClientID, s wire.Status) {
@@ -105,11 +123,10 @@ func (m *Machine) Open(t *Ticket, r *OpenRequest) (res OpenResult, victim wire.C
 			return res, victim, wire.NFS4ERR_DELAY
 		}
 	}
-	switch {
-	case o == nil && c.nOpens >= m.opt.Limits.OpensPerClient:
-		return res, 0, wire.NFS4ERR_DELAY
-	case o == nil && m.opens >= m.opt.Limits.Opens:
-		return res, m.longestExpiredLocked(func(c *client) bool { return c.nOpens > 0 }), wire.NFS4ERR_DELAY
+	if o == nil {
+		if victim, s := m.roomLocked(c); s != wire.NFS4_OK {
+			return res, victim, s
+		}
 	}
 	if r.Reclaim {
 		m.recovery.goOn(m.opt.Now())
