@@ -12,7 +12,8 @@ import (
 // their places on the volume. Who reads such a block, or makes it stable, waits until it is stored. Who gives one back has it
 // freed when it is stored: its next owner must not write it before.
 //
-// What fails stays in memory, and is tried again for each who waits for it (docs/adr/0042).
+// What fails stays in memory, and is tried again for each who waits for it (docs/adr/0042), until nothing refers to any of
+// its blocks.
 type writeBehind struct {
 	count   atomic.Int64 // writes that are not stored
 	running sync.WaitGroup
@@ -21,6 +22,8 @@ type writeBehind struct {
 	ended   sync.Cond      // on mu: a write was stored or has failed
 	places  []placeBehind  // where the writes go, in the order of blocks
 	queue   []*behindWrite // what no goroutine has taken
+	turn    uint64         // how often one was put into the queue
+	turns   []uint64       // of those in the queue, and of those that have left it and not ended
 	workers int
 }
 
@@ -31,7 +34,11 @@ type behindWrite struct {
 	freed  []volume.Run // parts of runs that nothing refers to any more
 	err    error        // it has failed, and is not in the queue
 	tries  int          // how often it has
+	turn   uint64       // which one it had in the queue
 }
+
+// unwanted says that nothing refers to any of it any more.
+func (w *behindWrite) unwanted() bool { return blocksOf(w.freed) == blocksOf(w.runs) }
 
 // placeBehind is a run of blocks that a write goes to.
 type placeBehind struct {
@@ -72,7 +79,9 @@ func (s *Store) storeLater(ios []volume.IO, runs []volume.Run) (taken bool, err 
 // queueBehind leaves a write to the goroutines that store; b.mu is held.
 func (s *Store) queueBehind(w *behindWrite) {
 	b := &s.behind
-	b.queue = append(b.queue, w)
+	b.turn++
+	w.turn = b.turn
+	b.queue, b.turns = append(b.queue, w), append(b.turns, w.turn)
 	if b.workers < behindWorkers {
 		b.workers++
 		b.running.Go(s.storeBehind)
@@ -142,27 +151,45 @@ func (b *writeBehind) take(list []*behindWrite, sealed []*volume.Sealed) ([]*beh
 func (s *Store) endBehind(w *behindWrite, err error) {
 	b := &s.behind
 	b.mu.Lock()
-	if w.err = err; err != nil {
-		w.tries++
+	turn, over := w.turn, err == nil || w.unwanted()
+	if over {
+		b.leave(w)
 	} else {
-		for _, run := range w.runs {
-			k := b.find(run.Start)
-			b.places = slices.Delete(b.places, k, k+1)
-		}
+		w.err = err
+		w.tries++
 	}
 	b.ended.Broadcast()
 	b.mu.Unlock()
 	if err != nil {
 		s.opts.Events.backgroundError(s.spaceErr(err))
-		return
 	}
-	b.count.Add(-1)
-	s.free(w.freed)
-	s.releaseBehind(w)
+	if over {
+		s.free(w.freed)
+		s.releaseBehind(w)
+	}
+	b.endTurn(turn)
+}
+
+// leave takes a write out of the table; b.mu is held.
+func (b *writeBehind) leave(w *behindWrite) {
+	for _, run := range w.runs {
+		k := b.find(run.Start)
+		b.places = slices.Delete(b.places, k, k+1)
+	}
+}
+
+// endTurn notes that nothing is left to do for one who was in the queue.
+func (b *writeBehind) endTurn(turn uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	k := slices.Index(b.turns, turn)
+	b.turns = slices.Delete(b.turns, k, k+1)
+	b.ended.Broadcast()
 }
 
 // releaseBehind gives the memory of a write back.
 func (s *Store) releaseBehind(w *behindWrite) {
+	s.behind.count.Add(-1)
 	s.behindMem.add(-int64(w.sealed.Bytes()))
 	w.sealed.Release()
 	*w = behindWrite{runs: w.runs[:0], freed: w.freed[:0]}
@@ -196,23 +223,35 @@ func (s *Store) awaitStored(run volume.Run) error {
 	}
 }
 
-// settle returns when everything has been stored or has failed.
+// settle returns when everything that is there now has been stored, and what was given back of it is free, or has failed.
 func (b *writeBehind) settle() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for b.workers > 0 {
+	for last := b.turn; len(b.turns) > 0 && b.turns[0] <= last; {
 		b.ended.Wait()
 	}
 }
 
-// hold keeps those parts of runs that are not stored, to be freed when they are, and returns the others.
-func (b *writeBehind) hold(runs []volume.Run) []volume.Run {
-	if b.count.Load() == 0 {
+// holdBehind keeps those parts of runs that are not stored, to be freed when they are, and returns those that can be freed
+// now: the others, and what has failed and nobody will try again.
+func (s *Store) holdBehind(runs []volume.Run) []volume.Run {
+	if s.behind.count.Load() == 0 {
 		return runs
 	}
+	runs, over := s.behind.hold(runs)
+	for _, w := range over {
+		runs = append(runs, w.freed...)
+		s.releaseBehind(w)
+	}
+	return runs
+}
+
+// hold keeps parts of runs with the writes that they belong to, and returns the rest, and writes that have failed and of
+// which nothing is needed any more: they are the caller's.
+func (b *writeBehind) hold(runs []volume.Run) (rest []volume.Run, over []*behindWrite) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	rest := make([]volume.Run, 0, len(runs))
+	rest = make([]volume.Run, 0, len(runs))
 	for _, run := range runs {
 		for run.Count > 0 {
 			p, ok := b.in(run)
@@ -226,11 +265,15 @@ func (b *writeBehind) hold(runs []volume.Run) []volume.Run {
 				run = skip(run, before)
 			}
 			n := min(run.Count, uint32(runEnd(p.run)-run.Start))
-			p.write.freed = append(p.write.freed, volume.Run{Start: run.Start, Count: n})
+			w := p.write
+			if w.freed = append(w.freed, volume.Run{Start: run.Start, Count: n}); w.err != nil && w.unwanted() {
+				b.leave(w)
+				over = append(over, w)
+			}
 			run = skip(run, n)
 		}
 	}
-	return rest
+	return rest, over
 }
 
 // heldBlocks is how many blocks wait to be freed.

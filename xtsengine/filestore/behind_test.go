@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	pebblevfs "github.com/cockroachdb/pebble/v2/vfs"
 
@@ -335,7 +336,7 @@ func TestHoldBehind(t *testing.T) {
 	second := &behindWrite{runs: []volume.Run{{Start: 20, Count: 4}}}
 	b := &writeBehind{places: []placeBehind{{first.runs[0], first}, {second.runs[0], second}, {first.runs[1], first}}}
 	b.count.Store(2)
-	got := b.hold([]volume.Run{{Start: 8, Count: 14}, {Start: 23, Count: 8}, {Start: 40, Count: 1}})
+	got, over := b.hold([]volume.Run{{Start: 8, Count: 14}, {Start: 23, Count: 8}, {Start: 40, Count: 1}})
 	if want := []volume.Run{{Start: 8, Count: 2}, {Start: 14, Count: 6}, {Start: 24, Count: 6}, {Start: 40, Count: 1}}; !slices.Equal(got, want) {
 		t.Errorf("free at once: %v, want %v", got, want)
 	}
@@ -345,7 +346,83 @@ func TestHoldBehind(t *testing.T) {
 	if want := []volume.Run{{Start: 20, Count: 2}, {Start: 23, Count: 1}}; !slices.Equal(second.freed, want) {
 		t.Errorf("free with the second write: %v, want %v", second.freed, want)
 	}
-	if n := b.heldBlocks(); n != 8 {
-		t.Errorf("%d blocks are held", n)
+	if n := b.heldBlocks(); n != 8 || len(over) != 0 {
+		t.Errorf("%d blocks are held, %d writes are over", n, len(over))
 	}
+}
+
+// TestBehindUnwanted gives back what could not be stored, or can't be in the end: nobody waits for it any more, so its memory and its
+// blocks are free, and nothing is left under a retired key.
+func TestBehindUnwanted(t *testing.T) {
+	const size = 3 << 20
+	for name, c := range map[string]struct {
+		free  func(r *rig, id vfs.FileID) error
+		after bool // it has failed before that
+	}{
+		"removed":         {func(r *rig, _ vfs.FileID) error { return r.remove("f") }, true},
+		"removed at once": {func(r *rig, _ vfs.FileID) error { return r.remove("f") }, false},
+		"overwritten": {func(r *rig, id vfs.FileID) error {
+			dev := r.dev.(*slowDevice)
+			dev.ClearFaults()
+			for at := 0; at < size; at += 100 << 10 { // other pieces than those that failed
+				r.write(id, uint64(at), noise(3, min(100<<10, size-at)), vfs.Unstable)
+			}
+			return r.remove("f")
+		}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, dev := newBehindRig(t)
+			before := r.usedBlocks()
+			id := r.file("f")
+			dev.gate.Lock()
+			for at := 0; at < size; at += 256 << 10 {
+				r.write(id, uint64(at), noise(1, 256<<10), vfs.Unstable)
+			}
+			content := int64(r.vol.Stat().HeaderChunks) * r.vol.Stat().ChunkBytes
+			dev.Inject(memdev.Fault{Call: memdev.Write, Times: -1, Offset: content, Length: dev.SizeBytes(), Err: errMedium})
+			if c.after {
+				dev.gate.Unlock()
+				r.behind.settle()
+			}
+			if err := c.free(r, id); err != nil {
+				t.Fatal(err)
+			}
+			if !c.after {
+				dev.gate.Unlock()
+			}
+			r.behind.settle()
+			if n := r.Stats().BehindBytes; n != 0 {
+				t.Errorf("%d bytes of nothing are yet to be stored", n)
+			}
+			if n := r.usedBlocks(); n != before {
+				t.Errorf("%d blocks of nothing are in use", n-before)
+			}
+			dev.ClearFaults()
+			r.rekey(50)
+			r.moveAll()
+		})
+	}
+}
+
+// TestSettleBehind waits for what is yet to be stored while more and more comes: only for what was there.
+func TestSettleBehind(t *testing.T) {
+	r, dev := newBehindRig(t)
+	id, p := r.file("f"), noise(1, 256<<10)
+	dev.Inject(memdev.Fault{Call: memdev.Write, Times: -1, Delay: time.Millisecond})
+	var settled atomic.Bool
+	late := time.Now().Add(3 * time.Second)
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		for k := uint64(0); !settled.Load(); k = (k + 1) % 16 {
+			r.write(id, k<<20, p, vfs.Unstable)
+			if time.Now().After(late) {
+				t.Error("it waits for what came later")
+				return
+			}
+		}
+	})
+	r.eventually("much is yet to be stored", func() bool { return r.Stats().BehindBytes > 4<<20 })
+	r.behind.settle()
+	settled.Store(true)
+	wait.Wait()
 }

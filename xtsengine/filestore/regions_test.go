@@ -25,6 +25,8 @@ type region struct {
 	id   vfs.FileID
 	from int
 	last bool
+	// flaky is the device, if it fails now and then.
+	flaky *flakyDevice
 
 	versions [][]byte // the last one is what it should be now
 }
@@ -38,9 +40,22 @@ func (g *region) done(err error, durable bool) error {
 	case errors.Is(err, vfs.ErrNoSpace), errors.Is(err, vfs.ErrQuota):
 		g.versions = g.versions[:len(g.versions)-1]
 		return nil
+	case errors.Is(err, vfs.ErrIO) && g.flaky != nil:
+		return g.look()
 	case err == nil && durable && g.w.alive():
 		g.stable()
 	}
+	return err
+}
+
+// look finds out, after a failure of the device, whether the last change was made: a stable write that failed may be there.
+func (g *region) look() (err error) {
+	g.flaky.calmly(func() {
+		if err = g.compare(); err != nil && len(g.versions) > 1 {
+			g.versions = g.versions[:len(g.versions)-1]
+			err = g.compare()
+		}
+	})
 	return err
 }
 
@@ -78,6 +93,9 @@ func (g *region) one(copyOf func() error) error {
 		if err == nil && g.w.alive() {
 			g.stable()
 		}
+		if errors.Is(err, vfs.ErrIO) && g.flaky != nil {
+			return nil
+		}
 		return err
 	case n < 78:
 		offset, length := g.piece(20 * blockBytes)
@@ -102,6 +120,9 @@ func (g *region) one(copyOf func() error) error {
 		return g.done(g.r.SetAttr(bg, nil, g.id, &vfs.SetAttr{Mask: vfs.SetSize, Size: uint64(g.from + size)}, &out), true)
 	case n < 98:
 		return copyOf()
+	}
+	if g.flaky != nil {
+		return g.look()
 	}
 	return g.compare()
 }

@@ -417,7 +417,7 @@ func (s *Store) free(runs []volume.Run) {
 	if len(runs) == 0 || s.failed() != nil {
 		return
 	}
-	if runs = s.behind.hold(runs); len(runs) == 0 {
+	if runs = s.holdBehind(runs); len(runs) == 0 {
 		return
 	}
 	s.stats.freedBlocks.Add(uint64(blocksOf(runs)))
