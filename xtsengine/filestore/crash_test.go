@@ -134,6 +134,7 @@ func crashOnce(t *testing.T, seed uint64, seen *logUse) {
 	if rng.IntN(8) == 0 {
 		w.slow = 300 * time.Microsecond
 	}
+	writeLarge(w, rng, workers)
 	w.arm(1 + rng.IntN(1000))
 	var wait sync.WaitGroup
 	for _, c := range workers {
@@ -168,6 +169,17 @@ func crashOnce(t *testing.T, seed uint64, seen *logUse) {
 	}
 	after.reopen()
 	after.close()
+}
+
+// writeLarge has one run in four write much that is large and unstable, to a device that takes a while for it.
+func writeLarge(w *world, rng *rand.Rand, workers []*crashWorker) {
+	if rng.IntN(4) > 0 {
+		return
+	}
+	w.lazy = 3 * time.Millisecond
+	for _, c := range workers {
+		c.large = true
+	}
 }
 
 // crashFile is what a worker knows of one file.
@@ -215,6 +227,8 @@ type crashWorker struct {
 	marks  crashMarks
 	// overwrites has most operations on files be small stable overwrites of what is on the volume.
 	overwrites bool
+	// large has most writes be large unstable ones.
+	large bool
 }
 
 func newCrashWorker(r *rig, w *world, number int, seed uint64) *crashWorker {
@@ -315,6 +329,9 @@ func (c *crashWorker) doCreate(name crashName) error {
 
 func (c *crashWorker) doWrite(f *crashFile) error {
 	offset, length := c.rng.IntN(40<<10), 1+c.rng.IntN(12<<10)
+	if c.large && c.rng.IntN(4) > 0 {
+		return c.write(f, c.rng.IntN(10)*c.rng.IntN(5000), directUnstableBlocks*blockBytes+c.rng.IntN(130<<10), vfs.Unstable)
+	}
 	switch c.rng.IntN(6) {
 	case 0:
 		offset, length = offset&^4095, (1+c.rng.IntN(50))*4096

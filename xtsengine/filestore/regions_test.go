@@ -158,7 +158,10 @@ func (g *region) clone() error {
 
 // compare reads the region, which nobody else changes.
 func (g *region) compare() error {
-	p := make([]byte, len(g.now()))
+	p := make([]byte, len(g.now()), len(g.now())+1)
+	if g.last { // nothing is behind it
+		p = p[:cap(p)]
+	}
 	n, _, err := g.r.Read(bg, nil, g.id, uint64(g.from), p)
 	if err == nil && !bytes.Equal(p[:n], g.now()) {
 		err = fmt.Errorf("from %d on: %s", g.from, difference(p[:n], g.now()))

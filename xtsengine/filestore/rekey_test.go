@@ -526,6 +526,7 @@ func rekeyCrashOnce(t *testing.T, seed uint64) {
 			}
 		}
 	}
+	writeLarge(w, rng, workers)
 	w.arm(1 + rng.IntN(1500))
 	begun := rng.IntN(10) > 0
 	if begun {

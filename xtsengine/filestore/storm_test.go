@@ -95,7 +95,7 @@ func stormOnce(t *testing.T, seed uint64) {
 	if rekeying {
 		beside.Go(func() { storms[0].newKeys(ctx) })
 	}
-	steps := 60 + rng.IntN(400)
+	steps := 40 + rng.IntN(150)
 	for _, s := range storms {
 		s.run(&wait, steps)
 	}
@@ -195,7 +195,7 @@ func (s *storm) look(ctx context.Context) {
 		}); err != nil {
 			s.r.t.Errorf("scrub: %v", err)
 		}
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(30 * time.Millisecond)
 	}
 }
 

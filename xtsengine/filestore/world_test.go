@@ -45,6 +45,7 @@ type world struct {
 	rng  *rand.Rand
 
 	slow    time.Duration // what a sync of metadata takes, so that others can come in between
+	lazy    time.Duration // what a large write to the device takes at most
 	mu      sync.RWMutex  // held shared by every change, alone by the crash
 	armed   bool
 	left    int
@@ -119,6 +120,9 @@ type worldDevice struct {
 
 func (d worldDevice) Write(batch []blockdev.Request) error {
 	for k := range batch {
+		if d.w.lazy > 0 && len(batch[k].Buf) >= directUnstableBlocks*blockBytes {
+			time.Sleep(time.Duration(rand.Int64N(int64(d.w.lazy))))
+		}
 		if err := d.w.step(func() error { return d.Device.Write(batch[k : k+1]) }); err != nil {
 			return err
 		}
