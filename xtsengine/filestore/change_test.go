@@ -1,7 +1,10 @@
 package filestore
 
 import (
+	"errors"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/nfseal/nfseal/xtsengine/vfs"
 )
@@ -96,12 +99,51 @@ func TestChangeOfLostContent(t *testing.T) {
 	if listed, now := r.listedChange(t, "other"), r.attr(other).Change; listed != now || now <= seen {
 		t.Errorf("change %d of a file that is listed, and %d", listed, now)
 	}
-	if now := r.attr(r.Root()).Change; now != root {
+	if now := r.attr(r.Root()).Change; now <= root {
 		t.Errorf("change %d of the directory, before the crash %d", now, root)
 	}
 	r.write(id, 0, []byte("third"), vfs.FileSync)
 	if now := r.attr(id).Change; now <= after {
 		t.Errorf("change %d of what is written later, before %d", now, after)
+	}
+}
+
+// TestChangeOfLostNames: of a name that was seen and is lost, because it was yet to be durable, the directory's change attribute tells
+// too, and so does that of a file of any kind whose attributes were.
+func TestChangeOfLostNames(t *testing.T) {
+	r := newIntentRig(t, 64<<20, nil)
+	var made vfs.CreateResult
+	req := vfs.CreateRequest{Kind: vfs.Symlink, Mode: vfs.Guarded, Target: "f"}
+	if err := r.Create(bg, nil, r.Root(), "link", &req, &made); err != nil {
+		t.Fatal(err)
+	}
+	root, link := r.attr(r.Root()).Change, made.Attr.ID
+	r.w.slow = time.Second // nothing more is durable
+	var ended sync.WaitGroup
+	ended.Go(func() {
+		req := vfs.CreateRequest{Kind: vfs.Directory, Mode: vfs.Guarded}
+		if err := r.Create(bg, nil, r.Root(), "lost", &req, new(vfs.CreateResult)); err != nil {
+			t.Error(err)
+		}
+	})
+	ended.Go(func() {
+		if err := r.SetAttr(bg, nil, link, &vfs.SetAttr{Mask: vfs.SetUID, UID: 7}, new(vfs.Attr)); err != nil {
+			t.Error(err)
+		}
+	})
+	r.eventually("both are seen", func() bool { return r.attr(r.Root()).Change > root && r.attr(link).UID == 7 })
+	root, before := r.attr(r.Root()).Change, r.attr(link).Change
+	r.powerFails()
+	ended.Wait()
+	r.crash()
+	if err := r.Lookup(bg, nil, r.Root(), "lost", new(vfs.Attr)); !errors.Is(err, vfs.ErrNotFound) || r.attr(link).UID == 7 {
+		t.Fatalf("it is not lost: %v", err)
+	}
+	if now := r.attr(r.Root()).Change; now <= root {
+		t.Errorf("change %d of the directory, with another name %d", now, root)
+	}
+	if now := r.attr(link).Change; now <= before {
+		t.Errorf("change %d of the link, with another owner %d", now, before)
 	}
 }
 

@@ -2,15 +2,13 @@ package filestore
 
 import (
 	"github.com/cockroachdb/pebble/v2"
-
-	"github.com/nfseal/nfseal/xtsengine/vfs"
 )
 
 // Writes that are not stable are seen, with a change attribute that nothing durable knows of. When a crash has taken them a file is
 // what it was before, and would have the change attribute of then: less than what was shown, which clients take for an answer from the past, or the
-// same, if a change of attributes has stored it ahead of the content. So each start after a stop that was not in order
-// raises the change attributes of all regular files to one that is above all that were shown: the floor. What is stored stays
-// as it is until the file changes.
+// same, if a change of attributes has stored it ahead of the content. Names and attributes are seen too for the moment in
+// which they are not durable yet. So each start after a stop that was not in order raises the change attributes of all files, of
+// whatever kind, to one that is above all that were shown: the floor. What is stored stays as it is until the file changes.
 
 // openFloor returns the floor of a start, before which there were so many, and puts it into the batch that counts the start if it
 // is a new one.
@@ -44,9 +42,7 @@ func (s *Store) raiseAll(floor uint64) {
 
 // raise gives a record that was read the change attribute that it is shown with.
 func (s *Store) raise(r *record) {
-	if r.attr.Kind == vfs.Regular && r.attr.Change < s.floor {
-		r.attr.Change = s.floor
-	}
+	r.attr.Change = max(r.attr.Change, s.floor)
 }
 
 // markClosed notes that this start has ended in order: nothing that was shown is lost.
