@@ -426,3 +426,33 @@ func TestSettleBehind(t *testing.T) {
 	settled.Store(true)
 	wait.Wait()
 }
+
+// TestAllocateBehind reserves, on a volume without other space, what a file had that was removed before it was stored: it waits until
+// that is free.
+func TestAllocateBehind(t *testing.T) {
+	dev := &slowDevice{Device: memdev.New(16 << 20)}
+	r := newRigOn(t, dev, pebblevfs.NewMem(), nil)
+	const size = 3 << 20
+	var st vfs.StatFS
+	if err := r.StatFS(bg, &st); err != nil {
+		t.Fatal(err)
+	}
+	var out vfs.Attr
+	if err := r.Allocate(bg, nil, r.file("ballast"), 0, st.FreeBytes-size-1<<20, &out); err != nil {
+		t.Fatal(err)
+	}
+	f, to := r.file("f"), r.file("to")
+	dev.gate.Lock()
+	for at := uint64(0); at < size; at += 256 << 10 {
+		r.write(f, at, noise(at, 256<<10), vfs.Unstable)
+	}
+	if err := r.remove("f"); err != nil {
+		t.Fatal(err)
+	}
+	ends := dev.later(t, func() error { return r.Allocate(bg, nil, to, 0, size, &out) })
+	time.Sleep(50 * time.Millisecond)
+	ends()
+	if out.Size != size {
+		t.Errorf("%d bytes", out.Size)
+	}
+}

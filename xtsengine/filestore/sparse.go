@@ -2,6 +2,7 @@ package filestore
 
 import (
 	"context"
+	"errors"
 
 	"github.com/nfseal/nfseal/xtsengine/vfs"
 )
@@ -77,8 +78,8 @@ func (s *Store) prepareHole(i *inode, offset, end uint64) (*remap, error) {
 	return r, nil
 }
 
-// Allocate implements vfs.FileSystem. All blocks are found before anything changes. A long range is
-// recorded in steps, each with the size that goes with it.
+// Allocate implements vfs.FileSystem. All blocks are found before anything changes; without space once more, when what can be
+// freed was. A long range is recorded in steps, each with the size that goes with it.
 func (s *Store) Allocate(ctx context.Context, cred *vfs.Cred, id vfs.FileID, offset, length uint64, out *vfs.Attr) error {
 	if err := s.enter(ctx); err != nil {
 		return err
@@ -96,11 +97,17 @@ func (s *Store) Allocate(ctx context.Context, cred *vfs.Cred, id vfs.FileID, off
 	if s.metaFull.Load() {
 		return vfs.ErrNoSpace
 	}
-	return s.withinQuota(func() error {
+	allocate := func() error {
 		a := allocation{i: i, lo: offset / blockBytes, hi: (offset+length-1)/blockBytes + 1, end: offset + length}
 		defer s.dismiss(&a.admitted)
 		return s.allocate(&a, cred, id, out)
-	})
+	}
+	err := s.withinQuota(allocate)
+	if errors.Is(err, vfs.ErrNoSpace) {
+		s.relieve()
+		err = s.withinQuota(allocate)
+	}
+	return err
 }
 
 // allocate does it under the locks.
