@@ -3,6 +3,7 @@ package filestore
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -314,4 +315,33 @@ func TestIntentRetireBesideFlush(t *testing.T) {
 	r.overwrite(id, want, 0, 20*blockBytes, false)
 	r.crash()
 	r.wantContent(id, want)
+}
+
+// TestIntentBehind fails a start that has carried out a write of the log again, and not stored it: the start ends when that has, so that
+// nobody uses the volume any more. The next start carries out all.
+func TestIntentBehind(t *testing.T) {
+	r := newIntentRig(t, 64<<20, nil)
+	first, a := r.large("a", 40)
+	second, b := r.large("b", 40)
+	r.overwrite(first, a, 16*blockBytes, maxIntentBytes, true)
+	r.overwrite(second, b, 10, 100, true)
+	content := int64(r.vol.Stat().HeaderChunks) * r.vol.Stat().ChunkBytes
+	r.powerFails()
+	slow := &slowDevice{Device: r.w.crashed.dev}
+	slow.Inject(memdev.Fault{Call: memdev.Read, Times: -1, Offset: content, Length: slow.SizeBytes(), Err: errMedium})
+	slow.gate.Lock()
+	ends := slow.later(t, func() error {
+		if err := r.restart(func() { r.dev = slow }); !errors.Is(err, vfs.ErrIO) {
+			return fmt.Errorf("start: %w", err)
+		}
+		return nil
+	})
+	r.eventually("the device is given the first write", func() bool { return slow.writes.Load() > 0 })
+	time.Sleep(50 * time.Millisecond)
+	ends()
+	slow.ClearFaults()
+	r.drop()
+	r.open()
+	r.wantContent(first, a)
+	r.wantContent(second, b)
 }

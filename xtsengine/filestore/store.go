@@ -121,6 +121,7 @@ func (s *Store) start(ctx context.Context) error {
 		return err
 	}
 	if err := s.load(ctx); err != nil {
+		s.closeBehind() // of the intent log
 		return errors.Join(err, s.closePebble())
 	}
 	s.startBackground()
