@@ -112,6 +112,8 @@ const (
 	maxContended = 16384
 	// recallAnyPerLease is how often in a lease a client is asked to give delegations back.
 	recallAnyPerLease = 3
-	// maxWaiters is how many locks of one file may be waited for with a notice; others ask again.
-	maxWaiters = 256
+	// maxWaiters is how many locks of one file may be waited for with a notice; others ask again. Who waits is remembered for a
+	// lease, and for waiterPause at least: Linux asks again every 30 s.
+	maxWaiters  = 256
+	waiterPause = time.Minute
 )

@@ -246,6 +246,31 @@ func TestLockNotices(t *testing.T) {
 	}
 }
 
+// Who waits for longer than a lease, as Linux does before it asks again, is told although others have come to wait since.
+func TestLockNoticesOutlastALease(t *testing.T) {
+	f := File{1, 1}
+	b, calls := newPhoneBench(t, func(o *Options) { o.NoDelegations = true })
+	p, q := b.join("p", false), b.joinUp("q")
+	open, theirs := p.mustOpen(f, "o", 3, 0), q.mustOpen(f, "o", 3, 0)
+	lock, _, s := p.lock(open, f, "l", 0, 10, true)
+	b.want(s, wire.NFS4_OK)
+	for _, w := range []struct {
+		owner string
+		after time.Duration
+	}{{"vanished", 0}, {"first", 2 * waiterPause}, {"second", 2 * testLease}} {
+		b.advance(w.after)
+		p.do(func(*Ticket) {}) // its lease goes on
+		q.do(func(tk *Ticket) {
+			_, _, _, s := b.m.Lock(tk, &LockRequest{File: f, Waits: true, Length: 10, NewOwner: true, Stateid: theirs, Owner: []byte(w.owner)})
+			b.want(s, wire.NFS4ERR_DENIED)
+		})
+	}
+	p.do(func(tk *Ticket) { _, s := b.m.Unlock(tk, &lock, f, 0, 10); b.want(s, wire.NFS4_OK) })
+	if n := calls.notices; len(n) != 2 || n[0].Owner != "first" || n[1].Owner != "second" {
+		t.Errorf("told: %+v", n)
+	}
+}
+
 // The model has an entry for each of the first bytes of a file, one for all bytes in the middle, and
 // one for each of the last bytes of the 64-bit range.
 const (

@@ -9,16 +9,17 @@ type waiter struct {
 	since      int64 // as Machine.now has it
 }
 
-// waitLocked notes that c waits for a lock of f. One owner waits for one lock of a file at a time; the
-// note is kept for a lease, for clients that wait ask again from time to time.
+// waitLocked notes that c waits for a lock of f. One owner waits for one lock of a file at a time; notes that are old go, for clients
+// that wait ask again from time to time.
 func (m *Machine) waitLocked(f *file, w waiter) {
 	if m.opt.Callbacks == nil || !w.client.reachableLocked(false) {
 		return
 	}
 	w.since = m.now()
+	oldest := w.since - int64(max(m.opt.Lease, waiterPause))
 	kept := f.waiters[:0]
 	for _, o := range f.waiters {
-		if (o.client != w.client || o.owner != w.owner) && w.since-o.since <= int64(m.opt.Lease) {
+		if (o.client != w.client || o.owner != w.owner) && o.since >= oldest {
 			kept = append(kept, o)
 		}
 	}
