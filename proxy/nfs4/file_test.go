@@ -630,6 +630,35 @@ func TestReaddirInPages(t *testing.T) {
 	}
 }
 
+// Who may list a directory and not search it sees the names, and nothing else that lstat(2) would not tell; above all no handles.
+func TestReaddirWithoutSearch(t *testing.T) {
+	s := newRig(t, nil).newSession("c")
+	d := last[wire.GetFHRes](t, s.ok(putRoot, mkdir("d", 0o744), getFH)).Handle
+	s.ok(putFH(d), create("f", 0o666))
+	all := []wire.AttrNumber{wire.FATTR4_TYPE, wire.FATTR4_SIZE, wire.FATTR4_RDATTR_ERROR, wire.FATTR4_FILEHANDLE, wire.FATTR4_FILEID}
+	told := func(s *session, attrs ...wire.AttrNumber) *wire.Attrs {
+		got := last[readdirRes](t, s.ok(putFH(d), readdir(0, 0, 4096, attrs...)))
+		if len(got.entries) != 1 || string(got.entries[0].Name) != "f" || !got.eof {
+			t.Fatalf("%+v", got)
+		}
+		return &got.entries[0].Attrs
+	}
+	if a := told(s, all...); a.Mask != wire.BitmapOf(all...) || a.RdattrError != wire.NFS4_OK {
+		t.Errorf("to who may search it: %+v", a)
+	}
+	stranger := *s
+	stranger.auth = sysAuth(7, 7)
+	stranger.fails(wire.NFS4ERR_ACCESS, putFH(d), lookup("f"))
+	want := wire.BitmapOf(wire.FATTR4_TYPE, wire.FATTR4_RDATTR_ERROR, wire.FATTR4_FILEID)
+	if a := told(&stranger, all...); a.Mask != want || a.RdattrError != wire.NFS4ERR_ACCESS {
+		t.Errorf("to who may not: %v, %v", a.Mask, a.RdattrError)
+	}
+	if a := told(&stranger, wire.FATTR4_TYPE, wire.FATTR4_RDATTR_ERROR); a.RdattrError != wire.NFS4_OK {
+		t.Errorf("nothing was withheld: %v", a.RdattrError)
+	}
+	stranger.fails(wire.NFS4ERR_ACCESS, putFH(d), readdir(0, 0, 4096, wire.FATTR4_FILEHANDLE))
+}
+
 func TestReaddirArguments(t *testing.T) {
 	r := newRig(t, nil)
 	s := r.newSession("c")

@@ -18,6 +18,7 @@ type listing struct {
 	withAttr bool
 	w        wire.ReaddirWriter
 	full     bool
+	refused  bool // more than listedAttrs was asked for, and is not told
 	// last is the cookie of the last entry that the first list has. The second one goes no further: nobody was
 	// asked about what comes behind it.
 	last uint64
@@ -33,6 +34,25 @@ type heldFile struct {
 	// told says that size is the holder's. late, that nobody knows its size and times for now.
 	told, late bool
 	size       uint64
+}
+
+// withhold takes out of the list what only those may know who may search the directory.
+func (l *listing) withhold() wire.Status {
+	c := l.c
+	if l.mask.Without(listedAttrs).IsZero() {
+		return wire.NFS4_OK
+	}
+	if st := c.know(); st != wire.NFS4_OK {
+		return st
+	}
+	switch {
+	case c.attr.Kind != vfs.Directory || vfs.Permitted(&c.attr, &c.cred, vfs.MayExecute):
+		return wire.NFS4_OK
+	case !l.mask.Has(wire.FATTR4_RDATTR_ERROR):
+		return wire.NFS4ERR_ACCESS
+	}
+	l.mask, l.refused = l.mask.And(listedAttrs), true
+	return wire.NFS4_OK
 }
 
 // write writes the list. It is written anew when it is called a second time.
@@ -63,7 +83,10 @@ func (l *listing) visit(e *vfs.DirEntry) bool {
 		mask = held.amend(&e.Attr, mask)
 	}
 	c.s.present(&c.outAttrs, &c.entry, &e.Attr, mask)
-	if held != nil && held.late {
+	switch {
+	case l.refused:
+		c.outAttrs.RdattrError = wire.NFS4ERR_ACCESS
+	case held != nil && held.late:
 		c.outAttrs.RdattrError = wire.NFS4ERR_DELAY
 	}
 	l.full = !l.w.Add(e.Cookie, e.Name, &c.outAttrs)

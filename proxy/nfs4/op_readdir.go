@@ -9,9 +9,14 @@ import (
 // so cookies are always good.
 var readdirVerifier wire.Verifier
 
+// listedAttrs are those of an entry that are told to who may not search the directory, as readdir(3) does. With the handle the file
+// could be opened.
+var listedAttrs = wire.BitmapOf(wire.FATTR4_TYPE, wire.FATTR4_FILEID, wire.FATTR4_MOUNTED_ON_FILEID, wire.FATTR4_RDATTR_ERROR)
+
 // opReaddir serves READDIR (RFC 8881 §18.23). Entries are written as they are visited, and the first
 // one that does not fit ends the reply. What the holder of a write delegation does not tell in time is left out of
-// its file's entry, with NFS4ERR_DELAY in rdattr_error, if the client asked for that.
+// its file's entry, with NFS4ERR_DELAY in rdattr_error, if the client asked for that; what a caller who may not search the directory
+// asks for likewise, with NFS4ERR_ACCESS.
 func opReaddir(c *compound) wire.Status {
 	var a wire.ReaddirArgs
 	a.Decode(&c.args)
@@ -29,7 +34,11 @@ func opReaddir(c *compound) wire.Status {
 	if st := c.gatherStat(mask); st != wire.NFS4_OK {
 		return st
 	}
-	l := listing{c: c, args: a, mask: mask, withAttr: !mask.And(fileAttrs).IsZero()}
+	l := listing{c: c, args: a, mask: mask}
+	if st := l.withhold(); st != wire.NFS4_OK {
+		return st
+	}
+	l.withAttr = !l.mask.And(fileAttrs).IsZero()
 	start := c.out.Len()
 	st := l.write()
 	if st != wire.NFS4_OK || l.held == nil {
