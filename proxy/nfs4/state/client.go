@@ -17,6 +17,7 @@ type client struct {
 	confirmed bool
 	guest     bool // it may not mount
 	recorded  bool // its record is on stable storage
+	completes bool // the record was put there by itself, in a RECLAIM_COMPLETE that is under way or was carried out
 	reclaimed bool // RECLAIM_COMPLETE was done
 	condemned bool
 

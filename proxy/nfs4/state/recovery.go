@@ -137,7 +137,7 @@ func (m *Machine) LostClients() []string {
 	var lost []string
 	for owner, k := range m.recovery.known {
 		c := m.owners[owner].confirmedClient()
-		if k.complete || k.returned && c != nil && c.v40 != nil {
+		if k.complete || k.returned && c != nil && (c.v40 != nil || c.completes) {
 			continue
 		}
 		if k.lost = true; c != nil {

@@ -138,6 +138,30 @@ func TestKnownClientIsRecordedAnew(t *testing.T) {
 	}
 }
 
+// The recovery phase ends between the storing of a client's record and the end of its RECLAIM_COMPLETE: it is through with that.
+func TestGraceEndsInAReclaimComplete(t *testing.T) {
+	b := newBench(t, known("a", "gone"))
+	p := b.join("a", true)
+	b.advance(testLease + 1)
+	b.bury(p.id) // with its record
+	p = b.join("a", true)
+	b.advance(testGrace)
+	p.do(func(tk *Ticket) {
+		if record, s := b.m.ReclaimComplete(tk); record == nil || s != wire.NFS4_OK {
+			t.Fatalf("%v, %v", record, s)
+		}
+		b.m.Recorded(p.id)
+		if lost := b.m.LostClients(); len(lost) != 1 || lost[0] != "gone" {
+			t.Errorf("lost: %q", lost)
+		}
+		b.m.EndGrace()
+		if record, s := b.m.ReclaimComplete(tk); record != nil || s != wire.NFS4_OK {
+			t.Errorf("not through: %v, %v", record, s)
+		}
+	})
+	p.mustOpen(File{1, 1}, "o", 3, 0)
+}
+
 func TestReclaimIsForTheSamePrincipal(t *testing.T) {
 	b := newBench(t, func(o *Options) {
 		o.Known = []Record{{Owner: "a", Principal: Principal{Flavor: 1, UID: 5}}}

@@ -222,7 +222,7 @@ func (m *Machine) Recorded(id wire.ClientID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if c := m.clients[id]; c != nil {
-		c.recorded = true
+		c.recorded, c.completes = true, c.v40 == nil
 	}
 }
 
