@@ -105,7 +105,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	for reason, n := range map[string]uint64{
 		"limit": s.Refused, "not_served": s.Unresolved, "silent": s.Front.Silent, "gone": s.Front.Gone,
-		"handshake": s.Front.Handshake, "slow_handshake": s.Front.Slow, "crowded": s.Front.Crowded, "alpn": s.Front.ALPN,
+		"handshake": s.Front.Handshake, "slow_handshake": s.Front.Slow, "crowded": s.Front.Crowded,
 	} {
 		count(refusedDesc, n, reason)
 	}

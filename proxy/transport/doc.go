@@ -7,8 +7,8 @@
 // socket:
 //
 //	0x16 (0x03 ...)          a TLS handshake record, TLS it is
-//	a NULL call, AUTH_TLS    a probe (RFC 9289 §4.1): it is answered with STARTTLS, then TLS 1.3 with
-//	                         ALPN "sunrpc" has to begin; where 1.3 is off, it is ONC RPC as any other
+//	a NULL call, AUTH_TLS    a probe (RFC 9289 §4.1): it is answered with STARTTLS, then TLS 1.3 has to
+//	                         begin, with ALPN "sunrpc" or none; where 1.3 is off, it is ONC RPC as any other
 //	anything else            ONC RPC in the clear (RFC 5531), passed on with Identity.Secure = false
 //
 // A plaintext RPC record can't be mistaken for TLS: its first four bytes are the record mark

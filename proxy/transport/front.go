@@ -68,8 +68,8 @@ type FrontStats struct {
 	TLS, Plain                             uint64
 	Silent, Gone, Handshake, Slow, Crowded uint64
 	// Probes are those of RFC 9289 that were answered with STARTTLS, ProbesRefused those that were not,
-	// because TLS 1.3 is not offered; ALPN counts connections that went on without its protocol.
-	Probes, ProbesRefused, ALPN uint64
+	// because TLS 1.3 is not offered.
+	Probes, ProbesRefused uint64
 	// ClientRefused counts refused client certificates by cause.
 	ClientRefused [CauseNoCertificate + 1]uint64
 }
@@ -87,7 +87,7 @@ type Front struct {
 
 	tls, plain                             atomic.Uint64
 	silent, gone, handshake, slow, crowded atomic.Uint64
-	probes, probesRefused, alpn            atomic.Uint64
+	probes, probesRefused                  atomic.Uint64
 	refused                                [CauseNoCertificate + 1]atomic.Uint64
 }
 
@@ -114,7 +114,7 @@ func (f *Front) Stats() FrontStats {
 		Pending: int64(pending) + f.waiting.Load(), TLS: f.tls.Load(), Plain: f.plain.Load(),
 		Silent: f.silent.Load(), Gone: f.gone.Load(), Handshake: f.handshake.Load(),
 		Slow: f.slow.Load(), Crowded: f.crowded.Load(),
-		Probes: f.probes.Load(), ProbesRefused: f.probesRefused.Load(), ALPN: f.alpn.Load(),
+		Probes: f.probes.Load(), ProbesRefused: f.probesRefused.Load(),
 	}
 	for cause := range f.refused {
 		stats.ClientRefused[cause] = f.refused[cause].Load()
@@ -212,9 +212,6 @@ func (f *Front) shake(ctx context.Context, conn net.Conn, policy *tls.Config) (n
 		return nil, Identity{}, ErrSlow
 	case err != nil:
 		return nil, Identity{}, fmt.Errorf("%w: %w", ErrHandshake, err)
-	case policy == f.probed && state.NegotiatedProtocol != alpnSunRPC:
-		secure.Close()
-		return nil, Identity{}, ErrALPN
 	}
 	if f.o.ClientCAs != nil {
 		ctx, cancel := context.WithTimeout(ctx, f.o.HandshakeTimeout)
@@ -245,8 +242,6 @@ func (f *Front) count(err error) {
 		f.refused[client.Cause].Add(1)
 	case errors.Is(err, ErrCrowded):
 		f.crowded.Add(1)
-	case errors.Is(err, ErrALPN):
-		f.alpn.Add(1)
 	case errors.Is(err, ErrSilent):
 		f.silent.Add(1)
 	case errors.Is(err, ErrGone):

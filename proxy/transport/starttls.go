@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/tls"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -49,10 +48,8 @@ func mayBeProbe(b []byte) bool {
 // isProbe says whether b is one.
 func isProbe(b []byte) bool { return len(b) == probeBytes && mayBeProbe(b) }
 
-// ErrALPN: the peer probed for TLS by RFC 9289 and then did not ask for its protocol.
-var ErrALPN = errors.New(`transport: TLS after an AUTH_TLS probe, but not with ALPN "sunrpc" (RFC 9289 §5)`)
-
-// afterProbe is the policy for connections that begin with a probe; nil if they can't have TLS.
+// afterProbe is the policy for connections that begin with a probe; nil if they can't have TLS. RFC 9289 §5 wants a client to ask for
+// ALPN "sunrpc". Linux's does not (ktls-utils 1.4), so that who asks for nothing is let in as well, and only who asks for something else refused.
 func afterProbe(policy *tls.Config) *tls.Config {
 	if policy == nil || policy.MaxVersion != 0 && policy.MaxVersion < tls.VersionTLS13 {
 		return nil
