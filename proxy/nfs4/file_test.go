@@ -419,8 +419,8 @@ func TestNames(t *testing.T) {
 	s.fails(wire.NFS4ERR_NOTDIR, putFH(h), saveFH, putFH(h), linkTo("x"))
 
 	s.fails(wire.NFS4ERR_NOENT, putRoot, saveFH, rename("nope", "x"))
-	s.fails(wire.NFS4ERR_EXIST, putRoot, saveFH, rename("f", "d"))
-	s.fails(wire.NFS4ERR_EXIST, putRoot, saveFH, rename("d", "f"))
+	s.fails(wire.NFS4ERR_ISDIR, putRoot, saveFH, rename("f", "d"))
+	s.fails(wire.NFS4ERR_NOTDIR, putRoot, saveFH, rename("d", "f"))
 	s.fails(wire.NFS4ERR_NOTEMPTY, putRoot, saveFH, rename("d", "e"))
 	s.fails(wire.NFS4ERR_NOTDIR, putFH(h), saveFH, putRoot, rename("f", "x"))
 	s.fails(wire.NFS4ERR_INVAL, putRoot, saveFH, lookup("e"), rename("e", "in itself"))
