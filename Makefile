@@ -15,6 +15,7 @@ PRIORITY ?=
 # Where `make run` keeps its data, and what else the daemon is told.
 DATA ?= out/data
 ARGS ?=
+SUITE ?=
 
 export GOFLAGS += -buildvcs=false
 
@@ -56,6 +57,10 @@ test: ## every test, with a real Linux NFS client for the end-to-end ones (root;
 test-long: ## the tests that take long too: the soak, wide crash and metamorphic runs
 	@scripts/deps.sh test
 	NFSEAL_LONG=1 $(GO) test -count=1 -p 1 -timeout 240m ./...
+
+.PHONY: test-client
+test-client: ## as root: a newer kernel's NFS client in QEMU, in the clear and over its own TLS; SUITE=Debian's suite
+	@scripts/test-client.sh $(SUITE)
 
 .PHONY: race
 race: ## every test under the race detector

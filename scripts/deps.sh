@@ -78,6 +78,7 @@ if [ "$want" = kernel ]; then
 	need cpio has cpio
 	need kmod has depmod
 	need xz-utils has xz
+	need busybox-static test -x /bin/busybox
 fi
 if [ "$want" = bench ]; then
 	# To compare with.

@@ -18,52 +18,17 @@ scripts/deps.sh kernel
 work=$PWD/out/kernel
 meta=linux-image-amd64
 mkdir -p "$work"
-if [ -n "$suite" ]; then # with lists of its own, beside this machine's
+. scripts/debian-kernel.sh
+if [ -n "$suite" ]; then
 	meta=linux-image-cloud-amd64
-	export APT_CONFIG=$work/$suite.conf
-	mkdir -p "$work/$suite/lists/partial" "$work/$suite/archives/partial"
-	echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian $suite main" >"$work/$suite/sources.list"
-	: >"$work/$suite/status"
-	cat >"$APT_CONFIG" <<-END
-		Dir::Etc::sourcelist "$work/$suite/sources.list";
-		Dir::Etc::sourceparts "-";
-		Dir::State::lists "$work/$suite/lists";
-		Dir::State::status "$work/$suite/status";
-		Dir::Cache "$work/$suite";
-		APT::Sandbox::User "root";
-	END
-	apt-get update -qq
+	use_suite "$suite"
 fi
-version=$(apt-cache depends "$meta" | sed -n 's/.*Depends: linux-image-//p' | head -n 1)
-tree=$work/$version
-if [ ! -e "$tree.complete" ]; then
-	# The image alone, or what it is made of.
-	parts=$(apt-cache depends "linux-image-$version" | sed -n 's/.*Depends: \(linux-\(binary\|modules\)-.*\)/\1/p')
-	for part in "linux-image-$version" $parts; do
-		(cd "$work" && apt-get download -q "$part" && dpkg -x "${part}"_*.deb "$version" && rm "${part}"_*.deb)
-	done
-	[ -e "$tree/lib" ] || ln -s usr/lib "$tree/lib"
-	depmod -b "$tree" "$version" 2>/dev/null # it misses lists of what is built in
-	touch "$tree.complete"
-fi
-kernel=$(find "$tree" -name 'vmlinuz*' -type f)
+fetch_kernel "$meta"
 
 root=$(mktemp -d)
 trap 'rm -rf "$root" "$root.gz" "$root.log"' EXIT
 mkdir -p "$root/modules" "$root/tests"
-number=100
-for module in veth e1000 tls gcm aesni_intel; do # a kernel that has one built in, or not at all, does without
-	{ modprobe -d "$tree" -S "$version" --show-depends "$module" 2>/dev/null || true; } | while read -r _ path _; do
-		name=$(basename "$path")
-		if [ ! -e "$path" ] || compgen -G "$root/modules/*-${name%.xz}" >/dev/null; then continue; fi
-		case $name in
-		*.xz) xz -dc "$path" >"$root/modules/$number-${name%.xz}" ;;
-		*) cp "$path" "$root/modules/$number-$name" ;;
-		esac
-		number=$((number + 1))
-	done
-	number=$((number + 100))
-done
+copy_modules "$root/modules" veth e1000 tls gcm aesni_intel
 printf '%s\n' -test.v "-test.run=$run" -test.timeout=60m >"$root/arguments"
 ktls=require
 [ -z "$suite" ] || ktls=rekey
