@@ -18,6 +18,10 @@
 //	                             when its number is printed
 //	workload durable-check DIR SEED MINOR DONE AHEAD
 //	                             whether DIR holds what it must after DONE of these, or up to AHEAD more
+//	workload overwrite FILE FIRST LAST WAY
+//	                             rounds of large writes over a file, WAY being direct or buffered, each stable when its number is printed
+//	workload overwritten FILE ROUND WAY
+//	                             whether all of the file is of that round or a later one
 //
 // Each check is a function that returns what is wrong. `ops` prints a line for each, and ends with
 // status 1 if any failed. The checks are themselves tested on the local file system.

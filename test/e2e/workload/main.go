@@ -15,7 +15,7 @@ func main() {
 	}
 }
 
-var errUsage = errors.New("usage: workload ops DIR [NAME...] | ranges DIR [NAME...] | fill DIR | brim DIR | make DIR N | list DIR | once DIR SIGNAL | hammer DIR SECONDS SEED CRASHES | durable DIR SEED MINOR COUNT | durable-check DIR SEED MINOR DONE AHEAD")
+var errUsage = errors.New("usage: workload ops DIR [NAME...] | ranges DIR [NAME...] | fill DIR | brim DIR | make DIR N | list DIR | once DIR SIGNAL | hammer DIR SECONDS SEED CRASHES | durable DIR SEED MINOR COUNT | durable-check DIR SEED MINOR DONE AHEAD | overwrite FILE FIRST LAST WAY | overwritten FILE ROUND WAY")
 
 func run(args []string) error {
 	if len(args) < 2 {
@@ -45,6 +45,13 @@ func run(args []string) error {
 		return once(dir, rest[0])
 	case name == "durable" && len(rest) == 3, name == "durable-check" && len(rest) == 4:
 		return runDurable(name, dir, rest)
+	case name == "overwrite" && len(rest) == 3:
+		first, err1 := strconv.Atoi(rest[0])
+		last, err2 := strconv.Atoi(rest[1])
+		return errors.Join(err1, err2, overwrite(dir, first, last, rest[2] == "direct"))
+	case name == "overwritten" && len(rest) == 2:
+		round, err := strconv.Atoi(rest[0])
+		return errors.Join(err, overwritten(dir, round, rest[1] == "direct"))
 	case name == "hammer" && len(rest) == 3:
 		seconds, err1 := strconv.Atoi(rest[0])
 		seed, err2 := strconv.ParseUint(rest[1], 10, 64)

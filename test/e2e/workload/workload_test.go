@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 )
@@ -68,5 +70,41 @@ func TestOnceOnTheLocalFileSystem(t *testing.T) {
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	if err := once(dir, dir); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestOverwriteOnTheLocalFileSystem(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	if err := overwrite(path, 1, 3, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := overwritten(path, 3, false); err != nil {
+		t.Error(err)
+	}
+	if err := overwritten(path, 4, false); err == nil {
+		t.Error("an old round is taken for a new one")
+	}
+	old := make([]byte, overwriteBlock)
+	fillBlock(old, 3, 77)
+	for name, spoilt := range map[string]struct {
+		at   int64
+		text []byte
+	}{
+		"zeros": {5 * overwriteBlock, make([]byte, overwriteBlock)}, "half a block": {77*overwriteBlock + 2048, make([]byte, 2048)}, "another block": {78 * overwriteBlock, old},
+	} {
+		if err := overwrite(path, 3, 3, false); err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = f.WriteAt(spoilt.text, spoilt.at)
+		if err := errors.Join(err, f.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if err := overwritten(path, 3, false); err == nil {
+			t.Errorf("%s is not found", name)
+		}
 	}
 }
