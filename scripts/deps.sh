@@ -34,6 +34,8 @@ if [ "$want" != demo ] && [ "$want" != image ]; then
 	need curl has curl
 	need awscli test -x /usr/bin/aws # beside another version, if there is one in the path
 	need stunnel4 has stunnel4
+	need git has git
+	need sqlite3 has sqlite3
 	need procps has pgrep
 	need fio has fio
 	need haproxy has haproxy
