@@ -415,6 +415,16 @@ func TestOldReclaim(t *testing.T) {
 		t.Errorf("%d clients lost", lost)
 	}
 	o.fails(wire.NFS4ERR_NO_GRACE, putFH(h), o.opens("", wire.OPEN4_SHARE_ACCESS_READ, previous))
+
+	// An owner that was reclaimed may leave out one number, for Linux does, and no other owner; none leaves out two.
+	o.seqid += 2
+	o.fails(wire.NFS4ERR_BAD_SEQID, putFH(h), o.closes(res.Stateid))
+	o.seqid -= 2
+	o.ok(putFH(h), o.closes(res.Stateid))
+	fresh := r.newOld("fresh")
+	h, id = fresh.makeFile("g")
+	fresh.seqid++
+	fresh.fails(wire.NFS4ERR_BAD_SEQID, putFH(h), fresh.closes(id))
 }
 
 // What only later minor versions say is not said to this one.
