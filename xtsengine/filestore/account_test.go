@@ -45,9 +45,10 @@ func TestSharedDirty(t *testing.T) {
 	caches := newCaches(t, 32<<20)
 	share := func(o *Options) { o.Caches = caches }
 	slow, quick := newRig(t, 64<<20, share), newRig(t, 64<<20, share)
+	const piece = (directStreamBlocks - 1) * blockBytes // what is gathered in memory
 	fill := func(r *rig, id vfs.FileID) {
 		for n := range uint64(512) {
-			r.write(id, n*16384, noise(n, 16384), vfs.Unstable)
+			r.write(id, n*piece, noise(n, piece), vfs.Unstable)
 		}
 	}
 	slowID, quickID := slow.file("f"), quick.file("f")
@@ -59,7 +60,7 @@ func TestSharedDirty(t *testing.T) {
 	for range 4 {
 		fill(quick, quickID)
 	}
-	if used := caches.dirty.used.Load(); used > caches.dirty.limitBytes+2*16384 {
+	if used := caches.dirty.used.Load(); used > caches.dirty.limitBytes+2*piece {
 		t.Errorf("%d bytes of unstable data, the limit is %d", used, caches.dirty.limitBytes)
 	}
 	slow.background.pause.Unlock()

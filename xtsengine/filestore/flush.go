@@ -144,6 +144,7 @@ func (s *Store) seal(i *inode) (*flush, error) {
 	l := i.active
 	f := &flush{i: i, layer: &l, size: i.rec.attr.Size, number: i.writes, record: i.record}
 	i.active, i.sealed, i.record = layer{}, &l, 0
+	i.streamed.Store(false)
 	return f, nil
 }
 

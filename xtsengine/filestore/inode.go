@@ -41,8 +41,9 @@ type inode struct {
 	// Of the intent log: writes up to loggedTo are in it or stable; the file's last record; and the last one whose data is
 	// in active, or 0.
 	loggedTo, lastRecord, record uint64
-	active                       layer  // unstable data
-	sealed                       *layer // unstable data that is being made stable
+	active                       layer       // unstable data
+	streamed                     atomic.Bool // active has as much as goes to the volume at once
+	sealed                       *layer      // unstable data that is being made stable
 	windows                      map[uint64]extents
 
 	names atomic.Pointer[nameList] // of a directory; a new one comes under mu

@@ -206,6 +206,41 @@ func TestUnstableGoesAtOnce(t *testing.T) {
 	}
 }
 
+// TestStreamGoesAtOnce: behind 64 KiB of unstable content writes of 16 KiB are not gathered in memory either, until it is committed;
+// smaller ones are.
+func TestStreamGoesAtOnce(t *testing.T) {
+	r := newRig(t, 32<<20, nil)
+	id := r.file("f")
+	var content []byte
+	write := func(blocks int, gathers bool) {
+		t.Helper()
+		before := r.Stats().DirtyBytes
+		p := noise(uint64(len(content)), blocks*blockBytes)
+		r.write(id, uint64(len(content)), p, vfs.Unstable)
+		content = append(content, p...)
+		want := int64(0)
+		if gathers {
+			want = int64(len(p))
+		}
+		if got := r.Stats().DirtyBytes - before; got != want {
+			t.Errorf("of %d blocks %d bytes are in memory, want %d", blocks, got, want)
+		}
+	}
+	for range 2 {
+		for n := 0; n < directUnstableBlocks; n += directStreamBlocks {
+			write(directStreamBlocks, true)
+		}
+		write(directStreamBlocks, false)
+		write(directStreamBlocks-1, true)
+		write(directStreamBlocks+1, false)
+		if err := r.Commit(bg, id, 0, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.reopen()
+	r.wantContent(id, content)
+}
+
 // TestJournal follows small commits from the journal to the volume.
 func TestJournal(t *testing.T) {
 	var mu sync.Mutex

@@ -33,9 +33,11 @@ const (
 const (
 	// directBlocks is from how many whole blocks on a durable write goes to the volume at once instead of
 	// being gathered in memory: more than a commit takes along. directUnstableBlocks is the same for one that need not be
-	// durable: 64 KiB, which is what clients with small transfers send, and where gathering costs more than it saves.
+	// durable: 64 KiB, which is what clients with small transfers send, and where gathering costs more than it saves. Where a file has as
+	// much unstable content as that, more than a commit takes along, directStreamBlocks are enough.
 	directBlocks         = 17
 	directUnstableBlocks = 16
+	directStreamBlocks   = 4
 	// behindBytes is how much of unstable writes is in memory at most that is yet to be stored, in bytes, for each store; beyond it a
 	// write returns when it is stored. behindWorkers goroutines store it, up to behindTransfer bytes at a time: no
 	// more is before the disk at once, so that who waits for another file's data does not wait for all of it.

@@ -205,8 +205,11 @@ func (w *writePlan) split() {
 	w.directFirst, w.directEnd = w.first, w.first
 	wholeFirst, wholeEnd := (w.offset+blockBytes-1)/blockBytes, end/blockBytes
 	from := uint64(directUnstableBlocks)
-	if w.stable {
+	switch {
+	case w.stable:
 		from = directBlocks
+	case w.i.streamed.Load():
+		from = directStreamBlocks
 	}
 	if wholeEnd >= wholeFirst+from {
 		w.directFirst, w.directEnd = wholeFirst, wholeEnd
@@ -284,6 +287,9 @@ func (s *Store) place(w *writePlan, id vfs.FileID, asked, writer *vfs.Cred) (uin
 	}
 	s.placeDirect(w)
 	s.placeDirty(w, logged)
+	if i.active.blocks() >= directUnstableBlocks && !i.streamed.Load() {
+		i.streamed.Store(true)
+	}
 	a := &i.rec.attr
 	a.Size = max(a.Size, w.offset+uint64(len(w.p)))
 	a.Written(writer, s.now())
