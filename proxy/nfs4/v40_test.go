@@ -339,9 +339,11 @@ func TestOldLockOwner(t *testing.T) {
 	o.fails(wire.NFS4ERR_BAD_SEQID, putFH(h), unlock(102))
 	o.ok(putFH(h), unlock(101))
 	o.ok(putFH(h), unlock(101))
+	o.fails(wire.NFS4ERR_OLD_STATEID, putFH(h), unlock(102))
 
 	// The client has forgotten the owner, which holds nothing: it begins anew, but not once it holds something.
 	lock = last[wire.LockRes](t, o.ok(putFH(h), o.locks(id, "lo", 7, 0, 10))).Stateid
+	o.fails(wire.NFS4ERR_BAD_SEQID, putFH(h), unlock(7)) // the request with this one has not failed
 	o.fails(wire.NFS4ERR_BAD_SEQID, putFH(h), o.locks(id, "lo", 0, 20, 10))
 	o.seqid--
 	o.fails(wire.NFS4ERR_BAD_SEQID, putFH(h), unlock(102))

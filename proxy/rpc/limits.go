@@ -65,7 +65,7 @@ const (
 	// grew out of. minPasses is how many there may be in any case, and passPatience how long each may wait for its client while
 	// connections wait for theirs, which is looked at by lookEvery.
 	passBytes    = 2 * (DefaultMaxRecordBytes + 256<<10 + 2*headroomBytes)
-	minPasses    = 16
+	minPasses    = 8
 	passPatience = 20 * time.Second
 	lookEvery    = time.Second
 	// recordStepBytes is how much of a record has to come within the time that it is given.
