@@ -57,7 +57,8 @@ var workloads = []workload{
 //
 //	write-1m, read-1m      sequential; the writes UNSTABLE with a COMMIT at the end, the reads of a file
 //	                       that was read once before
-//	read-4k, write-4k      at random offsets; sync is FILE_SYNC, unstable has a COMMIT at the end
+//	read-4k, write-4k      at random offsets, the reads of a file that was read once before; sync is
+//	                       FILE_SYNC, unstable has a COMMIT at the end
 //	getattr                BasicAttrs of one file
 //	create-4k              OPEN, WRITE FILE_SYNC of 4 KiB, CLOSE in a new directory; removed: after as
 //	                       many files were removed
@@ -166,22 +167,28 @@ func sequentialWrite(size int64) func(ctx context.Context, s *session) (*job, er
 	}
 }
 
-// sequentialRead does the same with a file that was read once before: servers differ in whether they keep
-// what is written, and memory that is used for the first time is dear in a virtual machine.
+// readFile makes the file and reads it once: servers differ in whether they keep what is written, and memory that is used
+// for the first time is dear in a virtual machine.
+func (s *session) readFile(ctx context.Context) error {
+	if err := s.ensureFile(ctx); err != nil {
+		return err
+	}
+	once := &meter{depth: 8, limit: int(s.o.FileBytes / largeBytes)}
+	return once.run(ctx, func(ctx context.Context, _, n int) error {
+		return readAll(ctx, s.file, largeBytes, int64(n)*largeBytes)
+	})
+}
+
+// sequentialRead goes through a file that was read once before as sequentialWrite does.
 func sequentialRead(size int64) func(ctx context.Context, s *session) (*job, error) {
 	return func(ctx context.Context, s *session) (*job, error) {
-		if err := s.ensureFile(ctx); err != nil {
+		if err := s.readFile(ctx); err != nil {
 			return nil, err
 		}
 		steps := int(s.o.FileBytes / size)
-		op := func(ctx context.Context, _, n int) error {
+		return &job{unit: 1, bytes: size, op: func(ctx context.Context, _, n int) error {
 			return readAll(ctx, s.file, int(size), int64(n%steps)*size)
-		}
-		once := &meter{depth: 8, limit: steps}
-		if err := once.run(ctx, op); err != nil {
-			return nil, err
-		}
-		return &job{unit: 1, bytes: size, op: op}, nil
+		}}, nil
 	}
 }
 
@@ -201,7 +208,7 @@ func (s *session) offsets(depth int) func(worker int) int64 {
 }
 
 func randomRead(ctx context.Context, s *session) (*job, error) {
-	if err := s.ensureFile(ctx); err != nil {
+	if err := s.readFile(ctx); err != nil {
 		return nil, err
 	}
 	offset := s.offsets(32)
