@@ -1,9 +1,9 @@
 #!/bin/bash
 # The checks of test-client.sh, in its guest, on the host's programs. It may write to /mnt alone.
-# usage: test-client-guest.sh SERVER_NAME DIRECTORY_OF_TLSHD CONFIGURATION_OF_TLSHD
+# usage: test-client-guest.sh SERVER_NAME NAME_OF_ONE_THAT_WANTS_CERTIFICATES DIRECTORY_OF_TLSHD CONFIGURATION_OF_TLSHD
 set -euo pipefail
 
-name=$1 tlshd=$2 conf=$3
+name=$1 known=$2 tlshd=$3 conf=$4
 uname -r
 
 # fails COMMAND...: it does. (A command behind ! does not end a script.)
@@ -61,10 +61,14 @@ check42() {
 	cd /
 }
 
+# mount_from SERVER_NAME OPTIONS DIRECTORY
+mount_from() { mount -i -t nfs4 -o "$2,addr=10.0.2.2,clientaddr=10.0.2.15" "$1:/" "$3"; }
+
+# mount_and_check LABEL OPTIONS [SERVER_NAME]
 mount_and_check() {
 	local dir=/mnt/$1
 	mkdir "$dir"
-	mount -i -t nfs4 -o "$2,addr=10.0.2.2,clientaddr=10.0.2.15" "$name:/" "$dir"
+	mount_from "${3:-$name}" "$2" "$dir"
 	mkdir "$dir/here"
 	check "$dir/here"
 	[[ $2 != vers=4.2* ]] || check42 "$dir/here"
@@ -83,6 +87,10 @@ sleep 5
 for minor in 1 2; do
 	mount_and_check "tls-4.$minor" "vers=4.$minor,xprtsec=tls"
 done
+mount_and_check mtls-4.2 vers=4.2,xprtsec=mtls,port=2052 "$known"
+mkdir /mnt/refused
+fails mount_from "$known" vers=4.2,xprtsec=tls,port=2052 /mnt/refused
+fails mount_from "$known" vers=4.2,port=2052 /mnt/refused
 grep TlsRxSw /proc/net/tls_stat
 dmesg >/mnt/messages
 fails grep -E 'BUG:|Oops|WARNING:' /mnt/messages

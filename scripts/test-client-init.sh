@@ -16,7 +16,7 @@ $b mount --bind /proc /host/proc
 $b mount --bind /sys /host/sys
 $b mount --bind /dev /host/dev
 $b mount -t tmpfs mnt /host/mnt
-if $b chroot /host /bin/bash "$checks" "$name" "$tlshd" "$conf"; then
+if $b chroot /host /bin/bash "$checks" "$name" "$known" "$tlshd" "$conf"; then
 	echo "test-client: passed"
 fi
 $b poweroff -f
