@@ -17,6 +17,9 @@ var more = []workload{
 	{"write-64k-d8", 8, sequentialWrite(64 << 10)},
 	{"read-16k-d16", 16, sequentialRead(16 << 10)},
 	{"read-64k-d8", 8, sequentialRead(64 << 10)},
+	{"append-4k-sync-d1", 1, appendSync(smallBytes)},
+	{"append-200-sync-d1", 1, appendSync(200)},
+	{"append-4k-sync-d16", 16, appendSync(smallBytes)},
 	{"create-64k-d16", 16, createUnstable(64 << 10)},
 	{"open-read-d16", 16, openRead},
 	{"lookup-d16", 16, lookUp},
@@ -29,6 +32,8 @@ var more = []workload{
 //
 //	write-16k, read-16k,    sequential, as those of 1 MiB
 //	write-64k, read-64k
+//	append-4k, append-200   at the end of a file, FILE_SYNC, as a program's log or journal; each call under way has a
+//	                        file of its own
 //	create-64k              OPEN, WRITE UNSTABLE of 64 KiB, COMMIT, CLOSE in a new directory
 //	open-read               OPEN, READ of 4 KiB, CLOSE of one file after the other
 //	lookup                  of one file after the other, with BasicAttrs
@@ -133,6 +138,38 @@ func createUnstable(size int) func(ctx context.Context, s *session) (*job, error
 				return s.createOne(ctx, dir, n, data, wire.UNSTABLE4)
 			},
 			clean: func(ctx context.Context) { s.removeTree(ctx, s.dir, name) },
+		}, nil
+	}
+}
+
+// appendSync has each worker write at the end of a new file of its own.
+func appendSync(size int64) func(ctx context.Context, s *session) (*job, error) {
+	return func(ctx context.Context, s *session) (*job, error) {
+		dir, name, err := s.freshDir(ctx)
+		if err != nil {
+			return nil, err
+		}
+		data := buffers(1, int(size))[0]
+		files, ends := make([]*nfsclient.File, setupDepth), make([]int64, setupDepth)
+		for n := range files {
+			files[n], _, err = s.client.Open(ctx, dir, fileName(n), nfsclient.OpenOptions{Write: true, Create: true})
+			if err != nil {
+				return nil, err
+			}
+		}
+		return &job{
+			unit: 1, bytes: size,
+			op: func(ctx context.Context, worker, _ int) error {
+				at := ends[worker]
+				ends[worker] += size
+				return writeAll(ctx, files[worker], data, at, wire.FILE_SYNC4)
+			},
+			clean: func(ctx context.Context) {
+				for _, f := range files {
+					f.Close(ctx) // with the file: it is removed
+				}
+				s.removeTree(ctx, s.dir, name)
+			},
 		}, nil
 	}
 }
