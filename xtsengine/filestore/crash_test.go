@@ -350,7 +350,7 @@ func (c *crashWorker) doWrite(f *crashFile) error {
 	return c.write(f, offset, length, want)
 }
 
-// doOverwrite changes a few bytes of a file of 20 blocks and more; a shorter one is written anew.
+// doOverwrite changes a few bytes of a file of 20 blocks and more, or lets it grow; a shorter one is written anew.
 func (c *crashWorker) doOverwrite(f *crashFile) error {
 	const bytes = 20 * blockBytes
 	if len(f.now()) < bytes {
@@ -360,7 +360,11 @@ func (c *crashWorker) doOverwrite(f *crashFile) error {
 	if c.rng.IntN(10) == 0 {
 		want = vfs.Unstable
 	}
-	return c.write(f, c.rng.IntN(bytes-5000), 1+c.rng.IntN(5000), want)
+	offset := c.rng.IntN(bytes - 5000)
+	if n := len(f.now()); n < 2*bytes && c.rng.IntN(3) == 0 {
+		offset = n + []int{0, 0, -100, 5000}[c.rng.IntN(4)]
+	}
+	return c.write(f, offset, 1+c.rng.IntN(5000), want)
 }
 
 func (c *crashWorker) write(f *crashFile, offset, length int, want vfs.Stability) error {

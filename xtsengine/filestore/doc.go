@@ -34,7 +34,7 @@
 //   - Blocks that several extents share have a record that counts them, changed in the batch of the
 //     extents (shares). What is metered is counted in the batch of each change (quota).
 //
-// Small synchronous overwrites are durable in a log of their own until the flusher comes to them (intentLog): a start carries out
+// Small synchronous writes are durable in a log of their own until the flusher comes to them (intentLog): a start carries out
 // again what is in it and was not flushed.
 //
 // An overwrite takes fresh blocks and gives the old ones back when it is stable. Each file system with

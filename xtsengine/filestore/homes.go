@@ -128,13 +128,9 @@ func (s *Store) replaces(i *inode, file uint64) (bool, error) {
 	if i.active.has(file) || (i.sealed != nil && i.sealed.has(file)) {
 		return true, nil // with the flush under way at the latest, it is in a block that only this file has
 	}
-	e, err := s.window(i, file/windowBlocks, true)
-	if err != nil {
+	src, ok, err := s.committed(i, file)
+	if err != nil || !ok || src.ext.place != onVolume {
 		return false, err
-	}
-	src, ok := e.source(file, 1)
-	if !ok || src.ext.place != onVolume {
-		return false, nil
 	}
 	parts, err := s.alone(src.ext.run())
 	parts, _ = s.splitMoved(parts)

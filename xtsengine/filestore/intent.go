@@ -8,14 +8,14 @@ import (
 	pebblevfs "github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// intentLog makes small synchronous overwrites durable before they are flushed. Such a write is unstable data like any
+// intentLog makes small synchronous writes durable before they are flushed. Such a write is unstable data like any
 // other, and beside that a record in this log: what waits for the disk is one write of one file. The flusher brings
 // the data to the volume later, many blocks at a time. After a crash a start carries out the records again whose data
 // was not flushed (replayIntent).
 //
-// A write is logged if it changes nothing but content that is stable already and that no other file shares, so that to
-// carry it out again takes no space that a full volume lacks; and if all writes to the file before it are
-// logged or stable, so that none becomes durable without those before it (loggable). All others are committed.
+// A write is logged if no other file shares what it replaces, so that to carry it out again takes no space that a full
+// volume lacks: what else it takes was promised to it, and is free after a crash; and if all writes to the file before it
+// are logged or stable, so that none becomes durable without those before it (loggable). All others are committed.
 //
 // Records are numbered. What tells a start which of them count:
 //

@@ -151,25 +151,10 @@ func TestNotLogged(t *testing.T) {
 	id, want := r.large("f", 100)
 	r.overwrite(id, want, 0, maxIntentBytes, true)
 	r.overwrite(id, want, 0, maxIntentBytes+1, false)
-	grown := append(want, 0)
-	r.overwrite(id, grown, len(want)-1, 2, false) // a new size
-	want = grown
-	r.overwrite(id, want, 0, 1, true)
 	r.write(id, 9000, []byte("x"), vfs.Unstable)
 	want[9000] = 'x'
 	r.overwrite(id, want, 0, 1, false) // takes the unstable one along
 	r.overwrite(id, want, 0, 1, true)
-
-	small := r.file("small")
-	content := noise(3, 100)
-	r.Store.writeStable(t, small, 0, content)
-	r.overwrite(small, content, 10, 10, true) // inline
-	if err := r.SetAttr(bg, nil, small, &vfs.SetAttr{Mask: vfs.SetSize, Size: 10 * blockBytes}, new(vfs.Attr)); err != nil {
-		t.Fatal(err)
-	}
-	content = append(content, make([]byte, 10*blockBytes-len(content))...)
-	r.overwrite(small, content, 5*blockBytes, 10, false) // a hole
-	r.overwrite(small, content, 5*blockBytes, 10, true)  // in the journal
 
 	twin := r.file("twin")
 	if err := r.Clone(bg, nil, id, twin, 0, 0, 0, new(vfs.Attr)); err != nil {
@@ -178,10 +163,87 @@ func TestNotLogged(t *testing.T) {
 	copied := bytes.Clone(want)
 	r.overwrite(twin, copied, 3*blockBytes, blockBytes, false) // shared
 	r.overwrite(id, want, 200, 10, false)
+
+	one, content := r.file("one of many"), make([]byte, 10)
+	r.stableWrites.Add(1) // another one is under way
+	r.overwrite(one, content, 0, 10, false)
+	r.overwrite(one, content, 0, 10, true) // not new any more
+	r.stableWrites.Add(-1)
 	r.crash()
 	r.wantContent(id, want)
 	r.wantContent(twin, copied)
-	r.wantContent(small, content)
+	r.wantContent(one, content)
+}
+
+// TestIntentGrow lets files grow by logged writes: at their end, behind it, into holes and into what is reserved, and from
+// nothing. What they have grown by is durable, and counted as before.
+func TestIntentGrow(t *testing.T) {
+	r := newIntentRig(t, 64<<20, nil)
+	id, want := r.large("f", 100)
+	grow := func(id vfs.FileID, want []byte, offset, n int) []byte {
+		t.Helper()
+		want = append(want, make([]byte, max(0, offset+n-len(want)))...)
+		r.overwrite(id, want, offset, n, true)
+		if a := r.attr(id); a.Size != uint64(len(want)) {
+			t.Errorf("%d bytes, should be %d", a.Size, len(want))
+		}
+		return want
+	}
+	for _, n := range []int{1, 200, blockBytes, 3 * blockBytes, maxIntentBytes} {
+		want = grow(id, want, len(want), n)
+	}
+	want = grow(id, want, len(want)+5*blockBytes+7, 100)
+	smallID := r.file("small")
+	small := grow(smallID, grow(smallID, nil, 0, 100), 100, 100)
+	if err := r.SetAttr(bg, nil, smallID, &vfs.SetAttr{Mask: vfs.SetSize, Size: 10 * blockBytes}, new(vfs.Attr)); err != nil {
+		t.Fatal(err)
+	}
+	small = append(small, make([]byte, 10*blockBytes-len(small))...)
+	small = grow(smallID, small, 5*blockBytes, 10) // a hole
+	small = grow(smallID, small, 5*blockBytes, 10) // in memory
+	if err := r.Allocate(bg, nil, smallID, 20*blockBytes, 10*blockBytes, new(vfs.Attr)); err != nil {
+		t.Fatal(err)
+	}
+	small = append(small, make([]byte, 30*blockBytes-len(small))...)
+	used := r.attr(smallID).Used
+	small = grow(smallID, small, 22*blockBytes-100, blockBytes) // reserved, and a block of it in part
+	if a := r.attr(smallID); a.Used != used {
+		t.Errorf("%d bytes are used, before what was reserved was written %d", a.Used, used)
+	}
+	before, beforeSmall := r.attr(id), r.attr(smallID)
+	r.crash()
+	r.wantContent(id, want)
+	r.wantContent(smallID, small)
+	for id, was := range map[vfs.FileID]vfs.Attr{id: before, smallID: beforeSmall} {
+		if a := r.attr(id); a.Size != was.Size || a.Used != was.Used || a.MTime != was.MTime {
+			t.Errorf("attributes %+v, before the crash %+v", a, was)
+		}
+	}
+}
+
+// TestIntentGrowPieces flushes a file that has grown by logged writes piece by piece, and crashes between two: what is stored
+// ends where the file does, and the rest is carried out again.
+func TestIntentGrowPieces(t *testing.T) {
+	r := newIntentRig(t, 64<<20, func(o *Options) { o.pieceBlocks = 2 })
+	id, want := r.large("f", 20)
+	want = append(want, make([]byte, 7*blockBytes+100)...)
+	for file := 20; file < 27; file++ {
+		r.overwrite(id, want[:(file+1)*blockBytes], file*blockBytes, blockBytes, true)
+	}
+	r.overwrite(id, want, 27*blockBytes, 100, true)
+	i := r.pin(id.Inode)
+	for _, piece := range [][]uint64{{20, 21}, {26, 27}} {
+		if _, err := r.flushPiece(i, piece); err != nil {
+			t.Fatal(err)
+		}
+		end := min((piece[1]+1)*blockBytes, uint64(len(want)))
+		if i.size != end {
+			t.Errorf("%d bytes are stored behind the piece %d, should be %d", i.size, piece, end)
+		}
+	}
+	r.unpin(i)
+	r.crash()
+	r.wantContent(id, want)
 }
 
 // TestIntentOrder crashes behind changes that records must not undo: flushes of later writes, a new size, a hole, a
@@ -324,7 +386,10 @@ func TestIntentFullStored(t *testing.T) {
 		t.Fatal(err)
 	}
 	small, inline := r.file("small"), noise(9, 200)
-	r.Store.writeStable(t, small, 0, inline)
+	r.write(small, 0, inline, vfs.Unstable)
+	if err := r.Commit(bg, small, 0, 0); err != nil {
+		t.Fatal(err)
+	}
 	if s := r.Stats(); s.JournalBytes < 3*blockBytes || s.InlineBlocks == 0 {
 		t.Fatalf("not stored as this test needs it: %+v", s)
 	}
@@ -346,6 +411,10 @@ func TestIntentFullStored(t *testing.T) {
 	again(id, want, 3*blockBytes-100, 200) // the journal and the volume
 	again(id, want, 9*blockBytes+5, 2*blockBytes)
 	again(small, inline, 50, 20)
+	want = append(want, make([]byte, 5000)...)
+	again(id, want, 40*blockBytes, 5000) // behind the end
+	inline = append(inline, make([]byte, 300)...)
+	again(small, inline, 190, 310)
 	r.wantContent(id, want)
 	r.wantContent(small, inline)
 	if err := r.flushAll(); err != nil {

@@ -240,13 +240,9 @@ func (s *Store) storedAt(i *inode, file uint64) (place, error) {
 	if i.active.has(file) {
 		return onVolume, nil
 	}
-	e, err := s.window(i, file/windowBlocks, true)
-	if err != nil {
+	src, ok, err := s.committed(i, file)
+	if err != nil || !ok {
 		return onVolume, err
-	}
-	src, ok := e.source(file, 1)
-	if !ok {
-		return onVolume, nil
 	}
 	return src.ext.place, nil
 }
@@ -258,6 +254,8 @@ func (s *Store) spill(i *inode, file uint64, at int, part []byte) error {
 	defer freeBlock(b)
 	i.mu.Lock()
 	err := s.readBlock(i, file, b)
+	size := max(i.size, file*blockBytes+uint64(at+len(part)))
+	i.rec.attr.Size = max(i.rec.attr.Size, size)
 	i.mu.Unlock()
 	if err != nil {
 		return err
@@ -265,7 +263,7 @@ func (s *Store) spill(i *inode, file uint64, at int, part []byte) error {
 	copy(b[at:], part)
 	i.flushing.Lock()
 	defer i.flushing.Unlock()
-	f := &flush{i: i, layer: &layer{dirty: map[uint64]*block{file: b}}, files: []uint64{file}, where: inJournal, size: i.size}
+	f := &flush{i: i, layer: &layer{dirty: map[uint64]*block{file: b}}, files: []uint64{file}, where: inJournal, size: size}
 	f.over = f.dirtyExtents()
 	if err := s.switchOver(f); err != nil {
 		return err
@@ -290,8 +288,12 @@ func (s *Store) patch(i *inode, file uint64, where place, at int, part []byte) e
 	if where == inInode {
 		table = tableInline
 	}
+	i.mu.Lock()
+	i.size = max(i.size, file*blockBytes+uint64(at+len(part)))
+	i.rec.attr.Size = max(i.rec.attr.Size, i.size)
 	batch := s.db.NewBatch()
 	set(batch, pairKey(table, i.number, file), trim(b[:]))
 	i.put(batch)
+	i.mu.Unlock()
 	return s.store(batch)
 }

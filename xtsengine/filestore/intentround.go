@@ -31,39 +31,51 @@ func (s *Store) intentHalfBytes() int64 { return s.opts.IntentBytes / 2 }
 // file's mu is held alone.
 func (s *Store) loggable(w *writePlan) bool {
 	i := w.i
-	end := w.offset + uint64(len(w.p))
 	switch {
 	case !w.stable || s.opts.IntentBytes == 0 || len(w.p) > maxIntentBytes:
 		return false
 	case w.thrifty || i.active.scarce || w.directFirst != w.directEnd:
 		return false
-	case max(i.stable.Load(), i.loggedTo) < i.writes || end > i.size:
+	case max(i.stable.Load(), i.loggedTo) < i.writes:
+		return false
+	case i.size == 0 && s.stableWrites.Load() > 1: // many new files: a flush of each costs more than what they share now
 		return false
 	}
 	for file := w.first; file < w.end; file++ {
-		if !s.replaceable(i, file) {
+		if !s.unshared(i, file) {
 			return false
 		}
 	}
 	return true
 }
 
-// replaceable says whether a file block is in the metadata store, or in a block of the volume that no other file shares. mu is
-// held alone.
-func (s *Store) replaceable(i *inode, file uint64) bool {
+// committed finds a file block among what is stable; ok says that it is there, if only reserved. mu is held alone.
+func (s *Store) committed(i *inode, file uint64) (src source, ok bool, err error) {
 	e, err := s.window(i, file/windowBlocks, true)
+	if err != nil {
+		return source{}, false, err
+	}
+	src, ok = e.source(file, 1)
+	return src, ok, nil
+}
+
+// unshared says whether no other file has a file block. mu is held alone.
+func (s *Store) unshared(i *inode, file uint64) bool {
+	src, ok, err := s.committed(i, file)
 	if err != nil {
 		return false
 	}
-	src, ok := e.source(file, 1)
-	if !ok || src.ext.place == reserved {
-		return false
-	}
-	if src.ext.place != onVolume || s.shares.records.Load() == 0 {
+	if !ok || src.ext.place != onVolume || s.shares.records.Load() == 0 {
 		return true
 	}
 	parts, err := s.alone(src.ext.run())
 	return err == nil && len(parts) > 0
+}
+
+// grows says whether the file gets a block by one that is written; mu is held alone.
+func (s *Store) grows(i *inode, file uint64) bool {
+	_, ok, err := s.committed(i, file)
+	return err != nil || !ok
 }
 
 // logWrite queues the record of a write that was just placed, if the log takes it; mu is held alone.

@@ -54,7 +54,7 @@ type Options struct {
 	UnstableBytes int64
 	// UnstableAge is how long data stays unstable at most; default 30 s.
 	UnstableAge time.Duration
-	// IntentBytes is the length of the intent log, in bytes: small synchronous overwrites are durable there before they are
+	// IntentBytes is the length of the intent log, in bytes: small synchronous writes are durable there before they are
 	// brought to the volume. It is made with the first such write. 0, the default, is none; a log that is there is
 	// read all the same.
 	IntentBytes int64

@@ -65,17 +65,23 @@ func (s *Store) sealPiece(i *inode, files []uint64) (f *flush, record uint64, er
 		return nil, 0, nil
 	}
 	l := &layer{dirty: make(map[uint64]*block, len(files))}
+	size := i.size
 	for _, file := range files {
-		if b := i.active.dirty[file]; b != nil {
-			l.dirty[file] = b
-			l.setOver(file)
-			delete(i.active.dirty, file)
-			delete(i.active.over, file)
+		b := i.active.dirty[file]
+		if b == nil {
+			continue
 		}
+		l.dirty[file] = b
+		if _, ok := i.active.over[file]; ok {
+			l.setOver(file)
+		}
+		delete(i.active.dirty, file)
+		delete(i.active.over, file)
+		size = max(size, min((file+1)*blockBytes, i.rec.attr.Size)) // nothing is stored behind the end of a file
 	}
 	if l.empty() {
 		return nil, 0, nil
 	}
 	i.sealed = l
-	return &flush{i: i, layer: l, size: i.size}, i.lastRecord, nil
+	return &flush{i: i, layer: l, size: size}, i.lastRecord, nil
 }

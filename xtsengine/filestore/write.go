@@ -57,6 +57,10 @@ func (s *Store) Write(ctx context.Context, writer *vfs.Cred, check bool, id vfs.
 		return 0, err
 	}
 	s.stats.writes.Add(1)
+	if want != vfs.Unstable {
+		s.stableWrites.Add(1)
+		defer s.stableWrites.Add(-1)
+	}
 	i := s.pin(id.Inode)
 	defer s.unpin(i)
 	asked := writer
@@ -368,7 +372,7 @@ func (s *Store) placeDirty(w *writePlan, logged bool) {
 			s.unstable.add(-blocksOf(w.freed[before:]) * blockBytes)
 			s.dirtyMem.add(blockBytes)
 			w.keep(file)
-			if logged {
+			if logged && !s.grows(w.i, file) {
 				l.setOver(file)
 			}
 		}
