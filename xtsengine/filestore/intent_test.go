@@ -232,6 +232,15 @@ func TestIntentGrowPieces(t *testing.T) {
 	}
 	r.overwrite(id, want, 27*blockBytes, 100, true)
 	i := r.pin(id.Inode)
+	used := r.attr(id).Used
+	f, _, err := r.sealPiece(i, []uint64{20, 21})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := r.attr(id); a.Used != used {
+		t.Errorf("%d bytes are used while a piece is flushed, %d before", a.Used, used)
+	}
+	r.unseal(f)
 	for _, piece := range [][]uint64{{20, 21}, {26, 27}} {
 		if _, err := r.flushPiece(i, piece); err != nil {
 			t.Fatal(err)
@@ -415,6 +424,12 @@ func TestIntentFullStored(t *testing.T) {
 	again(id, want, 40*blockBytes, 5000) // behind the end
 	inline = append(inline, make([]byte, 300)...)
 	again(small, inline, 190, 310)
+	i, part := r.pin(id.Inode), noise(50, 100)
+	if err := r.spill(i, 50, 10, part); err != nil { // behind the end, where nothing is left of the volume
+		t.Fatal(err)
+	}
+	r.unpin(i)
+	want = append(append(want, make([]byte, 50*blockBytes+10-len(want))...), part...)
 	r.wantContent(id, want)
 	r.wantContent(small, inline)
 	if err := r.flushAll(); err != nil {
