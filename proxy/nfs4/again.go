@@ -81,7 +81,7 @@ func (c *compound) executeAgain(op wire.Op, def *opDef) wire.Status {
 	done := c.repeating.done(uint32(c.index))
 	answer := repeats[op]
 	switch {
-	case done != nil && answer != nil && c.out.Room() < def.resultBytes:
+	case done != nil && answer != nil && !c.out.Provide(def.resultBytes):
 		return c.tooBig
 	case done != nil && answer != nil:
 		return answer(c, done)

@@ -311,7 +311,7 @@ func (c *compound) admit(def *opDef) wire.Status {
 		return wire.NFS4ERR_ACCESS
 	case def.modifies && !c.grant.Write:
 		return wire.NFS4ERR_ROFS
-	case c.out.Room() < def.resultBytes:
+	case !c.out.Provide(def.resultBytes):
 		return c.tooBig // before anything has happened
 	case len(c.carriedOut) == maxMarks && repeats[c.op] != nil:
 		return wire.NFS4ERR_TOO_MANY_OPS

@@ -289,6 +289,47 @@ func TestSizeLimits(t *testing.T) {
 	s.fails0(wire.NFS4ERR_REP_TOO_BIG_TO_CACHE)
 }
 
+// Nor does an operation take effect whose result has nothing but a status, and does not fit before those that follow.
+func TestNoEffectWithoutRoom(t *testing.T) {
+	r := newRig(t, nil)
+	wide := r.newSession42("c")
+	h, id := wide.makeFile("f", 0o666)
+	other, otherID := wide.makeFile("other", 0o666)
+	wide.ok(putFH(h), write(id, 0, strings.Repeat("x", 4096)))
+	clone := cloneOf(id, otherID, 0, 0, 4096)
+	for _, c := range []struct {
+		from []byte
+		op   call
+	}{
+		{h, allocate(id, 0, 4096)},
+		{h, deallocate(id, 0, 4096)},
+		{other, call{wire.OP_CLONE, &clone}},
+	} {
+		refused := 0
+		for bytes := 200; bytes < 400; bytes += 4 {
+			changed := false
+			r.fs.beforeChange = func() { changed = true }
+			s := r.newSessionWith("c", wire.ChannelAttrs{MaxRequestSize: 2048, MaxResponseSize: uint32(bytes), MaxOperations: 16, MaxRequests: 1})
+			s.minor = 2
+			a := s.do(putFH(h), getFH, getFH, getFH, saveFH, putFH(c.from), c.op, getAttr(wire.FATTR4_CHANGE), putRoot)
+			at := a.results[len(a.results)-1].op
+			if a.status != wire.NFS4_OK && a.status != wire.NFS4ERR_REP_TOO_BIG {
+				t.Fatalf("%v with %d bytes: %+v", c.op.op, bytes, a)
+			}
+			if a.status != wire.NFS4_OK && at == c.op.op {
+				refused++
+				if changed {
+					t.Errorf("%v with %d bytes: it was carried out and refused", c.op.op, bytes)
+				}
+			}
+			wantStatus(t, r.raw(call{wire.OP_DESTROY_SESSION, &wire.DestroySessionArgs{SessionID: s.id}}), wire.NFS4_OK)
+		}
+		if refused == 0 {
+			t.Errorf("%v always had room", c.op.op)
+		}
+	}
+}
+
 // A SETATTR has the attributes that it set behind its status, whatever that is.
 func TestSetAttrAlwaysHasItsBody(t *testing.T) {
 	r := newRig(t, nil)

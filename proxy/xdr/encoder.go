@@ -133,6 +133,15 @@ func (e *Encoder) Room() int {
 	return max(e.limit-len(e.buf), 0)
 }
 
+// Provide sees to it that n more bytes can be written, and gets the memory for them now. It says false, and the encoder has
+// failed, if they are above the limit or there is no memory; n = 0 fails where more than the limit is written already.
+func (e *Encoder) Provide(n int) bool {
+	if e.err == nil && n > e.limit-len(e.buf) {
+		e.Fail(ErrLimit)
+	}
+	return e.err == nil && (cap(e.buf)-len(e.buf) >= n || e.makeRoom(n))
+}
+
 // Limit is the greatest length the encoding may reach.
 func (e *Encoder) Limit() int { return e.limit }
 

@@ -235,6 +235,27 @@ func TestEncoderGrows(t *testing.T) {
 	}
 }
 
+func TestEncoderProvides(t *testing.T) {
+	var e Encoder
+	g := &doubler{max: 1 << 10}
+	e.Reset(make([]byte, 8), 64, g)
+	e.Uint64(1)
+	if !e.Provide(56) || g.calls != 1 || e.Len() != 8 {
+		t.Fatalf("room that there is: %v after %d calls of Grow", e.Err(), g.calls)
+	}
+	if e.Reserve(56) == nil || g.calls != 1 {
+		t.Errorf("%d calls of Grow for room that was provided", g.calls)
+	}
+	e.SetLimit(60)
+	if e.Provide(0) || !errors.Is(e.Err(), ErrLimit) || e.Provide(0) {
+		t.Error("there is room above the limit")
+	}
+	e.Reset(make([]byte, 8), 1<<30, g)
+	if e.Provide(2<<10) || !errors.Is(e.Err(), ErrLimit) {
+		t.Error("there is memory that the Grower has not")
+	}
+}
+
 func TestEncoderFail(t *testing.T) {
 	e := NewEncoder(make([]byte, 0, 64))
 	e.Uint32(1)
