@@ -46,7 +46,7 @@ func opLockT40(c *compound) wire.Status {
 	var a wire.LockTArgs
 	a.Decode(&peek)
 	if peek.Err() == nil {
-		if st := c.s.state.EnterClient(a.Owner.ClientID, c.principal.Identity, &c.ticket); st != wire.NFS4_OK {
+		if st := c.s.state.EnterClient(a.Owner.ClientID, c.principal.Identity, !c.grant.Mount, &c.ticket); st != wire.NFS4_OK {
 			return st
 		}
 	}

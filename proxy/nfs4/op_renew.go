@@ -9,7 +9,7 @@ func opRenew(c *compound) wire.Status {
 	if c.malformed() {
 		return wire.NFS4ERR_BADXDR
 	}
-	return c.s.state.EnterClient(a.ClientID, c.principal.Identity, &c.ticket) // left in result
+	return c.s.state.EnterClient(a.ClientID, c.principal.Identity, !c.grant.Mount, &c.ticket) // left in result
 }
 
 // opReleaseLockOwner serves RELEASE_LOCKOWNER (RFC 7530 §16.37).
@@ -19,7 +19,7 @@ func opReleaseLockOwner(c *compound) wire.Status {
 	if c.malformed() {
 		return wire.NFS4ERR_BADXDR
 	}
-	if st := c.s.state.EnterClient(a.Owner.ClientID, c.principal.Identity, &c.ticket); st != wire.NFS4_OK {
+	if st := c.s.state.EnterClient(a.Owner.ClientID, c.principal.Identity, !c.grant.Mount, &c.ticket); st != wire.NFS4_OK {
 		return st
 	}
 	return c.s.state.ReleaseLockOwner(&c.ticket, a.Owner.Owner)

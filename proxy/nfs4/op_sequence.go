@@ -26,6 +26,7 @@ func (c *compound) enterSession() (state.Verdict, wire.Status) {
 		Slot:         a.SlotID,
 		Highest:      a.HighestSlot,
 		CacheThis:    a.CacheThis,
+		Guest:        !c.grant.Mount,
 		RequestBytes: c.requestLen,
 		ReplyBytes:   c.out.Len() + sequenceResultBytes,
 		Operations:   c.head.Ops,

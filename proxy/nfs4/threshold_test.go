@@ -84,6 +84,49 @@ func TestThresholdClientsAreBounded(t *testing.T) {
 	wantStatus(t, do(1, exchangeID("third")), wire.NFS4_OK) // in the place of the second, which was silent
 }
 
+// Who may not mount any more can neither close a file nor give a lock back. However often it is heard of, others have what it holds
+// when its lease is over; if nobody wanted it, it is there when the client may mount again.
+func TestThresholdDoesNotRenewLeases(t *testing.T) {
+	r := newRig(t, nil)
+	rest := func(renew ...func()) {
+		for range 4 {
+			r.now = r.now.Add(testLease / 3)
+			for _, f := range renew {
+				f()
+			}
+		}
+	}
+	inside := r.newSession("inside")
+	h, id := inside.makeFile("f", 0o666)
+
+	b := r.s.Bind(nfs4.ConnInfo{Grant: everything})
+	s := inside.r.newSession("was inside").on(b)
+	open := at[wire.OpenRes](t, s.ok(putRoot, open("f", forBoth)), 2).Stateid
+	held := last[wire.StateidRes](t, s.ok(putFH(h), lockFor(open, wire.WRITE_LT))).Stateid
+	b.SetGrant(nfs4.Grant{})
+	s.fails(wire.NFS4ERR_ACCESS, putFH(h))
+	rest(func() { s.ok() }, func() { inside.ok() })
+	b.SetGrant(everything)
+	s.ok(putFH(h), write(held, 0, "x"))
+	inside.fails(wire.NFS4ERR_DENIED, putFH(h), lockFor(id, wire.WRITE_LT))
+	b.SetGrant(nfs4.Grant{})
+	rest(func() { s.ok() }, func() { inside.ok() })
+	mine := last[wire.StateidRes](t, inside.ok(putFH(h), lockFor(id, wire.WRITE_LT))).Stateid
+	s.fails0(wire.NFS4ERR_BADSESSION)
+	mine = last[wire.StateidRes](t, inside.ok(putFH(h), call{wire.OP_LOCKU, &wire.LockUArgs{Type: wire.WRITE_LT, Stateid: mine, Length: 10}})).Stateid
+
+	o := r.newOld("old")
+	o.r = &rig{t: t, b: b}
+	b.SetGrant(everything)
+	renew := call{wire.OP_RENEW, &wire.RenewArgs{ClientID: o.id}}
+	opened := o.confirm(h, last[wire.OpenRes](t, o.ok(putRoot, o.opens("f", forBoth, nil))).Stateid)
+	o.ok(putFH(h), o.locks(opened, "l", 1, 0, 10))
+	b.SetGrant(nfs4.Grant{})
+	rest(func() { o.ok(renew) }, func() { inside.ok() })
+	inside.ok(putFH(h), call{wire.OP_LOCK, &wire.LockArgs{Type: wire.WRITE_LT, Length: 10, LockStateid: mine}})
+	o.fails(wire.NFS4ERR_EXPIRED, renew)
+}
+
 func TestThresholdOfOldClients(t *testing.T) {
 	r := newRig(t, nil)
 	o := r.newOld("c")

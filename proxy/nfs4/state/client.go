@@ -233,6 +233,14 @@ func (m *Machine) DestroyClientID(id wire.ClientID, identity string) (owner stri
 	return c.owner, wire.NFS4_OK
 }
 
+// renew renews c's lease, but for a guest: who was let in once and may not mount any more can't give back what it holds, so that
+// others can have it when the lease is over. mu is held for reading.
+func (m *Machine) renew(c *client, guest bool) {
+	if !guest {
+		c.renewed.Store(m.now())
+	}
+}
+
 // expiredLocked says whether c's lease has run out. One with a request under way has renewed it.
 func (m *Machine) expiredLocked(c *client) bool {
 	return c.running.Load() == 0 && m.silentLocked(c) > m.opt.Lease

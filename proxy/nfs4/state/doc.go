@@ -15,6 +15,8 @@
 //	condemned: no session reaches it; once its record is gone from stable storage it is buried,
 //	and only then may another client have what it held (RFC 8881 §8.4.3)
 //
+// A client that may not mount any more (Guest) does not renew its lease.
+//
 // A client is never condemned or replaced while one of its requests is being executed, so whoever
 // has a [Ticket] can rely on what it checked.
 //

@@ -95,6 +95,7 @@ func (m *Machine) CreateSession(r *CreateSessionRequest) (res CreateSessionResul
 		return res, c.create.fail(r.Sequence, s)
 	}
 	m.confirmLocked(c)
+	m.renew(c, r.Guest)
 	most := min(r.Fore.MaxRequests, uint32(m.opt.Limits.Slots))
 	id := m.newSessionLocked(c, fore, int(most), r.Backchannel)
 	c.create = createSlot{sequence: r.Sequence, done: true,
@@ -169,10 +170,10 @@ func (m *Machine) grantLocked(ask *Channel) (Channel, wire.Status) {
 
 // confirmLocked makes c its owner's confirmed record; a former incarnation goes with all it has.
 func (m *Machine) confirmLocked(c *client) {
-	c.renewed.Store(m.now())
 	if c.confirmed {
 		return
 	}
+	c.renewed.Store(m.now())
 	o := m.owners[c.owner]
 	if o.confirmed != nil {
 		m.removeClientLocked(o.confirmed)

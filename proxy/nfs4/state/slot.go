@@ -22,6 +22,7 @@ type SequenceRequest struct {
 	Slot      uint32
 	Highest   uint32
 	CacheThis bool
+	Guest     bool // it may not mount: its lease is not renewed
 	// RequestBytes is the size of the whole request; ReplyBytes what the shortest reply that can
 	// follow takes. Both count RPC headers, not the record mark.
 	RequestBytes int
@@ -54,6 +55,7 @@ type Ticket struct {
 	print     uint64
 	cacheThis bool
 	solo      bool
+	guest     bool
 
 	// MaxReplyBytes bounds the reply, and MaxCachedBytes does too if CacheThis was asked for;
 	// RPC headers count.
@@ -117,7 +119,7 @@ func (m *Machine) Sequence(r *SequenceRequest, t *Ticket) (Verdict, wire.Status)
 	sl.running, sl.told = true, s.shrunk
 	s.running++
 	s.client.running.Add(1)
-	s.client.renewed.Store(m.now())
+	m.renew(s.client, r.Guest)
 	*t = s.ticket(sl, r)
 	t.Restarted = restarted
 	return Execute, wire.NFS4_OK
@@ -163,6 +165,7 @@ func (s *session) ticket(sl *slot, r *SequenceRequest) Ticket {
 		print:          r.Fingerprint,
 		cacheThis:      r.CacheThis,
 		solo:           r.Operations == 1,
+		guest:          r.Guest,
 		MaxReplyBytes:  int(s.fore.MaxResponseBytes),
 		MaxCachedBytes: int(s.fore.MaxCachedBytes),
 		Slots:          uint32(len(s.slots)),
@@ -190,6 +193,6 @@ func (m *Machine) Finish(t *Ticket, reply []byte, failed bool) {
 	}
 	s.running--
 	s.client.running.Add(-1)
-	s.client.renewed.Store(m.now())
+	m.renew(s.client, t.guest)
 	*t = Ticket{}
 }

@@ -165,13 +165,13 @@ func (m *Machine) confirmAgainLocked(c *client, confirm wire.Verifier) wire.Stat
 }
 
 // EnterClient begins a request of the minor version 0 client called id, over a connection of an identity, and renews
-// its lease (RENEW, RFC 7530 §9.5). If it succeeds, t is filled, and Leave must follow.
-func (m *Machine) EnterClient(id wire.ClientID, identity string, t *Ticket) wire.Status {
+// its lease, unless that is a guest (RENEW, RFC 7530 §9.5). If it succeeds, t is filled, and Leave must follow.
+func (m *Machine) EnterClient(id wire.ClientID, identity string, guest bool, t *Ticket) wire.Status {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	c, s := m.client40Locked(id, identity)
 	if s == wire.NFS4_OK {
-		m.enterLocked(c, t)
+		m.enterLocked(c, guest, t)
 	}
 	return s
 }
@@ -190,10 +190,10 @@ func (m *Machine) client40Locked(id wire.ClientID, identity string) (*client, wi
 	return nil, wire.NFS4ERR_STALE_CLIENTID
 }
 
-func (m *Machine) enterLocked(c *client, t *Ticket) {
+func (m *Machine) enterLocked(c *client, guest bool, t *Ticket) {
 	c.running.Add(1)
-	c.renewed.Store(m.now())
-	*t = Ticket{session: &c.v40.stand}
+	m.renew(c, guest)
+	*t = Ticket{session: &c.v40.stand, guest: guest}
 }
 
 // EnterStateid begins a request of p in minor version 0 that uses stateid id, which is no
@@ -213,7 +213,7 @@ func (m *Machine) EnterStateid(id *wire.Stateid, p *Principal, t *Ticket) (own b
 	if o == nil || !o.confirmed {
 		return false, wire.NFS4ERR_BAD_STATEID
 	}
-	m.enterLocked(tk.client, t)
+	m.enterLocked(tk.client, false, t)
 	return o.uid == p.UID, wire.NFS4_OK
 }
 
@@ -264,7 +264,7 @@ func (m *Machine) Leave(t *Ticket) {
 func (m *Machine) leaveLocked(t *Ticket) {
 	c := t.session.client
 	c.running.Add(-1)
-	c.renewed.Store(m.now())
+	m.renew(c, t.guest)
 	*t = Ticket{}
 }
 

@@ -90,7 +90,7 @@ func (m *Machine) BeginOpen(id wire.ClientID, name []byte, r *SeqidRequest, t *T
 	if s != wire.NFS4_OK {
 		return Refused, s
 	}
-	m.enterLocked(c, t)
+	m.enterLocked(c, false, t)
 	*turn = Turn{owner: o, seqid: r.Seqid, print: r.Fingerprint, opens: true, uid: r.UID}
 	m.takeTurnLocked(o)
 	switch {
@@ -177,7 +177,7 @@ func (m *Machine) BeginOwn(id *wire.Stateid, r *SeqidRequest, lock, confirm bool
 	if s != wire.NFS4_OK {
 		return Refused, s
 	}
-	m.enterLocked(o.client, t)
+	m.enterLocked(o.client, false, t)
 	*turn = Turn{owner: o, seqid: r.Seqid, print: r.Fingerprint}
 	m.takeTurnLocked(o)
 	switch {
