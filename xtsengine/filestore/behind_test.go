@@ -404,6 +404,60 @@ func TestBehindUnwanted(t *testing.T) {
 	}
 }
 
+// TestCheckBehind checks while a round of the background stores what had failed: nothing is taken for a block of nobody that is yet to be
+// freed.
+func TestCheckBehind(t *testing.T) {
+	r, dev := newBehindRig(t)
+	id := r.file("f")
+	content := int64(r.vol.Stat().HeaderChunks) * r.vol.Stat().ChunkBytes
+	dev.Inject(memdev.Fault{Call: memdev.Write, Times: -1, Offset: content, Length: dev.SizeBytes(), Err: errMedium})
+	r.write(id, 0, noise(1, 200<<10), vfs.Unstable)
+	r.behind.settle()
+	dev.ClearFaults()
+	r.write(id, 0, noise(2, 100<<10), vfs.Unstable) // the rest of the first is needed
+	r.behind.settle()
+
+	r.background.pause.RLock()
+	checked := make(chan *Report, 1)
+	go func() {
+		report, err := r.Store.Check(bg)
+		if err != nil {
+			t.Errorf("check: %v", err)
+		}
+		checked <- report
+	}()
+	r.eventually("the check waits for the round", func() bool {
+		if r.background.pause.TryRLock() {
+			r.background.pause.RUnlock()
+			return false
+		}
+		return true
+	})
+	shards := &r.cache.shared.shards
+	for k := range shards { // who frees blocks waits here
+		shards[k].mu.Lock()
+	}
+	if err := r.flushAll(); err != nil {
+		t.Errorf("flush: %v", err)
+	}
+	r.background.pause.RUnlock()
+	var report *Report
+	select {
+	case report = <-checked:
+	case <-time.After(50 * time.Millisecond):
+	}
+	for k := range shards {
+		shards[k].mu.Unlock()
+	}
+	if report == nil {
+		report = <-checked
+	}
+	for _, problem := range report.Problems {
+		t.Errorf("check: %s", problem)
+	}
+	r.wantContent(id, append(noise(2, 100<<10), noise(1, 200<<10)[100<<10:]...))
+}
+
 // TestSettleBehind waits for what is yet to be stored while more and more comes: only for what was there.
 func TestSettleBehind(t *testing.T) {
 	r, dev := newBehindRig(t)

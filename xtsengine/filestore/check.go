@@ -95,10 +95,10 @@ func (s *Store) Check(ctx context.Context) (*Report, error) {
 	if err := s.failed(); err != nil {
 		return nil, err
 	}
-	s.reaper.wait()
-	s.behind.settle()
+	s.reaper.wait() // it needs background.pause
 	s.background.pause.Lock()
 	defer s.background.pause.Unlock()
+	s.behind.settle() // of which the last round of the background may have tried something again
 	return s.newChecker(ctx, s.db, checkAlone).check()
 }
 
