@@ -37,6 +37,7 @@ type backchannel struct {
 	probing bool
 	proven  bool // a CB_NULL went through, and there was always a connection since
 	binds   int  // how often bind was called
+	gone    bool // its session is
 }
 
 // cbSlot is a slot of the backchannel; the server is the requester here.
@@ -87,9 +88,13 @@ func (c *callbacks) backchannelOf(session wire.SessionID) *backchannel {
 }
 
 // bind makes conn one of the connections of the backchannel, and has it tried. The oldest ones go when
-// there are too many.
-func (b *backchannel) bind(conn *Binding) {
+// there are too many. It says false if the session is gone.
+func (b *backchannel) bind(conn *Binding) bool {
 	b.mu.Lock()
+	if b.gone {
+		b.mu.Unlock()
+		return false
+	}
 	b.conns = slices.DeleteFunc(b.conns, func(o *Binding) bool { return o == conn })
 	if len(b.conns) >= maxBackConns {
 		b.conns = slices.Delete(b.conns, 0, 1)
@@ -102,10 +107,28 @@ func (b *backchannel) bind(conn *Binding) {
 	b.mu.Unlock()
 	conn.bound(b)
 	b.c.addWay(b.client, b)
+	if b.ended() { // before all of that was there to be undone
+		b.leave(conn)
+		return false
+	}
 	b.report()
 	if probe {
 		b.c.spawn(func() { b.probe() })
 	}
+	return true
+}
+
+// ended says whether the session is gone.
+func (b *backchannel) ended() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.gone
+}
+
+// leave undoes the binding of conn to a session that is gone.
+func (b *backchannel) leave(conn *Binding) {
+	conn.unbound(b)
+	b.c.removeWay(b.client, b)
 }
 
 // unbind forgets conn, which is at its end.
@@ -125,7 +148,7 @@ func (b *backchannel) unbind(conn *Binding) {
 func (b *backchannel) unbindAll() {
 	b.mu.Lock()
 	conns := b.conns
-	b.conns = nil
+	b.conns, b.gone = nil, true
 	b.mu.Unlock()
 	for _, conn := range conns {
 		conn.unbound(b)

@@ -62,7 +62,9 @@ func opBindConnToSession(c *compound) wire.Status {
 		back := c.s.callbacks.backchannelOf(a.SessionID)
 		switch {
 		case back != nil && c.b.caller != nil:
-			back.bind(c.b)
+			if !back.bind(c.b) {
+				return wire.NFS4ERR_BADSESSION
+			}
 			res.Dir = wire.CDFS4_BOTH
 		case a.Dir == wire.CDFC4_BACK:
 			return wire.NFS4ERR_INVAL
