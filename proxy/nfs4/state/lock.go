@@ -90,7 +90,7 @@ func (m *Machine) Lock(t *Ticket, r *LockRequest) (id wire.Stateid, denied Denie
 	if s != wire.NFS4_OK {
 		return id, denied, 0, s
 	}
-	if other := o.file.lockConflict(set, start, end, r.Write); other != nil {
+	if other := m.lockConflictLocked(o.file, set, start, end, r.Write); other != nil {
 		if m.replaceableLocked(other.side.client) {
 			return id, denied, other.side.client.id, wire.NFS4_OK
 		}
@@ -216,16 +216,29 @@ func (m *Machine) roomForLockLocked(c *client, fresh bool) (own, all bool) {
 	return room(c.nRanges, c.nSides, m.opt.Limits.LocksPerClient), room(m.ranges, m.sides, m.opt.Limits.Locks)
 }
 
-// lockConflict returns a lock of another owner than own's that is in the way of the range.
-func (f *file) lockConflict(own *lockSet, start, end uint64, write bool) *lockRange {
+// lockConflictLocked returns a lock of another owner than own's that is in the way of the range, one of an expired client only if no
+// other is.
+func (m *Machine) lockConflictLocked(f *file, own *lockSet, start, end uint64, write bool) (expired *lockRange) {
 	for _, set := range f.locks {
 		if set == own {
 			continue
 		}
-		for i := set.firstTouching(start); i < len(set.ranges) && set.ranges[i].start <= end; i++ {
-			if write || set.ranges[i].write {
-				return &set.ranges[i]
-			}
+		r := set.conflict(start, end, write)
+		if r != nil && !m.replaceableLocked(set.key.client) {
+			return r
+		}
+		if r != nil {
+			expired = r
+		}
+	}
+	return expired
+}
+
+// conflict returns a range of set's that is in the way of a lock of somebody else.
+func (set *lockSet) conflict(start, end uint64, write bool) *lockRange {
+	for i := set.firstTouching(start); i < len(set.ranges) && set.ranges[i].start <= end; i++ {
+		if write || set.ranges[i].write {
+			return &set.ranges[i]
 		}
 	}
 	return nil
@@ -310,7 +323,7 @@ func (m *Machine) TestLock(t *Ticket, r *LockRequest) (denied Denied, victim wir
 		return denied, 0, wire.NFS4_OK
 	}
 	own := f.locks[lockKey{t.session.client, string(r.Owner)}]
-	other := f.lockConflict(own, start, end, r.Write)
+	other := m.lockConflictLocked(f, own, start, end, r.Write)
 	switch {
 	case other == nil:
 		return denied, 0, wire.NFS4_OK

@@ -213,6 +213,63 @@ func TestExpiredLockGivesWay(t *testing.T) {
 	}
 }
 
+// Nothing is taken from an expired client for what is refused all the same, as somebody else is in the way too.
+func TestExpiredStateIsNotTakenInVain(t *testing.T) {
+	f := File{1, 1}
+	for name, c := range map[string]struct {
+		deny uint32 // of those who have it open
+		try  func(b *bench, p *peer) wire.Status
+	}{
+		"OPEN that denies": {0, func(b *bench, p *peer) wire.Status {
+			_, s := p.open(f, "o", wire.OPEN4_SHARE_ACCESS_READ, wire.OPEN4_SHARE_DENY_READ)
+			return s
+		}},
+		"OPEN that is denied": {wire.OPEN4_SHARE_DENY_WRITE, func(b *bench, p *peer) wire.Status {
+			_, s := p.open(f, "o", wire.OPEN4_SHARE_ACCESS_WRITE, 0)
+			return s
+		}},
+		"I/O without a stateid": {wire.OPEN4_SHARE_DENY_WRITE, func(b *bench, p *peer) wire.Status {
+			if victim := b.m.Denier(f, true); victim != 0 {
+				b.bury(victim)
+			}
+			return b.m.CheckAnonymous(f, true, false)
+		}},
+		"LOCK": {0, func(b *bench, p *peer) wire.Status {
+			_, _, s := p.lock(p.mustOpen(f, "o", wire.OPEN4_SHARE_ACCESS_BOTH, 0), f, "l", 5, 1, true)
+			return s
+		}},
+		"LOCKT": {0, func(b *bench, p *peer) (s wire.Status) {
+			p.do(func(tk *Ticket) {
+				_, victim, st := b.m.TestLock(tk, &LockRequest{File: f, Write: true, Length: 1, Owner: []byte("l")})
+				if s = st; victim != 0 {
+					b.bury(victim)
+				}
+			})
+			return s
+		}},
+	} {
+		for range 8 { // the order of those in the way is that of a map
+			b := newBench(t, nil)
+			away, there, p := b.join("away", false), b.join("there", false), b.join("p", false)
+			for _, holder := range []*peer{away, there} {
+				id := holder.mustOpen(f, "o", wire.OPEN4_SHARE_ACCESS_READ, c.deny)
+				_, _, s := holder.lock(id, f, "l", 0, 10, false)
+				b.want(s, wire.NFS4_OK)
+			}
+			b.advance(testLease/2 + time.Second)
+			there.do(func(*Ticket) {})
+			b.advance(testLease / 2)
+			s := c.try(b, p)
+			if b.m.clients[away.id] == nil {
+				t.Fatalf("%s: the expired client has lost what it had", name)
+			}
+			if s == wire.NFS4_OK {
+				t.Fatalf("%s: it is not refused", name)
+			}
+		}
+	}
+}
+
 // Who waits for a lock is told when it can be had, be it that another one became a shared lock.
 func TestLockNotices(t *testing.T) {
 	f := File{1, 1}

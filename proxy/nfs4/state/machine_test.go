@@ -275,7 +275,7 @@ func (b *bench) checkLocks(f *file) (ranges int) {
 			}
 		}
 		for _, r := range set.ranges {
-			if other := f.lockConflict(set, r.start, r.end, r.write); other != nil {
+			if other := b.m.lockConflictLocked(f, set, r.start, r.end, r.write); other != nil {
 				b.Errorf("ranges %v and %v of two owners overlap", r, *other)
 			}
 		}

@@ -115,7 +115,7 @@ func (m *Machine) Open(t *Ticket, r *OpenRequest) (res OpenResult, victim wire.C
 		uses |= wire.OPEN4_SHARE_ACCESS_WRITE // whatever it goes on to do
 	}
 	if f != nil && f.conflicts(c.exempt(o), uses, deny) {
-		return res, m.conflictingOpenLocked(f, o, uses, deny), conflictStatus(r.Reclaim)
+		return res, m.conflictingOpenLocked(f, c.exempt(o), uses, deny), conflictStatus(r.Reclaim)
 	}
 	if f != nil {
 		change := uses&wire.OPEN4_SHARE_ACCESS_WRITE != 0 || deny&wire.OPEN4_SHARE_DENY_READ != 0
@@ -287,14 +287,19 @@ func (f *file) conflicts(own *open, access, deny uint8) bool {
 	return false
 }
 
-// conflictingOpenLocked returns a client that is in the way and has expired, or 0.
-func (m *Machine) conflictingOpenLocked(f *file, own *open, access, deny uint8) wire.ClientID {
+// conflictingOpenLocked returns a client that is in the way and has expired, or 0: also if one that has not is in the way too, for
+// then nothing would be gained.
+func (m *Machine) conflictingOpenLocked(f *file, own *open, access, deny uint8) (victim wire.ClientID) {
 	for o := range f.opens {
-		if o != own && (o.access&deny != 0 || o.deny&access != 0) && m.replaceableLocked(o.client) {
-			return o.client.id
+		switch {
+		case o == own || o.access&deny == 0 && o.deny&access == 0:
+		case !m.replaceableLocked(o.client):
+			return 0
+		default:
+			victim = o.client.id
 		}
 	}
-	return 0
+	return victim
 }
 
 // longestExpiredLocked returns the expired client that was silent for longest of those that have something, or 0. Where there is

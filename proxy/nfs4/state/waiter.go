@@ -37,7 +37,7 @@ func (m *Machine) wakeLocked(f *file) {
 		if w.client.condemned {
 			continue
 		}
-		if f.lockConflict(f.locks[lockKey{w.client, w.owner}], w.start, w.end, w.write) != nil {
+		if m.lockConflictLocked(f, f.locks[lockKey{w.client, w.owner}], w.start, w.end, w.write) != nil {
 			kept = append(kept, w)
 			continue
 		}
