@@ -47,6 +47,20 @@ func (h *held) add(bytes int64) {
 	h.of.used.Add(bytes)
 }
 
+// take takes bytes if the store has no more than so many with them, and is not over.
+func (h *held) take(bytes, most int64) bool {
+	for {
+		own := h.bytes.Load()
+		if own+bytes > most || h.of.over(own) {
+			return false
+		}
+		if h.bytes.CompareAndSwap(own, own+bytes) {
+			h.of.used.Add(bytes)
+			return true
+		}
+	}
+}
+
 func (h *held) load() int64 { return h.bytes.Load() }
 
 func (h *held) over() bool { return h.of.over(h.load()) }

@@ -3,6 +3,7 @@ package filestore
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/nfseal/nfseal/xtsengine/vfs"
@@ -36,6 +37,38 @@ func TestAccount(t *testing.T) {
 	none.used.Store(1 << 60)
 	if none.over(1<<60) || none.high(1<<60) {
 		t.Error("an account without a limit has one")
+	}
+}
+
+// TestTake has several take what is enough for one at a time.
+func TestTake(t *testing.T) {
+	var a account
+	var h held
+	h.open(&a)
+	var having, most atomic.Int64
+	var wait sync.WaitGroup
+	for range 4 {
+		wait.Go(func() {
+			for range 200_000 {
+				if !h.take(3, 5) {
+					continue
+				}
+				if n := having.Add(1); n > 1 {
+					most.Store(n)
+				}
+				having.Add(-1)
+				h.add(-3)
+			}
+		})
+	}
+	wait.Wait()
+	if n := most.Load(); n != 0 || h.load() != 0 || a.used.Load() != 0 {
+		t.Errorf("%d had it at once, %d bytes are held", n, h.load())
+	}
+	a.limitBytes = 10
+	h.add(6)
+	if h.take(1, 100) {
+		t.Error("who is over has taken more")
 	}
 }
 

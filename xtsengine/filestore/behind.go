@@ -12,7 +12,7 @@ import (
 // their places on the volume. Who reads such a block, or makes it stable, waits until it is stored. Who gives one back has it
 // freed when it is stored: its next owner must not write it before.
 //
-// What fails stays in memory, and is tried again for each who waits for it (docs/adr/0042), until nothing refers to any of
+// What fails stays in memory, and is tried again for those who wait for it (docs/adr/0042), until nothing refers to any of
 // its blocks.
 type writeBehind struct {
 	count   atomic.Int64 // writes that are not stored
@@ -33,6 +33,7 @@ type behindWrite struct {
 	runs   []volume.Run
 	freed  []volume.Run // parts of runs that nothing refers to any more
 	err    error        // it has failed, and is not in the queue
+	last   error        // why it has failed the last time
 	tries  int          // how often it has
 	turn   uint64       // which one it had in the queue
 }
@@ -54,10 +55,9 @@ func (b *writeBehind) init() { b.ended.L = &b.mu }
 // and nothing done.
 func (s *Store) storeLater(ios []volume.IO, runs []volume.Run) (taken bool, err error) {
 	bytes := blocksOf(runs) * blockBytes
-	if s.behindMem.load()+bytes > behindBytes || s.behindMem.over() {
+	if !s.behindMem.take(bytes, behindBytes) {
 		return false, nil
 	}
-	s.behindMem.add(bytes)
 	sealed, err := s.opts.Space.Seal(ios)
 	if err != nil {
 		s.behindMem.add(-bytes)
@@ -155,7 +155,7 @@ func (s *Store) endBehind(w *behindWrite, err error) {
 	if over {
 		b.leave(w)
 	} else {
-		w.err = err
+		w.err, w.last = err, err
 		w.tries++
 	}
 	b.ended.Broadcast()
@@ -196,7 +196,8 @@ func (s *Store) releaseBehind(w *behindWrite) {
 	behindWrites.Put(w)
 }
 
-// awaitStored returns when all of a run is stored. What has failed is tried once more, and its error returned if that fails too.
+// awaitStored returns when all of a run is stored. What has failed is tried once more, for all who wait by then, and its error
+// returned if that fails too: however many they are, none waits for more than that, and for what was under way when it came.
 func (s *Store) awaitStored(run volume.Run) error {
 	b := &s.behind
 	if b.count.Load() == 0 {
@@ -204,19 +205,26 @@ func (s *Store) awaitStored(run volume.Run) error {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var tried *behindWrite
-	tries := 0
+	var awaited *behindWrite
+	enough := 0 // failures of it
 	for {
 		p, ok := b.in(run)
-		switch w := p.write; {
-		case !ok:
+		w := p.write
+		if !ok {
 			return nil
+		}
+		if w != awaited {
+			awaited, enough = w, w.tries+1
+			if w.err == nil {
+				enough++ // what is under way may be older than what the caller relies on
+			}
+		}
+		switch {
+		case w.tries >= enough:
+			return w.last
 		case w.err == nil:
 			b.ended.Wait()
-		case w == tried && w.tries > tries:
-			return w.err
 		default:
-			tried, tries = w, w.tries
 			w.err = nil
 			s.queueBehind(w)
 		}

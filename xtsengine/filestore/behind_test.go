@@ -272,6 +272,38 @@ func TestBehindFailure(t *testing.T) {
 	r.wantContent(good, second)
 }
 
+// TestBehindFailureOfMany has many read what can't be stored: they do not try one after the other, for each try can take long, and
+// nobody can write to the file meanwhile.
+func TestBehindFailureOfMany(t *testing.T) {
+	r, dev := newBehindRig(t)
+	id := r.file("f")
+	r.write(id, 0, noise(1, 100), vfs.FileSync)
+	content := int64(r.vol.Stat().HeaderChunks) * r.vol.Stat().ChunkBytes
+	dev.Inject(memdev.Fault{Call: memdev.Write, Times: -1, Offset: content, Length: dev.SizeBytes(), Err: errMedium})
+	r.write(id, 0, noise(2, 200<<10), vfs.Unstable)
+	r.behind.settle()
+	const readers = 16
+	tries, reads := dev.writes.Load(), r.Stats().Reads
+	dev.gate.Lock()
+	var wait sync.WaitGroup
+	for range readers {
+		wait.Go(func() {
+			if _, _, err := r.Read(bg, nil, id, 0, make([]byte, 10)); !errors.Is(err, vfs.ErrIO) {
+				t.Errorf("read: %v", err)
+			}
+		})
+	}
+	r.eventually("all read", func() bool { return r.Stats().Reads == reads+readers && dev.writes.Load() == tries+1 })
+	time.Sleep(20 * time.Millisecond) // and wait
+	dev.gate.Unlock()
+	wait.Wait()
+	if n := dev.writes.Load() - tries; n > readers/2 {
+		t.Errorf("%d readers tried %d times", readers, n)
+	}
+	dev.ClearFaults()
+	r.wantContent(id, noise(2, 200<<10))
+}
+
 // TestBehindLost closes a store whose device has failed: Close says so, and the memory is given back.
 func TestBehindLost(t *testing.T) {
 	r, dev := newBehindRig(t)
