@@ -65,6 +65,7 @@ func opDelegReturn(c *compound) wire.Status {
 	if st := c.resolve(&a.Stateid); st != wire.NFS4_OK {
 		return st
 	}
+	c.stopCopies(&a.Stateid)
 	return c.s.state.Return(&c.ticket, &a.Stateid, c.file())
 }
 

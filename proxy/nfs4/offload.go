@@ -98,6 +98,13 @@ func (o *offloads) wait(id wire.Stateid) {
 	}
 }
 
+// stopCopies ends the copies under stateid id, which is about to be given up, and returns when nothing is moved any more.
+func (c *compound) stopCopies(id *wire.Stateid) {
+	for _, moving := range c.s.state.StopCopies(&c.ticket, id, c.file()) {
+		c.s.offloads.wait(moving)
+	}
+}
+
 // offload lets job go on after its answer, if the client allows that and can be told of the end.
 func (c *compound) offload(a *wire.CopyArgs, job *copying) (id wire.Stateid, ok bool) {
 	if a.Synchronous || job.length <= maxCopyBytes || job.cred != nil ||

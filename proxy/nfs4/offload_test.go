@@ -215,7 +215,6 @@ func TestCopyEndsEarly(t *testing.T) {
 		want wire.Status
 		more bool // a part was moved before
 	}{
-		{"the target is closed", func(o *offloadRig) { o.s.ok(putFH(o.to), closeFile(o.toID)) }, wire.NFS4_OK, true},
 		{"the connection may not write any more", func(o *offloadRig) { o.client.b.SetGrant(nfs4.Grant{Mount: true}) }, wire.NFS4_OK, true},
 		{"the storage fails at once", func(o *offloadRig) { o.fs.fail = vfs.ErrIO }, wire.NFS4ERR_IO, false},
 	} {
@@ -230,6 +229,39 @@ func TestCopyEndsEarly(t *testing.T) {
 			c.end(o)
 			close(o.part)
 			if got := o.client.expect(wire.OP_CB_OFFLOAD).offload; got.Status != c.want || got.Bytes != want {
+				t.Errorf("CB_OFFLOAD %+v", got)
+			}
+		})
+	}
+}
+
+// CLOSE of one of its files ends a copy, and is answered when nothing is written any more: others may have the file then.
+func TestCopyEndsBeforeClose(t *testing.T) {
+	for name, end := range map[string]func(o *offloadRig) []call{
+		"target": func(o *offloadRig) []call { return []call{putFH(o.to), closeFile(o.toID)} },
+		"source": func(o *offloadRig) []call { return []call{putFH(o.from), closeFile(o.fromID)} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := newOffloadRig(t)
+			id := o.start()
+			<-o.begun
+			o.s.fails(wire.NFS4ERR_BAD_STATEID, putFH(o.to), closeFile(o.fromID)) // the copy goes on
+			answered := make(chan *answer)
+			request := o.s.encode(end(o)...)
+			go func() { answered <- handle(o.s.b, o.s.auth, request) }()
+			select {
+			case <-answered:
+				close(o.part)
+				t.Fatal("answered while a part was being moved")
+			case <-time.After(20 * time.Millisecond):
+			}
+			close(o.part)
+			wantStatus(t, <-answered, wire.NFS4_OK)
+			if len(o.begun) != 0 {
+				t.Error("a part was moved after that")
+			}
+			got := o.client.expect(wire.OP_CB_OFFLOAD).offload
+			if got.Stateid != id || got.Status != wire.NFS4_OK || got.Bytes != nfs4.MaxIOBytes {
 				t.Errorf("CB_OFFLOAD %+v", got)
 			}
 		})

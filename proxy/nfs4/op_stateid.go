@@ -73,6 +73,7 @@ func opClose(c *compound) wire.Status {
 	if st := c.resolve(&a.Stateid); st != wire.NFS4_OK {
 		return st
 	}
+	c.stopCopies(&a.Stateid)
 	if st := c.s.state.Close(&c.ticket, &a.Stateid, state.File(c.current.id)); st != wire.NFS4_OK {
 		return st
 	}

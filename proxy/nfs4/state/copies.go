@@ -16,6 +16,7 @@ type offload struct {
 
 	moving    bool // a part is being moved
 	cancelled bool
+	stopped   bool // no part is moved any more
 	copied    uint64
 	ended     bool
 	status    wire.Status // of one that has ended
@@ -101,16 +102,49 @@ func (m *Machine) copyLocked(id *wire.Stateid) *offload {
 	return m.copies[tokenNumber(id)]
 }
 
+// StopCopies ends t's client's copies under stateid id of file f, an open or a delegation that is about to be given up, and returns
+// those of which a part is being moved: the caller waits for that, or it would be written after somebody else has the file.
+func (m *Machine) StopCopies(t *Ticket, id *wire.Stateid, f File) (moving []wire.Stateid) {
+	m.mu.RLock()
+	none := len(m.copies) == 0
+	m.mu.RUnlock()
+	if none {
+		return nil
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	tk, s := m.findOnLocked(t.session.client, id, f)
+	if s != wire.NFS4_OK || tk.locks != nil {
+		return nil
+	}
+	for _, o := range m.copies {
+		if !m.underLocked(&o.request.Source, tk) && !m.underLocked(&o.request.Target, tk) {
+			continue
+		}
+		o.stopped = true
+		if o.moving {
+			moving = append(moving, m.copyStateidLocked(o))
+		}
+	}
+	return moving
+}
+
+// underLocked says whether stateid id is that of tk, or of locks under it.
+func (m *Machine) underLocked(id *wire.Stateid, tk *token) bool {
+	of := m.tokens[tokenNumber(id)]
+	return of != nil && (of == tk || of.open != nil && of.open == tk.open)
+}
+
 // EnterPart says whether copy id goes on. While a part is moved its client keeps what it has. A copy
-// ends with its client's lease, with the opens that it was asked for under, and when it was cancelled.
+// ends with its client's lease or when that has started anew, with the opens that it was asked for under, and when it was cancelled.
 func (m *Machine) EnterPart(id *wire.Stateid) wire.Status {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	o := m.copyLocked(id)
 	switch {
-	case o == nil || o.cancelled:
+	case o == nil || o.cancelled || o.stopped:
 		return wire.NFS4ERR_BAD_STATEID
-	case o.client.condemned || m.expiredLocked(o.client):
+	case o.client.condemned || m.expiredLocked(o.client) || m.owners[o.client.owner].unconfirmed != nil:
 		return wire.NFS4ERR_EXPIRED
 	}
 	r := &o.request

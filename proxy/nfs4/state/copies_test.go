@@ -106,6 +106,20 @@ func TestCopyPartKeepsItsClient(t *testing.T) {
 	}
 }
 
+// A client that has started anew waits for a part, not for all of what its former incarnation has asked for.
+func TestCopyEndsWithItsIncarnation(t *testing.T) {
+	b, _ := newPhoneBench(t, nil)
+	c := b.newCopier("a")
+	b.want(b.m.EnterPart(&c.id), wire.NFS4_OK)
+	ex := b.exchange("a", 2, 0)
+	_, s := b.create(b.createArgs(ex.ClientID, ex.Sequence, 0))
+	b.want(s, wire.NFS4ERR_DELAY)
+	b.m.LeavePart(&c.id, 5)
+	b.want(b.m.EnterPart(&c.id), wire.NFS4ERR_EXPIRED)
+	_, s = b.create(b.createArgs(ex.ClientID, ex.Sequence, 0))
+	b.want(s, wire.NFS4_OK)
+}
+
 func TestCopyCancelled(t *testing.T) {
 	b, phone := newPhoneBench(t, nil)
 	c, other := b.newCopier("a"), b.joinUp("b")
