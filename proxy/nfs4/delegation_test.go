@@ -200,6 +200,8 @@ func TestDelegationOfAnotherMount(t *testing.T) {
 		{"replace", []call{putRoot, saveFH, rename("other", "f")}, true, true},
 		{"link", []call{putRoot, lookup("f"), saveFH, putRoot, linkTo("h")}, true, false},
 		{"read", []call{putRoot, lookup("f"), read(anonymous, 0, 5)}, false, false},
+		{"set an extended attribute", []call{putRoot, lookup("f"), setXattr("x", "y", wire.SETXATTR4_EITHER)}, false, false},
+		{"remove an extended attribute", []call{putRoot, lookup("f"), removeXattr("here")}, false, false},
 	} {
 		for _, kind := range []struct {
 			access uint32
@@ -210,7 +212,8 @@ func TestDelegationOfAnotherMount(t *testing.T) {
 				s, client := r.newCalled("holder")
 				r.newSession("other").makeFile("other", 0o644)
 				h, got := s.delegated("f", kind.access)
-				s.ok(putFH(h), closeFile(got.Stateid))
+				s.minor = 2
+				s.ok(putFH(h), closeFile(got.Stateid), setXattr("here", "", wire.SETXATTR4_EITHER))
 				if !kind.inWay {
 					s.ok(c.ops...)
 					client.quiet()
