@@ -55,9 +55,16 @@ func (l *listing) withhold() wire.Status {
 	return wire.NFS4_OK
 }
 
-// write writes the list. It is written anew when it is called a second time.
+// write writes the list. It is written anew when it is called a second time. The memory is there before the file system is asked: to
+// wait for it would keep others waiting who want to stop that.
 func (l *listing) write() wire.Status {
-	c := l.c
+	c, limit := l.c, l.c.out.Limit()
+	room := min(max(int(l.args.MaxCount), wire.EmptyListBytes), maxReaddirBytes, c.out.Room())
+	if !c.out.Provide(room) {
+		return c.tooBig
+	}
+	c.out.SetLimit(c.out.Len() + room)
+	defer c.out.SetLimit(limit)
 	l.w.Begin(c.out, readdirVerifier, l.args.DirCount, min(l.args.MaxCount, maxReaddirBytes))
 	l.full = false
 	eof, err := c.s.fs.ReadDir(c.ctx, &c.cred, c.current.id, l.args.Cookie, l.withAttr, l.visit)

@@ -74,6 +74,9 @@ func opListXattrs(c *compound) wire.Status {
 	if c.malformed() {
 		return wire.NFS4ERR_BADXDR
 	}
+	if !c.out.Provide(min(int(a.MaxCount), c.out.Room())) { // or the file system would be kept waiting for the memory
+		return c.tooBig
+	}
 	var w wire.ListXattrsWriter
 	if !w.Begin(c.out, a.MaxCount) {
 		return wire.NFS4ERR_TOOSMALL

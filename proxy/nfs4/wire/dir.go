@@ -183,8 +183,11 @@ type ReaddirWriter struct {
 	entries   int
 }
 
-// readdirTail is the end of the list and the eof flag.
-const readdirTail = 8
+// readdirTail is the end of the list and the eof flag, EmptyListBytes a READDIR4resok without entries.
+const (
+	readdirTail    = 8
+	EmptyListBytes = 8 + readdirTail
+)
 
 // Begin writes the verifier. dirCount 0 means that the client does not care.
 func (w *ReaddirWriter) Begin(e *xdr.Encoder, verifier Verifier, dirCount, maxCount uint32) {
