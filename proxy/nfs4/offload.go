@@ -64,12 +64,14 @@ func (o *offloads) move(b *Binding, id wire.Stateid, job *copying) wire.Status {
 	buffer := o.s.copyBuffers.Get().(*[]byte)
 	defer o.s.copyBuffers.Put(buffer)
 	for done := uint64(0); done < job.length; {
-		switch {
+		switch grant := b.grant.Load(); {
 		case o.s.verifier() != job.verifier:
 			return wire.NFS4ERR_IO // what was copied may be lost
 		case o.ctx.Err() != nil || !o.s.mayAnswer():
 			return wire.NFS4ERR_DELAY
-		case !b.grant.Load().Write:
+		case !grant.Mount:
+			return wire.NFS4ERR_ACCESS
+		case !grant.Write:
 			return wire.NFS4ERR_ROFS
 		}
 		if st := o.s.state.EnterPart(&id); st != wire.NFS4_OK {

@@ -216,6 +216,7 @@ func TestCopyEndsEarly(t *testing.T) {
 		more bool // a part was moved before
 	}{
 		{"the connection may not write any more", func(o *offloadRig) { o.client.b.SetGrant(nfs4.Grant{Mount: true}) }, wire.NFS4_OK, true},
+		{"the connection may not mount any more", func(o *offloadRig) { o.client.b.SetGrant(nfs4.Grant{Write: true}) }, wire.NFS4_OK, true},
 		{"the storage fails at once", func(o *offloadRig) { o.fs.fail = vfs.ErrIO }, wire.NFS4ERR_IO, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
