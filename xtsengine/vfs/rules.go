@@ -7,6 +7,7 @@ const (
 	setUIDBit = 0o4000
 	setGIDBit = 0o2000
 	stickyBit = 0o1000
+	groupExec = 0o010
 	modeBits  = 0o7777
 	// noID is (uid_t)-1, which chown(2) takes for "leave it": no file can have it.
 	noID = 1<<32 - 1
@@ -131,8 +132,8 @@ func (set *SetAttr) assign(a *Attr, now Time) {
 // Apply checks whether cred may make the change to the file with attributes a, by the rules of
 // chmod(2), chown(2), utimensat(2) and truncate(2), and makes it in a, with its side effects: CTime
 // is now; a new size sets MTime; a new owner or group takes the set-id bits off anything but a
-// directory, and a new size by anyone but uid 0 does too; a set-group-id bit is not given by who is
-// outside the group. Change is left to the caller. After an error, a is as it was.
+// directory, and a new size by anyone but uid 0 does too (dropSetIDs); a set-group-id bit is not given
+// by who is outside the group. Change is left to the caller. After an error, a is as it was.
 func (set *SetAttr) Apply(a *Attr, cred *Cred, now Time) error {
 	if set.Mask == 0 {
 		return nil
@@ -146,14 +147,15 @@ func (set *SetAttr) Apply(a *Attr, cred *Cred, now Time) error {
 	if err := set.checkAccess(a, cred); err != nil {
 		return err
 	}
+	group := a.GID
 	set.assign(a, now)
 	a.CTime = now
 	unprivileged := cred != nil && cred.UID != 0
 	switch {
 	case a.Kind != Directory && set.Mask&(SetUID|SetGID) != 0:
-		a.Mode &^= setUIDBit | setGIDBit
+		a.dropSetIDs(cred, group)
 	case set.Mask&SetSize != 0 && unprivileged:
-		a.Mode &^= setUIDBit | setGIDBit
+		a.dropSetIDs(cred, group)
 	case set.Mask&SetMode != 0 && unprivileged && !cred.InGroup(a.GID):
 		a.Mode &^= setGIDBit
 	}
@@ -194,11 +196,22 @@ func (set *SetAttr) checkAccess(a *Attr, cred *Cred) error {
 }
 
 // Written brings a up to date after a write by writer, who may be nil: MTime and CTime, and the
-// set-id bits go unless the writer is uid 0. Size and Change are left to the caller.
+// set-id bits go unless the writer is uid 0 (dropSetIDs). Size and Change are left to the caller.
 func (a *Attr) Written(writer *Cred, now Time) {
 	a.MTime, a.CTime = now, now
 	if writer == nil || writer.UID != 0 {
-		a.Mode &^= setUIDBit | setGIDBit
+		a.dropSetIDs(writer, a.GID)
+	}
+}
+
+// dropSetIDs takes the set-id bits off because of a change by cred to a file of group. As with Linux
+// (setattr_should_drop_sgid), a set-group-id bit stays where the group may not execute the file, for
+// nobody gets the group by it there, unless cred is outside the group.
+func (a *Attr) dropSetIDs(cred *Cred, group uint32) {
+	a.Mode &^= setUIDBit
+	inside := cred != nil && (cred.UID == 0 || cred.InGroup(group))
+	if a.Mode&groupExec != 0 || !inside {
+		a.Mode &^= setGIDBit
 	}
 }
 

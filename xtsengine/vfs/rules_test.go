@@ -83,7 +83,7 @@ func TestSetIDBits(t *testing.T) {
 		"size by holder":      {vfs.Regular, &vfs.Cred{UID: 9, GID: 9}, vfs.SetAttr{Mask: vfs.SetSize, Held: true}, 0o777},
 		"size by root":        {vfs.Regular, root, vfs.SetAttr{Mask: vfs.SetSize}, 0o6777},
 		"mode within group":   {vfs.Regular, user, vfs.SetAttr{Mask: vfs.SetMode, Mode: 0o6711}, 0o6711},
-		"mode and owner":      {vfs.Regular, root, vfs.SetAttr{Mask: vfs.SetMode | vfs.SetUID, Mode: 0o6700, UID: 4}, 0o700},
+		"mode and owner":      {vfs.Regular, root, vfs.SetAttr{Mask: vfs.SetMode | vfs.SetUID, Mode: 0o6710, UID: 4}, 0o710},
 		"times change no bit": {vfs.Regular, user, vfs.SetAttr{Mask: vfs.SetMTimeNow}, 0o6777},
 	} {
 		a := vfs.Attr{Kind: c.kind, UID: 1, GID: 2, Mode: 0o6777}
@@ -92,9 +92,41 @@ func TestSetIDBits(t *testing.T) {
 		}
 	}
 	for _, writer := range []*vfs.Cred{nil, user} {
-		a := vfs.Attr{Mode: 0o6777}
+		a := vfs.Attr{Mode: 0o6777, GID: 2}
 		if a.Written(writer, vfs.Time{Sec: 1}); a.Mode != 0o777 || a.MTime.Sec != 1 || a.CTime.Sec != 1 {
 			t.Errorf("written by %+v: %+v", writer, a)
+		}
+	}
+}
+
+// TestSetGIDWithoutExecution checks that a set-group-id bit stays on what the group may not execute, if who changes the file is in the group.
+func TestSetGIDWithoutExecution(t *testing.T) {
+	root, member, stranger := &vfs.Cred{}, &vfs.Cred{UID: 1, GID: 9, Groups: []uint32{2}}, &vfs.Cred{UID: 1, GID: 9}
+	written := func(a *vfs.Attr, cred *vfs.Cred) error {
+		a.Written(cred, vfs.Time{Sec: 1})
+		return nil
+	}
+	apply := func(set vfs.SetAttr) func(a *vfs.Attr, cred *vfs.Cred) error {
+		return func(a *vfs.Attr, cred *vfs.Cred) error { return set.Apply(a, cred, vfs.Time{Sec: 1}) }
+	}
+	size, group := apply(vfs.SetAttr{Mask: vfs.SetSize}), apply(vfs.SetAttr{Mask: vfs.SetGID, GID: 9})
+	for name, c := range map[string]struct {
+		cred   *vfs.Cred
+		change func(*vfs.Attr, *vfs.Cred) error
+		want   uint32
+	}{
+		"written by a member":     {member, written, 0o2764},
+		"written by a stranger":   {stranger, written, 0o764},
+		"written by who knows":    {nil, written, 0o764},
+		"size by a member":        {member, size, 0o2764},
+		"size by a stranger":      {stranger, size, 0o764},
+		"chown by root":           {root, apply(vfs.SetAttr{Mask: vfs.SetUID, UID: 7}), 0o2764},
+		"another group, member":   {member, group, 0o2764},
+		"another group, stranger": {stranger, group, 0o764},
+	} {
+		a := vfs.Attr{Kind: vfs.Regular, UID: 1, GID: 2, Mode: 0o6764}
+		if err := c.change(&a, c.cred); err != nil || a.Mode != c.want {
+			t.Errorf("%s: mode %o, want %o (%v)", name, a.Mode, c.want, err)
 		}
 	}
 }
