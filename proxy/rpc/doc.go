@@ -1,5 +1,5 @@
 // Package rpc is ONC RPC version 2 over byte streams (RFC 5531): record marking, call and reply
-// headers, AUTH_NONE and AUTH_SYS credentials, and [ServeConn], which serves one connection.
+// headers, AUTH_NONE, AUTH_SYS and RPCSEC_GSS credentials, and [ServeConn], which serves one connection.
 //
 // # Records
 //
@@ -17,6 +17,16 @@
 //
 // A record whose fragments add up to more than the limit ends the connection before memory is taken
 // for it; memory for a large record is taken as its bytes arrive.
+//
+// # RPCSEC_GSS
+//
+// A handler that is a [GSSHandler] has given its clients handles by itself; contexts are not made here (RFC 2203 §5.2). Its calls
+// are checked and unwrapped before the handler sees them, by the goroutine that runs it, and the reply is protected after it, both
+// in their place in memory (gss.go). A sequence number that was used before gets no answer.
+//
+//	RPCSEC_GSS | 1 | gss_proc | seq_num | service | handle<> |        verifier: the MIC of all up to here
+//	integrity  | seq_num, arguments <> | MIC<> |
+//	privacy    | sealed seq_num and arguments <> |
 //
 // # Goroutines of a served connection
 //

@@ -37,7 +37,7 @@ const (
 // AuthStatus is auth_stat: why a credential was refused (RFC 5531 §9).
 type AuthStatus uint32
 
-// The values of AuthStatus that a server of AUTH_SYS gives.
+// The values of AuthStatus that are given.
 const (
 	AuthOK           AuthStatus = 0
 	AuthBadCred      AuthStatus = 1
@@ -45,6 +45,9 @@ const (
 	AuthBadVerf      AuthStatus = 3
 	AuthRejectedVerf AuthStatus = 4
 	AuthTooWeak      AuthStatus = 5
+
+	AuthGSSCredProblem    AuthStatus = 13 // RPCSEC_GSS_CREDPROBLEM, RFC 2203 §5.3.3.3
+	AuthGSSContextProblem AuthStatus = 14 // RPCSEC_GSS_CTXPROBLEM
 )
 
 // Flavor is the kind of a credential (auth_flavor, RFC 5531 §8.2).
@@ -78,6 +81,7 @@ type Call struct {
 	Args      xdr.Decoder // stands at the procedure's arguments
 
 	groups [MaxGroups]uint32
+	gss    *gssCall // with AuthGSS alone
 
 	attaches      bool // the connection can send what is attached
 	attached      Attachment
@@ -131,8 +135,9 @@ func (c *Call) parseAuth(d *xdr.Decoder) error {
 	if d.Err() != nil {
 		return errBadCred
 	}
-	d.Uint32() // the verifier's flavour says nothing with AUTH_NONE and AUTH_SYS
-	d.Opaque(MaxAuthBytes)
+	at := d.Offset()
+	flavor := Flavor(d.Uint32()) // says nothing with AUTH_NONE and AUTH_SYS
+	verifier := d.Opaque(MaxAuthBytes)
 	if d.Err() != nil {
 		return errBadVerf
 	}
@@ -141,6 +146,11 @@ func (c *Call) parseAuth(d *xdr.Decoder) error {
 		return nil
 	case AuthSys:
 		return c.parseAuthSys(body)
+	case AuthGSS:
+		if flavor != AuthGSS {
+			verifier = nil
+		}
+		return c.parseGSS(body, d.Since(0)[:at], verifier, d)
 	}
 	return errBadCred
 }

@@ -230,7 +230,7 @@ func FuzzCall(f *testing.F) {
 	f.Add(e.Bytes())
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var c, again Call
-		if c.parse(data) != nil {
+		if c.parse(data) != nil || c.Auth.Flavor == AuthGSS { // FuzzGSS
 			return
 		}
 		if len(c.Auth.GIDs) > MaxGroups || len(c.Auth.Machine) > MaxMachineBytes || c.Args.Offset() > len(data) {

@@ -43,6 +43,7 @@ type server struct {
 	caller *Caller // nil unless the handler is an Attacher
 
 	quick QuickHandler // h, if it is one
+	gss   GSSHandler   // h, if it is one
 
 	calls chan *task   // from the reader to workers that wait; closed by the reader
 	idle  atomic.Int32 // workers that wait
@@ -77,6 +78,7 @@ func ServeConn(ctx context.Context, conn net.Conn, h Handler, o Options) error {
 		slots: make(chan struct{}, o.MaxInFlight), calls: make(chan *task),
 	}
 	s.quick, _ = h.(QuickHandler)
+	s.gss, _ = h.(GSSHandler)
 	s.out.init(s)
 	s.in.init(s)
 	defer s.in.close()

@@ -172,7 +172,10 @@ func (t *task) handle() {
 
 // execute has the handler answer the call and returns the length of the reply, 0 for none.
 func (t *task) execute() int {
-	t.s.h.Handle(t.s.ctx, &t.call, &t.enc)
+	gss := t.call.Auth.Flavor == AuthGSS
+	if !gss || t.enterGSS() {
+		t.s.h.Handle(t.s.ctx, &t.call, &t.enc)
+	}
 	t.s.busy.Add(-1) // before the reply is out: the client's next call is not beside this one
 	if t.enc.Err() != nil {
 		t.s.o.Stats.ReplyErrors.Add(1)
@@ -180,6 +183,9 @@ func (t *task) execute() int {
 		t.enc.Truncate(0)
 		t.enc.SetLimit(t.s.o.MaxReplyBytes)
 		t.call.SystemErr(&t.enc)
+	}
+	if gss {
+		t.leaveGSS()
 	}
 	if t.enc.Len() == 0 {
 		t.call.detach() // the end of no reply
