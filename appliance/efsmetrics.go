@@ -28,6 +28,9 @@ var (
 	delegationsDesc      = desc("nfs_delegations", "Delegations that are in effect.", "file_system", "type")
 	grantedDesc          = desc("nfs_delegations_granted_total", "Delegations that were granted, reclaimed ones among them.", "file_system", "type")
 	delegationsEndedDesc = desc("nfs_delegations_ended_total", "Delegations that have ended.", "file_system", "reason")
+	ssvHandlesDesc       = desc("nfs_ssv_handles", "RPCSEC_GSS handles of clients with an SSV.", "file_system")
+	ssvBoundDesc         = desc("nfs_ssv_bound_connections", "Connections bound to sessions that take no others.", "file_system")
+	ssvRefusedDesc       = desc("nfs_ssv_refused_total", "Calls under an SSV that were not let in.", "file_system", "reason")
 )
 
 // metadataBytes is what a metadata operation counts as: EFS meters those in steps of 4 KiB.
@@ -46,6 +49,7 @@ func (efsCollector) Describe(ch chan<- *prometheus.Desc) {
 	describe(ch,
 		efsConnectionsDesc, efsReadDesc, efsWriteDesc, efsMetadataReadDesc, efsMetadataWriteDesc, efsMetadataDesc, efsTotalDesc,
 		efsStorageDesc, operationsDesc, failuresDesc, callbacksDesc, callbackFailuresDesc, delegationsDesc, grantedDesc, delegationsEndedDesc,
+		ssvHandlesDesc, ssvBoundDesc, ssvRefusedDesc,
 	)
 }
 
@@ -84,7 +88,7 @@ func (c efsCollector) collectOne(to samples, id string, stats *nfs4.Stats) {
 	collectDelegations(to, id, stats)
 }
 
-// collectDelegations shows the delegations of a file system, and what its clients were called for.
+// collectDelegations shows the delegations of a file system, what its clients were called for, and their state protection.
 func collectDelegations(to samples, id string, stats *nfs4.Stats) {
 	for _, cb := range stats.Callbacks {
 		to.count(callbacksDesc, cb.Sent, id, cb.Op)
@@ -101,6 +105,11 @@ func collectDelegations(to samples, id string, stats *nfs4.Stats) {
 	to.count(delegationsEndedDesc, d.Revoked, id, "revoked")
 	to.count(delegationsEndedDesc, d.Lost, id, "client_gone")
 	to.count(delegationsEndedDesc, d.Undone, id, "open_failed")
+	to.gauge(ssvHandlesDesc, float64(stats.SSV.Handles), id)
+	to.gauge(ssvBoundDesc, float64(stats.SSV.Bound), id)
+	to.count(ssvRefusedDesc, stats.SSV.Unknown, id, "unknown_handle")
+	to.count(ssvRefusedDesc, stats.SSV.Refused, id, "token")
+	to.count(ssvRefusedDesc, stats.SSV.Replayed, id, "replayed")
 }
 
 // serviceStats is what the services of the unit's file systems have counted.

@@ -56,7 +56,7 @@ func TestMetricsOfEFS(t *testing.T) {
 	}
 }
 
-// page is what /metrics says of the file systems' callbacks and delegations: series with their labels.
+// page is what /metrics says of the file systems' callbacks, delegations and state protection: series with their labels.
 func page(t *testing.T, from prometheus.Gatherer) map[string]float64 {
 	t.Helper()
 	families, err := from.Gather()
@@ -66,7 +66,7 @@ func page(t *testing.T, from prometheus.Gatherer) map[string]float64 {
 	series := make(map[string]float64)
 	for _, f := range families {
 		name := strings.TrimPrefix(f.GetName(), "nfseal_nfs_")
-		if !strings.HasPrefix(name, "callback") && !strings.HasPrefix(name, "delegations") {
+		if !strings.HasPrefix(name, "callback") && !strings.HasPrefix(name, "delegations") && !strings.HasPrefix(name, "ssv") {
 			continue
 		}
 		for _, m := range f.GetMetric() {
@@ -88,12 +88,13 @@ type counted struct {
 
 func (c counted) Collect(ch chan<- prometheus.Metric) { collectDelegations(ch, "fs-1", &c.stats) }
 
-// Every count of callbacks and delegations has a place of its own on the page.
+// Every count of callbacks, delegations and state protection has a place of its own on the page.
 func TestMetricsOfDelegations(t *testing.T) {
 	r := prometheus.NewRegistry()
 	r.MustRegister(counted{stats: nfs4.Stats{Delegations: 12, WriteDelegations: 5,
 		Callbacks: []nfs4.CallbackStats{{Op: "CB_RECALL", Sent: 21, NotSent: 22, NoAnswer: 23, Errors: 24}, {Op: "CB_NOTIFY_LOCK", Sent: 25}},
-		Delegated: nfs4.DelegationStats{ReadGranted: 31, WriteGranted: 32, Returned: 33, Revoked: 34, Lost: 35, Undone: 36}}})
+		Delegated: nfs4.DelegationStats{ReadGranted: 31, WriteGranted: 32, Returned: 33, Revoked: 34, Lost: 35, Undone: 36},
+		SSV:       nfs4.SSVStats{Handles: 41, Bound: 45, Unknown: 42, Refused: 43, Replayed: 44}}})
 	want := map[string]float64{
 		"callbacks_total fs-1 CB_RECALL": 21, "callbacks_total fs-1 CB_NOTIFY_LOCK": 25,
 		"callback_failures_total fs-1 CB_RECALL not_sent": 22, "callback_failures_total fs-1 CB_RECALL no_answer": 23,
@@ -104,6 +105,8 @@ func TestMetricsOfDelegations(t *testing.T) {
 		"delegations_granted_total fs-1 read": 31, "delegations_granted_total fs-1 write": 32,
 		"delegations_ended_total fs-1 returned": 33, "delegations_ended_total fs-1 revoked": 34,
 		"delegations_ended_total fs-1 client_gone": 35, "delegations_ended_total fs-1 open_failed": 36,
+		"ssv_handles fs-1": 41, "ssv_bound_connections fs-1": 45, "ssv_refused_total fs-1 unknown_handle": 42, "ssv_refused_total fs-1 token": 43,
+		"ssv_refused_total fs-1 replayed": 44,
 	}
 	if got := page(t, r); !maps.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)

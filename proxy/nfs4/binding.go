@@ -62,6 +62,8 @@ type Binding struct {
 
 	serverOwner []byte // so_major_id
 
+	enforced atomic.Bool // it is bound to the fore channel of sessions that take only connections which are
+
 	mu     sync.Mutex
 	closed bool
 	backs  map[*backchannel]struct{} // what it is bound to
@@ -70,6 +72,8 @@ type Binding struct {
 var (
 	_ rpc.Handler  = (*Binding)(nil)
 	_ rpc.Attacher = (*Binding)(nil)
+
+	_ rpc.GSSHandler = (*Binding)(nil)
 )
 
 // Bind returns the handler for one connection. Close it when the connection is gone.
@@ -105,6 +109,9 @@ func (b *Binding) SetGrant(g Grant) { b.grant.Store(&g) }
 // Close forgets the connection.
 func (b *Binding) Close() {
 	b.leaveBackchannels()
+	if b.enforced.Load() {
+		b.s.state.ForgetConn(b)
+	}
 	b.s.mu.Lock()
 	defer b.s.mu.Unlock()
 	delete(b.s.bindings, b)

@@ -32,6 +32,10 @@ type compound struct {
 	w    wire.CompoundWriter
 	head wire.CompoundArgs
 
+	// Of a call with RPCSEC_GSS.
+	proof    *state.Handle // that it came under, with integrity or privacy; else nil
+	overhead int           // by how much the reply grows yet
+
 	grant     Grant
 	cred      vfs.Cred
 	groups    [rpc.MaxGroups]uint32
@@ -108,6 +112,7 @@ func (c *compound) release() {
 	c.w = wire.CompoundWriter{}
 	c.head = wire.CompoundArgs{}
 	c.principal = state.Principal{}
+	c.proof, c.overhead, c.sequence.Conn = nil, 0, nil
 	c.a = arguments{}
 	c.s.compounds.Put(c)
 }
@@ -123,6 +128,9 @@ func (c *compound) serve(ctx context.Context, b *Binding, call *rpc.Call, out *x
 		return
 	}
 	c.identify(&call.Auth)
+	if call.Auth.Flavor == rpc.AuthGSS {
+		c.enterGSS()
+	}
 	c.current, c.saved, c.fresh = place{}, place{}, false
 	c.inSession, c.index, c.carriedOut = false, 0, c.carriedOut[:0]
 	c.limit, c.tooBig = out.Limit(), wire.NFS4ERR_REP_TOO_BIG
@@ -137,13 +145,15 @@ func (c *compound) serve(ctx context.Context, b *Binding, call *rpc.Call, out *x
 	switch {
 	case c.head.Ops == 0:
 		c.w.End(wire.NFS4_OK)
-	case c.is40() && c.head.Ops > c.s.opt.Limits.CompoundOps:
+	case !c.is40():
+		c.first()
+	case c.overhead > 0: // an SSV is of a client with sessions
+		c.w.End(wire.NFS4ERR_MINOR_VERS_MISMATCH)
+	case c.head.Ops > c.s.opt.Limits.CompoundOps:
 		c.w.End(wire.NFS4ERR_RESOURCE)
-	case c.is40():
+	default:
 		c.tooBig = wire.NFS4ERR_RESOURCE
 		c.run40()
-	default:
-		c.first()
 	}
 }
 
@@ -190,12 +200,18 @@ func (c *compound) sequenceFirst() {
 			key := markKeyOf(c.a.sequence.SessionID, c.a.sequence.SlotID)
 			c.s.forgetMarks(c.ctx, key[:])
 		}
-		st = c.run()
+		if c.ticket.Guarded() {
+			st = c.runGuarded()
+		} else {
+			st = c.run()
+		}
 		c.s.state.Finish(&c.ticket, c.out.Bytes()[c.replyStart:], st != wire.NFS4_OK)
 	case state.Replayed:
 		c.out.Truncate(c.replyStart)
 		c.out.Append(c.ticket.Reply)
-		c.tellSlots(c.out.Bytes()[c.replyStart:])
+		if !c.ticket.Signed() {
+			c.tellSlots(c.out.Bytes()[c.replyStart:])
+		}
 		c.ticket = state.Ticket{}
 	case state.Uncached:
 		c.uncached()

@@ -79,7 +79,7 @@ func TestPositions(t *testing.T) {
 	a := s.do(destroy, putRoot)
 	wantStatus(t, a, wire.NFS4ERR_NOT_ONLY_OP)
 	for _, op := range []wire.Op{wire.OP_SETCLIENTID, wire.OP_RENEW, wire.OP_OPENATTR, wire.OP_LAYOUTGET,
-		wire.OP_GETDEVICEINFO, wire.OP_WANT_DELEGATION, wire.OP_DELEGPURGE, wire.OP_SET_SSV} {
+		wire.OP_GETDEVICEINFO, wire.OP_WANT_DELEGATION, wire.OP_DELEGPURGE} {
 		s.fails(wire.NFS4ERR_NOTSUPP, putRoot, call{op: op})
 	}
 	a = s.do(putRoot, call{op: 77})

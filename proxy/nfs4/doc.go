@@ -64,6 +64,13 @@
 // to free what nobody holds (EndRecovery). Who comes later may reclaim what nobody had in conflict
 // since, in this epoch (state/absence.go).
 //
+// # State protection
+//
+// A client may ask for SP4_SSV (ssv.go): it and we have a secret in common then, which it changes with SET_SSV, and handles for
+// RPCSEC_GSS, the only ones that there are. What it wants to be enforced must come under one of these with integrity or privacy,
+// which package state looks to, and its sessions take requests over bound connections alone if binding is among that. On files
+// such a call is nobody's. Package ssv has the mechanism, package rpc the framing. SP4_MACH_CRED is refused.
+//
 // # Retries across a restart
 //
 // An operation in a session that must not be carried out twice leaves a mark with its effect (marks.go), and a

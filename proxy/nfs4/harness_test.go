@@ -157,6 +157,8 @@ func newBody(op wire.Op, st wire.Status) any {
 		return new(wire.SecinfoRes)
 	case wire.OP_SEQUENCE:
 		return new(wire.SequenceRes)
+	case wire.OP_SET_SSV:
+		return new(wire.SetSSVRes)
 	case wire.OP_TEST_STATEID:
 		return new(testStateidRes)
 	case wire.OP_WRITE:

@@ -29,11 +29,14 @@ func opCreateSession(c *compound) wire.Status {
 		Back:        channelOf(&a.Back),
 		Backchannel: a.Flags&wire.CREATE_SESSION4_FLAG_CONN_BACK_CHAN != 0 && known && c.b.caller != nil,
 		Guest:       !c.grant.Mount,
+		Conn:        c.b,
+		Proof:       c.proof,
 	}
 	res, st := c.s.state.CreateSession(&req)
 	if st != wire.NFS4_OK {
 		return st
 	}
+	c.b.noteBound(res.Bound)
 	c.openBackchannel(&a, &res, auth)
 	out := wire.CreateSessionRes{
 		SessionID:  res.Session,

@@ -23,8 +23,10 @@ func opExchangeID(c *compound) wire.Status {
 		return wire.NFS4ERR_INVAL
 	case a.Protect == wire.SP4_MACH_CRED:
 		return wire.NFS4ERR_INVAL // needs RPCSEC_GSS
-	case a.Protect == wire.SP4_SSV:
-		return wire.NFS4ERR_ENCR_ALG_UNSUPP
+	}
+	protection, st := c.protection(&a)
+	if st != wire.NFS4_OK {
+		return st
 	}
 	req := state.ExchangeIDRequest{
 		Owner:     c.b.clientOwner(a.OwnerID),
@@ -32,9 +34,11 @@ func opExchangeID(c *compound) wire.Status {
 		Principal: c.principal,
 		Update:    a.Flags&wire.EXCHGID4_FLAG_UPD_CONFIRMED_REC_A != 0,
 		Guest:     !c.grant.Mount,
+		SSV:       protection,
+		Proof:     c.proof,
 	}
 	var got state.ExchangeIDResult
-	st := c.unblock(func() (victim wire.ClientID, st wire.Status) {
+	st = c.unblock(func() (victim wire.ClientID, st wire.Status) {
 		got, victim, st = c.s.state.ExchangeID(&req)
 		return victim, st
 	})
@@ -45,13 +49,13 @@ func opExchangeID(c *compound) wire.Status {
 		ClientID:    got.ClientID,
 		SequenceID:  got.Sequence,
 		Flags:       wire.EXCHGID4_FLAG_USE_NON_PNFS,
-		Protect:     wire.SP4_NONE,
 		ServerMajor: c.b.serverOwner,
 		ServerScope: c.s.opt.ServerScope,
 	}
 	if got.Confirmed {
 		res.Flags |= wire.EXCHGID4_FLAG_CONFIRMED_R
 	}
+	tellProtection(&res, &a, got.SSV)
 	res.Encode(c.out)
 	return wire.NFS4_OK
 }

@@ -22,6 +22,7 @@ func (c *compound) enterSession() (state.Verdict, wire.Status) {
 	c.sequence = state.SequenceRequest{
 		Session:      a.SessionID,
 		Identity:     c.b.conn.Identity,
+		Conn:         c.b,
 		Sequence:     a.SequenceID,
 		Slot:         a.SlotID,
 		Highest:      a.HighestSlot,
@@ -39,7 +40,7 @@ func (c *compound) enterSession() (state.Verdict, wire.Status) {
 	if verdict == state.Refused || verdict == state.Replayed {
 		return verdict, st
 	}
-	c.limit = min(c.limit, c.ticket.MaxReplyBytes)
+	c.limit = min(c.limit, c.ticket.MaxReplyBytes-c.overhead)
 	if a.CacheThis && c.ticket.MaxCachedBytes < c.limit {
 		c.limit, c.tooBig = c.ticket.MaxCachedBytes, wire.NFS4ERR_REP_TOO_BIG_TO_CACHE
 	}
@@ -66,6 +67,12 @@ func (c *compound) tellSlots(reply []byte) {
 	slots := reply[beforeTag+(tag+3)&^3+behindTag:]
 	binary.BigEndian.PutUint32(slots, c.ticket.Slots-1)
 	binary.BigEndian.PutUint32(slots[4:], c.ticket.Target-1)
+}
+
+// sequenceResult is the result of SEQUENCE with its status, which has been written.
+func (c *compound) sequenceResult() []byte {
+	at := c.replyStart + 4 + 4 + (len(c.head.Tag)+3)&^3 + 4 + resultHeaderBytes
+	return c.out.Bytes()[at-4 : at+sequenceResultBytes]
 }
 
 // opSequenceAgain serves a SEQUENCE that is not the first operation.

@@ -10,8 +10,8 @@ func opDestroySession(c *compound) wire.Status {
 	if c.malformed() {
 		return wire.NFS4ERR_BADXDR
 	}
-	if !c.s.state.MayUse(a.SessionID, c.principal.Identity) {
-		return wire.NFS4ERR_BADSESSION
+	if st := c.s.state.MayDestroySession(a.SessionID, c.principal.Identity, c.b, c.proof); st != wire.NFS4_OK {
+		return st
 	}
 	if !c.inSession {
 		return c.s.state.DestroySession(a.SessionID, nil)
@@ -29,7 +29,7 @@ func opDestroyClientID(c *compound) wire.Status {
 	if c.malformed() {
 		return wire.NFS4ERR_BADXDR
 	}
-	owner, st := c.s.state.DestroyClientID(a.ClientID, c.principal.Identity)
+	owner, st := c.s.state.DestroyClientID(a.ClientID, c.principal.Identity, c.proof)
 	if st != wire.NFS4_OK {
 		return st
 	}
@@ -42,7 +42,7 @@ func opDestroyClientID(c *compound) wire.Status {
 }
 
 // opBindConnToSession serves BIND_CONN_TO_SESSION (RFC 8881 §18.34). Without state protection any
-// connection of an identity may use any session of the same, and be bound to its backchannel.
+// connection of an identity may use any session of the same, and be bound to its backchannel; with it that takes the SSV.
 func opBindConnToSession(c *compound) wire.Status {
 	var a wire.BindConnToSessionArgs
 	a.Decode(&c.args)
@@ -54,9 +54,12 @@ func opBindConnToSession(c *compound) wire.Status {
 	case a.Dir != wire.CDFC4_FORE && a.Dir != wire.CDFC4_FORE_OR_BOTH &&
 		a.Dir != wire.CDFC4_BACK && a.Dir != wire.CDFC4_BACK_OR_BOTH:
 		return wire.NFS4ERR_BADXDR
-	case !c.s.state.MayUse(a.SessionID, c.principal.Identity):
-		return wire.NFS4ERR_BADSESSION
 	}
+	bound, st := c.s.state.BindConn(a.SessionID, c.principal.Identity, c.b, a.Dir != wire.CDFC4_BACK, c.proof)
+	if st != wire.NFS4_OK {
+		return st
+	}
+	c.b.noteBound(bound)
 	res := wire.BindConnToSessionRes{SessionID: a.SessionID, Dir: wire.CDFS4_FORE}
 	if a.Dir != wire.CDFC4_FORE {
 		back := c.s.callbacks.backchannelOf(a.SessionID)

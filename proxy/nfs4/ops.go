@@ -39,6 +39,7 @@ const (
 	bitmapBytes              = 16
 	copyResultBytes          = 4 + wire.StateidBytes + 8 + 4 + 8 + 8
 	createSessionResultBytes = 16 + 4 + 4 + 2*28
+	setSSVResultBytes        = 4 + 64
 	// delegationBytes is a write delegation with an entry for nobody.
 	delegationBytes = 4 + wire.StateidBytes + 4 + 12 + 16
 	openResultBytes = wire.StateidBytes + changeInfoBytes + 4 + bitmapBytes + delegationBytes
@@ -112,6 +113,7 @@ var opTable = [opSlots]opDef{
 	wire.OP_SECINFO_NO_NAME:      {run: opSecinfoNoName, needs: needCurrent, onThreshold: true},
 	wire.OP_SEEK:                 {run: opSeek, needs: needCurrent},
 	wire.OP_SEQUENCE:             {run: opSequenceAgain},
+	wire.OP_SET_SSV:              {run: opSetSSV, resultBytes: setSSVResultBytes},
 	wire.OP_SETATTR:              {run: opSetAttr, needs: needCurrent, modifies: true, once: true, failureBody: true, resultBytes: bitmapBytes},
 	wire.OP_SETXATTR:             {run: opSetXattr, needs: needCurrent, modifies: true, resultBytes: changeInfoBytes},
 	wire.OP_TEST_STATEID:         {run: opTestStateid},
@@ -153,6 +155,7 @@ type Stats struct {
 	Recalled         int
 	// Delegated is what has become of all delegations since the start.
 	Delegated  DelegationStats
+	SSV        SSVStats        // of state protection
 	Callbacks  []CallbackStats // all kinds that there are
 	InGrace    bool
 	Bindings   int
@@ -168,7 +171,7 @@ func (s *Service) Stats() Stats {
 	out := Stats{Clients: st.Clients, Sessions: st.Sessions, Opens: st.Opens, Locks: st.Locks,
 		Delegations: st.Delegations, WriteDelegations: st.WriteDelegations, Recalled: st.Recalled,
 		Delegated: st.Delegated, Callbacks: s.callbacks.stats(),
-		InGrace: st.InGrace, CacheBytes: st.CacheBytes,
+		SSV: st.SSV, InGrace: st.InGrace, CacheBytes: st.CacheBytes,
 		BytesRead: s.bytesRead.Load(), BytesWritten: s.bytesWritten.Load()}
 	for i := range s.counters {
 		n := s.counters[i].calls.Load()

@@ -32,6 +32,7 @@ type client struct {
 	nRanges  int
 	nSides   int
 	v40      *client40                // nil: it has sessions
+	ssv      *protection              // nil: SP4_NONE
 	delegs   map[*delegation]struct{} // the revoked ones too
 	nDelegs  int                      // len(delegs)
 	revoked  int                      // of delegs
@@ -53,8 +54,10 @@ type ExchangeIDRequest struct {
 	Owner     []byte
 	Verifier  wire.Verifier
 	Principal Principal
-	Update    bool // EXCHGID4_FLAG_UPD_CONFIRMED_REC_A
-	Guest     bool // it may not mount: of these there are fewer
+	Update    bool        // EXCHGID4_FLAG_UPD_CONFIRMED_REC_A
+	Guest     bool        // it may not mount: of these there are fewer
+	SSV       *SSVRequest // nil: SP4_NONE
+	Proof     *Handle     // that it came under, with integrity or privacy; else nil
 }
 
 // ExchangeIDResult is what a client learns of its record.
@@ -62,14 +65,19 @@ type ExchangeIDResult struct {
 	ClientID  wire.ClientID
 	Sequence  uint32 // for the next CREATE_SESSION
 	Confirmed bool
+	SSV       *SSVGrant // nil: SP4_NONE
 }
 
 // ExchangeID serves EXCHANGE_ID, all nine cases of RFC 8881 §18.35.5. victim, if not zero, must be
 // condemned and buried first, then the call repeated.
-func (m *Machine) ExchangeID(r *ExchangeIDRequest) (res ExchangeIDResult, victim wire.ClientID, s wire.Status) {
+func (m *Machine) ExchangeID(request *ExchangeIDRequest) (res ExchangeIDResult, victim wire.ClientID, s wire.Status) {
 	m.mu.Lock()
 	defer m.unlock()
-	o := m.owners[string(r.Owner)]
+	o, copied := m.owners[string(request.Owner)], *request
+	r := &copied
+	if s := r.speakForLocked(o); s != wire.NFS4_OK {
+		return res, 0, s
+	}
 	if r.Update {
 		res, s = m.updateLocked(o, r)
 		return res, 0, s
@@ -82,13 +90,15 @@ func (m *Machine) ExchangeID(r *ExchangeIDRequest) (res ExchangeIDResult, victim
 		case c.collides(r):
 			return res, c.id, wire.NFS4_OK // the old record goes first
 		case c.verifier == r.Verifier:
-			return c.exchangeResult(), 0, wire.NFS4_OK
+			res, s = m.exchangeResultLocked(c, r)
+			return res, 0, s
 		}
 	}
 	if victim, s = m.makeRoomLocked(r.Guest); victim != 0 || s != wire.NFS4_OK {
 		return res, victim, s
 	}
-	return m.newClientLocked(r).exchangeResult(), 0, wire.NFS4_OK
+	res, s = m.exchangeResultLocked(m.newClientLocked(r), r)
+	return res, 0, s
 }
 
 // collides says whether r is somebody else's than c's: of another principal, or of a guest that would pass for c started anew.
@@ -132,8 +142,7 @@ func older(a, b *client) *client {
 	return a
 }
 
-// updateLocked changes a confirmed record: there is nothing in it to change but the time of its
-// last use.
+// updateLocked changes a confirmed record: there is nothing in it to change but the handles of its SSV.
 func (m *Machine) updateLocked(o *ownership, r *ExchangeIDRequest) (ExchangeIDResult, wire.Status) {
 	switch {
 	case o == nil || o.confirmed == nil:
@@ -143,11 +152,7 @@ func (m *Machine) updateLocked(o *ownership, r *ExchangeIDRequest) (ExchangeIDRe
 	case o.confirmed.verifier != r.Verifier:
 		return ExchangeIDResult{}, wire.NFS4ERR_NOT_SAME
 	}
-	return o.confirmed.exchangeResult(), wire.NFS4_OK
-}
-
-func (c *client) exchangeResult() ExchangeIDResult {
-	return ExchangeIDResult{ClientID: c.id, Sequence: c.create.sequence + 1, Confirmed: c.confirmed}
+	return m.exchangeResultLocked(o.confirmed, r)
 }
 
 // hasState says whether something would be lost with c.
@@ -183,6 +188,7 @@ func (m *Machine) newClientLocked(r *ExchangeIDRequest) *client {
 		opens:     make(map[string]*openOwner),
 		delegs:    make(map[*delegation]struct{}),
 	}
+	c.protect(r.SSV)
 	c.renewed.Store(m.now())
 	if o == nil {
 		o = new(ownership)
@@ -216,13 +222,15 @@ func (m *Machine) sweepUnconfirmedLocked() {
 // DestroyClientID serves DESTROY_CLIENTID (RFC 8881 §18.50). When it succeeds, the record of the
 // owner that it returns may be deleted from stable storage if Forgettable says so. A client id of
 // another identity is none.
-func (m *Machine) DestroyClientID(id wire.ClientID, identity string) (owner string, s wire.Status) {
+func (m *Machine) DestroyClientID(id wire.ClientID, identity string, proof *Handle) (owner string, s wire.Status) {
 	m.mu.Lock()
 	defer m.unlock()
 	c := m.clients[id]
 	switch {
 	case c == nil || c.v40 != nil || c.principal.Identity != identity:
 		return "", wire.NFS4ERR_STALE_CLIENTID
+	case !c.permits(wire.OP_DESTROY_CLIENTID, proof):
+		return "", wire.NFS4ERR_WRONG_CRED
 	case c.hasState() || c.busyLocked():
 		return "", wire.NFS4ERR_CLIENTID_BUSY
 	}
@@ -312,6 +320,7 @@ func (m *Machine) condemnLocked(c *client) {
 	for _, s := range c.sessions {
 		m.removeSessionLocked(s)
 	}
+	m.dropHandlesLocked(c)
 	delete(m.clients, c.id)
 	m.letInLocked(c) // it is not counted any more
 	if o := m.owners[c.owner]; o != nil {

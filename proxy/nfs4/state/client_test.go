@@ -116,21 +116,21 @@ func TestNewIncarnationReplacesTheOldOne(t *testing.T) {
 
 func TestDestroyClientID(t *testing.T) {
 	b := newBench(t, nil)
-	_, s := b.m.DestroyClientID(99, "")
+	_, s := b.m.DestroyClientID(99, "", nil)
 	b.want(s, wire.NFS4ERR_STALE_CLIENTID)
 	p := b.join("owner", false)
-	_, s = b.m.DestroyClientID(p.id, "")
+	_, s = b.m.DestroyClientID(p.id, "", nil)
 	b.want(s, wire.NFS4ERR_CLIENTID_BUSY)
 	b.want(b.m.DestroySession(p.session, nil), wire.NFS4_OK)
 	if b.m.Forgettable("owner") {
 		t.Error("the record of a client that is there may be deleted")
 	}
-	owner, s := b.m.DestroyClientID(p.id, "")
+	owner, s := b.m.DestroyClientID(p.id, "", nil)
 	b.want(s, wire.NFS4_OK)
 	if owner != "owner" || !b.m.Forgettable(owner) {
 		t.Errorf("owner %q, forgettable %v", owner, b.m.Forgettable(owner))
 	}
-	_, s = b.m.DestroyClientID(p.id, "")
+	_, s = b.m.DestroyClientID(p.id, "", nil)
 	b.want(s, wire.NFS4ERR_STALE_CLIENTID)
 }
 

@@ -34,6 +34,14 @@
 // It is granted to a client that can be called back, when nobody else has the file open against it and
 // the file was not wanted by two clients lately.
 //
+// # The life of an SSV
+//
+//	EXCHANGE_ID with SP4_SSV ──> zero, handles that are not good yet ── CREATE_SESSION ──> zero, handles
+//	zero ── SET_SSV ──> established: tokens can be made ── SET_SSV ──> the next version
+//	established ── the client is condemned, or the server starts anew ──> gone, and its handles
+//
+// What a client wants to be enforced is refused from its confirmation on to whoever has no token (protection.go).
+//
 // # The life of a copy
 //
 //	COPY ──> under way, part by part ── done, or its client's lease or opens have ended ──> ended
@@ -57,13 +65,13 @@
 //
 //	seqid (4) | epoch, low half (4) | number, never used again in this epoch (8) |
 //
-// Client ids are epoch (4) and number (4); session ids are epoch (4), number (4) and eight random
+// Client ids are epoch (4) and number (4); session ids and handles of SSVs are epoch (4), number (4) and eight random
 // bytes, so that they cannot be guessed.
 //
 // # Lock order
 //
 // A request of minor version 0 holds the turn of its open owner, then of its lock owner, until it
-// is answered. Below them: Machine.mu, then session.mu. The sections of both are short and call nothing
+// is answered. Below them: Machine.mu, then session.mu, or that of an SSV's context. The sections of both are short and call nothing
 // outside; Options.Drop and Options.Callbacks are called after they were released.
 //
 // Whoever holds Machine.mu for writing may read and change everything, without session.mu. Whoever

@@ -92,6 +92,9 @@ const (
 	maxExpiredClients = 256
 	maxExpiredTokens  = 16384
 
+	// maxHandles is how many RPCSEC_GSS handles the SSV of a client has; the oldest one goes for one more.
+	maxHandles = 16
+
 	// guestShare is by what the limit of clients is divided for those that may not mount.
 	guestShare = 4
 

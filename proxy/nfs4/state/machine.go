@@ -81,6 +81,7 @@ type Machine struct {
 	tokens     map[uint64]*token
 	files      map[File]*file
 	copies     map[uint64]*offload // by the number of the stateid
+	handles    map[handleID]*Handle
 	recovery   recovery
 	closed     map[uint64]*owner40 // by the number of the stateid that its last request closed
 	expired    expired40
@@ -92,12 +93,15 @@ type Machine struct {
 	lastClient uint32
 	lastSess   uint32
 	lastToken  uint64
+	lastHandle uint32
 	contention contention
 	recalls    map[*delegation]struct{} // recalled, not revoked and not returned
 	askedBack  int64                    // when a client was asked for delegations because of the limit
 	dropped    []File                   // for Options.Drop, once mu is released
 	after      []func(Callbacks)        // likewise
 	delegated  DelegationStats          // since the start
+
+	ssv ssvCounts
 
 	// In effect. Written with mu, read without.
 	delegations      atomic.Int32
@@ -117,6 +121,7 @@ func New(o Options) *Machine {
 		tokens:    make(map[uint64]*token),
 		files:     make(map[File]*file),
 		copies:    make(map[uint64]*offload),
+		handles:   make(map[handleID]*Handle),
 		closed:    make(map[uint64]*owner40),
 		recalls:   make(map[*delegation]struct{}),
 	}
@@ -175,6 +180,7 @@ type Stats struct {
 	Delegated  DelegationStats
 	Copies     int // that go on after their answer, or have ended unacknowledged
 	CacheBytes int
+	SSV        SSVStats
 	InGrace    bool
 }
 
@@ -193,6 +199,7 @@ func (m *Machine) Stats() Stats {
 		Recalled:         len(m.recalls),
 		Copies:           len(m.copies),
 		CacheBytes:       int(m.cacheBytes.Load()),
+		SSV:              m.ssvStatsLocked(),
 		InGrace:          !m.recovery.over,
 	}
 }

@@ -97,7 +97,7 @@ func TestGraceEndsWithAClientsDeparture(t *testing.T) {
 	b := newBench(t, known("a"))
 	p := b.join("a", true)
 	b.want(b.m.DestroySession(p.session, nil), wire.NFS4_OK)
-	_, s := b.m.DestroyClientID(p.id, "")
+	_, s := b.m.DestroyClientID(p.id, "", nil)
 	b.want(s, wire.NFS4_OK)
 	if !b.m.GraceDue() {
 		t.Error("not due")
@@ -113,7 +113,7 @@ func TestKnownClientIsRecordedAnew(t *testing.T) {
 	}{
 		{"it said goodbye", func(b *bench, p *peer) {
 			b.want(b.m.DestroySession(p.session, nil), wire.NFS4_OK)
-			_, s := b.m.DestroyClientID(p.id, "")
+			_, s := b.m.DestroyClientID(p.id, "", nil)
 			b.want(s, wire.NFS4_OK)
 		}},
 		{"it was expired", func(b *bench, p *peer) {

@@ -30,7 +30,8 @@ type session struct {
 	retired []uint32 // sequence ids of former slots, by number, where there is no slot now
 	running int      // requests being executed
 
-	back Back // changes with Machine.mu held for writing
+	back  Back              // changes with Machine.mu held for writing
+	bound map[Conn]struct{} // likewise; nil: requests may come over any connection
 }
 
 // createSlot is a client's own replay cache for CREATE_SESSION (RFC 8881 §18.36.4). A failure takes a sequence id too, and
@@ -39,6 +40,7 @@ type createSlot struct {
 	sequence uint32
 	done     bool
 	failed   bool
+	confirms bool // it was the one that did
 	result   CreateSessionResult
 }
 
@@ -54,6 +56,8 @@ type CreateSessionRequest struct {
 	Backchannel bool
 	// Guest says that the client may not mount: one session is enough for it to hear that.
 	Guest bool
+	Conn  Conn
+	Proof *Handle // that it came under, with integrity or privacy; else nil
 }
 
 // CreateSessionResult is what the client learns of its session.
@@ -66,6 +70,8 @@ type CreateSessionResult struct {
 	Backchannel bool
 	// Replayed says that the session was created before.
 	Replayed bool
+	// Bound says that the connection was bound to it, which ends with ForgetConn.
+	Bound bool
 }
 
 // CreateSession serves CREATE_SESSION (RFC 8881 §18.36).
@@ -78,6 +84,8 @@ func (m *Machine) CreateSession(r *CreateSessionRequest) (res CreateSessionResul
 		return res, wire.NFS4ERR_STALE_CLIENTID
 	case c.principal.Identity != r.Principal.Identity:
 		return res, wire.NFS4ERR_CLID_INUSE // what was answered before is nobody else's either
+	case !c.permits(wire.OP_CREATE_SESSION, r.Proof) && !(c.create.confirms && r.Sequence == c.create.sequence):
+		return res, wire.NFS4ERR_WRONG_CRED
 	}
 	if c.create.done && r.Sequence == c.create.sequence {
 		res = c.create.result
@@ -94,14 +102,17 @@ func (m *Machine) CreateSession(r *CreateSessionRequest) (res CreateSessionResul
 	if s != wire.NFS4_OK {
 		return res, c.create.fail(r.Sequence, s)
 	}
+	confirms := !c.confirmed
 	m.confirmLocked(c)
 	m.renew(c, r.Guest)
 	most := min(r.Fore.MaxRequests, uint32(m.opt.Limits.Slots))
 	id := m.newSessionLocked(c, fore, int(most), r.Backchannel)
-	c.create = createSlot{sequence: r.Sequence, done: true,
+	c.create = createSlot{sequence: r.Sequence, done: true, confirms: confirms,
 		result: CreateSessionResult{Session: id, Sequence: r.Sequence, Fore: fore, Back: r.Back,
 			Backchannel: r.Backchannel}}
-	return c.create.result, wire.NFS4_OK
+	res = c.create.result
+	res.Bound = m.sessions[id].bindLocked(r.Conn)
+	return res, wire.NFS4_OK
 }
 
 // admit refuses what has no place in the sequence of c, whose slot it is, or is somebody else's.
@@ -252,13 +263,4 @@ func (m *Machine) KnowsSession(id wire.SessionID) bool {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	return m.sessions[id] != nil
-}
-
-// MayUse says whether id names a session that connections of an identity may use. Beyond that there is no
-// state protection: each of them may use each of those (RFC 8881 §2.10.8.3).
-func (m *Machine) MayUse(id wire.SessionID, identity string) bool {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	s := m.sessions[id]
-	return s != nil && s.client.principal.Identity == identity
 }

@@ -10,6 +10,7 @@ type slot struct {
 	cached      bool   // reply is the one to that request
 	reused      bool   // the session had it before, up to sequence
 	told        uint32 // session.shrunk when the last reply was made
+	signed      bool   // the reply has a digest of itself
 	fingerprint uint64
 	reply       []byte
 }
@@ -18,6 +19,7 @@ type slot struct {
 type SequenceRequest struct {
 	Session   wire.SessionID
 	Identity  string // of the connection: a session is for connections of its client's identity
+	Conn      Conn
 	Sequence  uint32
 	Slot      uint32
 	Highest   uint32
@@ -56,6 +58,8 @@ type Ticket struct {
 	cacheThis bool
 	solo      bool
 	guest     bool
+	signed    bool
+	guard     *protection // the client's
 
 	// MaxReplyBytes bounds the reply, and MaxCachedBytes does too if CacheThis was asked for;
 	// RPC headers count.
@@ -83,6 +87,9 @@ func (t *Ticket) client() *client {
 	return t.session.client
 }
 
+// Signed says that the reply to be repeated has a digest of itself, and must not be touched.
+func (t *Ticket) Signed() bool { return t.signed }
+
 // ClientID is the client that sent the request.
 func (t *Ticket) ClientID() wire.ClientID { return t.session.client.id }
 
@@ -93,6 +100,9 @@ func (m *Machine) Sequence(r *SequenceRequest, t *Ticket) (Verdict, wire.Status)
 	s := m.sessions[r.Session]
 	if s == nil || s.client.principal.Identity != r.Identity {
 		return Refused, wire.NFS4ERR_BADSESSION
+	}
+	if s.bound != nil && !s.admits(r.Conn) {
+		return Refused, wire.NFS4ERR_CONN_NOT_BOUND_TO_SESSION
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -121,7 +131,7 @@ func (m *Machine) Sequence(r *SequenceRequest, t *Ticket) (Verdict, wire.Status)
 	s.client.running.Add(1)
 	m.renew(s.client, r.Guest)
 	*t = s.ticket(sl, r)
-	t.Restarted = restarted
+	t.Restarted, t.signed = restarted, false
 	return Execute, wire.NFS4_OK
 }
 
@@ -166,6 +176,8 @@ func (s *session) ticket(sl *slot, r *SequenceRequest) Ticket {
 		cacheThis:      r.CacheThis,
 		solo:           r.Operations == 1,
 		guest:          r.Guest,
+		signed:         sl.signed,
+		guard:          s.client.ssv,
 		MaxReplyBytes:  int(s.fore.MaxResponseBytes),
 		MaxCachedBytes: int(s.fore.MaxCachedBytes),
 		Slots:          uint32(len(s.slots)),
@@ -175,8 +187,8 @@ func (s *session) ticket(sl *slot, r *SequenceRequest) Ticket {
 }
 
 // Finish ends an Execute with its reply and gives the ticket back. The reply is copied if it is to
-// be kept: because the client asked for it, because nothing but SEQUENCE was done, or because it is
-// a failure, which is short.
+// be kept: because the client asked for it, because nothing but SEQUENCE was done, because it is
+// a failure, which is short, or because the SSV was changed, which a client must be able to find out (RFC 8881 §18.34.4).
 func (m *Machine) Finish(t *Ticket, reply []byte, failed bool) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
@@ -187,7 +199,8 @@ func (m *Machine) Finish(t *Ticket, reply []byte, failed bool) {
 	sl.used = true
 	sl.sequence++
 	sl.fingerprint = t.print
-	sl.cached = (t.cacheThis || t.solo || failed) && len(reply) <= int(s.fore.MaxCachedBytes)
+	sl.signed = t.signed
+	sl.cached = (t.cacheThis || t.solo || failed || t.signed) && len(reply) <= int(s.fore.MaxCachedBytes)
 	if sl.cached {
 		sl.reply = append(sl.reply[:0], reply...)
 	}

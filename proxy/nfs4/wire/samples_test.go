@@ -82,9 +82,13 @@ func (s *sampler) sessionSamples() {
 	s.add(OP_EXCHANGE_ID, of(
 		ExchangeIDArgs{Verifier: sampleVerifier, OwnerID: []byte("co_ownerid"), Flags: EXCHGID4_FLAG_MASK_A},
 		ExchangeIDArgs{OwnerID: []byte("x"), Protect: SP4_MACH_CRED, Ops: protect, HasImpl: true, Impl: impl},
+		ExchangeIDArgs{OwnerID: []byte("x"), Protect: SP4_SSV, Ops: protect,
+			SSV: SSVParms{HashAlgs: [][]byte{{1, 2, 3}, {4}}, EncrAlgs: [][]byte{{5}}, Window: 6, NumHandles: 7}},
 	), of(
 		ExchangeIDRes{ClientID: 1, SequenceID: 2, Flags: 3, ServerMinor: 4, ServerMajor: []byte("m"), ServerScope: []byte("s")},
 		ExchangeIDRes{Protect: SP4_MACH_CRED, Ops: protect, ServerMajor: []byte{}, ServerScope: []byte{}, HasImpl: true, Impl: impl},
+		ExchangeIDRes{Protect: SP4_SSV, Ops: protect, ServerMajor: []byte{}, ServerScope: []byte{},
+			SSV: SSVInfo{HashAlg: 1, EncrAlg: 2, SSVLen: 32, Window: 3, Handles: [][]byte{{1}, {2, 3, 4, 5, 6}}}},
 	))
 	s.add(OP_CREATE_SESSION, of(
 		CreateSessionArgs{ClientID: 1, SequenceID: 2, Flags: 3, Fore: sampleChannel, Back: rdma, CBProgram: 4, Sec: []CallbackSec{{}, sys}},
@@ -97,6 +101,7 @@ func (s *sampler) sessionSamples() {
 		of(BindConnToSessionRes{SessionID: sampleSession, Dir: CDFS4_BOTH}))
 	s.add(OP_DESTROY_SESSION, of(DestroySessionArgs{SessionID: sampleSession}), none)
 	s.add(OP_DESTROY_CLIENTID, of(DestroyClientIDArgs{ClientID: 1 << 63}), none)
+	s.add(OP_SET_SSV, of(SetSSVArgs{SSV: []byte("secret"), Digest: []byte("digest")}), of(SetSSVRes{Digest: []byte("digest")}))
 	s.add(OP_RECLAIM_COMPLETE, of(ReclaimCompleteArgs{}, ReclaimCompleteArgs{OneFS: true}), none)
 	s.add(OP_SEQUENCE,
 		of(SequenceArgs{SessionID: sampleSession, SequenceID: 1, SlotID: 2, HighestSlot: 3, CacheThis: true}),

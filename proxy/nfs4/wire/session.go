@@ -106,14 +106,73 @@ func (p *ProtectOps) encode(e *xdr.Encoder) {
 	p.MustAllow.Encode(e)
 }
 
-// ExchangeIDArgs is EXCHANGE_ID4args (RFC 8881 §18.35). With SP4_SSV only the operations are kept: the
-// algorithms that a client offers are read over, since SSV is not served.
+// SSVParms is what ssv_sp_parms4 has besides the operations. Algorithms are object identifiers.
+type SSVParms struct {
+	HashAlgs   [][]byte
+	EncrAlgs   [][]byte
+	Window     uint32 // versions of the SSV
+	NumHandles uint32
+}
+
+func (p *SSVParms) decode(d *xdr.Decoder) {
+	p.HashAlgs, p.EncrAlgs = decodeOpaques(d), decodeOpaques(d)
+	p.Window, p.NumHandles = d.Uint32(), d.Uint32()
+}
+
+func (p *SSVParms) encode(e *xdr.Encoder) {
+	encodeOpaques(e, p.HashAlgs)
+	encodeOpaques(e, p.EncrAlgs)
+	e.Uint32(p.Window)
+	e.Uint32(p.NumHandles)
+}
+
+// SSVInfo is what ssv_prot_info4 has besides the operations.
+type SSVInfo struct {
+	HashAlg uint32 // the place in SSVParms.HashAlgs
+	EncrAlg uint32
+	SSVLen  uint32 // bytes
+	Window  uint32
+	Handles [][]byte
+}
+
+func (i *SSVInfo) decode(d *xdr.Decoder) {
+	i.HashAlg, i.EncrAlg = d.Uint32(), d.Uint32()
+	i.SSVLen, i.Window = d.Uint32(), d.Uint32()
+	i.Handles = decodeOpaques(d)
+}
+
+func (i *SSVInfo) encode(e *xdr.Encoder) {
+	e.Uint32(i.HashAlg)
+	e.Uint32(i.EncrAlg)
+	e.Uint32(i.SSVLen)
+	e.Uint32(i.Window)
+	encodeOpaques(e, i.Handles)
+}
+
+// decodeOpaques reads an array of sec_oid4 or gsshandle4_t.
+func decodeOpaques(d *xdr.Decoder) [][]byte {
+	list := make([][]byte, d.Count(maxSecParms, 4))
+	for i := range list {
+		list[i] = d.Opaque(MaxOpaqueBytes)
+	}
+	return list
+}
+
+func encodeOpaques(e *xdr.Encoder, list [][]byte) {
+	e.Uint32(uint32(len(list)))
+	for _, b := range list {
+		e.Opaque(b)
+	}
+}
+
+// ExchangeIDArgs is EXCHANGE_ID4args (RFC 8881 §18.35).
 type ExchangeIDArgs struct {
 	Verifier Verifier
 	OwnerID  []byte // at most MaxOpaqueBytes
 	Flags    uint32
 	Protect  uint32     // SP4_
 	Ops      ProtectOps // unless SP4_NONE
+	SSV      SSVParms   // with SP4_SSV
 	HasImpl  bool
 	Impl     ImplID
 }
@@ -124,44 +183,43 @@ func (a *ExchangeIDArgs) Decode(d *xdr.Decoder) {
 	a.OwnerID = d.Opaque(MaxOpaqueBytes)
 	a.Flags = d.Uint32()
 	a.Protect = d.Uint32()
-	a.Ops = ProtectOps{}
-	switch a.Protect {
-	case SP4_NONE:
-	case SP4_MACH_CRED:
-		a.Ops.decode(d)
-	case SP4_SSV:
-		a.Ops.decode(d)
-		skipOpaques(d)
-		skipOpaques(d)
-		d.Uint64() // window and number of handles
-	default:
-		d.Fail(ErrBadUnion)
-	}
+	a.Ops, a.SSV = ProtectOps{}, SSVParms{}
+	decodeProtect(d, a.Protect, &a.Ops, &a.SSV)
 	a.HasImpl = decodeImplID(d, &a.Impl)
 }
 
-// skipOpaques reads over an array of sec_oid4 or gsshandle4_t.
-func skipOpaques(d *xdr.Decoder) {
-	for range d.Count(maxSecParms, 4) {
-		d.Opaque(MaxOpaqueBytes)
-	}
-}
-
-// Encode writes the arguments; SP4_SSV cannot be asked for.
+// Encode writes the arguments.
 func (a *ExchangeIDArgs) Encode(e *xdr.Encoder) {
 	a.Verifier.Encode(e)
 	e.Opaque(a.OwnerID)
 	e.Uint32(a.Flags)
-	encodeProtect(e, a.Protect, &a.Ops)
+	encodeProtect(e, a.Protect, &a.Ops, &a.SSV)
 	encodeImplID(e, &a.Impl, a.HasImpl)
 }
 
-func encodeProtect(e *xdr.Encoder, how uint32, ops *ProtectOps) {
+// decodeProtect reads what follows how in a state_protect4_a or state_protect4_r, whose part for SP4_SSV is ssv.
+func decodeProtect(d *xdr.Decoder, how uint32, ops *ProtectOps, ssv interface{ decode(*xdr.Decoder) }) {
+	switch how {
+	case SP4_NONE:
+	case SP4_MACH_CRED:
+		ops.decode(d)
+	case SP4_SSV:
+		ops.decode(d)
+		ssv.decode(d)
+	default:
+		d.Fail(ErrBadUnion)
+	}
+}
+
+func encodeProtect(e *xdr.Encoder, how uint32, ops *ProtectOps, ssv interface{ encode(*xdr.Encoder) }) {
 	e.Uint32(how)
 	switch how {
 	case SP4_NONE:
 	case SP4_MACH_CRED:
 		ops.encode(e)
+	case SP4_SSV:
+		ops.encode(e)
+		ssv.encode(e)
 	default:
 		e.Fail(ErrBadUnion)
 	}
@@ -172,10 +230,11 @@ type ExchangeIDRes struct {
 	ClientID    ClientID
 	SequenceID  uint32
 	Flags       uint32
-	Protect     uint32 // SP4_NONE or SP4_MACH_CRED
+	Protect     uint32 // SP4_
 	Ops         ProtectOps
-	ServerMinor uint64 // so_minor_id
-	ServerMajor []byte // so_major_id
+	SSV         SSVInfo // with SP4_SSV
+	ServerMinor uint64  // so_minor_id
+	ServerMajor []byte  // so_major_id
 	ServerScope []byte
 	HasImpl     bool
 	Impl        ImplID
@@ -187,14 +246,8 @@ func (r *ExchangeIDRes) Decode(d *xdr.Decoder) {
 	r.SequenceID = d.Uint32()
 	r.Flags = d.Uint32()
 	r.Protect = d.Uint32()
-	r.Ops = ProtectOps{}
-	switch r.Protect {
-	case SP4_NONE:
-	case SP4_MACH_CRED:
-		r.Ops.decode(d)
-	default:
-		d.Fail(ErrBadUnion)
-	}
+	r.Ops, r.SSV = ProtectOps{}, SSVInfo{}
+	decodeProtect(d, r.Protect, &r.Ops, &r.SSV)
 	r.ServerMinor = d.Uint64()
 	r.ServerMajor = d.Opaque(MaxOpaqueBytes)
 	r.ServerScope = d.Opaque(MaxOpaqueBytes)
@@ -206,7 +259,7 @@ func (r *ExchangeIDRes) Encode(e *xdr.Encoder) {
 	r.ClientID.Encode(e)
 	e.Uint32(r.SequenceID)
 	e.Uint32(r.Flags)
-	encodeProtect(e, r.Protect, &r.Ops)
+	encodeProtect(e, r.Protect, &r.Ops, &r.SSV)
 	e.Uint64(r.ServerMinor)
 	e.Opaque(r.ServerMajor)
 	e.Opaque(r.ServerScope)
@@ -456,6 +509,33 @@ func (a *ReclaimCompleteArgs) Decode(d *xdr.Decoder) { a.OneFS = d.Bool() }
 
 // Encode writes the arguments.
 func (a *ReclaimCompleteArgs) Encode(e *xdr.Encoder) { e.Bool(a.OneFS) }
+
+// SetSSVArgs is SET_SSV4args (RFC 8881 §18.47).
+type SetSSVArgs struct {
+	SSV    []byte
+	Digest []byte
+}
+
+// Decode reads the arguments.
+func (a *SetSSVArgs) Decode(d *xdr.Decoder) {
+	a.SSV = d.Opaque(MaxOpaqueBytes)
+	a.Digest = d.Opaque(MaxOpaqueBytes)
+}
+
+// Encode writes the arguments.
+func (a *SetSSVArgs) Encode(e *xdr.Encoder) {
+	e.Opaque(a.SSV)
+	e.Opaque(a.Digest)
+}
+
+// SetSSVRes is SET_SSV4resok.
+type SetSSVRes struct{ Digest []byte }
+
+// Decode reads the result.
+func (r *SetSSVRes) Decode(d *xdr.Decoder) { r.Digest = d.Opaque(MaxOpaqueBytes) }
+
+// Encode writes the result.
+func (r *SetSSVRes) Encode(e *xdr.Encoder) { e.Opaque(r.Digest) }
 
 // SequenceArgs is SEQUENCE4args (RFC 8881 §18.46).
 type SequenceArgs struct {

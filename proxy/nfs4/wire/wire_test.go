@@ -197,7 +197,7 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
-// SSV and RPCSEC_GSS are not served, but what they bring is read over.
+// Callbacks with RPCSEC_GSS are not made, but what clients say of it is read over; what they offer for an SSV is read.
 func TestReadsOver(t *testing.T) {
 	ssv := unhex(t, `0000000000000000 00000001 61000000 00000000
 		00000002 00000000 00000000
@@ -206,8 +206,9 @@ func TestReadsOver(t *testing.T) {
 	var a ExchangeIDArgs
 	d := xdr.NewDecoder(ssv)
 	a.Decode(&d)
-	if d.Err() != nil || d.Remaining() != 0 || a.Protect != SP4_SSV {
-		t.Errorf("SSV: %v, %d bytes left", d.Err(), d.Remaining())
+	want := SSVParms{HashAlgs: [][]byte{{1, 2, 3}}, EncrAlgs: [][]byte{{1}, {}}, Window: 1, NumHandles: 2}
+	if d.Err() != nil || d.Remaining() != 0 || a.Protect != SP4_SSV || !reflect.DeepEqual(a.SSV, want) {
+		t.Errorf("SSV: %v, %d bytes left, %+v", d.Err(), d.Remaining(), a.SSV)
 	}
 	gss := unhex(t, "00000007 00000002 00000006 00000001 00000001 61000000 00000000 00000000")
 	var b BackchannelCtlArgs
@@ -224,7 +225,7 @@ func TestReadsOver(t *testing.T) {
 		t.Errorf("SECINFO: %v, %d bytes left, %v", d.Err(), d.Remaining(), r.Flavors)
 	}
 	for _, c := range []codec{
-		&ExchangeIDArgs{Protect: SP4_SSV}, &BackchannelCtlArgs{Sec: []CallbackSec{{Flavor: 6}}}, &SecinfoRes{Flavors: []uint32{6}},
+		&ExchangeIDArgs{Protect: 3}, &BackchannelCtlArgs{Sec: []CallbackSec{{Flavor: 6}}}, &SecinfoRes{Flavors: []uint32{6}},
 	} {
 		e := xdr.NewEncoder(make([]byte, 0, 999))
 		if c.Encode(&e); !errors.Is(e.Err(), ErrBadUnion) {
