@@ -56,7 +56,7 @@ func TestRunAgainstGanesha(t *testing.T) {
 	for _, target := range []string{"one", "two"} {
 		for _, w := range all {
 			m := report.Median(target, w)
-			hasData := regexp.MustCompile("[0-9][km]|open-read").MatchString(w)
+			hasData := regexp.MustCompile("[0-9][km]|open-read|append").MatchString(w)
 			if m.Rounds != 1 || m.OpsPerSecond <= 0 || m.P50 <= 0 || m.P99 < m.P50 || (m.MBPerSecond > 0) != hasData {
 				t.Errorf("%s on %s: %+v", w, target, m)
 			}
