@@ -181,6 +181,8 @@ func TestCallsAboveTheBound(t *testing.T) {
 		t.Errorf("%d were closed before their time", n)
 	}
 	for k := range time.Duration(1 + clients/others) {
+		stuck := max(0, min(others, clients-int(k)*others))
+		eventually(t, "those with a pass wait for their clients", func() bool { return a.stuck() >= stuck })
 		a.evict(time.Now().Add((k + 1) * 2 * passPatience))
 		eventually(t, "others have their turn", func() bool {
 			return a.waiting.Load() <= max(1, int32(2+clients-(int(k)+2)*others))
@@ -199,6 +201,18 @@ func TestCallsAboveTheBound(t *testing.T) {
 	h.ended(t, append(all, over)...)
 }
 
+// stuck is how many connections with a pass wait for their clients.
+func (a *account) stuck() (n int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, s := range a.holders {
+		if s.pass.since.Load() != 0 {
+			n++
+		}
+	}
+	return n
+}
+
 // TestOverdueReplies: so is one whose client does not take the reply, if others wait for a pass, and not else.
 func TestOverdueReplies(t *testing.T) {
 	h := &bigHandler{pool: NewBuffers(0)}
@@ -211,6 +225,7 @@ func TestOverdueReplies(t *testing.T) {
 	good, over := h.pipe(t, Options{})
 	ask(good, 1, 1<<20)
 	eventually(t, "the good one waits", func() bool { return a.waiting.Load() == minPasses+1 })
+	eventually(t, "those with a pass wait for their clients", func() bool { return a.stuck() == minPasses })
 	a.evict(time.Now().Add(4 * passPatience))
 	answered(t, good, 1, 1<<20)
 	if n := h.pool.Stats().Evicted; n != minPasses {
