@@ -169,6 +169,8 @@ func TestNotLogged(t *testing.T) {
 	r.overwrite(one, content, 0, 10, false)
 	r.overwrite(one, content, 0, 10, true) // not new any more
 	r.stableWrites.Add(-1)
+	content = append(content, make([]byte, 3*blockBytes)...)
+	r.overwrite(one, content, 3*blockBytes, 10, true) // behind the end, while other blocks are shared
 	r.crash()
 	r.wantContent(id, want)
 	r.wantContent(twin, copied)
@@ -394,10 +396,12 @@ func TestIntentFullStored(t *testing.T) {
 	if err := r.Commit(bg, id, 0, 0); err != nil {
 		t.Fatal(err)
 	}
-	small, inline := r.file("small"), noise(9, 200)
-	r.write(small, 0, inline, vfs.Unstable)
-	if err := r.Commit(bg, small, 0, 0); err != nil {
-		t.Fatal(err)
+	small, inline, tiny := r.file("small"), noise(9, 200), r.file("tiny")
+	for id, p := range map[vfs.FileID][]byte{small: inline, tiny: noise(10, 60)} {
+		r.write(id, 0, p, vfs.Unstable)
+		if err := r.Commit(bg, id, 0, 0); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if s := r.Stats(); s.JournalBytes < 3*blockBytes || s.InlineBlocks == 0 {
 		t.Fatalf("not stored as this test needs it: %+v", s)
@@ -430,6 +434,12 @@ func TestIntentFullStored(t *testing.T) {
 	}
 	r.unpin(i)
 	want = append(append(want, make([]byte, 50*blockBytes+10-len(want))...), part...)
+	i = r.pin(tiny.Inode)
+	if err := r.patch(i, 0, inInode, 50, part); err != nil { // beyond the end, in the inode
+		t.Fatal(err)
+	}
+	r.unpin(i)
+	r.wantContent(tiny, append(noise(10, 60)[:50], part...))
 	r.wantContent(id, want)
 	r.wantContent(small, inline)
 	if err := r.flushAll(); err != nil {
@@ -438,6 +448,7 @@ func TestIntentFullStored(t *testing.T) {
 	r.crash()
 	r.wantContent(id, want)
 	r.wantContent(small, inline)
+	r.wantContent(tiny, append(noise(10, 60)[:50], part...))
 	for _, id := range []vfs.FileID{id, small} {
 		if a := r.attr(id); a.Change <= 1<<20 || a.MTime.Sec != 77 || a.Mode != 0o600 {
 			t.Errorf("attributes %+v", a)
