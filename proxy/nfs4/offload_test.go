@@ -236,19 +236,26 @@ func TestCopyEndsEarly(t *testing.T) {
 	}
 }
 
-// CLOSE of one of its files ends a copy, and is answered when nothing is written any more: others may have the file then.
+// CLOSE of one of its files, or DELEGRETURN, ends a copy, and is answered when nothing is written any more: others may have the
+// file then.
 func TestCopyEndsBeforeClose(t *testing.T) {
 	for name, end := range map[string]func(o *offloadRig) []call{
 		"target": func(o *offloadRig) []call { return []call{putFH(o.to), closeFile(o.toID)} },
 		"source": func(o *offloadRig) []call { return []call{putFH(o.from), closeFile(o.fromID)} },
+		"delegation": func(o *offloadRig) []call {
+			h, got := o.s.delegated("delegated", wire.OPEN4_SHARE_ACCESS_BOTH)
+			o.to, o.toID = h, got.Delegation.Stateid
+			return []call{putFH(o.to), giveBack(o.toID)}
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := newOffloadRig(t)
+			ending := end(o)
 			id := o.start()
 			<-o.begun
 			o.s.fails(wire.NFS4ERR_BAD_STATEID, putFH(o.to), closeFile(o.fromID)) // the copy goes on
 			answered := make(chan *answer)
-			request := o.s.encode(end(o)...)
+			request := o.s.encode(ending...)
 			go func() { answered <- handle(o.s.b, o.s.auth, request) }()
 			select {
 			case <-answered:
