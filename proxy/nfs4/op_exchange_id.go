@@ -24,7 +24,7 @@ func opExchangeID(c *compound) wire.Status {
 	case a.Protect == wire.SP4_MACH_CRED:
 		return wire.NFS4ERR_INVAL // needs RPCSEC_GSS
 	}
-	protection, st := c.protection(&a)
+	protection, chosen, st := c.protection(&a)
 	if st != wire.NFS4_OK {
 		return st
 	}
@@ -55,7 +55,7 @@ func opExchangeID(c *compound) wire.Status {
 	if got.Confirmed {
 		res.Flags |= wire.EXCHGID4_FLAG_CONFIRMED_R
 	}
-	tellProtection(&res, &a, got.SSV)
+	tellProtection(&res, chosen, got.SSV)
 	res.Encode(c.out)
 	return wire.NFS4_OK
 }

@@ -84,39 +84,40 @@ func opsOf(ops ...wire.Op) wire.Bitmap {
 	return b
 }
 
-// protection is what can be had of the state protection that an EXCHANGE_ID asks for; nil is none.
-func (c *compound) protection(a *wire.ExchangeIDArgs) (*state.SSVRequest, wire.Status) {
+// protection is what can be had of the state protection that an EXCHANGE_ID asks for, nil for none, and the algorithms that were
+// chosen.
+func (c *compound) protection(a *wire.ExchangeIDArgs) (r *state.SSVRequest, chosen wire.SSVInfo, st wire.Status) {
 	if a.Protect != wire.SP4_SSV {
-		return nil, wire.NFS4_OK
+		return nil, chosen, wire.NFS4_OK
 	}
 	p := &a.SSV
 	if len(p.HashAlgs) == 0 || len(p.EncrAlgs) == 0 || p.Window == 0 || c.call.Auth.Flavor == rpc.AuthNone {
-		return nil, wire.NFS4ERR_INVAL
+		return nil, chosen, wire.NFS4ERR_INVAL
 	}
-	suite, _, _, err := ssv.Choose(p.HashAlgs, p.EncrAlgs)
+	suite, hash, encr, err := ssv.Choose(p.HashAlgs, p.EncrAlgs)
 	switch {
 	case errors.Is(err, ssv.ErrHash):
-		return nil, wire.NFS4ERR_HASH_ALG_UNSUPP
+		return nil, chosen, wire.NFS4ERR_HASH_ALG_UNSUPP
 	case err != nil:
-		return nil, wire.NFS4ERR_ENCR_ALG_UNSUPP
+		return nil, chosen, wire.NFS4ERR_ENCR_ALG_UNSUPP
 	}
+	chosen = wire.SSVInfo{HashAlg: uint32(hash), EncrAlg: uint32(encr), SSVLen: uint32(suite.SSVBytes())}
 	return &state.SSVRequest{
 		Suite:   suite,
 		Enforce: a.Ops.MustEnforce.And(enforceable),
 		Allow:   a.Ops.MustAllow.And(allowable),
 		Window:  p.Window,
 		Handles: p.NumHandles,
-	}, wire.NFS4_OK
+	}, chosen, wire.NFS4_OK
 }
 
-// tellProtection puts what was granted into the result of an EXCHANGE_ID.
-func tellProtection(res *wire.ExchangeIDRes, a *wire.ExchangeIDArgs, got *state.SSVGrant) {
+// tellProtection puts what was granted, with the algorithms that were chosen, into the result of an EXCHANGE_ID.
+func tellProtection(res *wire.ExchangeIDRes, chosen wire.SSVInfo, got *state.SSVGrant) {
 	if got == nil {
 		return
 	}
-	suite, hash, encr, _ := ssv.Choose(a.SSV.HashAlgs, a.SSV.EncrAlgs) // as before
 	res.Protect = wire.SP4_SSV
 	res.Ops = wire.ProtectOps{MustEnforce: got.Enforce, MustAllow: got.Allow}
-	res.SSV = wire.SSVInfo{HashAlg: uint32(hash), EncrAlg: uint32(encr), SSVLen: uint32(suite.SSVBytes()),
-		Window: uint32(got.Window), Handles: got.Handles}
+	chosen.Window, chosen.Handles = uint32(got.Window), got.Handles
+	res.SSV = chosen
 }
