@@ -307,20 +307,26 @@ func TestDelegationIsReclaimed(t *testing.T) {
 	other.ok(putRoot, open("f", forWrite))
 }
 
-// Who may only read a file does not get to write it by claiming that it had a write delegation before the restart. The
-// owner does, whatever the mode is.
+// Who may only read a file does not get to write it, and who may only write it to read it, by claiming that it had a delegation before
+// the restart. The owner does, whatever the mode is.
 func TestReclaimedDelegationNeedsAccess(t *testing.T) {
 	for _, c := range []struct {
-		uid  uint32
-		mode uint32
-		kind wire.DelegationType
-		want wire.DelegationType
+		uid    uint32
+		mode   uint32
+		access uint32
+		kind   wire.DelegationType
+		want   wire.DelegationType
 	}{
-		{1001, 0o644, wire.OPEN_DELEGATE_WRITE, wire.OPEN_DELEGATE_NONE},
-		{1001, 0o644, wire.OPEN_DELEGATE_WRITE_ATTRS_DELEG, wire.OPEN_DELEGATE_NONE},
-		{1001, 0o644, wire.OPEN_DELEGATE_READ, wire.OPEN_DELEGATE_READ},
-		{1001, 0o666, wire.OPEN_DELEGATE_WRITE, wire.OPEN_DELEGATE_WRITE},
-		{5, 0o444, wire.OPEN_DELEGATE_WRITE, wire.OPEN_DELEGATE_WRITE},
+		{1001, 0o644, forRead, wire.OPEN_DELEGATE_WRITE, wire.OPEN_DELEGATE_NONE},
+		{1001, 0o644, forRead, wire.OPEN_DELEGATE_WRITE_ATTRS_DELEG, wire.OPEN_DELEGATE_NONE},
+		{1001, 0o644, forRead, wire.OPEN_DELEGATE_READ, wire.OPEN_DELEGATE_READ},
+		{1001, 0o666, forRead, wire.OPEN_DELEGATE_WRITE, wire.OPEN_DELEGATE_WRITE},
+		{5, 0o444, forRead, wire.OPEN_DELEGATE_WRITE, wire.OPEN_DELEGATE_WRITE},
+		{1001, 0o622, forWrite, wire.OPEN_DELEGATE_READ, wire.OPEN_DELEGATE_NONE},
+		{1001, 0o622, forWrite, wire.OPEN_DELEGATE_WRITE, wire.OPEN_DELEGATE_NONE},
+		{1001, 0o622, forWrite, wire.OPEN_DELEGATE_WRITE_ATTRS_DELEG, wire.OPEN_DELEGATE_NONE},
+		{1001, 0o666, forWrite, wire.OPEN_DELEGATE_WRITE, wire.OPEN_DELEGATE_WRITE},
+		{5, 0o222, forWrite, wire.OPEN_DELEGATE_WRITE, wire.OPEN_DELEGATE_WRITE},
 	} {
 		r := newRig(t, nil)
 		s, _ := r.newCalled("c")
@@ -330,13 +336,17 @@ func TestReclaimedDelegationNeedsAccess(t *testing.T) {
 		r.restart()
 		s = r.newCalledOn(r.callable(t), "c")
 		s.auth = sysAuth(c.uid, c.uid)
-		a := openArgs("", forRead)
+		a := openArgs("", c.access)
 		a.Claim, a.DelegateType = wire.CLAIM_PREVIOUS, c.kind
 		got := last[wire.OpenRes](t, s.ok(putFH(h), call{wire.OP_OPEN, a}))
 		if got.Delegation.Type != c.want {
 			t.Errorf("%+v: got %+v", c, got)
 		}
-		s.fails(wire.NFS4ERR_OPENMODE, putFH(h), write(got.Stateid, 0, "x"))
+		other := write(got.Stateid, 0, "x")
+		if c.access == forWrite {
+			other = read(got.Stateid, 0, 5)
+		}
+		s.fails(wire.NFS4ERR_OPENMODE, putFH(h), other)
 	}
 }
 

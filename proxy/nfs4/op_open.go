@@ -215,7 +215,7 @@ func (c *compound) openFound(o *opening) (res state.OpenResult, st wire.Status) 
 		return res, c.fail(err)
 	}
 	req := o.request(&c.attr, c.timesSince(&c.attr))
-	if !c.mayKeep(req.Wish.Reclaim) {
+	if !c.mayKeep(o) {
 		req.Wish.Reclaim = wire.OPEN_DELEGATE_NONE
 	}
 	st = c.unblock(func() (victim wire.ClientID, st wire.Status) {
@@ -315,13 +315,19 @@ func (c *compound) mayOpen(o *opening) wire.Status {
 	return wire.NFS4ERR_ACCESS
 }
 
-// mayKeep says whether the caller may have a delegation back that it claims to have had for the file of c.attr: one for writing lets
-// it write, whatever the open that it comes with is for.
-func (c *compound) mayKeep(kind wire.DelegationType) bool {
-	if kind != wire.OPEN_DELEGATE_WRITE && kind != wire.OPEN_DELEGATE_WRITE_ATTRS_DELEG {
-		return true
+// mayKeep says whether the caller may have the delegation back that it claims to have had for the file of c.attr: it lets the caller
+// read, one for writing write too, whatever the open that it comes with is for.
+func (c *compound) mayKeep(o *opening) bool {
+	var more vfs.Access
+	if o.access&wire.OPEN4_SHARE_ACCESS_READ == 0 {
+		more |= vfs.MayRead
 	}
-	return c.cred.UID == c.attr.UID || vfs.Permitted(&c.attr, &c.cred, vfs.MayWrite)
+	kind := o.a.DelegateType
+	writes := kind == wire.OPEN_DELEGATE_WRITE || kind == wire.OPEN_DELEGATE_WRITE_ATTRS_DELEG
+	if writes && o.access&wire.OPEN4_SHARE_ACCESS_WRITE == 0 {
+		more |= vfs.MayWrite
+	}
+	return c.cred.UID == c.attr.UID || vfs.Permitted(&c.attr, &c.cred, more)
 }
 
 // answerOpen writes the result. Files stay alive while they are open, whoever removes them, so a
