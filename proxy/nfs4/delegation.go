@@ -11,7 +11,7 @@ import (
 )
 
 // clear makes way for an operation that changes file id or, with change false, only looks at its
-// content: delegations of other clients are recalled, and NFS4ERR_DELAY is returned while one is in
+// content: delegations of other clients are recalled and waited for, and NFS4ERR_DELAY is returned if one is still in
 // the way. truncate says that the file becomes empty.
 func (c *compound) clear(id vfs.FileID, change, truncate bool) wire.Status {
 	return c.clearOwn(id, state.OwnStay, change, truncate)
@@ -22,9 +22,46 @@ func (c *compound) clearOwn(id vfs.FileID, own state.Own, change, truncate bool)
 	if c.s.state.Delegations() == 0 {
 		return wire.NFS4_OK
 	}
-	return c.unblock(func() (victim wire.ClientID, st wire.Status) {
+	return c.outwait(func() (victim wire.ClientID, ended <-chan struct{}, st wire.Status) {
 		return c.s.state.Clear(&c.ticket, state.File(id), own, change, truncate)
 	})
+}
+
+// recall is clear that does not wait.
+func (c *compound) recall(id vfs.FileID, change bool) wire.Status {
+	return c.unblock(func() (victim wire.ClientID, st wire.Status) {
+		victim, _, st = c.s.state.Clear(&c.ticket, state.File(id), state.OwnStay, change, false)
+		return victim, st
+	})
+}
+
+// outwait calls try until no expired client is in its way, and no delegation, or until recallWait has passed: a client that is told
+// to come again does so a tenth of a second later at the earliest, and a holder that has nothing to write back answers at once.
+func (c *compound) outwait(try func() (victim wire.ClientID, ended <-chan struct{}, s wire.Status)) wire.Status {
+	var over <-chan time.Time
+	for {
+		var ended <-chan struct{}
+		st := c.unblock(func() (victim wire.ClientID, st wire.Status) {
+			victim, ended, st = try()
+			return victim, st
+		})
+		if ended == nil {
+			return st
+		}
+		if over == nil {
+			timer := time.NewTimer(recallWait)
+			defer timer.Stop()
+			over = timer.C
+		}
+		c.fresh = false // the holder writes back what it has
+		select {
+		case <-ended:
+		case <-over:
+			return st
+		case <-c.ctx.Done():
+			return st
+		}
+	}
 }
 
 // clearName is clearOwn for the file called name in dir, for an operation that changes what names it has.
@@ -43,7 +80,7 @@ func (c *compound) clearName(dir vfs.FileID, name []byte, own state.Own) wire.St
 // disturbed recalls delegations of id that were granted while it was being changed.
 func (c *compound) disturbed(id vfs.FileID) {
 	if id != (vfs.FileID{}) {
-		c.clear(id, true, false)
+		c.recall(id, true)
 	}
 }
 

@@ -47,6 +47,7 @@ func TestDelegationIsRecalled(t *testing.T) {
 			inWay  bool
 		}{{forRead, c.read}, {forBoth, c.write}} {
 			t.Run(c.name, func(t *testing.T) {
+				t.Parallel()
 				r := newRig(t, nil)
 				holder, client := r.newCalled("holder")
 				other := r.newSession("other")
@@ -76,6 +77,84 @@ func TestDelegationIsRecalled(t *testing.T) {
 				holder.fails(wire.NFS4ERR_BAD_STATEID, putFH(h), giveBack(recall.recall.Stateid))
 			})
 		}
+	}
+}
+
+// An operation that a delegation is in the way of goes on when that was given back, and sees what its holder has made of the file
+// until then; its client does not have to come again.
+func TestDelegationIsWaitedFor(t *testing.T) {
+	anonymous := wire.AnonymousStateid
+	masked := wire.Attrs{Mask: wire.BitmapOf(wire.FATTR4_MODE_SET_MASKED)}
+	masked.ModeSetMasked.Mask = 0o700
+	size := getAttr(wire.FATTR4_SIZE)
+	for _, c := range []struct {
+		name string
+		ops  []call
+		mode uint32 // afterwards
+	}{
+		{"open", []call{putRoot, open("f", forRead), size}, 0o644},
+		{"read", []call{putRoot, lookup("f"), read(anonymous, 0, 5), size}, 0o644},
+		{"write", []call{putRoot, lookup("f"), write(anonymous, 0, "x"), size}, 0o644},
+		{"chmod", []call{putRoot, lookup("f"), {wire.OP_SETATTR, &wire.SetAttrArgs{Attrs: masked}}, size}, 0o066},
+		{"link", []call{putRoot, lookup("f"), saveFH, putRoot, linkTo("g"), lookup("g"), size}, 0o644},
+		{"rename", []call{putRoot, saveFH, rename("f", "g"), lookup("g"), size}, 0o644},
+		{"set an extended attribute", []call{putRoot, lookup("f"), setXattr("x", "y", wire.SETXATTR4_EITHER), size}, 0o644},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for range 50 { // a holder that is slow here is not waited for
+				if waitedFor(t, c.ops, c.mode) {
+					return
+				}
+			}
+			t.Error("the client had to come again each time")
+		})
+	}
+}
+
+// waitedFor does ops on a file f whose holder gives it back when it is asked; false says that the answer was NFS4ERR_DELAY.
+func waitedFor(t *testing.T, ops []call, mode uint32) bool {
+	r := newRig(t, nil)
+	holder, client := r.newCalled("holder")
+	other := r.newSession("other")
+	h, got := holder.delegated("f", forBoth)
+	other.minor, holder.minor = 2, 2
+	answers := make(chan *answer, 1)
+	go func() { answers <- other.do(ops...) }()
+	recall := client.expect(wire.OP_CB_RECALL)
+	holder.ok(putFH(h), write(recall.recall.Stateid, 5, " world"))
+	if mode != 0o644 {
+		holder.ok(putFH(h), setAttr(got.Stateid, withMode(0o666)))
+	}
+	holder.ok(putFH(h), closeFile(got.Stateid))
+	holder.ok(putFH(h), giveBack(recall.recall.Stateid))
+	a := <-answers
+	if a.status == wire.NFS4ERR_DELAY {
+		return false
+	}
+	wantStatus(t, a, wire.NFS4_OK)
+	if n := last[wire.GetAttrRes](t, a).Attrs.Size; n != 11 {
+		t.Errorf("the size behind it is %d", n)
+	}
+	now := last[wire.GetAttrRes](t, holder.ok(putFH(h), getAttr(wire.FATTR4_MODE))).Attrs.Mode
+	if now != mode {
+		t.Errorf("the mode is %#o", now)
+	}
+	return true
+}
+
+// A holder that does not give back what it is asked for, or can't be asked, keeps nobody for long.
+func TestDelegationIsNotWaitedForLong(t *testing.T) {
+	r := newRig(t, nil)
+	holder, client := r.newCalled("holder")
+	other := r.newSession("other")
+	_, got := holder.delegated("f", forRead)
+	began := time.Now()
+	other.fails(wire.NFS4ERR_DELAY, putRoot, open("f", forWrite))
+	if d := time.Since(began); d < nfs4.RecallWait {
+		t.Errorf("the holder had %v", d)
+	}
+	if recall := client.expect(wire.OP_CB_RECALL); recall.recall.Stateid != got.Delegation.Stateid {
+		t.Errorf("got %+v", recall)
 	}
 }
 

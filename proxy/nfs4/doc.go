@@ -42,9 +42,9 @@
 //
 //	op*.go ─> state.Machine ─> callbacks ─> way (backchannel) ─> rpc.Caller ─> the client's connection
 //
-// An operation that a delegation is in the way of is answered NFS4ERR_DELAY while it is being recalled,
-// and goes on when it was given back, or was revoked after a lease. What may be granted between that
-// check and the operation is recalled after it. GETATTR and READDIR wait a moment for the holders of write
+// An operation that a delegation is in the way of waits a moment for its holder to give it back (docs/adr/0045), is answered
+// NFS4ERR_DELAY while that goes on, and goes on itself when it was given back, or was revoked after a lease. What may be granted between
+// that check and the operation is recalled after it. GETATTR and READDIR wait a moment for the holders of write
 // delegations to say how long their files are (CB_GETATTR): all of those in a list are asked at once, and who does not
 // answer in time delays what is told of its file, not the list (listing.go).
 //

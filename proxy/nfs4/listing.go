@@ -173,7 +173,7 @@ func (l *listing) take(id vfs.FileID, h *heldFile) {
 		return
 	}
 	if h.on.err != nil {
-		h.late = c.clear(id, false, false) != wire.NFS4_OK
+		h.late = c.recall(id, false) != wire.NFS4_OK
 		return
 	}
 	var attr vfs.Attr

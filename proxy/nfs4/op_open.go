@@ -218,9 +218,11 @@ func (c *compound) openFound(o *opening) (res state.OpenResult, st wire.Status) 
 	if !c.mayKeep(o) {
 		req.Wish.Reclaim = wire.OPEN_DELEGATE_NONE
 	}
-	st = c.unblock(func() (victim wire.ClientID, st wire.Status) {
+	waited := false
+	st = c.outwait(func() (victim wire.ClientID, ended <-chan struct{}, st wire.Status) {
 		res, victim, st = c.s.state.Open(&c.ticket, &req)
-		return victim, st
+		waited = waited || res.Ended != nil
+		return victim, res.Ended, st
 	})
 	if st != wire.NFS4_OK || !res.New {
 		c.s.fs.Drop(id)
@@ -228,7 +230,7 @@ func (c *compound) openFound(o *opening) (res state.OpenResult, st wire.Status) 
 	if st != wire.NFS4_OK {
 		return res, st
 	}
-	if err := c.entered(o, &res); err != nil {
+	if err := c.entered(o, &res, waited); err != nil {
 		c.s.state.Rollback(&res)
 		return res, c.fail(err)
 	}
@@ -236,8 +238,9 @@ func (c *compound) openFound(o *opening) (res state.OpenResult, st wire.Status) 
 }
 
 // entered truncates a file that was opened, if that is what was asked for. Where nobody else may change it from now on,
-// c.attr is read anew, for its client will not ask again: others may have changed it, and closed it, since it was found.
-func (c *compound) entered(o *opening, res *state.OpenResult) error {
+// c.attr is read anew, for its client will not ask again: others may have changed it, and closed it, since it was found. So it is where
+// the OPEN has waited for a delegation, whose holder has written back what it had.
+func (c *compound) entered(o *opening, res *state.OpenResult, waited bool) error {
 	id, delegated := c.attr.ID, res.Delegation.Stateid != (wire.Stateid{})
 	switch {
 	case o.truncate:
@@ -245,7 +248,7 @@ func (c *compound) entered(o *opening, res *state.OpenResult) error {
 		if err := c.s.fs.SetAttr(c.ctx, &c.cred, id, &set, &c.attr); err != nil {
 			return err
 		}
-	case delegated || o.a.ShareDeny != wire.OPEN4_SHARE_DENY_NONE:
+	case delegated || waited || o.a.ShareDeny != wire.OPEN4_SHARE_DENY_NONE:
 		if err := c.s.fs.GetAttr(c.ctx, id, &c.attr); err != nil {
 			return err
 		}

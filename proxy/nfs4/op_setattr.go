@@ -25,9 +25,6 @@ func (c *compound) applyAttrs(a *wire.SetAttrArgs) (done wire.Bitmap, st wire.St
 	if st := c.toSet(a); st != wire.NFS4_OK {
 		return done, st
 	}
-	if st := c.keepMode(&a.Attrs); st != wire.NFS4_OK {
-		return done, st
-	}
 	if c.setAttr.Mask&vfs.SetSize != 0 {
 		if c.setAttr.Held, st = c.maySetSize(&a.Stateid); st != wire.NFS4_OK {
 			return done, st
@@ -39,6 +36,9 @@ func (c *compound) applyAttrs(a *wire.SetAttrArgs) (done wire.Bitmap, st wire.St
 	}
 	empties := c.setAttr.Mask&vfs.SetSize != 0 && c.setAttr.Size == 0
 	if st = c.clearOwn(c.current.id, c.apart(&a.Stateid), true, empties); st != wire.NFS4_OK {
+		return done, st
+	}
+	if st := c.keepMode(&a.Attrs); st != wire.NFS4_OK {
 		return done, st
 	}
 	c.fresh = false

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
@@ -33,6 +34,12 @@ func opCount(t *testing.T, g *uml.Guest, dir, op string) int {
 	return 0
 }
 
+// opens is how many OPENs a client has sent for a mount, of both kinds that it counts.
+func opens(t *testing.T, g *uml.Guest, dir string) int {
+	t.Helper()
+	return opCount(t, g, dir, "OPEN") + opCount(t, g, dir, "OPEN_NOATTR")
+}
+
 // delegated reads a file until the client needs no OPEN for it any more: it has a delegation.
 func delegated(t *testing.T, g *uml.Guest, dir, name, want string) {
 	t.Helper()
@@ -40,9 +47,9 @@ func delegated(t *testing.T, g *uml.Guest, dir, name, want string) {
 		if got := must(t, g, "cat", dir+"/"+name); got != want {
 			t.Fatalf("%s reads %q, want %q", name, got, want)
 		}
-		before := opCount(t, g, dir, "OPEN")
+		before := opens(t, g, dir)
 		must(t, g, "cat", dir+"/"+name)
-		return opCount(t, g, dir, "OPEN") == before
+		return opens(t, g, dir) == before
 	})
 }
 
@@ -78,6 +85,7 @@ func TestDelegations(t *testing.T) {
 	if got := must(t, w.guest, "cat", a+"/f-write"); got != "two" {
 		t.Errorf("the first client reads %q", got)
 	}
+	t.Run("at once", func(t *testing.T) { atOnce(t, w.guest, other, a, b) })
 	t.Run("write delegation", func(t *testing.T) {
 		must(t, w.guest, "sh", "-c", "echo one > "+a+"/rw; exec 3<>"+a+"/rw; echo three >&3; cat "+a+"/rw")
 		if got := must(t, other, "cat", b+"/rw"); got != "three" {
@@ -100,6 +108,25 @@ func TestDelegations(t *testing.T) {
 	t.Run("listing", func(t *testing.T) { listingOfDelegated(t, w.guest, other, a, b) })
 	t.Run("restart", func(t *testing.T) { delegationAcrossRestart(t, s, other, a, b) })
 	must(t, other, "umount", b)
+}
+
+// atOnce: what another client does to delegated files waits for them to be given back, and does not have to be asked for anew,
+// which a client does after a tenth of a second at the earliest.
+func atOnce(t *testing.T, g, other *uml.Guest, a, b string) {
+	const files = 5
+	for op, do := range map[string]string{"REMOVE": "rm $f", "RENAME": "mv $f $f.moved", "OPEN_NOATTR": "echo two > $f", "SETATTR": "chmod 600 $f"} {
+		eventually(t, time.Minute, op+" is sent once for each file", func() bool { // not if the holder was slow
+			names := "once-" + strconv.FormatInt(time.Now().UnixNano(), 36) + "-"
+			must(t, g, "sh", "-c", fmt.Sprintf("cd %s && for k in $(seq %d); do echo one > %s$k; done", a, files, names))
+			for k := range files {
+				delegated(t, g, a, fmt.Sprint(names, k+1), "one")
+			}
+			must(t, other, "sh", "-c", "cat "+b+"/"+names+"* > /dev/null") // so that it knows the files
+			before := opCount(t, other, b, op)
+			must(t, other, "sh", "-c", fmt.Sprintf("cd %s && for f in %s*; do %s; done", b, names, do))
+			return opCount(t, other, b, op) == before+files
+		})
+	}
 }
 
 // listingOfDelegated: one client has written to a file and told the server nothing of it yet; another one lists the
@@ -156,9 +183,9 @@ func delegationAcrossRestart(t *testing.T, s *server, other *uml.Guest, a, b str
 	s.restart()
 	must(t, g, "touch", a+"/awake") // which the client is when its state is reclaimed
 	must(t, other, "touch", b+"/awake too")
-	opens := opCount(t, g, a, "OPEN")
+	before := opens(t, g, a)
 	must(t, g, "cat", a+"/kept")
-	if opCount(t, g, a, "OPEN") != opens {
+	if opens(t, g, a) != before {
 		t.Error("the delegation was not reclaimed: the client asks for an OPEN")
 	}
 	returned := opCount(t, g, a, "DELEGRETURN")

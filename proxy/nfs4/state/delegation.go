@@ -235,6 +235,10 @@ func (m *Machine) lapseLocked(d *delegation, ended *uint64) {
 	delete(m.recalls, d)
 	m.countLocked(d, -1)
 	*ended++
+	if f.ended != nil {
+		close(f.ended)
+		f.ended = nil
+	}
 	m.putFileLocked(f)
 }
 
@@ -335,23 +339,32 @@ func (o Own) passes(d *delegation) bool { return o == OwnStay || o == OwnRead &&
 
 // clearLocked sees to it that no delegation of f is in the way of c, who changes it or only looks at it; own says which of its own
 // are not. What is in the way is recalled, and what was recalled long ago revoked. blocked
-// says that something is still in the way; victim, if not zero, that it belongs to an expired client.
-func (m *Machine) clearLocked(f *file, c *client, own func(*delegation) bool, change, truncate bool) (victim wire.ClientID, blocked bool) {
+// says that something is still in the way; victim, if not zero, that it belongs to an expired client; ended is closed when one that
+// was in the way has ended, and nil if one is there whose client can't be called.
+func (m *Machine) clearLocked(f *file, c *client, own func(*delegation) bool, change, truncate bool) (victim wire.ClientID, ended <-chan struct{}, blocked bool) {
+	reachable := true
 	for _, d := range slices.Clone(f.delegs) {
 		switch {
 		case d.client == c && own(d) || !change && !d.write:
+			continue
 		case m.replaceableLocked(d.client):
-			return d.client.id, true
+			return d.client.id, nil, true
 		case m.overdueLocked(d):
 			m.revokeLocked(d)
-		case d.recalled:
-			blocked = true
-		default:
+			continue
+		case !d.recalled:
 			m.recallLocked(d, truncate)
-			blocked = true
 		}
+		blocked = true
+		reachable = reachable && d.client.reachableLocked(false)
 	}
-	return 0, blocked
+	if !blocked || !reachable {
+		return 0, nil, blocked
+	}
+	if f.ended == nil {
+		f.ended = make(chan struct{})
+	}
+	return 0, f.ended, true
 }
 
 // Delegations is how many are out. It takes no lock.
@@ -359,23 +372,23 @@ func (m *Machine) Delegations() int { return int(m.delegations.Load()) }
 
 // Clear makes way for an operation of t's client on file f that changes it or, with change false, only
 // looks at its content; truncate says that it becomes empty, own which of its own delegations are in the way. NFS4ERR_DELAY:
-// delegations are in the way and have been recalled. victim, if not zero, is an expired client that is in the way: it
-// must be condemned and buried, then the call repeated.
-func (m *Machine) Clear(t *Ticket, f File, own Own, change, truncate bool) (victim wire.ClientID, s wire.Status) {
+// delegations are in the way and have been recalled; ended, if not nil, is closed when one of them has ended. victim, if not zero, is
+// an expired client that is in the way: it must be condemned and buried, then the call repeated.
+func (m *Machine) Clear(t *Ticket, f File, own Own, change, truncate bool) (victim wire.ClientID, ended <-chan struct{}, s wire.Status) {
 	if m.delegations.Load() == 0 {
-		return 0, wire.NFS4_OK
+		return 0, nil, wire.NFS4_OK
 	}
 	m.mu.Lock()
 	defer m.unlock()
 	fl := m.files[f]
 	if fl == nil {
-		return 0, wire.NFS4_OK
+		return 0, nil, wire.NFS4_OK
 	}
-	victim, blocked := m.clearLocked(fl, t.client(), own.passes, change, truncate)
+	victim, ended, blocked := m.clearLocked(fl, t.client(), own.passes, change, truncate)
 	if blocked {
-		return victim, wire.NFS4ERR_DELAY
+		return victim, ended, wire.NFS4ERR_DELAY
 	}
-	return 0, wire.NFS4_OK
+	return 0, nil, wire.NFS4_OK
 }
 
 // delegationLocked finds the delegation that stateid id names.

@@ -326,7 +326,7 @@ func (w *walk) step() {
 		w.giveOne(p)
 	case 8, 9:
 		p.do(func(t *Ticket) {
-			if victim, _ := w.m.Clear(t, f, Own(w.rnd.IntN(3)), w.rnd.IntN(2) == 0, false); victim != 0 {
+			if victim, _, _ := w.m.Clear(t, f, Own(w.rnd.IntN(3)), w.rnd.IntN(2) == 0, false); victim != 0 {
 				w.bury(victim)
 			}
 		})
@@ -462,4 +462,59 @@ func TestThousandSessionsShareTheReplyCache(t *testing.T) {
 	if st := b.m.Stats(); st.Sessions != 1000 || st.CacheBytes > 256<<20 || first != 64 || least < 4 {
 		t.Errorf("first %d, least %d, %+v", first, least, st)
 	}
+}
+
+// TestDelegationEnds: who is told that a delegation is in the way hears of its end, however it comes, and does not wait for one whose
+// client can't be asked for it.
+func TestDelegationEnds(t *testing.T) {
+	const read, write = 1, 2
+	f := File{1, 1}
+	ended := func(c <-chan struct{}) bool {
+		select {
+		case <-c:
+			return true
+		default:
+			return false
+		}
+	}
+	for name, end := range map[string]func(b *bench, holder, other *peer, d Delegation){
+		"returned": func(b *bench, holder, _ *peer, d Delegation) {
+			holder.do(func(t *Ticket) { b.want(b.m.Return(t, &d.Stateid, f), wire.NFS4_OK) })
+		},
+		"revoked": func(b *bench, holder, other *peer, _ Delegation) {
+			b.advance(b.m.opt.Lease / 2)
+			holder.do(func(*Ticket) {})
+			b.advance(b.m.opt.Lease/2 + time.Second)
+			other.do(func(t *Ticket) { b.m.Clear(t, f, OwnStay, true, false) })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, _ := newPhoneBench(t, nil)
+			holder, other := b.joinUp("a"), b.join("b", false)
+			d := holder.wish(f, "o", read, 0)
+			res, s := other.openWith(&OpenRequest{File: f, Owner: []byte("p"), Access: write})
+			if b.want(s, wire.NFS4ERR_DELAY); res.Ended == nil {
+				t.Fatal("nothing to wait for")
+			}
+			var also <-chan struct{}
+			other.do(func(t *Ticket) { _, also, _ = b.m.Clear(t, f, OwnStay, true, false) })
+			if ended(res.Ended) || ended(also) {
+				t.Error("it has not ended yet")
+			}
+			end(b, holder, other, d)
+			if !ended(res.Ended) || !ended(also) {
+				t.Error("the end was not told")
+			}
+		})
+	}
+	t.Run("not to be called", func(t *testing.T) {
+		b, _ := newPhoneBench(t, nil)
+		holder, other := b.joinUp("a"), b.join("b", false)
+		holder.wish(f, "o", read, 0)
+		b.m.SetBackchannel(holder.session, BackDown)
+		res, s := other.openWith(&OpenRequest{File: f, Owner: []byte("p"), Access: write})
+		if b.want(s, wire.NFS4ERR_DELAY); res.Ended != nil {
+			t.Error("it is waited for")
+		}
+	})
 }

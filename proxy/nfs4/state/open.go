@@ -7,6 +7,7 @@ type file struct {
 	id      File
 	opens   map[*open]struct{}
 	delegs  []*delegation // those in effect
+	ended   chan struct{} // closed when one of them ends; nil if nobody waits for that
 	waiters []waiter
 	// How many opens read, write, deny reading, deny writing.
 	read, write, denyRead, denyWrite int
@@ -65,6 +66,8 @@ type OpenResult struct {
 	// Delegation is what the client gets besides; or instead, if NoOpen.
 	Delegation Delegation
 	NoOpen     bool
+	// Ended is closed when a delegation in the way has ended, with NFS4ERR_DELAY; nil if it is not worth waiting for.
+	Ended <-chan struct{}
 
 	open     *open
 	opened   bool // there was none of the same owner
@@ -119,7 +122,9 @@ func (m *Machine) Open(t *Ticket, r *OpenRequest) (res OpenResult, victim wire.C
 	}
 	if f != nil {
 		change := uses&wire.OPEN4_SHARE_ACCESS_WRITE != 0 || deny&wire.OPEN4_SHARE_DENY_READ != 0
-		if victim, blocked := m.clearLocked(f, c, r.passes, change, r.Truncate); blocked {
+		victim, ended, blocked := m.clearLocked(f, c, r.passes, change, r.Truncate)
+		if blocked {
+			res.Ended = ended
 			return res, victim, wire.NFS4ERR_DELAY
 		}
 	}

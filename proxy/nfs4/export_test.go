@@ -1,0 +1,4 @@
+package nfs4
+
+// RecallWait is recallWait, for tests from outside.
+const RecallWait = recallWait
