@@ -386,6 +386,4 @@ const (
 	queryWait         = 200 * time.Millisecond
 	lateAnswer        = 5 * time.Second
 	maxListingQueries = 64
-	// recallWait is how long an operation waits for delegations that are in its way before its client is told to come again.
-	recallWait = 200 * time.Millisecond
 )

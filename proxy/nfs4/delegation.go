@@ -35,7 +35,7 @@ func (c *compound) recall(id vfs.FileID, change bool) wire.Status {
 	})
 }
 
-// outwait calls try until no expired client is in its way, and no delegation, or until recallWait has passed: a client that is told
+// outwait calls try until no expired client is in its way, and no delegation, or until state.RecallWait has passed: a client that is told
 // to come again does so a tenth of a second later at the earliest, and a holder that has nothing to write back answers at once.
 func (c *compound) outwait(try func() (victim wire.ClientID, ended <-chan struct{}, s wire.Status)) wire.Status {
 	var over <-chan time.Time
@@ -49,7 +49,7 @@ func (c *compound) outwait(try func() (victim wire.ClientID, ended <-chan struct
 			return st
 		}
 		if over == nil {
-			timer := time.NewTimer(recallWait)
+			timer := time.NewTimer(state.RecallWait)
 			defer timer.Stop()
 			over = timer.C
 		}

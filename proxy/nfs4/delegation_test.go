@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/nfseal/nfseal/proxy/nfs4"
+	"github.com/nfseal/nfseal/proxy/nfs4/state"
 	"github.com/nfseal/nfseal/proxy/nfs4/wire"
 )
 
@@ -142,7 +143,7 @@ func waitedFor(t *testing.T, ops []call, mode uint32) bool {
 	return true
 }
 
-// A holder that does not give back what it is asked for, or can't be asked, keeps nobody for long.
+// A holder that does not give back what it is asked for keeps an operation for a moment, once.
 func TestDelegationIsNotWaitedForLong(t *testing.T) {
 	r := newRig(t, nil)
 	holder, client := r.newCalled("holder")
@@ -150,7 +151,7 @@ func TestDelegationIsNotWaitedForLong(t *testing.T) {
 	_, got := holder.delegated("f", forRead)
 	began := time.Now()
 	other.fails(wire.NFS4ERR_DELAY, putRoot, open("f", forWrite))
-	if d := time.Since(began); d < nfs4.RecallWait {
+	if d := time.Since(began); d < state.RecallWait {
 		t.Errorf("the holder had %v", d)
 	}
 	if recall := client.expect(wire.OP_CB_RECALL); recall.recall.Stateid != got.Delegation.Stateid {

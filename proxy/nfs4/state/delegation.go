@@ -340,9 +340,9 @@ func (o Own) passes(d *delegation) bool { return o == OwnStay || o == OwnRead &&
 // clearLocked sees to it that no delegation of f is in the way of c, who changes it or only looks at it; own says which of its own
 // are not. What is in the way is recalled, and what was recalled long ago revoked. blocked
 // says that something is still in the way; victim, if not zero, that it belongs to an expired client; ended is closed when one that
-// was in the way has ended, and nil if one is there whose client can't be called.
+// was in the way has ended, and nil if one is there whose client can't be called, or has had RecallWait.
 func (m *Machine) clearLocked(f *file, c *client, own func(*delegation) bool, change, truncate bool) (victim wire.ClientID, ended <-chan struct{}, blocked bool) {
-	reachable := true
+	soon := true
 	for _, d := range slices.Clone(f.delegs) {
 		switch {
 		case d.client == c && own(d) || !change && !d.write:
@@ -356,9 +356,9 @@ func (m *Machine) clearLocked(f *file, c *client, own func(*delegation) bool, ch
 			m.recallLocked(d, truncate)
 		}
 		blocked = true
-		reachable = reachable && d.client.reachableLocked(false)
+		soon = soon && d.client.reachableLocked(false) && m.now()-d.recalledAt < int64(RecallWait)
 	}
-	if !blocked || !reachable {
+	if !blocked || !soon {
 		return 0, nil, blocked
 	}
 	if f.ended == nil {

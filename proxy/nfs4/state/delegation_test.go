@@ -507,6 +507,18 @@ func TestDelegationEnds(t *testing.T) {
 			}
 		})
 	}
+	t.Run("too slow", func(t *testing.T) {
+		b, _ := newPhoneBench(t, nil)
+		holder, other := b.joinUp("a"), b.join("b", false)
+		holder.wish(f, "o", read, 0)
+		for _, soon := range []bool{true, true, false} {
+			res, s := other.openWith(&OpenRequest{File: f, Owner: []byte("p"), Access: write})
+			if b.want(s, wire.NFS4ERR_DELAY); (res.Ended != nil) != soon {
+				t.Errorf("worth waiting for: %v", !soon)
+			}
+			b.advance(RecallWait / 2)
+		}
+	})
 	t.Run("not to be called", func(t *testing.T) {
 		b, _ := newPhoneBench(t, nil)
 		holder, other := b.joinUp("a"), b.join("b", false)

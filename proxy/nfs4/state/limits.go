@@ -111,6 +111,9 @@ const (
 	// clients that come back later; beyond it they have lost what they had.
 	maxUses = 65536
 
+	// RecallWait is how long after a delegation was asked for it is worth waiting for: a holder that has not given it back by then
+	// is far away or has much to write back.
+	RecallWait = 200 * time.Millisecond
 	// maxContended is how many files of a generation are remembered as wanted by more than one.
 	maxContended = 16384
 	// recallAnyPerLease is how often in a lease a client is asked to give delegations back.

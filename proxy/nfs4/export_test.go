@@ -1,4 +1,0 @@
-package nfs4
-
-// RecallWait is recallWait, for tests from outside.
-const RecallWait = recallWait
