@@ -100,11 +100,16 @@ func (o *offloads) wait(id wire.Stateid) {
 	}
 }
 
+// await is wait for each of some copies.
+func (o *offloads) await(moving []wire.Stateid) {
+	for _, id := range moving {
+		o.wait(id)
+	}
+}
+
 // stopCopies ends the copies under stateid id, which is about to be given up, and returns when nothing is moved any more.
 func (c *compound) stopCopies(id *wire.Stateid) {
-	for _, moving := range c.s.state.StopCopies(&c.ticket, id, c.file()) {
-		c.s.offloads.wait(moving)
-	}
+	c.s.offloads.await(c.s.state.StopCopies(&c.ticket, id, c.file()))
 }
 
 // offload lets job go on after its answer, if the client allows that and can be told of the end.

@@ -61,6 +61,17 @@ func (o *offloadRig) start() wire.Stateid {
 	return res.Response.Callback
 }
 
+// openOnce opens a file once more, for less than before.
+func (o *offloadRig) openOnce(name string, access uint32) wire.Stateid {
+	o.t.Helper()
+	a := openArgs(name, access|wire.OPEN4_SHARE_ACCESS_WANT_NO_DELEG)
+	return last[wire.OpenRes](o.t, o.s.ok(putRoot, call{wire.OP_OPEN, a})).Stateid
+}
+
+func downgrade(id wire.Stateid, access uint32) call {
+	return call{wire.OP_OPEN_DOWNGRADE, &wire.OpenDowngradeArgs{Stateid: id, ShareAccess: access}}
+}
+
 func offloadStatus(id wire.Stateid) call {
 	return call{wire.OP_OFFLOAD_STATUS, &wire.OffloadArgs{Stateid: id}}
 }
@@ -236,8 +247,8 @@ func TestCopyEndsEarly(t *testing.T) {
 	}
 }
 
-// CLOSE of one of its files, or DELEGRETURN, ends a copy, and is answered when nothing is written any more: others may have the
-// file then.
+// CLOSE of one of its files, DELEGRETURN, or OPEN_DOWNGRADE to less than it needs ends a copy, and is answered when nothing is written
+// any more: others may have the file then.
 func TestCopyEndsBeforeClose(t *testing.T) {
 	for name, end := range map[string]func(o *offloadRig) []call{
 		"target": func(o *offloadRig) []call { return []call{putFH(o.to), closeFile(o.toID)} },
@@ -246,6 +257,14 @@ func TestCopyEndsBeforeClose(t *testing.T) {
 			h, got := o.s.delegated("delegated", wire.OPEN4_SHARE_ACCESS_BOTH)
 			o.to, o.toID = h, got.Delegation.Stateid
 			return []call{putFH(o.to), giveBack(o.toID)}
+		},
+		"target may be read only": func(o *offloadRig) []call {
+			o.toID = o.openOnce("to", forRead)
+			return []call{putFH(o.to), downgrade(o.toID, forRead)}
+		},
+		"source may be written only": func(o *offloadRig) []call {
+			o.fromID = o.openOnce("from", forWrite)
+			return []call{putFH(o.from), downgrade(o.fromID, forWrite)}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -273,6 +292,21 @@ func TestCopyEndsBeforeClose(t *testing.T) {
 				t.Errorf("CB_OFFLOAD %+v", got)
 			}
 		})
+	}
+}
+
+// OPEN_DOWNGRADE that leaves what a copy needs, or fails, does not end it.
+func TestCopyOutlivesDowngrade(t *testing.T) {
+	o := newOffloadRig(t)
+	o.toID, o.fromID = o.openOnce("to", forWrite), o.openOnce("from", forRead)
+	o.start()
+	<-o.begun
+	o.s.fails(wire.NFS4ERR_INVAL, putFH(o.to), downgrade(o.toID, forRead)) // it was never opened for reading alone
+	o.s.ok(putFH(o.to), downgrade(o.toID, forWrite))
+	o.s.ok(putFH(o.from), downgrade(o.fromID, forRead))
+	close(o.part)
+	if got := o.client.expect(wire.OP_CB_OFFLOAD).offload; got.Status != wire.NFS4_OK || got.Bytes != o.size {
+		t.Errorf("CB_OFFLOAD %+v", got)
 	}
 }
 

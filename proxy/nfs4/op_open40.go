@@ -68,7 +68,7 @@ func opOpenDowngrade40(c *compound) wire.Status {
 		if a.ShareAccess == 0 || a.ShareAccess > wire.OPEN4_SHARE_ACCESS_BOTH || a.ShareDeny > wire.OPEN4_SHARE_DENY_BOTH {
 			return wire.NFS4ERR_INVAL
 		}
-		return c.answerStateid(c.s.state.Downgrade(&c.ticket, &a.Stateid, c.file(), a.ShareAccess, a.ShareDeny))
+		return c.downgrade(&a.Stateid, a.ShareAccess, a.ShareDeny)
 	})
 }
 

@@ -47,8 +47,18 @@ func opOpenDowngrade(c *compound) wire.Status {
 	if st := c.resolve(&a.Stateid); st != wire.NFS4_OK {
 		return st
 	}
-	id, st := c.s.state.Downgrade(&c.ticket, &a.Stateid, c.file(), access, a.ShareDeny)
-	return c.answerStateid(id, st)
+	return c.downgrade(&a.Stateid, access, a.ShareDeny)
+}
+
+// downgrade leaves an open what is given, and answers when nothing is copied any more that needed the rest.
+func (c *compound) downgrade(id *wire.Stateid, access, deny uint32) wire.Status {
+	for {
+		got, moving, st := c.s.state.Downgrade(&c.ticket, id, c.file(), access, deny)
+		if len(moving) == 0 {
+			return c.answerStateid(got, st)
+		}
+		c.s.offloads.await(moving)
+	}
 }
 
 // answerStateid writes a result that is a stateid and makes it the current one.

@@ -117,8 +117,15 @@ func (m *Machine) StopCopies(t *Ticket, id *wire.Stateid, f File) (moving []wire
 	if s != wire.NFS4_OK || tk.locks != nil {
 		return nil
 	}
+	return m.stopCopiesLocked(tk, 0)
+}
+
+// stopCopiesLocked is StopCopies for those that need more access than tk has left.
+func (m *Machine) stopCopiesLocked(tk *token, left uint8) (moving []wire.Stateid) {
 	for _, o := range m.copies {
-		if !m.underLocked(&o.request.Source, tk) && !m.underLocked(&o.request.Target, tk) {
+		reads := left&wire.OPEN4_SHARE_ACCESS_READ == 0 && m.underLocked(&o.request.Source, tk)
+		writes := left&wire.OPEN4_SHARE_ACCESS_WRITE == 0 && m.underLocked(&o.request.Target, tk)
+		if !reads && !writes {
 			continue
 		}
 		o.stopped = true

@@ -106,6 +106,38 @@ func TestCopyPartKeepsItsClient(t *testing.T) {
 	}
 }
 
+// A delegation that was not returned in time is revoked when no part of a copy under it is being moved, and none is afterwards.
+func TestCopyPartKeepsItsDelegation(t *testing.T) {
+	for name, revoke := range map[string]func(*bench, *peer){
+		"by the clock":    func(b *bench, _ *peer) { b.m.Lapsed() },
+		"by another OPEN": func(b *bench, p *peer) { _, _ = p.open(File{3, 1}, "o", 3, 0) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, _ := newPhoneBench(t, nil)
+			c, other := &copier{peer: b.joinUp("a"), from: File{2, 1}, to: File{3, 1}}, b.join("b", false)
+			c.fromID, c.toID = c.mustOpen(c.from, "o", 1, 0), c.wish(c.to, "o", 3, 0).Stateid
+			var s wire.Status
+			c.id, s = c.begin()
+			b.want(s, wire.NFS4_OK)
+			_, s = other.open(c.to, "o", 3, 0)
+			b.want(s, wire.NFS4ERR_DELAY)
+			b.want(b.m.EnterPart(&c.id), wire.NFS4_OK)
+			b.advance(testLease + 1)
+			c.do(func(*Ticket) {})
+			revoke(b, other)
+			if n := b.m.Stats().Delegated.Revoked; n != 0 {
+				t.Fatal("revoked in the midst of a part")
+			}
+			b.m.LeavePart(&c.id, 5)
+			b.want(b.m.EnterPart(&c.id), wire.NFS4ERR_BAD_STATEID)
+			revoke(b, other)
+			if n := b.m.Stats().Delegated.Revoked; n != 1 {
+				t.Errorf("%d delegations are revoked", n)
+			}
+		})
+	}
+}
+
 // A client that has started anew waits for a part, not for all of what its former incarnation has asked for.
 func TestCopyEndsWithItsIncarnation(t *testing.T) {
 	b, _ := newPhoneBench(t, nil)

@@ -307,9 +307,10 @@ func (m *Machine) recallAgainLocked() {
 	}
 }
 
-// overdueLocked says whether d's client had a lease's time to give it back.
+// overdueLocked says whether d's client had a lease's time to give it back, and nothing is being copied under it any more: others may
+// have the file once it is revoked.
 func (m *Machine) overdueLocked(d *delegation) bool {
-	return d.recalled && m.now()-d.recalledAt > int64(m.opt.Lease)
+	return d.recalled && m.now()-d.recalledAt > int64(m.opt.Lease) && len(m.stopCopiesLocked(&d.token, 0)) == 0
 }
 
 // revokeOverdueLocked revokes what was recalled long ago.

@@ -337,22 +337,26 @@ func (m *Machine) openOfLocked(t *Ticket, id *wire.Stateid, f File) (*open, wire
 	return tk.open, wire.NFS4_OK
 }
 
-// Downgrade serves OPEN_DOWNGRADE (RFC 8881 §18.18).
-func (m *Machine) Downgrade(t *Ticket, id *wire.Stateid, f File, access, deny uint32) (wire.Stateid, wire.Status) {
+// Downgrade serves OPEN_DOWNGRADE (RFC 8881 §18.18). Copies that need what it takes away end; while a part of some is moving, nothing
+// else happens: the caller waits for those and calls again.
+func (m *Machine) Downgrade(t *Ticket, id *wire.Stateid, f File, access, deny uint32) (got wire.Stateid, moving []wire.Stateid, s wire.Status) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	o, s := m.openOfLocked(t, id, f)
 	if s != wire.NFS4_OK {
-		return wire.Stateid{}, s
+		return got, nil, s
 	}
 	a, d := uint8(access), uint8(deny)
 	if !composes(o.accessSeen, a) || !composes(o.denySeen, d) {
-		return wire.Stateid{}, wire.NFS4ERR_INVAL
+		return got, nil, wire.NFS4ERR_INVAL
+	}
+	if moving := m.stopCopiesLocked(&o.token, a); len(moving) > 0 {
+		return got, moving, wire.NFS4_OK
 	}
 	o.file.setShare(o, a, d)
 	o.accessSeen, o.denySeen = within(o.accessSeen, a), within(o.denySeen, d)
 	o.bump()
-	return m.stateidLocked(&o.token), wire.NFS4_OK
+	return m.stateidLocked(&o.token), nil, wire.NFS4_OK
 }
 
 // composes says whether v is what some of the values in seen have together.

@@ -126,7 +126,7 @@ func TestDowngrade(t *testing.T) {
 	f := File{1, 1}
 	p := b.join("p", false)
 	down := func(id wire.Stateid, access, deny uint32) (out wire.Stateid, s wire.Status) {
-		p.do(func(tk *Ticket) { out, s = b.m.Downgrade(tk, &id, f, access, deny) })
+		p.do(func(tk *Ticket) { out, _, s = b.m.Downgrade(tk, &id, f, access, deny) })
 		return out, s
 	}
 	id := p.mustOpen(f, "o", 3, 0)
@@ -167,7 +167,7 @@ func TestDowngradeToAUnion(t *testing.T) {
 			id = p.mustOpen(f, "o", o.access, o.deny)
 		}
 		p.do(func(tk *Ticket) {
-			if _, s := b.m.Downgrade(tk, &id, f, c.to.access, c.to.deny); s != c.want {
+			if _, _, s := b.m.Downgrade(tk, &id, f, c.to.access, c.to.deny); s != c.want {
 				t.Errorf("%v to %v: %v, want %v", c.opens, c.to, s, c.want)
 			}
 		})
