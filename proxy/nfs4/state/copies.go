@@ -151,7 +151,7 @@ func (m *Machine) EnterPart(id *wire.Stateid) wire.Status {
 	switch {
 	case o == nil || o.cancelled || o.stopped:
 		return wire.NFS4ERR_BAD_STATEID
-	case o.client.condemned || m.expiredLocked(o.client) || m.owners[o.client.owner].unconfirmed != nil:
+	case o.client.condemned || m.expiredLocked(o.client):
 		return wire.NFS4ERR_EXPIRED
 	}
 	r := &o.request

@@ -94,7 +94,7 @@ func TestCopyPartKeepsItsClient(t *testing.T) {
 	_, s := b.create(b.createArgs(ex.ClientID, ex.Sequence, 0))
 	b.want(s, wire.NFS4ERR_DELAY)
 	b.m.LeavePart(&c.id, 5)
-	b.want(b.m.EnterPart(&c.id), wire.NFS4ERR_EXPIRED)
+	b.want(b.m.EnterPart(&c.id), wire.NFS4ERR_BAD_STATEID)
 	other.do(func(*Ticket) {})
 	b.bury(c.peer.id)
 	if n := b.m.Stats().Copies; n != 0 {
@@ -138,16 +138,27 @@ func TestCopyPartKeepsItsDelegation(t *testing.T) {
 	}
 }
 
-// A client that has started anew waits for a part, not for all of what its former incarnation has asked for.
+// A client that has started anew waits for a part, not for all of what its former incarnation has asked for. That ends when the new
+// one is about to be confirmed, and not for somebody's EXCHANGE_ID (RFC 8881 §18.35.5).
 func TestCopyEndsWithItsIncarnation(t *testing.T) {
 	b, _ := newPhoneBench(t, nil)
 	c := b.newCopier("a")
 	b.want(b.m.EnterPart(&c.id), wire.NFS4_OK)
 	ex := b.exchange("a", 2, 0)
-	_, s := b.create(b.createArgs(ex.ClientID, ex.Sequence, 0))
+	b.m.LeavePart(&c.id, 5)
+	b.want(b.m.EnterPart(&c.id), wire.NFS4_OK)
+	wrong := b.createArgs(ex.ClientID, ex.Sequence, 0)
+	wrong.Fore.MaxRequests = 0
+	_, s := b.create(wrong)
+	b.want(s, wire.NFS4ERR_TOOSMALL)
+	_, s = b.create(b.createArgs(ex.ClientID, ex.Sequence, 9))
+	b.want(s, wire.NFS4ERR_CLID_INUSE)
+	b.m.LeavePart(&c.id, 5)
+	b.want(b.m.EnterPart(&c.id), wire.NFS4_OK)
+	_, s = b.create(b.createArgs(ex.ClientID, ex.Sequence, 0))
 	b.want(s, wire.NFS4ERR_DELAY)
 	b.m.LeavePart(&c.id, 5)
-	b.want(b.m.EnterPart(&c.id), wire.NFS4ERR_EXPIRED)
+	b.want(b.m.EnterPart(&c.id), wire.NFS4ERR_BAD_STATEID)
 	_, s = b.create(b.createArgs(ex.ClientID, ex.Sequence, 0))
 	b.want(s, wire.NFS4_OK)
 }

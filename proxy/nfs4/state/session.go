@@ -102,6 +102,9 @@ func (m *Machine) CreateSession(r *CreateSessionRequest) (res CreateSessionResul
 	if s != wire.NFS4_OK {
 		return res, c.create.fail(r.Sequence, s)
 	}
+	if s := m.supersedeLocked(c); s != wire.NFS4_OK {
+		return res, c.create.fail(r.Sequence, s)
+	}
 	confirms := !c.confirmed
 	m.confirmLocked(c)
 	m.renew(c, r.Guest)
@@ -149,11 +152,19 @@ func (m *Machine) checkCreateLocked(c *client, r *CreateSessionRequest) wire.Sta
 			return wire.NFS4ERR_TOOSMALL
 		}
 	}
-	o := m.owners[c.owner]
-	if old := o.confirmed; old != nil && old != c && old.busyLocked() {
-		return wire.NFS4ERR_DELAY // until what the former incarnation asked for is done
-	}
 	return wire.NFS4_OK
+}
+
+// supersedeLocked makes way for c in the place of its former incarnation: what that asked for is done, but for the rest of its copies.
+func (m *Machine) supersedeLocked(c *client) wire.Status {
+	old := m.owners[c.owner].confirmed
+	if old == nil || old == c || !old.busyLocked() {
+		return wire.NFS4_OK
+	}
+	for _, o := range m.copies {
+		o.stopped = o.stopped || o.client == old
+	}
+	return wire.NFS4ERR_DELAY
 }
 
 // grantLocked cuts what was asked for to what can be had.
