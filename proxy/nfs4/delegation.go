@@ -85,7 +85,7 @@ func (c *compound) disturbed(id vfs.FileID) {
 }
 
 // disturbedUnder is disturbed for the current file's content, if it was changed under a stateid that is no open: an open for
-// writing lets nobody else have a delegation.
+// writing lets nobody else have a delegation. What has failed may have changed a part of it.
 func (c *compound) disturbedUnder(id *wire.Stateid) {
 	if state.Classify(id) != state.Ordinary {
 		c.disturbed(c.current.id)

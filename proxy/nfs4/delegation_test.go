@@ -8,6 +8,7 @@ import (
 	"github.com/nfseal/nfseal/proxy/nfs4"
 	"github.com/nfseal/nfseal/proxy/nfs4/state"
 	"github.com/nfseal/nfseal/proxy/nfs4/wire"
+	"github.com/nfseal/nfseal/xtsengine/vfs"
 )
 
 const testLease = 15 * time.Second
@@ -159,7 +160,8 @@ func TestDelegationIsNotWaitedForLong(t *testing.T) {
 	}
 }
 
-// A delegation that is granted while a file is changed without being open is recalled when it was.
+// A delegation that is granted while a file is changed without being open is recalled when it was, also if the rest of the change fails:
+// a large one is made in steps.
 func TestDelegationDuringAChange(t *testing.T) {
 	anonymous := wire.AnonymousStateid
 	for _, ops := range [][]call{
@@ -170,35 +172,48 @@ func TestDelegationDuringAChange(t *testing.T) {
 		{saveFH, putRoot, lookup("source"), saveFH, putRoot, lookup("f"), {wire.OP_CLONE, &wire.CloneArgs{}}},
 		{saveFH, putRoot, lookup("source"), saveFH, putRoot, lookup("f"), {wire.OP_COPY, &wire.CopyArgs{Synchronous: true}}},
 	} {
-		op := ops[len(ops)-1].op
-		r := newRig(t, nil)
-		holder, client := r.newCalled("holder")
-		other := r.newSession("other")
-		other.minor = 2
-		for _, name := range []string{"source", "f"} {
-			h, id := other.makeFile(name, 0o666)
-			other.ok(putFH(h), write(id, 0, "content"))
-			other.ok(putFH(h), closeFile(id))
+		testDelegationDuring(t, ops, nil)
+		if ops[len(ops)-1].op != wire.OP_LINK { // which is made at one go
+			testDelegationDuring(t, ops, vfs.ErrNoSpace)
 		}
-		holder.delegated("elsewhere", forRead)
-		r.fs.beforeChange = func() {
-			a := holder.ok(putRoot, open("f", forRead))
-			if last[wire.OpenRes](t, a).Delegation.Type != wire.OPEN_DELEGATE_READ {
-				t.Fatalf("%v: no delegation", op)
-			}
+	}
+}
+
+// testDelegationDuring is a change with a failure behind it, or none.
+func testDelegationDuring(t *testing.T, ops []call, failure error) {
+	op := ops[len(ops)-1].op
+	r := newRig(t, nil)
+	holder, client := r.newCalled("holder")
+	other := r.newSession("other")
+	other.minor = 2
+	for _, name := range []string{"source", "f"} {
+		h, id := other.makeFile(name, 0o666)
+		other.ok(putFH(h), write(id, 0, "content"))
+		other.ok(putFH(h), closeFile(id))
+	}
+	holder.delegated("elsewhere", forRead)
+	r.fs.beforeChange = func() {
+		a := holder.ok(putRoot, open("f", forRead))
+		if last[wire.OpenRes](t, a).Delegation.Type != wire.OPEN_DELEGATE_READ {
+			t.Fatalf("%v: no delegation", op)
 		}
-		other.ok(append([]call{putRoot, lookup("f")}, ops...)...)
-		if r.fs.beforeChange != nil {
-			t.Fatalf("%v changed nothing", op)
+	}
+	r.fs.afterChange = failure
+	want := wire.NFS4_OK
+	if failure != nil {
+		want = wire.NFS4ERR_NOSPC
+	}
+	wantStatus(t, other.do(append([]call{putRoot, lookup("f")}, ops...)...), want)
+	if r.fs.beforeChange != nil {
+		t.Fatalf("%v changed nothing", op)
+	}
+	select {
+	case got := <-client.got:
+		if got.op != wire.OP_CB_RECALL {
+			t.Errorf("%v: called with %v", op, got.op)
 		}
-		select {
-		case got := <-client.got:
-			if got.op != wire.OP_CB_RECALL {
-				t.Errorf("%v: called with %v", op, got.op)
-			}
-		case <-time.After(time.Second):
-			t.Errorf("%v: not recalled", op)
-		}
+	case <-time.After(time.Second):
+		t.Errorf("%v: not recalled", op)
 	}
 }
 

@@ -213,6 +213,7 @@ type spyFS struct {
 	failCreate         string                  // a name that Create fails for
 	beforeRead         func()                  // may be nil
 	verifier           atomic.Pointer[[8]byte] // of WriteVerifier; nil: as below
+	afterChange        error                   // of Allocate, Deallocate, Clone and Write, when all is done
 	// Each is called once, and may be nil.
 	beforeHold, afterGetAttr, beforeChange func()
 	holds                                  map[vfs.FileID]int
@@ -258,19 +259,27 @@ func (f *spyFS) changing() {
 	}
 }
 
+// changed is err, or afterChange.
+func (f *spyFS) changed(err error) error {
+	if err != nil {
+		return err
+	}
+	return f.afterChange
+}
+
 func (f *spyFS) Allocate(ctx context.Context, cred *vfs.Cred, id vfs.FileID, offset, length uint64, out *vfs.Attr) error {
 	f.changing()
-	return f.FS.Allocate(ctx, cred, id, offset, length, out)
+	return f.changed(f.FS.Allocate(ctx, cred, id, offset, length, out))
 }
 
 func (f *spyFS) Deallocate(ctx context.Context, cred *vfs.Cred, id vfs.FileID, offset, length uint64, out *vfs.Attr) error {
 	f.changing()
-	return f.FS.Deallocate(ctx, cred, id, offset, length, out)
+	return f.changed(f.FS.Deallocate(ctx, cred, id, offset, length, out))
 }
 
 func (f *spyFS) Clone(ctx context.Context, cred *vfs.Cred, src, dst vfs.FileID, srcOffset, dstOffset, length uint64, out *vfs.Attr) error {
 	f.changing()
-	return f.FS.Clone(ctx, cred, src, dst, srcOffset, dstOffset, length, out)
+	return f.changed(f.FS.Clone(ctx, cred, src, dst, srcOffset, dstOffset, length, out))
 }
 
 func (f *spyFS) Link(ctx context.Context, cred *vfs.Cred, file, dir vfs.FileID, name string, out *vfs.Attr) (vfs.ChangeInfo, error) {
@@ -284,7 +293,8 @@ func (f *spyFS) Write(ctx context.Context, writer *vfs.Cred, check bool, id vfs.
 	if f.fail != nil {
 		return 0, f.fail
 	}
-	return f.FS.Write(ctx, writer, check, id, offset, p, want)
+	how, err := f.FS.Write(ctx, writer, check, id, offset, p, want)
+	return how, f.changed(err)
 }
 
 func (f *spyFS) Read(ctx context.Context, cred *vfs.Cred, id vfs.FileID, offset uint64, p []byte) (int, bool, error) {

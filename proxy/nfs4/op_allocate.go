@@ -31,11 +31,12 @@ func (c *compound) changeSpace(change func(*vfs.Cred, *wire.AllocateArgs) error)
 		return st
 	}
 	c.fresh = false
-	if err := change(cred, &a); err != nil {
+	err := change(cred, &a)
+	c.disturbedUnder(&a.Stateid)
+	if err != nil {
 		return c.failContent(err)
 	}
 	c.fresh = true
-	c.disturbedUnder(&a.Stateid)
 	return wire.NFS4_OK
 }
 

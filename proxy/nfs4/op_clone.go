@@ -46,11 +46,11 @@ func opClone(c *compound) wire.Status {
 	}
 	c.fresh = false
 	err := c.s.fs.Clone(c.ctx, cred, c.saved.id, c.current.id, a.SourceOffset, a.TargetOffset, a.Count, &c.attr)
+	c.disturbedUnder(&a.Target)
 	if err != nil {
 		return c.fail(err)
 	}
 	c.fresh = true
-	c.disturbedUnder(&a.Target)
 	return wire.NFS4_OK
 }
 

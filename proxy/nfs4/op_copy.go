@@ -39,8 +39,8 @@ func opCopy(c *compound) wire.Status {
 		res.Response, st = c.copyData(&a, job)
 		res.Requirements.Synchronous = !res.Response.Async
 	}
+	c.disturbedUnder(&a.Target)
 	if st == wire.NFS4_OK {
-		c.disturbedUnder(&a.Target)
 		res.Encode(c.out)
 	}
 	return st
@@ -86,8 +86,8 @@ func (c *compound) planCopy(a *wire.CopyArgs) (*copying, wire.Status) {
 	return job, wire.NFS4_OK
 }
 
-// cloned copies by sharing storage. Where that is impossible, for the alignment or because the file
-// system cannot do it, nothing has happened.
+// cloned copies by sharing storage. Where that is impossible, for the alignment or because the file system cannot do it, or fails on
+// the way, at most a part of it has happened, and all is to be copied.
 func (c *compound) cloned(job *copying) bool {
 	if job.fromAt%vfs.CloneBytes != 0 || job.toAt%vfs.CloneBytes != 0 {
 		return false

@@ -21,10 +21,10 @@ func opWrite(c *compound) wire.Status {
 	c.fresh = false
 	verifier := c.s.verifier()
 	how, err := c.s.fs.Write(c.ctx, &c.cred, cred != nil, c.current.id, a.Offset, data, vfs.Stability(a.Stable))
+	c.disturbedUnder(&a.Stateid)
 	if err != nil {
 		return c.failContent(err)
 	}
-	c.disturbedUnder(&a.Stateid)
 	c.s.bytesWritten.Add(uint64(len(data)))
 	res := wire.WriteRes{Count: uint32(len(data)), Committed: wire.StableHow(how), Verifier: verifier}
 	res.Encode(c.out)
