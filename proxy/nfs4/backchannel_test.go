@@ -59,6 +59,26 @@ func TestBackchannelIsBoundAnew(t *testing.T) {
 	other.ok(putRoot, open("f", forWrite))
 }
 
+// CREATE_SESSION that is sent once more, since the connection has ended without its answer, gives the backchannel to the new connection:
+// the answer says that it is there.
+func TestBackchannelOfCreateSessionAgain(t *testing.T) {
+	r := newRig(t, nil)
+	first, second := r.callable(t), r.callable(t)
+	s := r.newCalledOn(first, "c")
+	again := createCalled(&wire.ExchangeIDRes{ClientID: s.clientID, SequenceID: s.created.SequenceID}, wide)
+	first.end()
+	for _, b := range []*nfs4.Binding{r.b, second.b} { // the former's client cannot be called
+		a := handle(b, sysAuth(0, 0), encodeCompound("", 1, again))
+		wantStatus(t, a, wire.NFS4_OK)
+		if got := last[wire.CreateSessionRes](t, a); got.SessionID != s.id || got.Flags != wire.CREATE_SESSION4_FLAG_CONN_BACK_CHAN {
+			t.Fatalf("got %+v", got)
+		}
+	}
+	s = s.on(second.b)
+	s.ok(reclaimComplete)
+	s.untilUp()
+}
+
 // Callbacks that the client has executed, one after the other, and whose answers were lost with their connections, do not keep the next one from being
 // executed, nor is it taken for one of them.
 func TestBackchannelLosesAnswers(t *testing.T) {

@@ -255,15 +255,19 @@ func (r *rig) newCalledWith(c *callee, owner string, back wire.ChannelAttrs) *se
 	a := handle(c.b, sysAuth(0, 0), encodeCompound("", 1, exchangeID(owner)))
 	wantStatus(r.t, a, wire.NFS4_OK)
 	ex := last[wire.ExchangeIDRes](r.t, a)
-	a = handle(c.b, sysAuth(0, 0), encodeCompound("", 1, call{wire.OP_CREATE_SESSION, &wire.CreateSessionArgs{ClientID: ex.ClientID,
-		SequenceID: ex.SequenceID, Flags: wire.CREATE_SESSION4_FLAG_CONN_BACK_CHAN, Fore: wide, Back: back, CBProgram: cbProgram,
-		Sec: []wire.CallbackSec{callbackSec}}}))
+	a = handle(c.b, sysAuth(0, 0), encodeCompound("", 1, createCalled(ex, back)))
 	wantStatus(r.t, a, wire.NFS4_OK)
 	created := last[wire.CreateSessionRes](r.t, a)
 	if created.Flags != wire.CREATE_SESSION4_FLAG_CONN_BACK_CHAN {
 		r.t.Fatalf("flags %#x", created.Flags)
 	}
 	return &session{r: r, b: c.b, minor: 1, auth: sysAuth(0, 0), clientID: ex.ClientID, id: created.SessionID, fore: created.Fore, created: *created}
+}
+
+// createCalled is a CREATE_SESSION with a backchannel.
+func createCalled(ex *wire.ExchangeIDRes, back wire.ChannelAttrs) call {
+	return call{wire.OP_CREATE_SESSION, &wire.CreateSessionArgs{ClientID: ex.ClientID, SequenceID: ex.SequenceID,
+		Flags: wire.CREATE_SESSION4_FLAG_CONN_BACK_CHAN, Fore: wide, Back: back, CBProgram: cbProgram, Sec: []wire.CallbackSec{callbackSec}}}
 }
 
 // untilUp waits until the server knows that the backchannel works: then OPEN says that it may tell of

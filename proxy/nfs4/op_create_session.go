@@ -51,14 +51,15 @@ func opCreateSession(c *compound) wire.Status {
 	return wire.NFS4_OK
 }
 
-// openBackchannel makes the backchannel of a session that was just created, and not of one whose
-// creation is told once more.
+// openBackchannel makes the backchannel of a session, unless its creation is told once more, and binds the connection to it.
 func (c *compound) openBackchannel(a *wire.CreateSessionArgs, res *state.CreateSessionResult, auth rpc.Auth) {
+	var back *backchannel
 	if res.Replayed {
-		return
+		back = c.s.callbacks.backchannelOf(res.Session)
+	} else {
+		back = c.s.callbacks.openSession(res.Session, a.ClientID, c.head.MinorVersion, a, auth)
 	}
-	back := c.s.callbacks.openSession(res.Session, a.ClientID, c.head.MinorVersion, a, auth)
-	if res.Backchannel {
+	if back != nil && res.Backchannel && res.Joined && c.b.caller != nil {
 		back.bind(c.b)
 	}
 }

@@ -195,6 +195,40 @@ func TestBoundConnections(t *testing.T) {
 	b.want(s, wire.NFS4_OK)
 }
 
+// Who sends CREATE_SESSION once more, since its connection has ended without the answer, has the session over the new one: nobody
+// but the client itself, which needs the SSV for that as soon as there is one.
+func TestCreateSessionAgainIsBound(t *testing.T) {
+	b := newBench(t, nil)
+	g := b.newGuarded("g", wire.OP_BIND_CONN_TO_SESSION)
+	again := func(uid uint32, proof *Handle) (conn Conn, bound bool) {
+		args := b.createArgs(g.id, g.seqid, uid)
+		args.Conn, args.Proof = new(int), proof
+		res, s := b.m.CreateSession(args)
+		b.want(s, wire.NFS4_OK)
+		if res.Session != g.session || !res.Replayed || res.Bound != res.Joined {
+			t.Errorf("got %+v", res)
+		}
+		return args.Conn, res.Bound
+	}
+	b.m.ForgetConn(g.conn)
+	if _, bound := again(2, nil); bound {
+		t.Error("somebody else's connection is bound")
+	}
+	g.conn, _ = again(1, nil)
+	g.set(1)
+	if _, bound := again(1, nil); bound {
+		t.Error("bound without the SSV")
+	}
+	conn, _ := again(1, g.handle)
+	ticket, s := g.sequence(conn, 2)
+	b.want(s, wire.NFS4_OK)
+	b.m.Finish(ticket, nil, false)
+	b.want(b.m.DestroySession(g.session, nil), wire.NFS4_OK)
+	if _, bound := again(1, g.handle); bound {
+		t.Error("bound to a session that is gone")
+	}
+}
+
 // There are never more handles than may be, and none of a client that is gone.
 func TestHandles(t *testing.T) {
 	b := newBench(t, nil)

@@ -70,8 +70,8 @@ type CreateSessionResult struct {
 	Backchannel bool
 	// Replayed says that the session was created before.
 	Replayed bool
-	// Bound says that the connection was bound to it, which ends with ForgetConn.
-	Bound bool
+	// Joined says that the connection is one of the session's. Bound says that it was bound to it, which ends with ForgetConn.
+	Joined, Bound bool
 }
 
 // CreateSession serves CREATE_SESSION (RFC 8881 §18.36).
@@ -88,9 +88,7 @@ func (m *Machine) CreateSession(r *CreateSessionRequest) (res CreateSessionResul
 		return res, wire.NFS4ERR_WRONG_CRED
 	}
 	if c.create.done && r.Sequence == c.create.sequence {
-		res = c.create.result
-		res.Replayed = true
-		return res, wire.NFS4_OK
+		return m.createdLocked(c, r), wire.NFS4_OK
 	}
 	if s := c.create.admit(c, r); s != wire.NFS4_OK {
 		return res, s
@@ -114,8 +112,21 @@ func (m *Machine) CreateSession(r *CreateSessionRequest) (res CreateSessionResul
 		result: CreateSessionResult{Session: id, Sequence: r.Sequence, Fore: fore, Back: r.Back,
 			Backchannel: r.Backchannel}}
 	res = c.create.result
-	res.Bound = m.sessions[id].bindLocked(r.Conn)
+	res.Joined, res.Bound = true, m.sessions[id].bindLocked(r.Conn)
 	return res, wire.NFS4_OK
+}
+
+// createdLocked answers r, which was carried out before: it comes over another connection if the one before has ended without the answer,
+// and that is one of the session's then (RFC 8881 §18.36.3). With state protection it takes the SSV as soon as there is one.
+func (m *Machine) createdLocked(c *client, r *CreateSessionRequest) CreateSessionResult {
+	res := c.create.result
+	res.Replayed = true
+	s := m.sessions[res.Session]
+	own := c.ssv == nil || r.Proof.proves(c) || c.principal == r.Principal && !c.ssv.context.Established()
+	if s != nil && own {
+		res.Joined, res.Bound = true, s.bindLocked(r.Conn)
+	}
+	return res
 }
 
 // admit refuses what has no place in the sequence of c, whose slot it is, or is somebody else's.
