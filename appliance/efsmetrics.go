@@ -130,8 +130,13 @@ func (u *Unit) serviceStats() map[string]nfs4.Stats {
 }
 
 // connectionsOf is how many connections there are to a file system.
-func (t *table) connectionsOf(id string) int {
+func (t *table) connectionsOf(id string) (n int) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return len(t.sessions[id])
+	for s := range t.sessions[id] {
+		if !s.closed {
+			n++
+		}
+	}
+	return n
 }

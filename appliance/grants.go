@@ -2,6 +2,7 @@ package appliance
 
 import (
 	"strconv"
+	"time"
 
 	"github.com/nfseal/nfseal/appliance/audit"
 	"github.com/nfseal/nfseal/appliance/catalog"
@@ -36,11 +37,14 @@ type session struct {
 	// refused is why the client is let do nothing whatever a policy says, nil if it is not.
 	refused error
 	granted nfs4.Grant // guarded by table.mu
+	closed  bool       // likewise: the connection is over, and what was asked for over it goes on
 }
 
-// Close implements proxy.Session.
+// Close implements proxy.Session. The session leaves the table when nothing goes on any more that was asked for over the connection.
 func (s *session) Close() {
-	s.t.leave(s)
+	s.t.mu.Lock()
+	s.closed = true
+	s.t.mu.Unlock()
 	s.Binding.Close()
 }
 
@@ -126,22 +130,34 @@ func (t *table) grantLocked(s *session) nfs4.Grant {
 }
 
 // hangUpExpired ends the connections whose credentials' time is over: a client that has new ones comes back with
-// them, and whoever has not is refused.
+// them, and whoever has not is refused. What goes on that was asked for over one that has ended loses its grant.
 func (t *table) hangUpExpired() {
 	now := t.directory.now()
 	var over []*session
-	t.mu.RLock()
+	left := make(map[*session]struct{})
+	t.mu.Lock()
 	for _, sessions := range t.sessions {
 		for s := range sessions {
-			if p := s.proved; p != nil && p.session != nil && !now.Before(p.session.Expires) {
+			switch {
+			case !s.expired(now):
+			case s.closed:
+				left[s] = struct{}{}
+			default:
 				over = append(over, s)
 			}
 		}
 	}
-	t.mu.RUnlock()
+	changed := t.regrantLocked(left)
+	t.mu.Unlock()
+	t.recordAll(changed)
 	for _, s := range over {
 		if s.who.HangUp != nil {
 			s.who.HangUp()
 		}
 	}
+}
+
+// expired says whether the time of s's credentials is over.
+func (s *session) expired(now time.Time) bool {
+	return s.proved != nil && s.proved.session != nil && !now.Before(s.proved.session.Expires)
 }

@@ -100,7 +100,7 @@ func (t *table) Resolve(ctx context.Context, who transport.Identity) (proxy.Sess
 	if s.refused != nil {
 		t.refuse(s, &claims)
 	}
-	conn.Identity = s.identity()
+	conn.Identity, conn.Left = s.identity(), func() { t.leave(s) }
 	s.Binding = service.Bind(conn)
 	t.enter(s)
 	return s, nil

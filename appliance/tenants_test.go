@@ -63,13 +63,18 @@ func (x *tenant) inSession(t *testing.T, ops ...nfsclient.RawOp) wire.Status {
 // behindSequence sends operations behind a SEQUENCE of c's session, and does not come again if they are delayed.
 func behindSequence(t *testing.T, c *nfsclient.Client, ops ...nfsclient.RawOp) *nfsclient.RawReply {
 	t.Helper()
+	return behindSequenceIn(t, c, 1, ops...)
+}
+
+func behindSequenceIn(t *testing.T, c *nfsclient.Client, minor uint32, ops ...nfsclient.RawOp) *nfsclient.RawReply {
+	t.Helper()
 	slot, next, release, err := c.HoldSlot(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer release(next + 1)
 	sequence := nfsclient.RawOp{Op: wire.OP_SEQUENCE, Args: &wire.SequenceArgs{SessionID: c.SessionID(), SequenceID: next, SlotID: slot, HighestSlot: slot}}
-	reply, err := c.Compound(t.Context(), 1, append([]nfsclient.RawOp{sequence}, ops...)...)
+	reply, err := c.Compound(t.Context(), minor, append([]nfsclient.RawOp{sequence}, ops...)...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -46,6 +46,9 @@ type ConnInfo struct {
 	// one. There is no way up from it. Handles are not bound to it: one that was got over another
 	// connection to the same file system is good here too.
 	Root vfs.FileID
+	// Left, if not nil, is called once: when the Binding was closed and nothing goes on any more that was asked for over it, such as a
+	// copy. Until then that follows SetGrant.
+	Left func()
 	// HangUp, if not nil, is called once when the connection must end without further replies:
 	// the term of ownership is over, or the Service is closed. It may be called by one of the
 	// connection's handlers and must not wait for them.
@@ -61,6 +64,8 @@ type Binding struct {
 	caller *rpc.Caller // nil: the client cannot be called over this connection
 
 	serverOwner []byte // so_major_id
+
+	uses atomic.Int32 // the connection, until Close, and the copies that go on which were asked for over it
 
 	enforced atomic.Bool // it is bound to the fore channel of sessions that take only connections which are
 
@@ -83,6 +88,7 @@ func (s *Service) Bind(conn ConnInfo) *Binding {
 		b.serverOwner = ownerUnder(conn.Identity, s.opt.ServerOwner)
 	}
 	b.SetGrant(conn.Grant)
+	b.uses.Store(1)
 	s.mu.Lock()
 	s.bindings[b] = struct{}{}
 	s.mu.Unlock()
@@ -103,18 +109,28 @@ func ownerUnder(identity string, owner []byte) []byte {
 }
 
 // SetGrant says what the connection may do from now on. Each COMPOUND is judged by one grant, that
-// at its beginning; those that have begun are finished under theirs.
+// at its beginning; those that have begun are finished under theirs. Each part of a copy that goes on after its answer is judged anew.
 func (b *Binding) SetGrant(g Grant) { b.grant.Store(&g) }
 
-// Close forgets the connection.
+// Close forgets the connection. Copies that were asked for over it go on: its client may come back over another one.
 func (b *Binding) Close() {
 	b.leaveBackchannels()
 	if b.enforced.Load() {
 		b.s.state.ForgetConn(b)
 	}
 	b.s.mu.Lock()
-	defer b.s.mu.Unlock()
 	delete(b.s.bindings, b)
+	b.s.mu.Unlock()
+	b.endUse()
+}
+
+// beginUse says that a copy goes on, and endUse that it does not any more.
+func (b *Binding) beginUse() { b.uses.Add(1) }
+
+func (b *Binding) endUse() {
+	if b.uses.Add(-1) == 0 && b.conn.Left != nil {
+		b.conn.Left()
+	}
 }
 
 func (b *Binding) hangUp() {

@@ -52,7 +52,8 @@
 //
 // A COPY that takes long goes on after its answer (offload.go): package state knows it, bounds how many
 // there are and tells the client of the end, and offloads has a goroutine for each. It asks before every
-// part of 1 MiB whether it may go on, which ends with the client's lease or opens.
+// part of 1 MiB whether it may go on, which ends with the client's lease or opens, and with what its connection may do: that
+// is followed after the connection's end too, until the copy is over (ConnInfo.Left).
 //
 // # Recovery
 //

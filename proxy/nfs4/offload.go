@@ -49,8 +49,10 @@ func (o *offloads) start(b *Binding, id wire.Stateid, job *copying) {
 	}
 	idle := make(chan struct{})
 	o.running[id.Other] = idle
+	b.beginUse()
 	o.wg.Go(func() {
 		st := o.move(b, id, &own)
+		b.endUse()
 		o.mu.Lock()
 		delete(o.running, id.Other)
 		o.mu.Unlock()

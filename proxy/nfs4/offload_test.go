@@ -247,6 +247,34 @@ func TestCopyEndsEarly(t *testing.T) {
 	}
 }
 
+// A copy goes on after its connection has ended, and follows what that may do until it is over; then the connection is left.
+func TestCopyFollowsItsConnection(t *testing.T) {
+	o := newOffloadRig(t)
+	left := make(chan struct{}, 2)
+	b := o.rig.s.Bind(nfs4.ConnInfo{Grant: everything, Left: func() { left <- struct{}{} }})
+	idle := o.rig.s.Bind(nfs4.ConnInfo{Grant: everything, Left: func() { left <- struct{}{} }})
+	o.s = o.s.on(b)
+	o.start()
+	<-o.begun
+	idle.Close()
+	<-left
+	b.Close()
+	o.part <- struct{}{}
+	<-o.begun
+	if len(left) != 0 {
+		t.Error("left while the copy goes on")
+	}
+	b.SetGrant(nfs4.Grant{Mount: true})
+	close(o.part)
+	if got := o.client.expect(wire.OP_CB_OFFLOAD).offload; got.Status != wire.NFS4_OK || got.Bytes != 2*nfs4.MaxIOBytes {
+		t.Errorf("CB_OFFLOAD %+v", got)
+	}
+	<-left
+	if len(left) != 0 {
+		t.Error("left twice")
+	}
+}
+
 // CLOSE of one of its files, DELEGRETURN, or OPEN_DOWNGRADE to less than it needs ends a copy, and is answered when nothing is written
 // any more: others may have the file then.
 func TestCopyEndsBeforeClose(t *testing.T) {
