@@ -21,6 +21,8 @@ const (
 	maxSessionBytes = MaxIOBytes + headerBytes
 	// maxReaddirBytes bounds one READDIR.
 	maxReaddirBytes = 256 << 10
+	// minListBytes is how much memory must be there for a list to begin without more.
+	minListBytes = 1 << 10
 	// maxAttempts is how often an operation tries again after an expired client was moved out of
 	// its way, or after the file it found was removed before it could be held.
 	maxAttempts = 8

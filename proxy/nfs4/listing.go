@@ -18,7 +18,8 @@ type listing struct {
 	withAttr bool
 	w        wire.ReaddirWriter
 	full     bool
-	refused  bool // more than listedAttrs was asked for, and is not told
+	refused  bool   // more than listedAttrs was asked for, and is not told
+	at       uint64 // the cookie of the last entry that is written
 	// last is the cookie of the last entry that the first list has. The second one goes no further: nobody was
 	// asked about what comes behind it.
 	last uint64
@@ -55,23 +56,37 @@ func (l *listing) withhold() wire.Status {
 	return wire.NFS4_OK
 }
 
-// write writes the list. It is written anew when it is called a second time. The memory is there before the file system is asked: to
-// wait for it would keep others waiting who want to stop that.
+// provideList says whether a list behind a cookie gets all of its memory before it begins: what goes on is long.
+func (c *compound) provideList(cookie uint64) bool { return cookie != 0 || c.out.Spare() < minListBytes }
+
+// write writes the list. It is written anew when it is called a second time. A list for which there is no memory yet goes on where that
+// ends, once there is all that the client gives room for. The memory is there before the file system is asked: to wait for it would
+// keep others waiting who want to stop that.
 func (l *listing) write() wire.Status {
 	c, limit := l.c, l.c.out.Limit()
-	room := min(max(int(l.args.MaxCount), wire.EmptyListBytes), maxReaddirBytes, c.out.Room())
-	if !c.out.Provide(room) {
+	maxCount := min(l.args.MaxCount, maxReaddirBytes)
+	end := c.out.Len() + min(max(int(maxCount), wire.EmptyListBytes), c.out.Room())
+	if c.provideList(l.args.Cookie) && !c.out.Provide(end-c.out.Len()) {
 		return c.tooBig
 	}
-	c.out.SetLimit(c.out.Len() + room)
 	defer c.out.SetLimit(limit)
-	l.w.Begin(c.out, readdirVerifier, l.args.DirCount, min(l.args.MaxCount, maxReaddirBytes))
-	l.full = false
-	eof, err := c.s.fs.ReadDir(c.ctx, &c.cred, c.current.id, l.args.Cookie, l.withAttr, l.visit)
-	if err != nil {
-		return c.fail(err)
+	c.out.SetLimit(min(end, c.out.Len()+c.out.Spare()))
+	l.w.Begin(c.out, readdirVerifier, l.args.DirCount, maxCount)
+	for l.at = l.args.Cookie; ; {
+		l.full = false
+		eof, err := c.s.fs.ReadDir(c.ctx, &c.cred, c.current.id, l.at, l.withAttr, l.visit)
+		if err != nil {
+			return c.fail(err)
+		}
+		all := c.out.Limit() == end
+		c.out.SetLimit(end)
+		if !l.full || all || !l.w.Extend(maxCount) {
+			return l.w.End(eof && !l.full)
+		}
+		if !c.out.Provide(end - c.out.Len()) {
+			return c.tooBig
+		}
 	}
-	return l.w.End(eof && !l.full)
 }
 
 // visit writes one entry, or says that there is no more room.
@@ -98,6 +113,9 @@ func (l *listing) visit(e *vfs.DirEntry) bool {
 	}
 	l.full = !l.w.Add(e.Cookie, e.Name, &c.outAttrs)
 	c.outAttrs.RdattrError = wire.NFS4_OK
+	if !l.full {
+		l.at = e.Cookie
+	}
 	if !l.full && !l.second {
 		l.last = e.Cookie
 	}

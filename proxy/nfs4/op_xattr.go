@@ -67,34 +67,46 @@ func (c *compound) answerChange(ci vfs.ChangeInfo, err error) wire.Status {
 	return wire.NFS4_OK
 }
 
-// opListXattrs serves LISTXATTRS (RFC 8276 §8.4.3). The first name that does not fit ends the reply.
+// opListXattrs serves LISTXATTRS (RFC 8276 §8.4.3). The first name that does not fit ends the reply. Memory is got as for READDIR.
 func opListXattrs(c *compound) wire.Status {
 	var a wire.ListXattrsArgs
 	a.Decode(&c.args)
 	if c.malformed() {
 		return wire.NFS4ERR_BADXDR
 	}
-	if !c.out.Provide(min(int(a.MaxCount), c.out.Room())) { // or the file system would be kept waiting for the memory
+	limit, end := c.out.Limit(), c.out.Len()+min(max(int(a.MaxCount), wire.EmptyXattrsBytes), c.out.Room())
+	if c.provideList(a.Cookie) && !c.out.Provide(end-c.out.Len()) {
 		return c.tooBig
 	}
+	defer c.out.SetLimit(limit)
+	c.out.SetLimit(min(end, c.out.Len()+c.out.Spare()))
 	var w wire.ListXattrsWriter
 	if !w.Begin(c.out, a.MaxCount) {
 		return wire.NFS4ERR_TOOSMALL
 	}
-	last := a.Cookie
-	more, err := c.s.fs.ListXattrs(c.ctx, &c.cred, c.current.id, a.Cookie, func(name string, cookie uint64) bool {
-		if !w.Add(name) {
-			return false
+	for last := a.Cookie; ; {
+		more, err := c.s.fs.ListXattrs(c.ctx, &c.cred, c.current.id, last, func(name string, cookie uint64) bool {
+			if !w.Add(name) {
+				return false
+			}
+			last = cookie
+			return true
+		})
+		all := c.out.Limit() == end
+		c.out.SetLimit(end)
+		switch {
+		case err != nil:
+			return c.fail(err)
+		case more && !all:
+			w.Extend(a.MaxCount)
+			if !c.out.Provide(end - c.out.Len()) {
+				return c.tooBig
+			}
+		case more && w.Names() == 0:
+			return wire.NFS4ERR_TOOSMALL
+		default:
+			w.End(last, !more)
+			return wire.NFS4_OK
 		}
-		last = cookie
-		return true
-	})
-	switch {
-	case err != nil:
-		return c.fail(err)
-	case more && w.Names() == 0:
-		return wire.NFS4ERR_TOOSMALL
 	}
-	w.End(last, !more)
-	return wire.NFS4_OK
 }

@@ -1,6 +1,7 @@
 package nfs4_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"strings"
@@ -47,6 +48,52 @@ func (g *idleGrower) Grow(old []byte, need int) []byte {
 	}
 	return append(make([]byte, 0, need), old...)
 }
+
+// A list that fits into the memory of every reply takes no more, whatever the client gives room for; what does not is the same list as
+// with all memory at once.
+func TestShortListsTakeNoMemory(t *testing.T) {
+	r := newRig(t, nil)
+	s := r.newSession42("c")
+	h, _ := s.makeFile("f", 0o644)
+	list := func(room int, ops ...call) (raw []byte, grown int) {
+		grow := &idleGrower{of: &busyFS{}}
+		c := rpc.Call{XID: lastXID.Add(1), Program: wire.Program, Version: wire.RPCVersion, Procedure: wire.ProcCompound,
+			Auth: s.auth, Args: xdr.NewDecoder(s.encode(ops...))}
+		var e xdr.Encoder
+		e.Reset(make([]byte, 0, room), 1<<20, grow)
+		r.b.Handle(context.Background(), &c, &e)
+		a := parseAnswer(e.Bytes())
+		wantStatus(t, a, wire.NFS4_OK)
+		return a.raw[resultsAt(a):], grow.idle
+	}
+	for n := range 200 {
+		s.ok(putRoot, mkdir(fmt.Sprint(n, strings.Repeat("x", 100)), 0o755))
+		s.ok(putFH(h), setXattr(fmt.Sprint(n, strings.Repeat("x", 100)), "", wire.SETXATTR4_CREATE))
+		if n%40 != 39 {
+			continue
+		}
+		for _, max := range []uint32{2000, 7000, 9000, 30000, 1 << 20} {
+			for _, dirCount := range []uint32{0, 5000, 1 << 20} {
+				for _, ops := range [][]call{
+					{putRoot, readdir(0, dirCount, max, wire.FATTR4_TYPE, wire.FATTR4_FILEID, wire.FATTR4_SIZE)},
+					{putFH(h), listXattrs(0, max)},
+				} {
+					all, _ := list(1<<20, ops...)
+					got, grown := list(8<<10, ops...)
+					if !bytes.Equal(got, all) {
+						t.Errorf("%v of %d bytes: %d, not the same %d", ops[1].op, max, len(got), len(all))
+					}
+					if long := len(all) > 7900; grown > 1 || long != (grown == 1) {
+						t.Errorf("%v of %d bytes: memory for %d was taken %d times", ops[1].op, max, len(all), grown)
+					}
+				}
+			}
+		}
+	}
+}
+
+// resultsAt is where the results behind SEQUENCE begin.
+func resultsAt(a *answer) int { return 12 + len(a.tag) + 4 + 48 }
 
 // Who writes a list does not wait for memory while the file system waits for it.
 func TestListsHaveTheirMemoryBefore(t *testing.T) {

@@ -133,6 +133,9 @@ func (e *Encoder) Room() int {
 	return max(e.limit-len(e.buf), 0)
 }
 
+// Spare is for how many bytes, within the limit, there is memory already.
+func (e *Encoder) Spare() int { return cap(e.buf) - len(e.buf) }
+
 // Provide sees to it that n more bytes can be written, and gets the memory for them now. It says false, and the encoder has
 // failed, if they are above the limit or there is no memory; n = 0 fails where more than the limit is written already.
 func (e *Encoder) Provide(n int) bool {

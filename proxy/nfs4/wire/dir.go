@@ -181,6 +181,7 @@ type ReaddirWriter struct {
 	dirCount  int // 0: no such limit
 	nameBytes int
 	entries   int
+	short     bool // the last entry was too long for what is left
 }
 
 // readdirTail is the end of the list and the eof flag, EmptyListBytes a READDIR4resok without entries.
@@ -196,6 +197,16 @@ func (w *ReaddirWriter) Begin(e *xdr.Encoder, verifier Verifier, dirCount, maxCo
 	verifier.Encode(e)
 }
 
+// Extend goes on with the encoder's present limit, within maxCount, if it was for want of bytes that the last entry did not fit. That
+// entry is the next to be added then.
+func (w *ReaddirWriter) Extend(maxCount uint32) bool {
+	if !w.short {
+		return false
+	}
+	w.max = min(int(maxCount), w.e.Limit()-w.start)
+	return true
+}
+
 // Add writes one entry and says whether it fitted; if not, nothing of it is left and no later entry may
 // be added. The first entry is not held against dirCount.
 func (w *ReaddirWriter) Add(cookie uint64, name string, attrs *Attrs) bool {
@@ -208,7 +219,7 @@ func (w *ReaddirWriter) Add(cookie uint64, name string, attrs *Attrs) bool {
 	w.e.Uint64(cookie)
 	w.e.String(name)
 	attrs.Encode(w.e)
-	if w.e.Err() != nil || w.e.Len()-w.start+readdirTail > w.max {
+	if w.short = w.e.Err() != nil || w.e.Len()-w.start+readdirTail > w.max; w.short {
 		w.e.Truncate(at)
 		return false
 	}

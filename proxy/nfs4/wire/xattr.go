@@ -84,8 +84,8 @@ func (a *ListXattrsArgs) Encode(e *xdr.Encoder) {
 	e.Uint32(a.MaxCount)
 }
 
-// listXattrsBytes are the cookie, the count and the eof flag.
-const listXattrsBytes = 16
+// EmptyXattrsBytes are the cookie, the count and the eof flag.
+const EmptyXattrsBytes = 16
 
 // ListXattrsWriter writes a LISTXATTRS4resok name by name, within the client's count and the encoder's
 // limit.
@@ -103,7 +103,12 @@ func (w *ListXattrsWriter) Begin(e *xdr.Encoder, maxCount uint32) bool {
 	*w = ListXattrsWriter{e: e, at: e.Len(), max: min(int(maxCount), e.Room())}
 	e.Uint64(0)
 	e.Uint32(0)
-	return w.max >= listXattrsBytes
+	return w.max >= EmptyXattrsBytes
+}
+
+// Extend goes on with the encoder's present limit, within maxCount: the name that did not fit is the next to be added.
+func (w *ListXattrsWriter) Extend(maxCount uint32) {
+	w.max = min(int(maxCount), w.e.Limit()-w.at)
 }
 
 // Add writes a name and says whether it fitted; after one that did not, none may be added.
