@@ -163,6 +163,11 @@ func (o *open) sideOf(set *lockSet) *lockSide {
 	return nil
 }
 
+// holds says whether something is locked under the stateid.
+func (side *lockSide) holds() bool {
+	return slices.ContainsFunc(side.set.ranges, func(r lockRange) bool { return r.side == side })
+}
+
 // newSideLocked makes the lock stateid of r's owner under o. set is what the owner has locked under others, or nil.
 func (m *Machine) newSideLocked(o *open, set *lockSet, r *LockRequest) *lockSide {
 	if set == nil {

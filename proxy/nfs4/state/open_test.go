@@ -231,6 +231,27 @@ func TestFreeStateid(t *testing.T) {
 	})
 }
 
+// What a lock owner has locked under another open keeps nobody from freeing a lock stateid, and stays.
+func TestFreeStateidOfOneOpen(t *testing.T) {
+	b := newBench(t, nil)
+	f := File{1, 1}
+	p, q := b.join("p", false), b.join("q", false)
+	one, other := p.mustOpen(f, "o", 3, 0), p.mustOpen(f, "another", 3, 0)
+	lock, _, s := p.lock(one, f, "l", 0, 10, true)
+	b.want(s, wire.NFS4_OK)
+	kept, _, s := p.lock(other, f, "l", 20, 10, true)
+	b.want(s, wire.NFS4_OK)
+	p.do(func(tk *Ticket) {
+		b.want(b.m.FreeStateid(tk, &lock), wire.NFS4ERR_LOCKS_HELD)
+		lock, s = b.m.Unlock(tk, &lock, f, 0, 10)
+		b.want(s, wire.NFS4_OK)
+		b.want(b.m.FreeStateid(tk, &lock), wire.NFS4_OK)
+		b.want(b.m.FreeStateid(tk, &kept), wire.NFS4ERR_LOCKS_HELD)
+	})
+	_, _, s = q.lock(q.mustOpen(f, "o", 3, 0), f, "l", 25, 1, true)
+	b.want(s, wire.NFS4ERR_DENIED)
+}
+
 func TestOpenLimits(t *testing.T) {
 	b := newBench(t, func(o *Options) { o.Limits.Opens, o.Limits.OpensPerClient = 3, 2 })
 	p, q := b.join("p", false), b.join("q", false)

@@ -203,7 +203,7 @@ func (m *Machine) FreeStateid(t *Ticket, id *wire.Stateid) wire.Status {
 		return wire.NFS4_OK
 	case s != wire.NFS4_OK:
 		return s
-	case tk.locks == nil || len(tk.locks.set.ranges) > 0:
+	case tk.locks == nil || tk.locks.holds():
 		return wire.NFS4ERR_LOCKS_HELD
 	}
 	m.removeSideLocked(tk.locks)
