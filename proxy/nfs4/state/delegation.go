@@ -307,16 +307,19 @@ func (m *Machine) recallAgainLocked() {
 	}
 }
 
-// overdueLocked says whether d's client had a lease's time to give it back, and nothing is being copied under it any more: others may
-// have the file once it is revoked.
+// overdueLocked says whether d's client had a lease's time to give it back.
 func (m *Machine) overdueLocked(d *delegation) bool {
-	return d.recalled && m.now()-d.recalledAt > int64(m.opt.Lease) && len(m.stopCopiesLocked(&d.token, 0)) == 0
+	return d.recalled && m.now()-d.recalledAt > int64(m.opt.Lease)
 }
+
+// mayRevokeLocked ends the copies under d, and says whether nothing is moved for them any more: others may have the file once d is
+// revoked.
+func (m *Machine) mayRevokeLocked(d *delegation) bool { return len(m.stopCopiesLocked(&d.token, 0)) == 0 }
 
 // revokeOverdueLocked revokes what was recalled long ago.
 func (m *Machine) revokeOverdueLocked() {
 	for d := range m.recalls {
-		if m.overdueLocked(d) {
+		if m.overdueLocked(d) && m.mayRevokeLocked(d) {
 			m.revokeLocked(d)
 		}
 	}
@@ -350,7 +353,7 @@ func (m *Machine) clearLocked(f *file, c *client, own func(*delegation) bool, ch
 			continue
 		case m.replaceableLocked(d.client):
 			return d.client.id, nil, true
-		case m.overdueLocked(d):
+		case m.overdueLocked(d) && m.mayRevokeLocked(d):
 			m.revokeLocked(d)
 			continue
 		case !d.recalled:
