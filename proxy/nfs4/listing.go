@@ -57,7 +57,9 @@ func (l *listing) withhold() wire.Status {
 }
 
 // provideList says whether a list behind a cookie gets all of its memory before it begins: what goes on is long.
-func (c *compound) provideList(cookie uint64) bool { return cookie != 0 || c.out.Spare() < minListBytes }
+func (c *compound) provideList(cookie uint64) bool {
+	return cookie != 0 || c.out.Spare() < minListBytes
+}
 
 // write writes the list. It is written anew when it is called a second time. A list for which there is no memory yet goes on where that
 // ends, once there is all that the client gives room for. The memory is there before the file system is asked: to wait for it would

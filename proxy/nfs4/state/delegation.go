@@ -314,7 +314,9 @@ func (m *Machine) overdueLocked(d *delegation) bool {
 
 // mayRevokeLocked ends the copies under d, and says whether nothing is moved for them any more: others may have the file once d is
 // revoked.
-func (m *Machine) mayRevokeLocked(d *delegation) bool { return len(m.stopCopiesLocked(&d.token, 0)) == 0 }
+func (m *Machine) mayRevokeLocked(d *delegation) bool {
+	return len(m.stopCopiesLocked(&d.token, 0)) == 0
+}
 
 // revokeOverdueLocked revokes what was recalled long ago.
 func (m *Machine) revokeOverdueLocked() {
