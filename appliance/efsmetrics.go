@@ -28,6 +28,7 @@ var (
 	delegationsDesc      = desc("nfs_delegations", "Delegations that are in effect.", "file_system", "type")
 	grantedDesc          = desc("nfs_delegations_granted_total", "Delegations that were granted, reclaimed ones among them.", "file_system", "type")
 	delegationsEndedDesc = desc("nfs_delegations_ended_total", "Delegations that have ended.", "file_system", "reason")
+	recallWaitsDesc      = desc("nfs_delegation_waits_total", "Operations that waited for delegations of others to be given back.", "file_system", "outcome")
 	ssvHandlesDesc       = desc("nfs_ssv_handles", "RPCSEC_GSS handles of clients with an SSV.", "file_system")
 	ssvBoundDesc         = desc("nfs_ssv_bound_connections", "Connections bound to sessions that take no others.", "file_system")
 	ssvRefusedDesc       = desc("nfs_ssv_refused_total", "Calls under an SSV that were not let in.", "file_system", "reason")
@@ -49,7 +50,7 @@ func (efsCollector) Describe(ch chan<- *prometheus.Desc) {
 	describe(ch,
 		efsConnectionsDesc, efsReadDesc, efsWriteDesc, efsMetadataReadDesc, efsMetadataWriteDesc, efsMetadataDesc, efsTotalDesc,
 		efsStorageDesc, operationsDesc, failuresDesc, callbacksDesc, callbackFailuresDesc, delegationsDesc, grantedDesc, delegationsEndedDesc,
-		ssvHandlesDesc, ssvBoundDesc, ssvRefusedDesc,
+		recallWaitsDesc, ssvHandlesDesc, ssvBoundDesc, ssvRefusedDesc,
 	)
 }
 
@@ -105,6 +106,8 @@ func collectDelegations(to samples, id string, stats *nfs4.Stats) {
 	to.count(delegationsEndedDesc, d.Revoked, id, "revoked")
 	to.count(delegationsEndedDesc, d.Lost, id, "client_gone")
 	to.count(delegationsEndedDesc, d.Undone, id, "open_failed")
+	to.count(recallWaitsDesc, stats.RecallWaits.Cleared, id, "cleared")
+	to.count(recallWaitsDesc, stats.RecallWaits.Delayed, id, "delayed")
 	to.gauge(ssvHandlesDesc, float64(stats.SSV.Handles), id)
 	to.gauge(ssvBoundDesc, float64(stats.SSV.Bound), id)
 	to.count(ssvRefusedDesc, stats.SSV.Unknown, id, "unknown_handle")

@@ -2,6 +2,7 @@ package nfs4
 
 import (
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/nfseal/nfseal/proxy/nfs4/state"
@@ -38,30 +39,55 @@ func (c *compound) recall(id vfs.FileID, change bool) wire.Status {
 // outwait calls try until no expired client is in its way, and no delegation, or until state.RecallWait has passed: a client that is told
 // to come again does so a tenth of a second later at the earliest, and a holder that has nothing to write back answers at once.
 func (c *compound) outwait(try func() (victim wire.ClientID, ended <-chan struct{}, s wire.Status)) wire.Status {
-	var over <-chan time.Time
-	for {
-		var ended <-chan struct{}
-		st := c.unblock(func() (victim wire.ClientID, st wire.Status) {
-			victim, ended, st = try()
-			return victim, st
-		})
-		if ended == nil {
-			return st
-		}
-		if over == nil {
-			timer := time.NewTimer(state.RecallWait)
-			defer timer.Stop()
-			over = timer.C
-		}
-		c.fresh = false // the holder writes back what it has
+	st, ended := c.outlive(try)
+	if ended == nil {
+		return st
+	}
+	c.fresh = false // the holder writes back what it has
+	timer := time.NewTimer(state.RecallWait)
+	defer timer.Stop()
+	for waiting := true; waiting && ended != nil; {
 		select {
 		case <-ended:
-		case <-over:
-			return st
+			st, ended = c.outlive(try)
+		case <-timer.C:
+			waiting = false
 		case <-c.ctx.Done():
-			return st
+			waiting = false
 		}
 	}
+	c.s.recallWaits.count(st)
+	return st
+}
+
+// outlive is unblock for an operation that is told of delegations in its way.
+func (c *compound) outlive(try func() (victim wire.ClientID, ended <-chan struct{}, s wire.Status)) (st wire.Status, ended <-chan struct{}) {
+	st = c.unblock(func() (victim wire.ClientID, st wire.Status) {
+		victim, ended, st = try()
+		return victim, st
+	})
+	return st, ended
+}
+
+// recallWaits counts operations that have waited for delegations.
+type recallWaits struct{ cleared, delayed atomic.Uint64 }
+
+func (w *recallWaits) count(st wire.Status) {
+	if st == wire.NFS4ERR_DELAY {
+		w.delayed.Add(1)
+		return
+	}
+	w.cleared.Add(1)
+}
+
+// RecallStats counts operations that waited for delegations of others, since the start.
+type RecallStats struct {
+	Cleared uint64 // the delegations were back in time
+	Delayed uint64 // they were not, and the client was told to come again (NFS4ERR_DELAY)
+}
+
+func (w *recallWaits) stats() RecallStats {
+	return RecallStats{Cleared: w.cleared.Load(), Delayed: w.delayed.Load()}
 }
 
 // clearName is clearOwn for the file called name in dir, for an operation that changes what names it has.

@@ -134,6 +134,9 @@ func waitedFor(t *testing.T, ops []call, mode uint32) bool {
 		return false
 	}
 	wantStatus(t, a, wire.NFS4_OK)
+	if got, want := r.s.Stats().RecallWaits, (nfs4.RecallStats{Cleared: 1}); got != want {
+		t.Errorf("counted %+v", got)
+	}
 	if n := last[wire.GetAttrRes](t, a).Attrs.Size; n != 11 {
 		t.Errorf("the size behind it is %d", n)
 	}
@@ -157,6 +160,9 @@ func TestDelegationIsNotWaitedForLong(t *testing.T) {
 	}
 	if recall := client.expect(wire.OP_CB_RECALL); recall.recall.Stateid != got.Delegation.Stateid {
 		t.Errorf("got %+v", recall)
+	}
+	if got, want := r.s.Stats().RecallWaits, (nfs4.RecallStats{Delayed: 1}); got != want {
+		t.Errorf("counted %+v", got)
 	}
 }
 

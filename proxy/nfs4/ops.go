@@ -154,12 +154,13 @@ type Stats struct {
 	WriteDelegations int
 	Recalled         int
 	// Delegated is what has become of all delegations since the start.
-	Delegated  DelegationStats
-	SSV        SSVStats        // of state protection
-	Callbacks  []CallbackStats // all kinds that there are
-	InGrace    bool
-	Bindings   int
-	CacheBytes int // reserved for replies to be repeated
+	Delegated   DelegationStats
+	RecallWaits RecallStats
+	SSV         SSVStats        // of state protection
+	Callbacks   []CallbackStats // all kinds that there are
+	InGrace     bool
+	Bindings    int
+	CacheBytes  int // reserved for replies to be repeated
 	// BytesRead and BytesWritten are of file contents that clients have read and written since the start.
 	BytesRead    uint64
 	BytesWritten uint64
@@ -170,7 +171,7 @@ func (s *Service) Stats() Stats {
 	st := s.state.Stats()
 	out := Stats{Clients: st.Clients, Sessions: st.Sessions, Opens: st.Opens, Locks: st.Locks,
 		Delegations: st.Delegations, WriteDelegations: st.WriteDelegations, Recalled: st.Recalled,
-		Delegated: st.Delegated, Callbacks: s.callbacks.stats(),
+		Delegated: st.Delegated, RecallWaits: s.recallWaits.stats(), Callbacks: s.callbacks.stats(),
 		SSV: st.SSV, InGrace: st.InGrace, CacheBytes: st.CacheBytes,
 		BytesRead: s.bytesRead.Load(), BytesWritten: s.bytesWritten.Load()}
 	for i := range s.counters {

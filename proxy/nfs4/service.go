@@ -27,6 +27,7 @@ type Service struct {
 	offloads    *offloads
 	once        onceCache
 	counters    [opSlots]opCounter
+	recallWaits recallWaits
 	// bytesRead and bytesWritten count file contents.
 	bytesRead, bytesWritten atomic.Uint64
 	seed                    maphash.Seed // of fingerprints
