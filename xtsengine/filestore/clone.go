@@ -2,6 +2,7 @@ package filestore
 
 import (
 	"context"
+	"errors"
 
 	"github.com/nfseal/nfseal/xtsengine/vfs"
 )
@@ -96,6 +97,9 @@ func (s *Store) clone(ctx context.Context, c cloning) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		if err := s.skipHoles(&c); err != nil {
+			return err
+		}
 		if err := s.cloneStep(&c, min(c.length, cloneBlocks*blockBytes)); err != nil {
 			return err
 		}
@@ -173,6 +177,38 @@ func (s *Store) countBlocks(number, lo, count uint64, all bool) (n uint64, err e
 		return nil
 	})
 	return n, err
+}
+
+// skipHoles passes over what is a hole in both files and longer than a step, but for the last block of the range: with that the file
+// gets its size.
+func (s *Store) skipHoles(c *cloning) error {
+	hole := (c.length + blockBytes - 1) / blockBytes
+	if hole <= cloneBlocks {
+		return nil
+	}
+	hole, err := s.holeAt(c.src.Inode, c.srcOffset/blockBytes, hole-1)
+	if err != nil {
+		return err
+	}
+	hole, err = s.holeAt(c.dst.Inode, c.dstOffset/blockBytes, hole)
+	if err != nil || hole <= cloneBlocks {
+		return err
+	}
+	passed := hole * blockBytes
+	c.srcOffset, c.dstOffset, c.length = c.srcOffset+passed, c.dstOffset+passed, c.length-passed
+	return nil
+}
+
+// holeAt returns how many of so many blocks of a file are before its first stable one.
+func (s *Store) holeAt(number, first, blocks uint64) (uint64, error) {
+	err := s.eachExtent(number, first, first+blocks, func(x extent) error {
+		blocks = max(x.file, first) - first
+		return errEnough
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return blocks, err
 }
 
 // cloneStep clones the next bytes.

@@ -2,9 +2,11 @@ package filestore
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/nfseal/nfseal/xtsengine/vfs"
 )
@@ -56,6 +58,45 @@ func TestCloneShares(t *testing.T) {
 	if err != nil || report.VolumeBlocks != 0 || report.SharedBlocks != 0 {
 		t.Fatalf("%v, %+v", err, report)
 	}
+}
+
+// TestCloneOfHoles clones a file of the largest size, whose few blocks are far apart, over one that has others: it takes as long as for
+// what is in them, and nothing of the target is left.
+func TestCloneOfHoles(t *testing.T) {
+	r := newRig(t, 64<<20, nil)
+	src, dst := r.file("src"), r.file("dst")
+	const far, last = 5<<30 + 3*blockBytes, vfs.MaxFileBytes / blockBytes * blockBytes
+	content := map[uint64][]byte{0: noise(1, 2*blockBytes), far: noise(2, 3*blockBytes), 1 << 50: noise(3, 100), last: noise(4, blockBytes-1)}
+	for offset, p := range content {
+		r.write(src, offset, p, vfs.FileSync)
+	}
+	gone := []uint64{blockBytes, 3 << 30, 1<<50 + 7*blockBytes, 1 << 60}
+	for _, offset := range gone {
+		r.write(dst, offset, noise(5, 2*blockBytes), vfs.FileSync)
+	}
+	ctx, cancel := context.WithTimeout(bg, 30*time.Second)
+	defer cancel()
+	var a vfs.Attr
+	if err := r.Clone(ctx, nil, src, dst, 0, 0, 0, &a); err != nil {
+		t.Fatal(err)
+	}
+	if a.Size != vfs.MaxFileBytes || a.Used != 7*blockBytes {
+		t.Errorf("%+v", a)
+	}
+	for offset, want := range content {
+		got := make([]byte, len(want))
+		if _, _, err := r.Read(bg, nil, dst, offset, got); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("at %d: not what the source has, %v", offset, err)
+		}
+	}
+	for _, offset := range gone[1:] {
+		got := make([]byte, 2*blockBytes)
+		if _, _, err := r.Read(bg, nil, dst, offset, got); err != nil || len(trim(got)) != 0 {
+			t.Errorf("at %d: not a hole, %v", offset, err)
+		}
+	}
+	r.reopen()
+	r.check()
 }
 
 // TestReservedSurvives checks that what is reserved is so after a restart, reads as zeros though the
