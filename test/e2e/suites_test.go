@@ -103,7 +103,7 @@ func (s *server) sound() {
 	if err := s.Stop(); err != nil {
 		s.t.Fatal(err)
 	}
-	out, err := exec.CommandContext(s.t.Context(), filepath.Join(s.w.bin, "nfseal"), "fsck", "--offline", "--data", s.data).CombinedOutput()
+	out, err := exec.CommandContext(context.WithoutCancel(s.t.Context()), filepath.Join(s.w.bin, "nfseal"), "fsck", "--offline", "--data", s.data).CombinedOutput()
 	if err != nil || !strings.Contains(string(out), " sound ") {
 		s.t.Fatalf("nfseal fsck: %v\n%s", err, out)
 	}
