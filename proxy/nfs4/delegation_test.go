@@ -147,6 +147,40 @@ func waitedFor(t *testing.T, ops []call, mode uint32) bool {
 	return true
 }
 
+// What denies others the file, and is told with the delegation that was waited for, holds for who waited.
+func TestDeniedByWhoWasWaitedFor(t *testing.T) {
+	anonymous := wire.AnonymousStateid
+	for name, op := range map[string]call{"write": write(anonymous, 0, "x"), "truncate": setAttr(anonymous, withSize(0))} {
+		t.Run(name, func(t *testing.T) {
+			for range 50 { // a holder that is slow here is not waited for
+				if deniedAfterWait(t, op) {
+					return
+				}
+			}
+			t.Error("the client had to come again each time")
+		})
+	}
+}
+
+func deniedAfterWait(t *testing.T, op call) bool {
+	r := newRig(t, nil)
+	holder, client := r.newCalled("holder")
+	other := r.newSession("other")
+	h, got := holder.delegated("f", forBoth)
+	answers := make(chan *answer, 1)
+	go func() { answers <- other.do(putFH(h), op) }()
+	client.expect(wire.OP_CB_RECALL)
+	own := openArgs("", forBoth)
+	own.Claim, own.DelegateState, own.ShareDeny = wire.CLAIM_DELEG_CUR_FH, got.Delegation.Stateid, wire.OPEN4_SHARE_DENY_WRITE
+	holder.ok(putFH(h), call{wire.OP_OPEN, own}, giveBack(got.Delegation.Stateid))
+	a := <-answers
+	if a.status == wire.NFS4ERR_DELAY {
+		return false
+	}
+	wantStatus(t, a, wire.NFS4ERR_LOCKED)
+	return true
+}
+
 // A holder that does not give back what it is asked for keeps an operation for a moment, once.
 func TestDelegationIsNotWaitedForLong(t *testing.T) {
 	r := newRig(t, nil)

@@ -28,10 +28,14 @@ func (c *compound) mayDo(id *wire.Stateid, write bool) (cred *vfs.Cred, st wire.
 		}
 		return cred, c.s.state.CheckIO(&c.ticket, id, c.file(), write)
 	}
-	if st := c.mayDoAnonymously(write, class == state.Bypass); st != wire.NFS4_OK {
+	if st := c.mayDoAnonymously(write, class == state.Bypass); st != wire.NFS4_OK || c.s.state.Delegations() == 0 {
 		return &c.cred, st
 	}
-	return &c.cred, c.clear(c.current.id, write, false)
+	if st := c.clear(c.current.id, write, false); st != wire.NFS4_OK {
+		return &c.cred, st
+	}
+	// Who gave a delegation back has told of the opens under it, and of what they deny.
+	return &c.cred, c.mayDoAnonymously(write, class == state.Bypass)
 }
 
 // mayDoAnonymously says whether the current file may be read or written without an open; bypass is as for

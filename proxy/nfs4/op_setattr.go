@@ -38,6 +38,11 @@ func (c *compound) applyAttrs(a *wire.SetAttrArgs) (done wire.Bitmap, st wire.St
 	if st = c.clearOwn(c.current.id, c.apart(&a.Stateid), true, empties); st != wire.NFS4_OK {
 		return done, st
 	}
+	if c.setAttr.Mask&vfs.SetSize != 0 && state.Classify(&a.Stateid) != state.Ordinary {
+		if st = c.mayDoAnonymously(true, false); st != wire.NFS4_OK { // by what was told with a delegation that came back
+			return done, st
+		}
+	}
 	if st := c.keepMode(&a.Attrs); st != wire.NFS4_OK {
 		return done, st
 	}
