@@ -134,7 +134,7 @@ func startXfstests(t *testing.T, w *world, dir, vers string) *xfstests {
 // test is the test of a name. It is parallel to the others, so that when the first one goes on all that are chosen are known.
 func (x *xfstests) test(t *testing.T, name string) {
 	if lack := x.lack(name); lack != "" {
-		t.Skip(lack)
+		t.Skip(lack, "(runs on file systems that have that)")
 	}
 	p := x.choose(name)
 	t.Parallel()
@@ -216,7 +216,7 @@ func saidOfXfstest(out, name string) string {
 
 func (x *xfstests) judge(t *testing.T, name, said string) {
 	if m := xfstestNotRun.FindStringSubmatch(said); m != nil {
-		t.Skip(m[1])
+		t.Skip(m[1], "(runs where that is there)")
 	}
 	known, isKnown := xfstestsFail[name]
 	switch passed := xfstestPassed.MatchString(said); {
