@@ -31,7 +31,7 @@ func (c *compound) changeSpace(change func(*vfs.Cred, *wire.AllocateArgs) error)
 		return st
 	}
 	c.fresh = false
-	err := change(cred, &a)
+	err := change(c.by(cred), &a)
 	c.disturbedUnder(&a.Stateid)
 	if err != nil {
 		return c.failContent(err)

@@ -45,7 +45,7 @@ func opClone(c *compound) wire.Status {
 		return st
 	}
 	c.fresh = false
-	err := c.s.fs.Clone(c.ctx, cred, c.saved.id, c.current.id, a.SourceOffset, a.TargetOffset, a.Count, &c.attr)
+	err := c.s.fs.Clone(c.ctx, c.by(cred), c.saved.id, c.current.id, a.SourceOffset, a.TargetOffset, a.Count, &c.attr)
 	c.disturbedUnder(&a.Target)
 	if err != nil {
 		return c.fail(err)

@@ -92,7 +92,7 @@ func (c *compound) cloned(job *copying) bool {
 	if job.fromAt%vfs.CloneBytes != 0 || job.toAt%vfs.CloneBytes != 0 {
 		return false
 	}
-	return c.s.fs.Clone(c.ctx, job.cred, job.from, job.to, job.fromAt, job.toAt, job.length, &c.attr) == nil
+	return c.s.fs.Clone(c.ctx, c.by(job.cred), job.from, job.to, job.fromAt, job.toAt, job.length, &c.attr) == nil
 }
 
 // moveData copies through memory and returns how much was copied: less than asked for if it is more

@@ -38,6 +38,15 @@ func (c *compound) mayDo(id *wire.Stateid, write bool) (cred *vfs.Cred, st wire.
 	return &c.cred, c.mayDoAnonymously(write, class == state.Bypass)
 }
 
+// by is who changes a file whose access is to be checked for cred, as mayDo has it: uid 0 is named though the file is open. It may
+// do everything, and what it changes keeps its set-id bits.
+func (c *compound) by(cred *vfs.Cred) *vfs.Cred {
+	if cred == nil && c.cred.UID == 0 {
+		return &c.cred
+	}
+	return cred
+}
+
 // mayDoAnonymously says whether the current file may be read or written without an open; bypass is as for
 // state.Machine.CheckAnonymous. What expired clients deny goes (RFC 7530 §9.6.3.1).
 func (c *compound) mayDoAnonymously(write, bypass bool) wire.Status {

@@ -189,6 +189,33 @@ func opens2(_ *session, name string, access uint32) call {
 	return call{wire.OP_OPEN, a}
 }
 
+// What uid 0 changes keeps its set-id bits, also where the file is open and nobody's access is checked; who else changes it takes them.
+func TestSetIDBitsOfWhatIsCloned(t *testing.T) {
+	for _, uid := range []uint32{0, 5} {
+		for _, op := range []wire.Op{wire.OP_CLONE, wire.OP_COPY, wire.OP_ALLOCATE, wire.OP_DEALLOCATE} {
+			s := newRig(t, nil).newSession42("c")
+			s.auth = sysAuth(uid, uid)
+			from, fromID := s.sparse("from")
+			to, toID := s.sparse("to")
+			s.ok(putFH(to), setAttr(toID, withMode(0o6777)))
+			args := cloneOf(fromID, toID, 0, 0, 4096)
+			space := wire.AllocateArgs{Stateid: toID, Length: 4096}
+			change := map[wire.Op]call{
+				wire.OP_CLONE: {wire.OP_CLONE, &args}, wire.OP_COPY: copyOf(fromID, toID, 0, 0, 4096),
+				wire.OP_ALLOCATE: {wire.OP_ALLOCATE, &space}, wire.OP_DEALLOCATE: {wire.OP_DEALLOCATE, &space},
+			}[op]
+			s.ok(putFH(from), saveFH, putFH(to), change)
+			want := uint32(0o777)
+			if uid == 0 {
+				want = 0o6777
+			}
+			if got := last[wire.GetAttrRes](t, s.ok(putFH(to), getAttr(wire.FATTR4_MODE))).Attrs.Mode; got != want {
+				t.Errorf("%v by %d: mode %#o, want %#o", op, uid, got, want)
+			}
+		}
+	}
+}
+
 func cloneOf(from, to wire.Stateid, a, b, n uint64) wire.CloneArgs {
 	return wire.CloneArgs{Source: from, Target: to, SourceOffset: a, TargetOffset: b, Count: n}
 }

@@ -163,7 +163,7 @@ func (x *xfstests) run(t *testing.T, p *xfstestsPart) {
 // xfstestsPrepare gives a client the users and directories that xfstests want, and a check that bounds each test.
 const xfstestsPrepare = `set -e
 for user in fsgqa fsgqa2 123456-fsgqa; do
-	id -u "$user" >/dev/null 2>&1 || useradd --badname -M "$user" 2>/dev/null
+	id -u "$user" >/dev/null 2>&1 || useradd --badname -M -d / "$user" 2>/dev/null
 done
 mkdir -p /mnt/test /mnt/scratch
 sed 's/^\t\t"${cmd\[@\]}"$/\t\ttimeout -k 10 '"$1"' "${cmd[@]}"/' check > check.bounded
