@@ -39,7 +39,7 @@ func (c *compound) recall(id vfs.FileID, change bool) wire.Status {
 // outwait calls try until no expired client is in its way, and no delegation, or until state.RecallWait has passed: a client that is told
 // to come again does so a tenth of a second later at the earliest, and a holder that has nothing to write back answers at once.
 func (c *compound) outwait(try func() (victim wire.ClientID, ended <-chan struct{}, s wire.Status)) wire.Status {
-	st, ended := c.outlive(try)
+	st, ended := c.attempt(try)
 	if ended == nil {
 		return st
 	}
@@ -49,7 +49,7 @@ func (c *compound) outwait(try func() (victim wire.ClientID, ended <-chan struct
 	for waiting := true; waiting && ended != nil; {
 		select {
 		case <-ended:
-			st, ended = c.outlive(try)
+			st, ended = c.attempt(try)
 		case <-timer.C:
 			waiting = false
 		case <-c.ctx.Done():
@@ -60,8 +60,8 @@ func (c *compound) outwait(try func() (victim wire.ClientID, ended <-chan struct
 	return st
 }
 
-// outlive is unblock for an operation that is told of delegations in its way.
-func (c *compound) outlive(try func() (victim wire.ClientID, ended <-chan struct{}, s wire.Status)) (st wire.Status, ended <-chan struct{}) {
+// attempt is unblock for an operation that is told of delegations in its way.
+func (c *compound) attempt(try func() (victim wire.ClientID, ended <-chan struct{}, s wire.Status)) (st wire.Status, ended <-chan struct{}) {
 	st = c.unblock(func() (victim wire.ClientID, st wire.Status) {
 		victim, ended, st = try()
 		return victim, st
