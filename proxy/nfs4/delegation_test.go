@@ -255,6 +255,9 @@ func testDelegationDuring(t *testing.T, ops []call, failure error) {
 	case <-time.After(time.Second):
 		t.Errorf("%v: not recalled", op)
 	}
+	if got := r.s.Stats().RecallWaits; got != (nfs4.RecallStats{}) {
+		t.Errorf("%v: what was changed already has waited: %+v", op, got)
+	}
 }
 
 // What another client has written, and closed, while the file was looked up is in what the OPEN that gets a delegation
