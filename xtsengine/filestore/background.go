@@ -84,7 +84,7 @@ func (s *Store) flushRound() {
 	s.checkMetaSpace()
 	err := s.flushEach(s.dirty.oldest(1<<30, s.opts.Clock().Add(-s.opts.UnstableAge)))
 	for err == nil && s.muchUnstable() {
-		list := s.dirty.oldest(flushers, farFuture)
+		list := s.dirty.oldest(roundFiles, farFuture)
 		if len(list) == 0 {
 			break
 		}

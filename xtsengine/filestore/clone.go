@@ -136,7 +136,7 @@ func (s *Store) drainJournal(i *inode) error {
 		if err != nil {
 			return err
 		}
-		err = s.writeMoves([]*flush{f})
+		err = s.writeTogether([]*flush{f})
 		if e := s.switchMove(f, err == nil); err == nil {
 			err = e
 		}

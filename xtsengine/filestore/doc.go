@@ -10,6 +10,7 @@
 //	                                       more: to the volume, Space.Sync
 //	                                       then one batch: extents, size, times ──► durable
 //	                                       then the replaced blocks are free
+//	the flusher, several small files ────► to the volume together, Space.Sync, then a batch each
 //	the mover ──────────────────────────► journal ──► volume
 //
 // The format of what is stored is in docs/formats/metadata.md.
@@ -92,7 +93,8 @@
 //	inode.gate      shared by Write, alone by a change of size, Allocate, Deallocate, and Clone for its target
 //	Store.scarce    a write on a full volume
 //	inode.turns     whoever commits
-//	inode.flushing  whoever changes committed extents; Clone holds two, in the order of inode numbers
+//	inode.flushing  whoever changes committed extents; Clone holds two, in the order of inode numbers; who flushes many
+//	                small files has the turns and the flushing of all, of which it takes what is free (together.go)
 //	quota.finishing shared by a flush while its blocks count twice
 //	Store.renaming  a directory gets another parent
 //	inode.mu        several in the order of inode numbers; Read holds it shared while it reads the

@@ -91,6 +91,15 @@ func (t *turns) take(done func() bool) (ok bool) {
 	return false
 }
 
+// try takes the turn if it is free.
+func (t *turns) try() (ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	ok = !t.taken
+	t.taken = true
+	return ok
+}
+
 // give ends the turn.
 func (t *turns) give() {
 	t.mu.Lock()
@@ -141,11 +150,16 @@ func (s *Store) seal(i *inode) (*flush, error) {
 	if i.active.empty() {
 		return nil, nil
 	}
+	return i.seal(), nil
+}
+
+// seal does it; mu is held alone.
+func (i *inode) seal() *flush {
 	l := i.active
 	f := &flush{i: i, layer: &l, size: i.rec.attr.Size, number: i.writes, record: i.record}
 	i.active, i.sealed, i.record = layer{}, &l, 0
 	i.streamed.Store(false)
-	return f, nil
+	return f
 }
 
 // flush does one; after an error the data is unstable as before.
@@ -441,8 +455,9 @@ func (s *Store) flushAll() error {
 	return s.flushEach(s.dirty.oldest(1<<30, farFuture))
 }
 
-// flushEach flushes pinned files, several at a time, and unpins them. It returns the first error.
+// flushEach flushes pinned files, small ones together, others several at a time, and unpins them. It returns the first error.
 func (s *Store) flushEach(list []*inode) error {
+	list = s.flushTogether(list)
 	var wait sync.WaitGroup
 	var mu sync.Mutex
 	var first error

@@ -164,17 +164,12 @@ func TestNotLogged(t *testing.T) {
 	r.overwrite(twin, copied, 3*blockBytes, blockBytes, false) // shared
 	r.overwrite(id, want, 200, 10, false)
 
-	one, content := r.file("one of many"), make([]byte, 10)
-	r.stableWrites.Add(1) // another one is under way
-	r.overwrite(one, content, 0, 10, false)
-	r.overwrite(one, content, 0, 10, true) // not new any more
-	r.stableWrites.Add(-1)
-	content = append(content, make([]byte, 3*blockBytes)...)
-	r.overwrite(one, content, 3*blockBytes, 10, true) // behind the end, while other blocks are shared
+	apart, content := r.file("apart"), make([]byte, 3*blockBytes+10)
+	r.overwrite(apart, content, 3*blockBytes, 10, true) // while blocks of others are shared
 	r.crash()
 	r.wantContent(id, want)
 	r.wantContent(twin, copied)
-	r.wantContent(one, content)
+	r.wantContent(apart, content)
 }
 
 // TestIntentGrow lets files grow by logged writes: at their end, behind it, into holes and into what is reserved, and from

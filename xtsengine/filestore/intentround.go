@@ -38,8 +38,6 @@ func (s *Store) loggable(w *writePlan) bool {
 		return false
 	case max(i.stable.Load(), i.loggedTo) < i.writes:
 		return false
-	case i.size == 0 && s.stableWrites.Load() > 1: // many new files: a flush of each costs more than what they share now
-		return false
 	}
 	for file := w.first; file < w.end; file++ {
 		if !s.unshared(i, file) {

@@ -53,6 +53,10 @@ const (
 	switchBlocks = 32
 	// pieceBlocks bounds the blocks of the intent log that are flushed at a time.
 	pieceBlocks = 256
+	// togetherBlocks is from how many blocks on the flush of several small files takes no more; roundFiles is how many files
+	// the flusher takes at a time while there is too much unstable data.
+	togetherBlocks = 256
+	roundFiles     = 64
 	// migrateInodes bounds the files that one round holds.
 	migrateInodes = 256
 	// minMoveBytes is how much gathers in the journal at least before it is moved without being old.

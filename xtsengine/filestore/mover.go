@@ -59,7 +59,7 @@ func (s *Store) move(list []*inode) (moved int, err error) {
 	defer s.unpinAll(list)
 	flushes, err := s.readMoves(list)
 	if err == nil {
-		err = s.writeMoves(flushes)
+		err = s.writeTogether(flushes) // the mover holds no lock here
 	}
 	durable := err == nil
 	for _, f := range flushes { // apply all before waiting: they share a flush of the log
@@ -106,31 +106,6 @@ func (s *Store) readMoves(list []*inode) (flushes []*flush, err error) {
 		}
 	}
 	return flushes, nil
-}
-
-// writeMoves writes what was read to the volume, durably: the blocks of all files with one call. They are in the cache then,
-// which takes time where its memory is touched for the first time: the mover holds no lock here.
-func (s *Store) writeMoves(flushes []*flush) error {
-	var ios []volume.IO
-	for _, f := range flushes {
-		for k := range f.files {
-			ios = append(ios, f.io(k))
-		}
-	}
-	if len(ios) == 0 {
-		return nil
-	}
-	err := s.opts.Space.Write(ios)
-	if err == nil {
-		err = s.opts.Space.Sync()
-	}
-	if err != nil {
-		return s.spaceErr(err)
-	}
-	for _, f := range flushes {
-		s.keep(f)
-	}
-	return nil
 }
 
 // pickJournaled gives up to most blocks that are in a file's journal, in order.

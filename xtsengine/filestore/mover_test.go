@@ -91,7 +91,7 @@ func TestMoverKeepsWhatCameMeanwhile(t *testing.T) {
 			if err != nil || len(f.files) != blocks {
 				t.Fatalf("%v, read: %v", err, f)
 			}
-			if err := r.writeMoves([]*flush{f}); err != nil {
+			if err := r.writeTogether([]*flush{f}); err != nil {
 				t.Fatal(err)
 			}
 			c.change(r, id)
@@ -155,7 +155,7 @@ func TestMoverOfRemovedFile(t *testing.T) {
 	i := r.pin(id.Inode)
 	f, err := r.readJournaled(i, r.pickJournaled(i, 8))
 	if err == nil {
-		err = r.writeMoves([]*flush{f})
+		err = r.writeTogether([]*flush{f})
 	}
 	if err != nil {
 		t.Fatal(err)

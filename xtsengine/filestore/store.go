@@ -64,15 +64,13 @@ type Store struct {
 	metaFull  atomic.Bool
 	extents   atomic.Int64 // extents in memory
 
-	visits   sync.WaitGroup // checks, scrubs and what gives the store new keys: see visit
-	rekeying sync.Mutex     // held by MoveContent and RewriteMetadata
-	intent   intentLog
-	// stableWrites is how many writes are under way that must be durable.
-	stableWrites atomic.Int64
-	behind       writeBehind
-	background   background
-	reaper       reaper
-	stats        counters
+	visits     sync.WaitGroup // checks, scrubs and what gives the store new keys: see visit
+	rekeying   sync.Mutex     // held by MoveContent and RewriteMetadata
+	intent     intentLog
+	behind     writeBehind
+	background background
+	reaper     reaper
+	stats      counters
 }
 
 // Open starts the file system in Options.MetaDir. A store of a newer format is ErrNewerFormat, one

@@ -57,10 +57,6 @@ func (s *Store) Write(ctx context.Context, writer *vfs.Cred, check bool, id vfs.
 		return 0, err
 	}
 	s.stats.writes.Add(1)
-	if want != vfs.Unstable {
-		s.stableWrites.Add(1)
-		defer s.stableWrites.Add(-1)
-	}
 	i := s.pin(id.Inode)
 	defer s.unpin(i)
 	asked := writer
