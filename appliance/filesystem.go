@@ -20,7 +20,7 @@ import (
 )
 
 // intentBytes is the length of a file system's intent log. A half of it is what a flush brings to the volume at a time.
-const intentBytes = 8 << 20
+const intentBytes = 16 << 20
 
 // fsDir names what is in a file system's directory.
 type fsDir string
