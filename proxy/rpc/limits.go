@@ -76,8 +76,9 @@ const (
 	coalesceBytes = 64 << 10
 	// maxBatch is how many replies one system call takes.
 	maxBatch = 64
-	// maxIdleWorkers is how many goroutines of a connection wait for calls, and lingerTime for how long.
-	maxIdleWorkers = 16
+	// maxIdleWorkers is how many goroutines of a connection wait for calls, and lingerTime for how long. Calls that wait for the
+	// disk together end together: all of their goroutines are there for the next ones, with the stacks that they have grown.
+	maxIdleWorkers = DefaultMaxInFlight
 	lingerTime     = 500 * time.Millisecond
 	// maxHeldBytes is how much of replies waits for further ones, and how large one that does may be.
 	maxHeldBytes = 32 << 10
