@@ -2,7 +2,9 @@ package nfs4_test
 
 import (
 	"bytes"
+	"context"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nfseal/nfseal/proxy/nfs4"
@@ -197,6 +199,42 @@ func TestDelegationIsNotWaitedForLong(t *testing.T) {
 	}
 	if got, want := r.s.Stats().RecallWaits, (nfs4.RecallStats{Delayed: 1}); got != want {
 		t.Errorf("counted %+v", got)
+	}
+}
+
+// A call that is given up, as package rpc does with one whose connection has ended, waits no longer for a delegation, nor for what its
+// holder says of the file.
+func TestWaitEndsWithItsCall(t *testing.T) {
+	for name, ops := range map[string][]call{
+		"a delegation":       {putRoot, open("f", forRead)},
+		"what a holder says": {putRoot, lookup("f"), getAttr(wire.FATTR4_SIZE)},
+		"what holders say":   {putRoot, readdir(0, 0, 1<<15, wire.FATTR4_SIZE)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, nil)
+				holder, client := r.newCalled("holder")
+				other := r.newSession("other")
+				holder.delegated("f", forBoth)
+				ctx, end := context.WithCancel(t.Context())
+				began := time.Now()
+				silent := make(chan struct{})
+				t.Cleanup(func() { close(silent) })
+				client.with(func() { client.hold = silent })
+				answers := make(chan *answer, 1)
+				request := other.encode(ops...)
+				go func() { answers <- handleIn(ctx, other.b, other.auth, request) }()
+				synctest.Wait()
+				if len(answers) > 0 {
+					t.Error("nothing is waited for")
+				}
+				end()
+				wantStatus(t, <-answers, wire.NFS4ERR_DELAY)
+				if d := time.Since(began); d != 0 {
+					t.Errorf("waited for %v", d)
+				}
+			})
+		})
 	}
 }
 

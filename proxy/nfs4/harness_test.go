@@ -395,11 +395,16 @@ var lastXID atomic.Uint32
 
 // handle sends the arguments of a COMPOUND over b.
 func handle(b *nfs4.Binding, auth rpc.Auth, args []byte) *answer {
+	return handleIn(context.Background(), b, auth, args)
+}
+
+// handleIn is handle for a call that is given up with ctx.
+func handleIn(ctx context.Context, b *nfs4.Binding, auth rpc.Auth, args []byte) *answer {
 	c := rpc.Call{XID: lastXID.Add(1), Program: wire.Program, Version: wire.RPCVersion, Procedure: wire.ProcCompound,
 		Auth: auth, Args: xdr.NewDecoder(args)}
 	var e xdr.Encoder
 	e.Reset(make([]byte, 0, 1024), 1<<20+64<<10, grower{})
-	b.Handle(context.Background(), &c, &e)
+	b.Handle(ctx, &c, &e)
 	return parseAnswer(e.Bytes())
 }
 

@@ -4,7 +4,10 @@ import (
 	"fmt"
 	"maps"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"github.com/nfseal/nfseal/proxy/nfs4"
 	"github.com/nfseal/nfseal/proxy/nfs4/wire"
 )
 
@@ -145,4 +148,28 @@ func TestReaddirWithSilentHolder(t *testing.T) {
 		t.Errorf("given back: %+v", got["f"])
 	}
 	client.quiet()
+}
+
+// A list does not wait for the delegation of a holder that won't tell: it may have many such files.
+func TestReaddirDoesNotWaitForDelegations(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		holder, client := r.newCalled("holder")
+		other := r.newSession("other")
+		holder.delegated("f", forBoth)
+		client.with(func() { client.statuses = []wire.Status{wire.NFS4ERR_BADHANDLE} })
+		began := time.Now()
+		got, _ := other.listed(1<<15, listedAttrs...)
+		if d := time.Since(began); d != 0 {
+			t.Errorf("waited for %v", d)
+		}
+		if got["f"].RdattrError != wire.NFS4ERR_DELAY {
+			t.Errorf("told %+v", got["f"])
+		}
+		client.expect(wire.OP_CB_GETATTR)
+		client.expect(wire.OP_CB_RECALL)
+		if got := r.s.Stats().RecallWaits; got != (nfs4.RecallStats{}) {
+			t.Errorf("counted %+v", got)
+		}
+	})
 }
