@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nfseal/nfseal/proxy/nfs4"
@@ -181,18 +182,20 @@ func TestCopyWhileTheVerifierChanges(t *testing.T) {
 
 // A client that is not ready to be told for a while is told later: it may have nothing else to wait for.
 func TestCopyEndsWhileTheClientIsNotReady(t *testing.T) {
-	o := newOffloadRigWith(t, func(o *nfs4.Options) { o.LeaseSeconds = 1 }) // by a clock that stands still
-	id := o.start()
-	<-o.begun
-	o.client.with(func() { o.client.statuses = slices.Repeat([]wire.Status{wire.NFS4ERR_DELAY}, 8) })
-	close(o.part)
-	for range 9 {
-		if got := o.client.expect(wire.OP_CB_OFFLOAD).offload; got.Stateid != id || got.Bytes != o.size {
-			t.Errorf("CB_OFFLOAD %+v", got)
+	synctest.Test(t, func(t *testing.T) { // it takes two seconds, in which the machine may stop for as long as a callback is waited for
+		o := newOffloadRigWith(t, func(o *nfs4.Options) { o.LeaseSeconds = 1 }) // by a clock that stands still
+		id := o.start()
+		<-o.begun
+		o.client.with(func() { o.client.statuses = slices.Repeat([]wire.Status{wire.NFS4ERR_DELAY}, 8) })
+		close(o.part)
+		for range 9 {
+			if got := o.client.expect(wire.OP_CB_OFFLOAD).offload; got.Stateid != id || got.Bytes != o.size {
+				t.Errorf("CB_OFFLOAD %+v", got)
+			}
 		}
-	}
-	o.untilForgotten(id)
-	o.client.quiet()
+		o.untilForgotten(id)
+		o.client.quiet()
+	})
 }
 
 // OFFLOAD_CANCEL is answered when nothing is written any more.
