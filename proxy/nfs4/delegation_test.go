@@ -183,6 +183,54 @@ func deniedAfterWait(t *testing.T, op call) bool {
 	return true
 }
 
+// What CLONE and COPY read may be denied to others, or closed, while the target is waited for.
+func TestSourceIsDeniedWhileTargetIsWaitedFor(t *testing.T) {
+	anonymous := wire.AnonymousStateid
+	for name, c := range map[string]struct {
+		op    wire.Op
+		opens bool // the source, whose stateid is used
+		want  wire.Status
+	}{
+		"CLONE":                 {wire.OP_CLONE, false, wire.NFS4ERR_LOCKED},
+		"COPY":                  {wire.OP_COPY, false, wire.NFS4ERR_LOCKED},
+		"CLONE of an open file": {wire.OP_CLONE, true, wire.NFS4ERR_BAD_STATEID},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, nil)
+				holder, client := r.newCalled("holder")
+				other, third := r.newSession("other"), r.newSession("third")
+				from, source := third.makeFile("from", 0o644)
+				third.ok(putFH(from), write(source, 0, "content"), closeFile(source))
+				h, got := holder.delegated("f", forRead)
+				args := cloneOf(anonymous, anonymous, 0, 0, 0)
+				if c.opens {
+					a := other.ok(putRoot, undelegated("from"))
+					args.Source = last[wire.OpenRes](t, a).Stateid
+				}
+				op := call{c.op, &args}
+				if c.op == wire.OP_COPY {
+					op.args = &wire.CopyArgs{CloneArgs: args, Synchronous: true}
+				}
+				other.minor = 2
+				answers := make(chan *answer, 1)
+				request := other.encode(putFH(from), saveFH, putFH(h), op)
+				go func() { answers <- handle(other.b, other.auth, request) }()
+				client.expect(wire.OP_CB_RECALL)
+				if c.opens {
+					other.onSlot(1).ok(putFH(from), closeFile(args.Source))
+				} else {
+					deny := openArgs("from", forRead)
+					deny.ShareDeny = wire.OPEN4_SHARE_DENY_READ
+					third.ok(putRoot, call{wire.OP_OPEN, deny})
+				}
+				holder.ok(putFH(h), closeFile(got.Stateid), giveBack(got.Delegation.Stateid))
+				wantStatus(t, <-answers, c.want)
+			})
+		})
+	}
+}
+
 // A holder that does not give back what it is asked for keeps an operation for a moment, once.
 func TestDelegationIsNotWaitedForLong(t *testing.T) {
 	r := newRig(t, nil)

@@ -451,7 +451,7 @@ func wantStatus(t testing.TB, a *answer, want wire.Status) {
 	}
 }
 
-// session is a client's session, used one request at a time on slot 0.
+// session is a client's session, used one request at a time on one slot.
 type session struct {
 	r        *rig
 	b        *nfs4.Binding
@@ -459,6 +459,7 @@ type session struct {
 	clientID wire.ClientID
 	id       wire.SessionID
 	fore     wire.ChannelAttrs
+	slot     uint32
 	seq      uint32
 	cache    bool
 	minor    uint32
@@ -498,8 +499,15 @@ func (s *session) on(b *nfs4.Binding) *session {
 	return &other
 }
 
+// onSlot is the same session on another slot, which was not used before.
+func (s *session) onSlot(slot uint32) *session {
+	other := *s
+	other.slot, other.seq = slot, 0
+	return &other
+}
+
 func (s *session) sequence() call {
-	return call{wire.OP_SEQUENCE, &wire.SequenceArgs{SessionID: s.id, SequenceID: s.seq, CacheThis: s.cache}}
+	return call{wire.OP_SEQUENCE, &wire.SequenceArgs{SessionID: s.id, SlotID: s.slot, HighestSlot: s.slot, SequenceID: s.seq, CacheThis: s.cache}}
 }
 
 // encode is the next request.

@@ -5,10 +5,10 @@ import (
 	"github.com/nfseal/nfseal/xtsengine/vfs"
 )
 
-// mayDoSaved is mayDo for the saved file.
-func (c *compound) mayDoSaved(id *wire.Stateid, write bool) (cred *vfs.Cred, st wire.Status) {
+// ofSaved is may, mayDo or mayNow, for the saved file.
+func (c *compound) ofSaved(may func(*wire.Stateid, bool) (*vfs.Cred, wire.Status), id *wire.Stateid, write bool) (cred *vfs.Cred, st wire.Status) {
 	c.current, c.saved, c.fresh = c.saved, c.current, false
-	cred, st = c.mayDo(id, write)
+	cred, st = may(id, write)
 	c.current, c.saved, c.fresh = c.saved, c.current, false
 	return cred, st
 }
@@ -16,15 +16,18 @@ func (c *compound) mayDoSaved(id *wire.Stateid, write bool) (cred *vfs.Cred, st 
 // mayMove says whether data may be moved from the saved file to the current one, and whose access
 // remains to be checked: nil if both are open.
 func (c *compound) mayMove(a *wire.CloneArgs) (cred *vfs.Cred, st wire.Status) {
-	source, st := c.mayDoSaved(&a.Source, false)
-	if st != wire.NFS4_OK {
+	if _, st = c.ofSaved(c.mayDo, &a.Source, false); st != wire.NFS4_OK {
 		return nil, st
 	}
 	target, st := c.mayDo(&a.Target, true)
 	if st != wire.NFS4_OK {
 		return nil, st
 	}
-	if source != nil {
+	source, st := c.ofSaved(c.mayNow, &a.Source, false) // the target may have been waited for
+	switch {
+	case st != wire.NFS4_OK:
+		return nil, st
+	case source != nil:
 		return source, wire.NFS4_OK
 	}
 	return target, wire.NFS4_OK

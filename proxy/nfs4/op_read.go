@@ -11,31 +11,36 @@ import (
 // readOverheadBytes are the eof flag, the length and the padding around the data.
 const readOverheadBytes = 12
 
-// mayDo says whether the current file may be read or written under stateid id. cred is whose access
+// mayDo says whether the current file may be read or written under stateid id, and makes way for that. cred is whose access
 // remains to be checked: nil if the file is open.
 func (c *compound) mayDo(id *wire.Stateid, write bool) (cred *vfs.Cred, st wire.Status) {
 	if st := c.resolve(id); st != wire.NFS4_OK {
 		return nil, st
 	}
-	class := state.Classify(id)
-	if class == state.Ordinary {
-		own, st := c.admitStateid(id)
-		if st != wire.NFS4_OK {
-			return nil, st
-		}
-		if !own {
-			cred = &c.cred
-		}
-		return cred, c.s.state.CheckIO(&c.ticket, id, c.file(), write)
-	}
-	if st := c.mayDoAnonymously(write, class == state.Bypass); st != wire.NFS4_OK || c.s.state.Delegations() == 0 {
-		return &c.cred, st
+	cred, st = c.mayNow(id, write)
+	if st != wire.NFS4_OK || state.Classify(id) == state.Ordinary || c.s.state.Delegations() == 0 {
+		return cred, st
 	}
 	if st := c.clear(c.current.id, write, false); st != wire.NFS4_OK {
-		return &c.cred, st
+		return cred, st
 	}
-	// Who gave a delegation back has told of the opens under it, and of what they deny.
-	return &c.cred, c.mayDoAnonymously(write, class == state.Bypass)
+	return c.mayNow(id, write) // who gave a delegation back has told of the opens under it, and of what they deny
+}
+
+// mayNow is mayDo by what is known already; id is resolved.
+func (c *compound) mayNow(id *wire.Stateid, write bool) (cred *vfs.Cred, st wire.Status) {
+	class := state.Classify(id)
+	if class != state.Ordinary {
+		return &c.cred, c.mayDoAnonymously(write, class == state.Bypass)
+	}
+	own, st := c.admitStateid(id)
+	if st != wire.NFS4_OK {
+		return nil, st
+	}
+	if !own {
+		cred = &c.cred
+	}
+	return cred, c.s.state.CheckIO(&c.ticket, id, c.file(), write)
 }
 
 // by is who changes a file whose access is to be checked for cred, as mayDo has it: uid 0 is named though the file is open. It may
