@@ -183,6 +183,144 @@ func deniedAfterWait(t *testing.T, op call) bool {
 	return true
 }
 
+// An OPEN that has waited for a delegation opens what the name stands for then, if its caller may.
+func TestOpenLooksAgainWhenItHasWaited(t *testing.T) {
+	emptying := create("f", 0o600)
+	emptying.args.(*wire.OpenArgs).Attrs.Mask.Set(wire.FATTR4_SIZE)
+	byHandle := openArgs("", forRead)
+	byHandle.Claim = wire.CLAIM_FH
+	ctx, root := context.Background(), &vfs.Cred{}
+	var removed vfs.Attr
+	remove := func(r *rig, _ *session, _ []byte) {
+		if _, err := r.mem.Remove(ctx, root, r.mem.Root(), "f", &removed); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	replace := func(r *rig, _ *session, _ []byte) {
+		if _, _, err := r.mem.Rename(ctx, root, r.mem.Root(), "other", r.mem.Root(), "f", &removed); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	away := func(_ *rig, holder *session, _ []byte) { holder.ok(putRoot, saveFH, rename("f", "g")) }
+	shut := func(_ *rig, holder *session, h []byte) {
+		holder.ok(putFH(h), setAttr(wire.AnonymousStateid, withMode(0o600)))
+	}
+	nothing := func(*rig, *session, []byte) {}
+	for name, c := range map[string]struct {
+		meanwhile func(r *rig, holder *session, h []byte)
+		open      call
+		want      wire.Status
+		opens     string // what was there before by this name, or "" for a new file
+		left      uint64 // bytes of the file that was delegated
+	}{
+		"nothing happened":           {nothing, open("f", forRead), wire.NFS4_OK, "f", 5},
+		"emptied":                    {nothing, emptying, wire.NFS4_OK, "f", 0},
+		"removed":                    {remove, open("f", forRead), wire.NFS4ERR_NOENT, "", 0},
+		"removed, and made anew":     {remove, emptying, wire.NFS4_OK, "", 0},
+		"replaced":                   {replace, open("f", forRead), wire.NFS4_OK, "other", 0},
+		"replaced, and emptied":      {replace, emptying, wire.NFS4_OK, "other", 0},
+		"renamed":                    {away, open("f", forRead), wire.NFS4ERR_NOENT, "", 5},
+		"renamed, and made anew":     {away, emptying, wire.NFS4_OK, "", 5},
+		"no longer for everybody":    {shut, open("f", forRead), wire.NFS4ERR_ACCESS, "", 5},
+		"by a handle, and removed":   {remove, call{wire.OP_OPEN, byHandle}, wire.NFS4ERR_STALE, "", 0},
+		"by a handle, and renamed":   {away, call{wire.OP_OPEN, byHandle}, wire.NFS4_OK, "f", 5},
+		"by a handle, and forbidden": {shut, call{wire.OP_OPEN, byHandle}, wire.NFS4ERR_ACCESS, "", 5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, nil)
+				holder, client := r.newCalled("holder")
+				other := r.newSession("other")
+				h, got := holder.delegated("f", forBoth)
+				holder.ok(putFH(h), setAttr(got.Stateid, withMode(0o666)), closeFile(got.Stateid))
+				before := map[string][]byte{"f": h}
+				a := holder.ok(putRoot, undelegated("other"), getFH)
+				before["other"] = last[wire.GetFHRes](t, a).Handle
+				holder.ok(putFH(before["other"]), setAttr(wire.AnonymousStateid, withMode(0o666)), closeFile(at[wire.OpenRes](t, a, 2).Stateid))
+				other.auth = sysAuth(5, 5)
+				at := putRoot
+				if c.open.args.(*wire.OpenArgs).Claim == wire.CLAIM_FH {
+					at = putFH(h)
+				}
+				answers := make(chan *answer, 1)
+				request := other.encode(at, c.open, getFH)
+				go func() { answers <- handle(other.b, other.auth, request) }()
+				client.expect(wire.OP_CB_RECALL)
+				c.meanwhile(r, holder, h)
+				holder.ok(putFH(h), giveBack(got.Delegation.Stateid))
+				answer := <-answers
+				wantStatus(t, answer, c.want)
+				r.wantOpened(other, answer, before[c.opens])
+				if res := holder.do(putFH(h), getAttr(wire.FATTR4_SIZE)); res.status == wire.NFS4_OK {
+					if n := last[wire.GetAttrRes](t, res).Attrs.Size; n != c.left {
+						t.Errorf("%d bytes are left", n)
+					}
+				}
+				if len(r.fs.holds) != 0 {
+					t.Errorf("holds: %v", r.fs.holds)
+				}
+			})
+		})
+	}
+}
+
+// wantOpened checks what s has opened, if it has, the file with handle old or, if that is nil, a new one called f; and closes it.
+func (r *rig) wantOpened(s *session, a *answer, old []byte) {
+	r.t.Helper()
+	if a.status != wire.NFS4_OK {
+		return
+	}
+	opened, id := last[wire.GetFHRes](r.t, a).Handle, at[wire.OpenRes](r.t, a, 2).Stateid
+	switch {
+	case old != nil && !bytes.Equal(opened, old):
+		r.t.Error("opened another file")
+	case old == nil && !bytes.Equal(opened, last[wire.GetFHRes](r.t, s.ok(putRoot, lookup("f"), getFH)).Handle):
+		r.t.Error("opened a file without the name")
+	}
+	s.ok(putFH(opened), closeFile(id))
+}
+
+// An OPEN that has made its file, and waits since somebody else was first to open that, does not take it for somebody else's.
+func TestOpenKnowsWhatItHasMade(t *testing.T) {
+	for _, mode := range []wire.CreateMode{wire.GUARDED4, wire.UNCHECKED4} {
+		for _, gone := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, nil)
+				holder, client := r.newCalled("holder")
+				other := r.newSession("other")
+				other.auth = sysAuth(5, 5)
+				var h []byte
+				var got wire.OpenRes
+				r.fs.beforeHold = func() {
+					a := holder.ok(putRoot, open("f", forRead), getFH)
+					h, got = last[wire.GetFHRes](t, a).Handle, *at[wire.OpenRes](t, a, 2)
+				}
+				making := create("f", 0o400)
+				making.args.(*wire.OpenArgs).CreateMode = mode
+				answers := make(chan *answer, 1)
+				request := other.encode(putRoot, making, getFH)
+				go func() { answers <- handle(other.b, other.auth, request) }()
+				client.expect(wire.OP_CB_RECALL)
+				if gone {
+					var removed vfs.Attr
+					if _, err := r.mem.Remove(t.Context(), &vfs.Cred{}, r.mem.Root(), "f", &removed); err != nil {
+						t.Fatal(err)
+					}
+				}
+				holder.ok(putFH(h), giveBack(got.Delegation.Stateid), closeFile(got.Stateid))
+				a := <-answers
+				wantStatus(t, a, wire.NFS4_OK)
+				if same := bytes.Equal(last[wire.GetFHRes](t, a).Handle, h); same == gone {
+					t.Errorf("%v, removed %v: the same file %v", mode, gone, same)
+				}
+				if set := at[wire.OpenRes](t, a, 2).Set; !set.Has(wire.FATTR4_MODE) {
+					t.Errorf("%v: set %v", mode, set)
+				}
+			})
+		}
+	}
+}
+
 // What CLONE and COPY read may be denied to others, or closed, while the target is waited for.
 func TestSourceIsDeniedWhileTargetIsWaitedFor(t *testing.T) {
 	anonymous := wire.AnonymousStateid

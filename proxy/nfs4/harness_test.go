@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -216,7 +217,9 @@ type spyFS struct {
 	afterChange        error                   // of Allocate, Deallocate, Clone and Write, when all is done
 	// Each is called once, and may be nil.
 	beforeHold, afterGetAttr, beforeChange func()
-	holds                                  map[vfs.FileID]int
+
+	mu    sync.Mutex
+	holds map[vfs.FileID]int
 }
 
 func (f *spyFS) WriteVerifier() [8]byte {
@@ -331,6 +334,8 @@ func (f *spyFS) Hold(id vfs.FileID) error {
 		before()
 	}
 	err := f.FS.Hold(id)
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if err == nil {
 		f.holds[id]++
 	}
@@ -338,6 +343,8 @@ func (f *spyFS) Hold(id vfs.FileID) error {
 }
 
 func (f *spyFS) Drop(id vfs.FileID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.holds[id]--
 	if f.holds[id] == 0 {
 		delete(f.holds, id)

@@ -22,6 +22,7 @@ type opening struct {
 	set    vfs.SetAttr
 	dir    vfs.ChangeInfo
 	done   wire.Bitmap // attributes that were set
+	made   vfs.FileID  // that this OPEN made
 	// created says that this OPEN made the file, or is the same user's retry of one that did: the mode that it
 	// asked for does not keep it from the access that it asked for.
 	created  bool
@@ -45,15 +46,25 @@ func opOpen(c *compound) wire.Status {
 	return wire.NFS4_OK
 }
 
-// openFile finds or makes the file and opens it.
+// openFile finds or makes the file and opens it. After each wait for a delegation it begins anew, as if the client had come again: the
+// name may stand for another file by then, or for none, and the mode be another.
 func (c *compound) openFile(o *opening) (res state.OpenResult, st wire.Status) {
 	if st = c.admitOpen(o); st != wire.NFS4_OK {
 		return res, st
 	}
+	st = c.outwait(func() (victim wire.ClientID, ended <-chan struct{}, st wire.Status) {
+		res, st = c.findAndOpen(o)
+		return 0, res.Ended, st
+	})
+	return res, st
+}
+
+// findAndOpen is openFile without what is refused at once, and without waiting.
+func (c *compound) findAndOpen(o *opening) (res state.OpenResult, st wire.Status) {
 	for range maxAttempts {
 		c.fresh = false
 		if st = c.find(o); st != wire.NFS4_OK {
-			return res, st
+			return state.OpenResult{}, st
 		}
 		if res, st = c.openFound(o); st != wire.NFS4ERR_STALE || o.a.Claim != wire.CLAIM_NULL {
 			break
@@ -99,6 +110,8 @@ func (c *compound) find(o *opening) wire.Status {
 	switch {
 	case o.a.Claim != wire.CLAIM_NULL && o.a.Claim != wire.CLAIM_DELEGATE_CUR:
 		return c.know()
+	case o.made != (vfs.FileID{}):
+		return c.findMade(o)
 	case o.a.Create && c.grant.Write:
 		return c.findOrCreate(o)
 	case o.a.Create:
@@ -146,7 +159,10 @@ func (c *compound) findOrCreate(o *opening) wire.Status {
 	if err != nil {
 		return c.failCreate(o, err)
 	}
-	c.attr, o.dir = made.Attr, made.Dir
+	c.attr, o.dir, o.done = made.Attr, made.Dir, wire.Bitmap{}
+	if !made.Existed {
+		o.made = made.Attr.ID
+	}
 	ours := !made.Existed || req.Mode == vfs.Exclusive // made by this OPEN, or by the one that it is the retry of
 	o.created = ours && (!made.Existed || made.Attr.UID == c.cred.UID)
 	o.truncate = !ours && o.set.Mask&vfs.SetSize != 0 && o.set.Size == 0
@@ -157,6 +173,19 @@ func (c *compound) findOrCreate(o *opening) wire.Status {
 		o.done.Set(wire.FATTR4_SIZE)
 	}
 	return wire.NFS4_OK
+}
+
+// findMade is find for a file that this OPEN has made already, wherever it was moved meanwhile; if it is gone, for another.
+func (c *compound) findMade(o *opening) wire.Status {
+	err := c.s.fs.GetAttr(c.ctx, o.made, &c.attr)
+	switch {
+	case err == nil:
+		return wire.NFS4_OK
+	case !errors.Is(err, vfs.ErrStale):
+		return c.fail(err)
+	}
+	o.made = vfs.FileID{}
+	return c.find(o)
 }
 
 // findCreated is findOrCreate for who may change nothing: a file that is there is opened all the same, as open(2) with O_CREAT
@@ -218,11 +247,9 @@ func (c *compound) openFound(o *opening) (res state.OpenResult, st wire.Status) 
 	if !c.mayKeep(o) {
 		req.Wish.Reclaim = wire.OPEN_DELEGATE_NONE
 	}
-	waited := false
-	st = c.outwait(func() (victim wire.ClientID, ended <-chan struct{}, st wire.Status) {
+	st = c.unblock(func() (victim wire.ClientID, st wire.Status) {
 		res, victim, st = c.s.state.Open(&c.ticket, &req)
-		waited = waited || res.Ended != nil
-		return victim, res.Ended, st
+		return victim, st
 	})
 	if st != wire.NFS4_OK || !res.New {
 		c.s.fs.Drop(id)
@@ -230,7 +257,7 @@ func (c *compound) openFound(o *opening) (res state.OpenResult, st wire.Status) 
 	if st != wire.NFS4_OK {
 		return res, st
 	}
-	if err := c.entered(o, &res, waited); err != nil {
+	if err := c.entered(o, &res); err != nil {
 		c.s.state.Rollback(&res)
 		return res, c.fail(err)
 	}
@@ -238,9 +265,8 @@ func (c *compound) openFound(o *opening) (res state.OpenResult, st wire.Status) 
 }
 
 // entered truncates a file that was opened, if that is what was asked for. Where nobody else may change it from now on,
-// c.attr is read anew, for its client will not ask again: others may have changed it, and closed it, since it was found. So it is where
-// the OPEN has waited for a delegation, whose holder has written back what it had.
-func (c *compound) entered(o *opening, res *state.OpenResult, waited bool) error {
+// c.attr is read anew, for its client will not ask again: others may have changed it, and closed it, since it was found.
+func (c *compound) entered(o *opening, res *state.OpenResult) error {
 	id, delegated := c.attr.ID, res.Delegation.Stateid != (wire.Stateid{})
 	switch {
 	case o.truncate:
@@ -248,7 +274,7 @@ func (c *compound) entered(o *opening, res *state.OpenResult, waited bool) error
 		if err := c.s.fs.SetAttr(c.ctx, &c.cred, id, &set, &c.attr); err != nil {
 			return err
 		}
-	case delegated || waited || o.a.ShareDeny != wire.OPEN4_SHARE_DENY_NONE:
+	case delegated || o.a.ShareDeny != wire.OPEN4_SHARE_DENY_NONE:
 		if err := c.s.fs.GetAttr(c.ctx, id, &c.attr); err != nil {
 			return err
 		}
