@@ -131,8 +131,7 @@ func opDelegReturn(c *compound) wire.Status {
 	if st := c.resolve(&a.Stateid); st != wire.NFS4_OK {
 		return st
 	}
-	c.stopCopies(&a.Stateid)
-	return c.s.state.Return(&c.ticket, &a.Stateid, c.file())
+	return c.endCopies(func() ([]wire.Stateid, wire.Status) { return c.s.state.Return(&c.ticket, &a.Stateid, c.file()) })
 }
 
 // granted is the protocol's form of a delegation. The entry about who may do what is left empty, so

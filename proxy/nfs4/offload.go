@@ -109,9 +109,16 @@ func (o *offloads) await(moving []wire.Stateid) {
 	}
 }
 
-// stopCopies ends the copies under stateid id, which is about to be given up, and returns when nothing is moved any more.
-func (c *compound) stopCopies(id *wire.Stateid) {
-	c.s.offloads.await(c.s.state.StopCopies(&c.ticket, id, c.file()))
+// endCopies calls end, which takes from a stateid what copies need, until nothing is moved any more for which it waits: others may have
+// the file then. A copy that is begun meanwhile is waited for too.
+func (c *compound) endCopies(end func() (moving []wire.Stateid, st wire.Status)) wire.Status {
+	for {
+		moving, st := end()
+		if len(moving) == 0 {
+			return st
+		}
+		c.s.offloads.await(moving)
+	}
 }
 
 // offload lets job go on after its answer, if the client allows that and can be told of the end.

@@ -282,13 +282,9 @@ func TestCopyFollowsItsConnection(t *testing.T) {
 // any more: others may have the file then.
 func TestCopyEndsBeforeClose(t *testing.T) {
 	for name, end := range map[string]func(o *offloadRig) []call{
-		"target": func(o *offloadRig) []call { return []call{putFH(o.to), closeFile(o.toID)} },
-		"source": func(o *offloadRig) []call { return []call{putFH(o.from), closeFile(o.fromID)} },
-		"delegation": func(o *offloadRig) []call {
-			h, got := o.s.delegated("delegated", wire.OPEN4_SHARE_ACCESS_BOTH)
-			o.to, o.toID = h, got.Delegation.Stateid
-			return []call{putFH(o.to), giveBack(o.toID)}
-		},
+		"target":     func(o *offloadRig) []call { return []call{putFH(o.to), closeFile(o.toID)} },
+		"source":     func(o *offloadRig) []call { return []call{putFH(o.from), closeFile(o.fromID)} },
+		"delegation": (*offloadRig).underDelegation,
 		"target may be read only": func(o *offloadRig) []call {
 			o.toID = o.openOnce("to", forRead)
 			return []call{putFH(o.to), downgrade(o.toID, forRead)}
@@ -324,6 +320,51 @@ func TestCopyEndsBeforeClose(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A copy that is begun while CLOSE, DELEGRETURN or OPEN_DOWNGRADE waits for another one is waited for too.
+func TestCopyBegunBeforeClose(t *testing.T) {
+	for name, end := range map[string]func(o *offloadRig) []call{
+		"CLOSE":       func(o *offloadRig) []call { return []call{putFH(o.to), closeFile(o.toID)} },
+		"DELEGRETURN": (*offloadRig).underDelegation,
+		"OPEN_DOWNGRADE": func(o *offloadRig) []call {
+			o.toID = o.openOnce("to", forRead)
+			return []call{putFH(o.to), downgrade(o.toID, forRead)}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o := newOffloadRig(t)
+				ending := end(o)
+				o.start()
+				<-o.begun
+				answers := make(chan *answer, 1)
+				request := o.s.encode(ending...)
+				go func() { answers <- handle(o.s.b, o.s.auth, request) }()
+				synctest.Wait()
+				o.s = o.s.onSlot(1)
+				o.start()
+				<-o.begun
+				o.part <- struct{}{} // of the copy that was begun first
+				synctest.Wait()
+				if len(answers) > 0 {
+					t.Error("answered while a part was being moved")
+				}
+				close(o.part)
+				wantStatus(t, <-answers, wire.NFS4_OK)
+				if len(o.begun) != 0 {
+					t.Error("a part was moved after that")
+				}
+			})
+		})
+	}
+}
+
+// underDelegation has the copy write to a delegated file, and ends that.
+func (o *offloadRig) underDelegation() []call {
+	h, got := o.s.delegated("delegated", wire.OPEN4_SHARE_ACCESS_BOTH)
+	o.to, o.toID = h, got.Delegation.Stateid
+	return []call{putFH(o.to), giveBack(o.toID)}
 }
 
 // OPEN_DOWNGRADE that leaves what a copy needs, or fails, does not end it.

@@ -1,9 +1,6 @@
 package nfs4
 
-import (
-	"github.com/nfseal/nfseal/proxy/nfs4/state"
-	"github.com/nfseal/nfseal/proxy/nfs4/wire"
-)
+import "github.com/nfseal/nfseal/proxy/nfs4/wire"
 
 // opTestStateid serves TEST_STATEID (RFC 8881 §18.48).
 func opTestStateid(c *compound) wire.Status {
@@ -52,13 +49,12 @@ func opOpenDowngrade(c *compound) wire.Status {
 
 // downgrade leaves an open what is given, and answers when nothing is copied any more that needed the rest.
 func (c *compound) downgrade(id *wire.Stateid, access, deny uint32) wire.Status {
-	for {
-		got, moving, st := c.s.state.Downgrade(&c.ticket, id, c.file(), access, deny)
-		if len(moving) == 0 {
-			return c.answerStateid(got, st)
-		}
-		c.s.offloads.await(moving)
-	}
+	var got wire.Stateid
+	st := c.endCopies(func() (moving []wire.Stateid, st wire.Status) {
+		got, moving, st = c.s.state.Downgrade(&c.ticket, id, c.file(), access, deny)
+		return moving, st
+	})
+	return c.answerStateid(got, st)
 }
 
 // answerStateid writes a result that is a stateid and makes it the current one.
@@ -83,9 +79,6 @@ func opClose(c *compound) wire.Status {
 	if st := c.resolve(&a.Stateid); st != wire.NFS4_OK {
 		return st
 	}
-	c.stopCopies(&a.Stateid)
-	if st := c.s.state.Close(&c.ticket, &a.Stateid, state.File(c.current.id)); st != wire.NFS4_OK {
-		return st
-	}
-	return c.answerStateid(wire.InvalidStateid, wire.NFS4_OK)
+	st := c.endCopies(func() ([]wire.Stateid, wire.Status) { return c.s.state.Close(&c.ticket, &a.Stateid, c.file()) })
+	return c.answerStateid(wire.InvalidStateid, st)
 }

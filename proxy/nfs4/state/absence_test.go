@@ -135,7 +135,7 @@ func TestAbsentLockOfADelegatedFile(t *testing.T) {
 			t.Fatal("no delegation")
 		}
 		b.want(here.close(res.Stateid, f), wire.NFS4_OK)
-		here.do(func(tk *Ticket) { b.want(b.m.Return(tk, &res.Delegation.Stateid, f), wire.NFS4_OK) })
+		b.want(here.giveBack(res.Delegation.Stateid, f), wire.NFS4_OK)
 		open, locked := b.join("away", true).reclaimAs(f, 3, 0, true)
 		if open != wire.NFS4_OK || locked != wire.NFS4ERR_NO_GRACE {
 			t.Errorf("opened with access %d meanwhile: open %v, lock %v", access, open, locked)

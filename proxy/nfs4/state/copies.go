@@ -102,25 +102,8 @@ func (m *Machine) copyLocked(id *wire.Stateid) *offload {
 	return m.copies[tokenNumber(id)]
 }
 
-// StopCopies ends t's client's copies under stateid id of file f, an open or a delegation that is about to be given up, and returns
-// those of which a part is being moved: the caller waits for that, or it would be written after somebody else has the file.
-func (m *Machine) StopCopies(t *Ticket, id *wire.Stateid, f File) (moving []wire.Stateid) {
-	m.mu.RLock()
-	none := len(m.copies) == 0
-	m.mu.RUnlock()
-	if none {
-		return nil
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	tk, s := m.findOnLocked(t.session.client, id, f)
-	if s != wire.NFS4_OK || tk.locks != nil {
-		return nil
-	}
-	return m.stopCopiesLocked(tk, 0)
-}
-
-// stopCopiesLocked is StopCopies for those that need more access than tk has left.
+// stopCopiesLocked ends the copies that need more access to tk's file than tk has left, and returns those of which a part is being moved:
+// who takes that access away waits for them first, or they would write after somebody else has the file.
 func (m *Machine) stopCopiesLocked(tk *token, left uint8) (moving []wire.Stateid) {
 	for _, o := range m.copies {
 		reads := left&wire.OPEN4_SHARE_ACCESS_READ == 0 && m.underLocked(&o.request.Source, tk)

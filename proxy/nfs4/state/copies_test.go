@@ -1,6 +1,7 @@
 package state
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/nfseal/nfseal/proxy/nfs4/wire"
@@ -135,6 +136,45 @@ func TestCopyPartKeepsItsDelegation(t *testing.T) {
 				t.Errorf("%d delegations are revoked", n)
 			}
 		})
+	}
+}
+
+// CLOSE and DELEGRETURN take nothing away while a part is being moved that needs it, whenever its copy was begun.
+func TestCopyPartKeepsItsStateid(t *testing.T) {
+	for name, end := range map[string]func(m *Machine, t *Ticket, id *wire.Stateid, f File) ([]wire.Stateid, wire.Status){
+		"CLOSE":       (*Machine).Close,
+		"DELEGRETURN": (*Machine).Return,
+	} {
+		b, _ := newPhoneBench(t, nil)
+		c := &copier{peer: b.joinUp("a"), from: File{2, 1}, to: File{3, 1}}
+		c.fromID, c.toID = c.mustOpen(c.from, "o", 1, 0), c.mustOpen(c.to, "o", 2, 0)
+		if name == "DELEGRETURN" {
+			c.to = File{4, 1}
+			c.toID = c.wish(c.to, "o", 3, 0).Stateid
+		}
+		ended := func(want ...wire.Stateid) {
+			t.Helper()
+			c.do(func(tk *Ticket) {
+				moving, s := end(b.m, tk, &c.toID, c.to)
+				b.want(s, wire.NFS4_OK)
+				if !slices.Equal(moving, want) {
+					t.Errorf("%s waits for %v, want %v", name, moving, want)
+				}
+			})
+		}
+		for range 2 {
+			var s wire.Status
+			c.id, s = c.begin()
+			b.want(s, wire.NFS4_OK)
+			b.want(b.m.EnterPart(&c.id), wire.NFS4_OK)
+			ended(c.id)
+			b.m.LeavePart(&c.id, 5)
+			b.want(b.m.EnterPart(&c.id), wire.NFS4ERR_BAD_STATEID)
+		}
+		late, s := c.begin()
+		b.want(s, wire.NFS4_OK)
+		ended()
+		b.want(b.m.EnterPart(&late), wire.NFS4ERR_BAD_STATEID)
 	}
 }
 

@@ -409,15 +409,18 @@ func (m *Machine) delegationLocked(t *Ticket, id *wire.Stateid, f File) (*delega
 	return tk.deleg, wire.NFS4_OK
 }
 
-// Return serves DELEGRETURN (RFC 8881 §18.6).
-func (m *Machine) Return(t *Ticket, id *wire.Stateid, f File) wire.Status {
+// Return serves DELEGRETURN (RFC 8881 §18.6). Copies under the delegation end, as with Downgrade.
+func (m *Machine) Return(t *Ticket, id *wire.Stateid, f File) (moving []wire.Stateid, s wire.Status) {
 	m.mu.Lock()
 	defer m.unlock()
 	d, s := m.delegationLocked(t, id, f)
-	if s == wire.NFS4_OK {
+	if s != wire.NFS4_OK {
+		return nil, s
+	}
+	if moving = m.stopCopiesLocked(&d.token, 0); len(moving) == 0 {
 		m.removeDelegationLocked(d, &m.delegated.Returned)
 	}
-	return s
+	return moving, wire.NFS4_OK
 }
 
 // KeepsTimes says whether stateid id is a delegation under which t's client keeps f's times, and writes

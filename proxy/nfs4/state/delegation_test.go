@@ -135,7 +135,7 @@ func TestDelegationAmongOwners(t *testing.T) {
 			if _, s := p.openWith(&OpenRequest{File: f, Owner: []byte("other"), Access: read, Under: &d.Stateid}); s != wire.NFS4_OK {
 				t.Errorf("an open under the delegation: %v", s)
 			}
-			p.do(func(t *Ticket) { b.want(b.m.Return(t, &d.Stateid, f), wire.NFS4_OK) })
+			b.want(p.giveBack(d.Stateid, f), wire.NFS4_OK)
 			if _, s := p.open(f, c.owner, c.access, 0); s != wire.NFS4_OK {
 				t.Errorf("the open when it is given back: %v", s)
 			}
@@ -220,15 +220,15 @@ func TestDelegationsAreCounted(t *testing.T) {
 			p.wish(f, "o", read, 0)
 		}, DelegationStats{ReadGranted: 1}},
 		{"returned", read, func(b *bench, p *peer, d *OpenResult) {
-			p.do(func(t *Ticket) { b.want(b.m.Return(t, &d.Delegation.Stateid, f), wire.NFS4_OK) })
-			p.do(func(t *Ticket) { b.want(b.m.Return(t, &d.Delegation.Stateid, f), wire.NFS4ERR_BAD_STATEID) })
+			b.want(p.giveBack(d.Delegation.Stateid, f), wire.NFS4_OK)
+			b.want(p.giveBack(d.Delegation.Stateid, f), wire.NFS4ERR_BAD_STATEID)
 		}, DelegationStats{ReadGranted: 1, Returned: 1}},
 		{"closed and kept", read, func(b *bench, p *peer, d *OpenResult) {
 			b.want(p.close(d.Stateid, f), wire.NFS4_OK)
 		}, DelegationStats{ReadGranted: 1}},
 		{"revoked and freed", read, func(b *bench, p *peer, d *OpenResult) {
 			revoke(b, p)
-			p.do(func(t *Ticket) { b.want(b.m.Return(t, &d.Delegation.Stateid, f), wire.NFS4ERR_DELEG_REVOKED) })
+			b.want(p.giveBack(d.Delegation.Stateid, f), wire.NFS4ERR_DELEG_REVOKED)
 			p.do(func(t *Ticket) { b.want(b.m.FreeStateid(t, &d.Delegation.Stateid), wire.NFS4_OK) })
 		}, DelegationStats{ReadGranted: 1, Revoked: 1}},
 		{"revoked, then its client goes", read, func(b *bench, p *peer, d *OpenResult) {
@@ -378,7 +378,7 @@ func (w *walk) giveOne(p *peer) {
 			continue
 		}
 		p.do(func(t *Ticket) {
-			if s := w.m.Return(t, &id, h.f); s == wire.NFS4ERR_DELEG_REVOKED {
+			if _, s := w.m.Return(t, &id, h.f); s == wire.NFS4ERR_DELEG_REVOKED {
 				w.want(w.m.FreeStateid(t, &id), wire.NFS4_OK)
 			}
 		})
@@ -479,7 +479,7 @@ func TestDelegationEnds(t *testing.T) {
 	}
 	for name, end := range map[string]func(b *bench, holder, other *peer, d Delegation){
 		"returned": func(b *bench, holder, _ *peer, d Delegation) {
-			holder.do(func(t *Ticket) { b.want(b.m.Return(t, &d.Stateid, f), wire.NFS4_OK) })
+			b.want(holder.giveBack(d.Stateid, f), wire.NFS4_OK)
 		},
 		"revoked": func(b *bench, holder, other *peer, _ Delegation) {
 			b.advance(b.m.opt.Lease / 2)

@@ -98,7 +98,8 @@ func TestLockStateids(t *testing.T) {
 	}
 	p.do(func(tk *Ticket) {
 		b.want(b.m.CheckIO(tk, &again, f, true), wire.NFS4_OK)
-		b.want(b.m.Close(tk, &again, f), wire.NFS4ERR_BAD_STATEID)
+		_, s := b.m.Close(tk, &again, f)
+		b.want(s, wire.NFS4ERR_BAD_STATEID)
 		_, s = b.m.Unlock(tk, &open, f, 0, 1)
 		b.want(s, wire.NFS4ERR_BAD_STATEID)
 		_, s = b.m.Unlock(tk, &again, f, 0, 0)

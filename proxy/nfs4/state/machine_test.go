@@ -165,7 +165,12 @@ func (p *peer) mustOpen(f File, owner string, access, deny uint32) wire.Stateid 
 }
 
 func (p *peer) close(id wire.Stateid, f File) (s wire.Status) {
-	p.do(func(t *Ticket) { s = p.b.m.Close(t, &id, f) })
+	p.do(func(t *Ticket) { _, s = p.b.m.Close(t, &id, f) })
+	return s
+}
+
+func (p *peer) giveBack(id wire.Stateid, f File) (s wire.Status) {
+	p.do(func(t *Ticket) { _, s = p.b.m.Return(t, &id, f) })
 	return s
 }
 

@@ -381,13 +381,16 @@ func within(seen, v uint8) uint8 {
 	return seen
 }
 
-// Close serves CLOSE (RFC 8881 §18.2).
-func (m *Machine) Close(t *Ticket, id *wire.Stateid, f File) wire.Status {
+// Close serves CLOSE (RFC 8881 §18.2). Copies that need the open end, as with Downgrade.
+func (m *Machine) Close(t *Ticket, id *wire.Stateid, f File) (moving []wire.Stateid, s wire.Status) {
 	m.mu.Lock()
 	defer m.unlock()
 	o, s := m.openOfLocked(t, id, f)
-	if s == wire.NFS4_OK {
+	if s != wire.NFS4_OK {
+		return nil, s
+	}
+	if moving = m.stopCopiesLocked(&o.token, 0); len(moving) == 0 {
 		m.removeOpenLocked(o)
 	}
-	return s
+	return moving, wire.NFS4_OK
 }

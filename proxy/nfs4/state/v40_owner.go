@@ -363,7 +363,7 @@ func (m *Machine) ConfirmOpen(t *Ticket, turn *Turn, id *wire.Stateid, f File) (
 // CloseOwn is Close in the turn of the owner: the stateid, with its next seqid, is the result, and is
 // remembered until the owner's next request.
 func (m *Machine) CloseOwn(t *Ticket, turn *Turn, id *wire.Stateid, f File) (wire.Stateid, wire.Status) {
-	s := m.Close(t, id, f)
+	_, s := m.Close(t, id, f) // there are no copies
 	if s != wire.NFS4_OK {
 		return wire.Stateid{}, s
 	}
