@@ -113,11 +113,25 @@ func (c *compound) disturbed(id vfs.FileID) {
 	}
 }
 
-// disturbedUnder is disturbed for the current file's content, if it was changed under a stateid that is no open: an open for
-// writing lets nobody else have a delegation. What has failed may have changed a part of it.
+// disturbedUnder is disturbed for the current file's content, if it was changed under a stateid that is no open, or is none any more: an
+// open for writing lets nobody else have a delegation. What has failed may have changed a part of it.
 func (c *compound) disturbedUnder(id *wire.Stateid) {
-	if state.Classify(id) != state.Ordinary {
+	if c.s.state.Delegations() == 0 {
+		return
+	}
+	if state.Classify(id) != state.Ordinary || c.s.state.CheckIO(&c.ticket, id, c.file(), true) != wire.NFS4_OK {
 		c.disturbed(c.current.id)
+	}
+}
+
+// disturbedName is disturbed for the file that has got the name in dir. Who has taken it away again since has seen to the file himself.
+func (c *compound) disturbedName(dir vfs.FileID, name []byte) {
+	if c.s.state.Delegations() == 0 {
+		return
+	}
+	var a vfs.Attr
+	if err := c.s.fs.Lookup(c.ctx, &c.cred, dir, string(name), &a); err == nil {
+		c.disturbed(a.ID)
 	}
 }
 

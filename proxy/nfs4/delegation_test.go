@@ -428,24 +428,36 @@ func TestWaitEndsWithItsCall(t *testing.T) {
 // a large one is made in steps.
 func TestDelegationDuringAChange(t *testing.T) {
 	anonymous := wire.AnonymousStateid
+	emptying := undelegated("f")
+	emptying.args.(*wire.OpenArgs).ShareAccess = forRead // and so nobody is kept from a delegation
+	emptying.args.(*wire.OpenArgs).Attrs = withSize(0)
 	for _, ops := range [][]call{
 		{write(anonymous, 0, "x")},
 		{{wire.OP_ALLOCATE, &wire.AllocateArgs{Length: 10}}},
 		{{wire.OP_DEALLOCATE, &wire.AllocateArgs{Length: 4}}},
-		{saveFH, putRoot, linkTo("g")},
 		{saveFH, putRoot, lookup("source"), saveFH, putRoot, lookup("f"), {wire.OP_CLONE, &wire.CloneArgs{}}},
 		{saveFH, putRoot, lookup("source"), saveFH, putRoot, lookup("f"), {wire.OP_COPY, &wire.CopyArgs{Synchronous: true}}},
 	} {
 		testDelegationDuring(t, ops, nil)
-		if ops[len(ops)-1].op != wire.OP_LINK { // which is made at one go
-			testDelegationDuring(t, ops, vfs.ErrNoSpace)
-		}
+		testDelegationDuring(t, ops, vfs.ErrNoSpace)
+	}
+	for _, ops := range [][]call{ // which are made at one go
+		{saveFH, putRoot, linkTo("g")},
+		{setAttr(anonymous, withSize(0))},
+		{setXattr("x", "y", wire.SETXATTR4_EITHER)},
+		{putRoot, emptying},
+		{putRoot, remove("f")},
+		{putRoot, saveFH, rename("source", "f")},
+		{putRoot, saveFH, rename("f", "g")},
+	} {
+		testDelegationDuring(t, ops, nil)
 	}
 }
 
 // testDelegationDuring is a change with a failure behind it, or none.
 func testDelegationDuring(t *testing.T, ops []call, failure error) {
 	op := ops[len(ops)-1].op
+	t.Helper()
 	r := newRig(t, nil)
 	holder, client := r.newCalled("holder")
 	other := r.newSession("other")
@@ -481,6 +493,38 @@ func testDelegationDuring(t *testing.T, ops []call, failure error) {
 	}
 	if got := r.s.Stats().RecallWaits; got != (nfs4.RecallStats{}) {
 		t.Errorf("%v: what was changed already has waited: %+v", op, got)
+	}
+}
+
+// So is one that is granted while something is under way for a file that its own client has closed meanwhile.
+func TestDelegationDuringAChangeOfWhatIsClosed(t *testing.T) {
+	for name, change := range map[string]func(from, to wire.Stateid) call{
+		"WRITE":      func(_, to wire.Stateid) call { return write(to, 0, "x") },
+		"ALLOCATE":   func(_, to wire.Stateid) call { return allocate(to, 0, 10) },
+		"DEALLOCATE": func(_, to wire.Stateid) call { return deallocate(to, 0, 4) },
+		"CLONE": func(from, to wire.Stateid) call {
+			args := cloneOf(from, to, 0, 0, 0)
+			return call{wire.OP_CLONE, &args}
+		},
+		"COPY": func(from, to wire.Stateid) call { return copyOf(from, to, 1, 0, 0) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, nil)
+			holder, client := r.newCalled("holder")
+			other := r.newSession42("other")
+			h, to := other.makeFile("f", 0o666)
+			source, from := other.makeFile("source", 0o666)
+			other.ok(putFH(source), write(from, 0, "content"))
+			other.ok(putFH(h), write(to, 0, "content"))
+			r.fs.beforeChange = func() {
+				other.onSlot(1).ok(putFH(h), closeFile(to))
+				if last[wire.OpenRes](t, holder.ok(putRoot, open("f", forRead))).Delegation.Type != wire.OPEN_DELEGATE_READ {
+					t.Fatal("no delegation")
+				}
+			}
+			other.ok(putFH(source), saveFH, putFH(h), change(from, to))
+			client.expect(wire.OP_CB_RECALL)
+		})
 	}
 }
 

@@ -251,7 +251,23 @@ func (f *spyFS) Create(ctx context.Context, cred *vfs.Cred, dir vfs.FileID, name
 
 func (f *spyFS) Remove(ctx context.Context, cred *vfs.Cred, dir vfs.FileID, name string, removed *vfs.Attr) (vfs.ChangeInfo, error) {
 	f.removes.Add(1)
+	f.changing()
 	return f.FS.Remove(ctx, cred, dir, name, removed)
+}
+
+func (f *spyFS) Rename(ctx context.Context, cred *vfs.Cred, srcDir vfs.FileID, srcName string, dstDir vfs.FileID, dstName string, replaced *vfs.Attr) (src, dst vfs.ChangeInfo, err error) {
+	f.changing()
+	return f.FS.Rename(ctx, cred, srcDir, srcName, dstDir, dstName, replaced)
+}
+
+func (f *spyFS) SetAttr(ctx context.Context, cred *vfs.Cred, id vfs.FileID, set *vfs.SetAttr, out *vfs.Attr) error {
+	f.changing()
+	return f.FS.SetAttr(ctx, cred, id, set, out)
+}
+
+func (f *spyFS) SetXattr(ctx context.Context, cred *vfs.Cred, id vfs.FileID, name string, value []byte, mode vfs.XattrMode) (vfs.ChangeInfo, error) {
+	f.changing()
+	return f.FS.SetXattr(ctx, cred, id, name, value, mode)
 }
 
 // changing calls beforeChange.

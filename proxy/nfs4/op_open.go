@@ -274,6 +274,7 @@ func (c *compound) entered(o *opening, res *state.OpenResult) error {
 		if err := c.s.fs.SetAttr(c.ctx, &c.cred, id, &set, &c.attr); err != nil {
 			return err
 		}
+		c.disturbed(id) // to open it for reading keeps nobody from a delegation
 	case delegated || o.a.ShareDeny != wire.OPEN4_SHARE_DENY_NONE:
 		if err := c.s.fs.GetAttr(c.ctx, id, &c.attr); err != nil {
 			return err

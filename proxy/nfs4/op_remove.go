@@ -73,6 +73,7 @@ func opRename(c *compound) wire.Status {
 		return c.fail(err)
 	}
 	c.disturbed(replaced.ID)
+	c.disturbedName(c.current.id, a.NewName)
 	res := wire.RenameRes{Source: changed(src), Target: changed(dst)}
 	res.Encode(c.out)
 	return wire.NFS4_OK
