@@ -360,6 +360,45 @@ func TestCopyBegunBeforeClose(t *testing.T) {
 	}
 }
 
+// A copy that its client waits for ends with its opens as well, or with what others are denied, behind the part that is being moved: its client can
+// have closed the file without waiting for the answer, and others have it then.
+func TestCopyWhileTheClientWaitsEndsWithClose(t *testing.T) {
+	deny := func(name string, how uint32) call {
+		a := openArgs(name, forRead)
+		a.Owner.Owner, a.ShareDeny = []byte("another"), how
+		return call{wire.OP_OPEN, a}
+	}
+	for name, c := range map[string]struct {
+		anonymous bool
+		end       func(o *offloadRig) []call
+	}{
+		"target":           {false, func(o *offloadRig) []call { return []call{putFH(o.to), closeFile(o.toID)} }},
+		"source":           {false, func(o *offloadRig) []call { return []call{putFH(o.from), closeFile(o.fromID)} }},
+		"target is denied": {true, func(o *offloadRig) []call { return []call{putRoot, deny("to", wire.OPEN4_SHARE_DENY_WRITE)} }},
+		"source is denied": {true, func(o *offloadRig) []call { return []call{putRoot, deny("from", wire.OPEN4_SHARE_DENY_READ)} }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := newOffloadRig(t)
+			args := &wire.CopyArgs{CloneArgs: cloneOf(o.fromID, o.toID, 1, 0, 0), Consecutive: true, Synchronous: true}
+			if c.anonymous {
+				o.s.ok(putFH(o.to), closeFile(o.toID), putFH(o.from), closeFile(o.fromID))
+				args.Source, args.Target = wire.AnonymousStateid, wire.AnonymousStateid
+			}
+			answers := make(chan *answer, 1)
+			request := o.s.encode(putFH(o.from), saveFH, putFH(o.to), call{wire.OP_COPY, args})
+			go func() { answers <- handle(o.s.b, o.s.auth, request) }()
+			<-o.begun
+			o.s.onSlot(1).ok(c.end(o)...)
+			close(o.part)
+			a := <-answers
+			wantStatus(t, a, wire.NFS4_OK)
+			if n := last[wire.CopyRes](t, a).Response.Count; n != nfs4.MaxIOBytes {
+				t.Errorf("%d bytes were copied", n)
+			}
+		})
+	}
+}
+
 // underDelegation has the copy write to a delegated file, and ends that.
 func (o *offloadRig) underDelegation() []call {
 	h, got := o.s.delegated("delegated", wire.OPEN4_SHARE_ACCESS_BOTH)

@@ -33,6 +33,15 @@ func (c *compound) mayMove(a *wire.CloneArgs) (cred *vfs.Cred, st wire.Status) {
 	return target, wire.NFS4_OK
 }
 
+// mayMoveOn says whether what mayMove has allowed is still so, and waits for nothing.
+func (c *compound) mayMoveOn(a *wire.CloneArgs) bool {
+	_, st := c.ofSaved(c.mayNow, &a.Source, false)
+	if st == wire.NFS4_OK {
+		_, st = c.mayNow(&a.Target, true)
+	}
+	return st == wire.NFS4_OK
+}
+
 // opClone serves CLONE (RFC 7862 §15.13): the saved file's content becomes the current one's too.
 func opClone(c *compound) wire.Status {
 	var a wire.CloneArgs

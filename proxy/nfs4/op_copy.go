@@ -51,7 +51,7 @@ func (c *compound) copyData(a *wire.CopyArgs, job *copying) (res wire.WriteRespo
 	job.verifier = c.s.verifier()
 	res = wire.WriteResponse{Committed: wire.UNSTABLE4, Verifier: job.verifier}
 	if res.Callback, res.Async = c.offload(a, job); !res.Async {
-		res.Count, st = c.moveData(job)
+		res.Count, st = c.moveData(a, job)
 	}
 	return res, st
 }
@@ -96,12 +96,12 @@ func (c *compound) cloned(job *copying) bool {
 }
 
 // moveData copies through memory and returns how much was copied: less than asked for if it is more
-// than a request should wait for, or if something fails on the way.
-func (c *compound) moveData(job *copying) (done uint64, st wire.Status) {
+// than a request should wait for, if something fails on the way, or if a file was closed or is denied to others meanwhile.
+func (c *compound) moveData(a *wire.CopyArgs, job *copying) (done uint64, st wire.Status) {
 	buffer := c.s.copyBuffers.Get().(*[]byte)
 	defer c.s.copyBuffers.Put(buffer)
 	length := min(job.length, maxCopyBytes)
-	for done < length {
+	for done < length && (done == 0 || c.mayMoveOn(&a.CloneArgs)) {
 		n, err := c.s.copyPart(c.ctx, job, done, (*buffer)[:min(length-done, MaxIOBytes)])
 		done += n
 		switch {
