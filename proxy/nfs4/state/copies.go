@@ -159,6 +159,8 @@ func (m *Machine) mayCopyLocked(c *client, id *wire.Stateid, f File, want uint8)
 		return s
 	case tk.access()&want == 0:
 		return wire.NFS4ERR_OPENMODE
+	case tk.deleg != nil && m.overdueLocked(tk.deleg):
+		return wire.NFS4ERR_DELEG_REVOKED // as soon as no part is being moved: one copy after the other would keep it
 	}
 	return wire.NFS4_OK
 }

@@ -139,6 +139,30 @@ func TestCopyPartKeepsItsDelegation(t *testing.T) {
 	}
 }
 
+// Who begins copies all the while under a delegation that should have been returned does not keep it with them.
+func TestCopiesDoNotKeepADelegation(t *testing.T) {
+	b, _ := newPhoneBench(t, nil)
+	c, other := &copier{peer: b.joinUp("a"), from: File{2, 1}, to: File{3, 1}}, b.join("b", false)
+	c.fromID, c.toID = c.mustOpen(c.from, "o", 1, 0), c.wish(c.to, "o", 3, 0).Stateid
+	_, s := other.open(c.to, "o", 3, 0)
+	b.want(s, wire.NFS4ERR_DELAY)
+	began := func(want wire.Status) {
+		t.Helper()
+		c.id, s = c.begin()
+		b.want(s, wire.NFS4_OK)
+		b.want(b.m.EnterPart(&c.id), want)
+	}
+	began(wire.NFS4_OK)
+	b.advance(testLease + 1)
+	c.do(func(*Ticket) {})
+	b.m.Lapsed()
+	former := c.id
+	began(wire.NFS4ERR_DELEG_REVOKED)
+	b.m.LeavePart(&former, 5)
+	_, s = other.open(c.to, "o", 3, 0)
+	b.want(s, wire.NFS4_OK)
+}
+
 // CLOSE and DELEGRETURN take nothing away while a part is being moved that needs it, whenever its copy was begun.
 func TestCopyPartKeepsItsStateid(t *testing.T) {
 	for name, end := range map[string]func(m *Machine, t *Ticket, id *wire.Stateid, f File) ([]wire.Stateid, wire.Status){
