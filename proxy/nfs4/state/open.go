@@ -69,6 +69,7 @@ type OpenResult struct {
 	// Ended is closed when a delegation in the way has ended, with NFS4ERR_DELAY; nil if it is not worth waiting for.
 	Ended <-chan struct{}
 
+	deleg    *delegation // that it was granted; nil also where the client had it before
 	open     *open
 	opened   bool // there was none of the same owner
 	previous open
@@ -140,7 +141,11 @@ func (m *Machine) Open(t *Ticket, r *OpenRequest) (res OpenResult, victim wire.C
 	}
 	res.New = m.files[r.File] == nil
 	f = m.fileLocked(r.File)
+	had := f.delegationOf(c)
 	res.Delegation = m.delegateLocked(t, f, r)
+	if had == nil {
+		res.deleg = f.delegationOf(c)
+	}
 	if r.Wish.Instead && o == nil && !r.Reclaim && res.Delegation.covers(access, deny) {
 		res.NoOpen, res.Stateid = true, wire.AnonymousStateid
 		return res, 0, wire.NFS4_OK
@@ -204,8 +209,8 @@ func conflictStatus(reclaim bool) wire.Status {
 func (m *Machine) Rollback(r *OpenResult) {
 	m.mu.Lock()
 	defer m.unlock()
-	if tk := m.tokens[tokenNumber(&r.Delegation.Stateid)]; tk != nil && tk.deleg != nil {
-		m.removeDelegationLocked(tk.deleg, &m.delegated.Undone)
+	if d := r.deleg; d != nil && m.tokens[d.number] == &d.token {
+		m.removeDelegationLocked(d, &m.delegated.Undone)
 	}
 	o := r.open
 	if r.NoOpen || m.tokens[o.number] != &o.token || o.seqid != r.Stateid.Seqid {

@@ -250,3 +250,25 @@ func TestGraceGoesOnDuringReclaims(t *testing.T) {
 		}
 	}
 }
+
+// A second OPEN that reclaims a delegation, for another open-owner, does not take that along when it is undone.
+func TestRollbackOfAReclaim(t *testing.T) {
+	b, _ := newPhoneBench(t, known("a"))
+	p, f := b.join("a", true), File{1, 1}
+	reclaim := func(owner string) OpenResult {
+		res, s := p.openWith(&OpenRequest{File: f, Owner: []byte(owner), Access: 3, Reclaim: true,
+			Wish: DelegationWish{Reclaim: wire.OPEN_DELEGATE_WRITE}})
+		b.want(s, wire.NFS4_OK)
+		return res
+	}
+	first, second := reclaim("o"), reclaim("p")
+	if first.Delegation.Stateid == (wire.Stateid{}) || second.Delegation.Stateid != first.Delegation.Stateid {
+		t.Fatalf("got %+v, then %+v", first.Delegation, second.Delegation)
+	}
+	b.m.Rollback(&second)
+	b.want(p.giveBack(first.Delegation.Stateid, f), wire.NFS4_OK)
+	third := reclaim("q")
+	b.m.Rollback(&third)
+	b.want(p.giveBack(third.Delegation.Stateid, f), wire.NFS4ERR_BAD_STATEID)
+	b.check()
+}
