@@ -221,21 +221,35 @@ func (b *backchannel) probe() {
 	}
 }
 
-// exchange sends a call over the first connection that takes it.
+// exchange sends a call over the first connection that takes it. One that ends in the midst of that leaves it to the others, and to those
+// that were bound meanwhile.
 func (b *backchannel) exchange(ctx context.Context, procedure uint32, args func(*xdr.Encoder)) (xdr.Decoder, error) {
 	b.mu.Lock()
-	conns := slices.Clone(b.conns)
 	o := rpc.Outgoing{Program: b.program, Version: wire.CBVersion, Procedure: procedure, Auth: b.auth, Args: args}
 	b.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, callbackTimeout)
 	defer cancel()
-	for _, conn := range slices.Backward(conns) {
+	var ended []*Binding
+	for conn := b.latest(nil); conn != nil; conn = b.latest(ended) {
 		res, err := conn.caller.Call(ctx, &o)
 		if !errors.Is(err, rpc.ErrCallerClosed) {
 			return res, err
 		}
+		ended = append(ended, conn)
 	}
 	return xdr.Decoder{}, errNoWay
+}
+
+// latest is the connection that was bound last, but for those that have ended, or nil.
+func (b *backchannel) latest(ended []*Binding) *Binding {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, conn := range slices.Backward(b.conns) {
+		if !slices.Contains(ended, conn) {
+			return conn
+		}
+	}
+	return nil
 }
 
 // call implements way: the operation goes out behind a CB_SEQUENCE.

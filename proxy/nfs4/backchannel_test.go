@@ -3,6 +3,7 @@ package nfs4_test
 import (
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nfseal/nfseal/proxy/nfs4"
@@ -115,6 +116,31 @@ func TestBackchannelLosesAnswers(t *testing.T) {
 			t.Errorf("%v: flags %#x", executed, f)
 		}
 	}
+}
+
+// A callback whose connection ends before it is answered goes out over one that was bound meanwhile: nobody would ask for the
+// delegation again.
+func TestBackchannelMovesToANewConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		s, first := r.newCalled("c")
+		other := r.newSession("other")
+		h, got := s.delegated("f", forRead)
+		silent := make(chan struct{})
+		t.Cleanup(func() { close(silent) })
+		first.with(func() { first.hold = silent })
+		other.fails(wire.NFS4ERR_DELAY, putRoot, open("f", forWrite))
+		second := r.callable(t)
+		s.bind(second.b, wire.CDFC4_BACK_OR_BOTH)
+		synctest.Wait()
+		go first.end() // waits until nothing is held
+		second.expect(wire.OP_CB_RECALL)
+		s = s.on(second.b)
+		s.ok(putFH(h), closeFile(got.Stateid), giveBack(got.Delegation.Stateid))
+		if f := s.flags(); f != 0 {
+			t.Errorf("flags %#x", f)
+		}
+	})
 }
 
 // Several connections: while one of them is left, callbacks go through.
