@@ -205,22 +205,27 @@ func TestBackchannelFaults(t *testing.T) {
 	}
 }
 
-// A client that is not ready for longer than it is asked for is asked again later, until it is, or its delegation is revoked.
+// A client that is not ready for longer than it is asked for, or has not heard of the delegation yet, is asked again later, until it is, or its
+// delegation is revoked.
 func TestRecallOfAClientThatIsLongNotReady(t *testing.T) {
-	r := newRig(t, func(o *nfs4.Options) { o.LeaseSeconds = 1 }) // by a clock that stands still
-	s, client := r.newCalled("c")
-	other := r.newSession("other")
-	h, got := s.delegated("f", forRead)
-	client.with(func() { client.statuses = slices.Repeat([]wire.Status{wire.NFS4ERR_DELAY}, 8) })
-	other.fails(wire.NFS4ERR_DELAY, putRoot, open("f", forWrite))
-	for range 9 {
-		if recall := client.expect(wire.OP_CB_RECALL).recall; recall.Stateid != got.Delegation.Stateid {
-			t.Errorf("got %+v", recall)
-		}
+	for _, st := range []wire.Status{wire.NFS4ERR_DELAY, wire.NFS4ERR_BAD_STATEID, wire.NFS4ERR_BADHANDLE} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, func(o *nfs4.Options) { o.LeaseSeconds = 1 }) // by a clock that stands still
+			s, client := r.newCalled("c")
+			other := r.newSession("other")
+			h, got := s.delegated("f", forRead)
+			client.with(func() { client.statuses = slices.Repeat([]wire.Status{st}, 8) })
+			other.fails(wire.NFS4ERR_DELAY, putRoot, open("f", forWrite))
+			for range 9 {
+				if recall := client.expect(wire.OP_CB_RECALL).recall; recall.Stateid != got.Delegation.Stateid {
+					t.Errorf("got %+v", recall)
+				}
+			}
+			client.quiet()
+			s.ok(putFH(h), giveBack(got.Delegation.Stateid))
+			other.ok(putRoot, open("f", forWrite))
+		})
 	}
-	client.quiet()
-	s.ok(putFH(h), giveBack(got.Delegation.Stateid))
-	other.ok(putRoot, open("f", forWrite))
 }
 
 // BACKCHANNEL_CTL changes as whom the server calls.

@@ -202,9 +202,7 @@ func (c *callbacks) execute(id wire.ClientID, p *peer, j *job) {
 	pause := callbackPause
 	for attempt := 1; ; attempt++ {
 		st, res, err := c.attempt(p, j)
-		again := j.patient && err == nil && attempt < callbackAttempts &&
-			(st == wire.NFS4ERR_DELAY || st == wire.NFS4ERR_BAD_STATEID || st == wire.NFS4ERR_BADHANDLE)
-		if !again {
+		if !j.patient || err != nil || attempt == callbackAttempts || !notReady(st) {
 			c.finish(j, st, &res, err)
 			return
 		}
@@ -216,6 +214,12 @@ func (c *callbacks) execute(id wire.ClientID, p *peer, j *job) {
 		}
 		pause *= 2
 	}
+}
+
+// notReady says whether a client that answers with st may do better later: it may not have seen yet what it is asked about, since the reply that
+// gives it that is on its way.
+func notReady(st wire.Status) bool {
+	return st == wire.NFS4ERR_DELAY || st == wire.NFS4ERR_BAD_STATEID || st == wire.NFS4ERR_BADHANDLE
 }
 
 // attempt tries the ways to the client one after the other. The error is that of the last one.
@@ -259,7 +263,7 @@ func (c *callbacks) Recall(r state.Recall) {
 	args := wire.CBRecallArgs{Stateid: r.Stateid, Truncate: r.Truncate, Handle: c.handleOf(r.File)}
 	c.send(r.Client, &job{op: wire.OP_CB_RECALL, args: args.Encode, granted: r.Granted, hasGranted: r.HasGranted,
 		patient: true, done: func(st wire.Status, _ *xdr.Decoder, err error) {
-			if err == nil && st == wire.NFS4ERR_DELAY {
+			if err == nil && notReady(st) {
 				c.s.state.RecallDeferred(&r.Stateid)
 			}
 		}})
