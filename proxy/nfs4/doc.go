@@ -43,7 +43,8 @@
 //	op*.go ─> state.Machine ─> callbacks ─> way (backchannel) ─> rpc.Caller ─> the client's connection
 //
 // An operation that a delegation is in the way of waits a moment for its holder to give it back (docs/adr/0045), is answered
-// NFS4ERR_DELAY while that goes on, and goes on itself when it was given back, or was revoked after a lease. What may be granted between
+// NFS4ERR_DELAY while that goes on, and goes on itself when it was given back, or was revoked after a lease; OPEN looks for its file once
+// more then. What may be granted between
 // that check and the operation is recalled after it. GETATTR and READDIR wait a moment for the holders of write
 // delegations to say how long their files are (CB_GETATTR): all of those in a list are asked at once, and who does not
 // answer in time delays what is told of its file, not the list (listing.go).
@@ -54,6 +55,8 @@
 // there are and tells the client of the end, and offloads has a goroutine for each. It asks before every
 // part of 1 MiB whether it may go on, which ends with the client's lease or opens, and with what its connection may do: that
 // is followed after the connection's end too, until the copy is over (ConnInfo.Left).
+// What takes from a stateid what a copy needs waits for the part that is being moved: package state takes it away only where there is none.
+// A COPY that is moved while its client waits is looked at before every part too.
 //
 // # Recovery
 //
