@@ -307,7 +307,7 @@ func TestOpenKnowsWhatItHasMade(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				holder.ok(putFH(h), giveBack(got.Delegation.Stateid), closeFile(got.Stateid))
+				holder.ok(putFH(h), closeFile(got.Stateid), giveBack(got.Delegation.Stateid))
 				a := <-answers
 				wantStatus(t, a, wire.NFS4_OK)
 				if same := bytes.Equal(last[wire.GetFHRes](t, a).Handle, h); same == gone {

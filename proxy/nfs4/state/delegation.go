@@ -236,7 +236,7 @@ func (m *Machine) lapseLocked(d *delegation, ended *uint64) {
 	m.countLocked(d, -1)
 	*ended++
 	if f.ended != nil {
-		close(f.ended)
+		m.ended = append(m.ended, f.ended)
 		f.ended = nil
 	}
 	m.putFileLocked(f)

@@ -98,7 +98,8 @@ type Machine struct {
 	recalls    map[*delegation]struct{} // recalled, not revoked and not returned
 	askedBack  int64                    // when a client was asked for delegations because of the limit
 	dropped    []File                   // for Options.Drop, once mu is released
-	after      []func(Callbacks)        // likewise
+	ended      []chan struct{}          // to be closed then: who waits for them finds the holds given back
+	after      []func(Callbacks)        // for Options.Callbacks, once mu is released
 	delegated  DelegationStats          // since the start
 
 	ssv ssvCounts
@@ -130,14 +131,17 @@ func New(o Options) *Machine {
 	return m
 }
 
-// unlock releases mu, gives back the holds that were let go under it, and makes the callbacks that
+// unlock releases mu, gives back the holds that were let go under it, wakes who waits for delegations, and makes the callbacks that
 // turned out to be needed.
 func (m *Machine) unlock() {
-	dropped, after := m.dropped, m.after
-	m.dropped, m.after = nil, nil
+	dropped, ended, after := m.dropped, m.ended, m.after
+	m.dropped, m.ended, m.after = nil, nil, nil
 	m.mu.Unlock()
 	for _, f := range dropped {
 		m.opt.Drop(f)
+	}
+	for _, c := range ended {
+		close(c)
 	}
 	for _, call := range after {
 		call(m.opt.Callbacks)
