@@ -33,7 +33,7 @@ func TestSuites(t *testing.T) {
 	for _, s := range []suite{
 		{"cthon04", "cthon04/runtests", true, cthon04},
 		{"fsx", "xfstests/ltp/fsx", true, fsx},
-		{"fsstress", "xfstests/ltp/fsstress", false, fsstress},
+		{"fsstress", "xfstests/ltp/fsstress", true, fsstress},
 		{"pjdfstest", "pjdfstest/pjdfstest", false, pjdfstest},
 	} {
 		t.Run(s.name, func(t *testing.T) { s.atEachVersion(t, checkouts) })
