@@ -4,18 +4,25 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net"
+	"os"
 	"os/exec"
 	"sync"
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/nfseal/nfseal/internal/uml/control"
 )
 
-// outputGrace is how long a command's output is still read after the command itself has ended:
+// outputGrace is how long a command's output is still waited for after the command itself has ended:
 // daemons that it left behind may hold its descriptors for ever.
 const outputGrace = 500 * time.Millisecond
+
+// pipeBytes is what a pipe holds at most (pipe(7)).
+const pipeBytes = 64 << 10
 
 // serve runs commands until the guest is told to end.
 func serve(planFile string) error {
@@ -97,12 +104,22 @@ func execute(ctx context.Context, req *control.Request, conn net.Conn) control.E
 		cmd.Dir = "/"
 	}
 	cmd.Stdin = bytes.NewReader(req.Stdin)
-	cmd.Stdout = &frameWriter{mu: &mu, conn: conn, kind: control.KindStdout}
-	cmd.Stderr = &frameWriter{mu: &mu, conn: conn, kind: control.KindStderr}
+	stdout, stderr := &output{to: &frameWriter{&mu, conn, control.KindStdout}}, &output{to: &frameWriter{&mu, conn, control.KindStderr}}
+	if err := errors.Join(stdout.open(), stderr.open()); err != nil {
+		return control.Exit{Code: 127, Error: err.Error()}
+	}
+	cmd.Stdout, cmd.Stderr = stdout.write, stderr.write
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = outputGrace
-	err := cmd.Run()
+	err := cmd.Start()
+	stdout.begin()
+	stderr.begin()
+	if err == nil {
+		err = cmd.Wait()
+	}
+	stdout.end()
+	stderr.end()
 	return exitOf(cmd, err)
 }
 
@@ -120,6 +137,46 @@ func exitOf(cmd *exec.Cmd, err error) control.Exit {
 		exit.Error = err.Error()
 	}
 	return exit
+}
+
+// output is a pipe that a command writes to, and the way from there to the host.
+type output struct {
+	to          io.Writer
+	read, write *os.File
+	copied      chan struct{} // closed when what came has been passed on
+}
+
+func (o *output) open() (err error) {
+	o.read, o.write, err = os.Pipe()
+	return err
+}
+
+// begin passes on what comes, when the command has a descriptor of its own.
+func (o *output) begin() {
+	o.write.Close()
+	o.copied = make(chan struct{})
+	go func() {
+		defer close(o.copied)
+		_, _ = io.Copy(o.to, o.read) // whatever ends it, end does the rest
+	}()
+}
+
+// end waits until nobody has the pipe open any more, or for outputGrace. All that was written before is passed on, however late
+// this process came to it.
+func (o *output) end() {
+	defer o.read.Close()
+	_ = o.read.SetReadDeadline(time.Now().Add(outputGrace))
+	<-o.copied
+	raw, err := o.read.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) {
+		rest := make([]byte, pipeBytes)
+		if n, err := unix.Read(int(fd), rest); err == nil && n > 0 { // os.Pipe's does not wait
+			_, _ = o.to.Write(rest[:n])
+		}
+	})
 }
 
 // frameWriter sends what a command writes, one frame a write. The two of a command share mu.
