@@ -17,16 +17,16 @@ func (s *Store) flushTogether(list []*inode) (rest []*inode) {
 	}
 	for len(list) > 0 {
 		var flushes []*flush
-		list, flushes, rest = s.gatherSmall(list, rest)
+		list, flushes, rest = gatherSmall(list, rest)
 		rest = s.flushGroup(flushes, rest)
 	}
 	return rest
 }
 
 // gatherSmall seals small files from the beginning of a list, up to a bound, and adds the others that it meets to rest.
-func (s *Store) gatherSmall(list, rest []*inode) (left []*inode, flushes []*flush, _ []*inode) {
+func gatherSmall(list, rest []*inode) (left []*inode, flushes []*flush, _ []*inode) {
 	for blocks := 0; len(list) > 0 && blocks < togetherBlocks; list = list[1:] {
-		f := s.sealSmall(list[0])
+		f := list[0].takeSmall()
 		if f == nil {
 			rest = append(rest, list[0])
 			continue
@@ -37,9 +37,9 @@ func (s *Store) gatherSmall(list, rest []*inode) (left []*inode, flushes []*flus
 	return list, flushes, rest
 }
 
-// sealSmall takes the unstable data of a file for a flush, and its turns and flushing with that; nil if it is not
+// takeSmall takes the unstable data of a file for a flush, and its turns and flushing with that; nil if it is not
 // small, or somebody else has these.
-func (s *Store) sealSmall(i *inode) *flush {
+func (i *inode) takeSmall() *flush {
 	if !i.turns.try() {
 		return nil
 	}
